@@ -1,0 +1,205 @@
+"""What the API needs from the gateway, said in its own words so that it need not import it.
+
+Every list is in the order consumers see. Anything that does I/O is async; the live view is memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from statemodel.records import EquipmentState, Recorded
+from statemodel.types import TagSample
+
+
+class StreamPosition(msgspec.Struct, frozen=True):
+    """Where the one sequence stands: events `first_seq` to `last_seq` of `stream` can be read."""
+
+    stream: str
+    first_seq: int
+    last_seq: int
+
+
+class TagView(msgspec.Struct, frozen=True):
+    """A tag with its latest sample, if there has been one."""
+
+    tag: str
+    connection: str
+    name: str
+    group: str
+    unit: str
+    latest: TagSample | None
+
+
+class ConnectionView(msgspec.Struct, frozen=True):
+    """A connection as people want to see it.
+
+    `link` is `connecting`, `up`, `down` or `refused`. Times of poll cycles are those of the last minute, in
+    seconds. `bad_tags` maps the full tag id to the reason.
+    """
+
+    name: str
+    protocol: str
+    endpoint: str
+    link: str
+    since: datetime
+    last_seen_at: datetime | None
+    last_error: str | None
+    last_error_at: datetime | None
+    retry_at: datetime | None
+    attempts: int
+    tags: int
+    cycles: Mapping[str, Mapping[str, float]]
+    bad_tags: Mapping[str, str]
+
+
+class EquipmentView(msgspec.Struct, frozen=True):
+    """A configured equipment and the state it is in."""
+
+    name: str
+    path: str
+    model: str
+    inputs: Mapping[str, str]
+    state: EquipmentState
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A stretch of time in one state. `to` is null while it lasts; `seq` is of the transition that began it."""
+
+    state: str
+    code: int | None
+    category: str | None
+    from_: datetime = msgspec.field(name="from")
+    to: datetime | None
+    duration_s: float | None
+    seq: int
+
+
+class TooOld(Exception):
+    """The asked-for sequence is no longer held anywhere; `position` says what is."""
+
+    def __init__(self, position: StreamPosition) -> None:
+        super().__init__(f"the first event still held is {position.first_seq}")
+        self.position = position
+
+
+class HistoryUnavailable(Exception):
+    """The answer lies in the database and the database does not answer; `reason` is for people."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class LiveView(Protocol):
+    """What is true now. Everything announced here is already journalled."""
+
+    @property
+    def gateway(self) -> str:
+        """Id of this gateway."""
+        ...
+
+    def position(self) -> StreamPosition:
+        """Where the sequence stands."""
+        ...
+
+    def equipment(self) -> Sequence[EquipmentView]:
+        """All equipment, in the order of the configuration."""
+        ...
+
+    def equipment_named(self, name: str) -> EquipmentView | None:
+        """One equipment, or None."""
+        ...
+
+    def tags(self) -> Sequence[TagView]:
+        """All tags, in the order of the configuration."""
+        ...
+
+    def tag(self, tag: str) -> TagView | None:
+        """One tag by its full id, or None."""
+        ...
+
+    def connections(self) -> Sequence[ConnectionView]:
+        """All connections, in the order of the configuration."""
+        ...
+
+    def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
+        """Every event after a sequence, in order, for ever; from now on when `after` is None.
+
+        Yields an empty sequence now and then so that the caller can send a heartbeat. A reader that falls
+        too far behind reads on from the journal and database; it never slows anyone else.
+
+        Raises:
+            TooOld: at the first step, when `after` lies before what is held.
+        """
+        ...
+
+
+class History(Protocol):
+    """What was true. Joins the database and what the journal has not yet handed to it."""
+
+    async def state_at(self, equipment: str, at: datetime) -> EquipmentState | None:
+        """The state at an instant; None before the first transition."""
+        ...
+
+    async def transitions(
+        self,
+        equipment: str,
+        *,
+        after: int,
+        from_: datetime | None,
+        to: datetime | None,
+        limit: int,
+    ) -> Sequence[Recorded]:
+        """Transitions of one equipment with `seq > after` and `from <= at < to`, oldest first."""
+        ...
+
+    async def timeline(self, equipment: str, from_: datetime, to: datetime, limit: int) -> Sequence[Interval]:
+        """The states between two instants, cut exactly at both, oldest first, without holes."""
+        ...
+
+
+class Models(Protocol):
+    """The state models in use and built in, as plain data ready for JSON."""
+
+    def names(self) -> Sequence[str]:
+        """Names, built-in ones first."""
+        ...
+
+    def model(self, name: str) -> Mapping[str, Any] | None:
+        """States, transitions and rules of one model, or None."""
+        ...
+
+
+class Health(Protocol):
+    """Whether the process does its work."""
+
+    def live(self) -> bool:
+        """The process runs and its loops move."""
+        ...
+
+    def report(self) -> Mapping[str, Any]:
+        """`status` (`ok`, `degraded` or `failing`), `ready` (bool) and one entry per part with its reason."""
+        ...
+
+
+class Metrics(Protocol):
+    """Prometheus text."""
+
+    def render(self) -> tuple[bytes, str]:
+        """Body and content type."""
+        ...
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """Everything the API is handed."""
+
+    live: LiveView
+    history: History
+    models: Models
+    health: Health
+    metrics: Metrics
+    version: str

@@ -1,0 +1,1 @@
+"""Southbound protocols, one folder each, behind one small port (`connectors.base`)."""

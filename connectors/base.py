@@ -1,0 +1,75 @@
+"""The port between a protocol and the gateway.
+
+A connector speaks one protocol to one device. It is told nothing of equipment, states, journals or sinks;
+it hands sample batches to its `Link` and returns only by raising. Life (start, back-off, restart) belongs
+to the supervisor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from statemodel.types import SampleBatch, TagSample
+
+
+class Clock(Protocol):
+    """The only source of time. `now` labels, `monotonic` measures."""
+
+    def now(self) -> datetime:
+        """Wall-clock time, aware, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary start; never steps."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds` of monotonic time."""
+        ...
+
+
+class Link(Protocol):
+    """What a connector is given for one session, and the only thing it may call back."""
+
+    async def up(self) -> None:
+        """The session stands and the device has answered. Call once, before the first `emit`."""
+        ...
+
+    async def emit(self, batch: SampleBatch) -> None:
+        """Pass samples on. Waiting here is the back-pressure; never drop samples instead of waiting."""
+        ...
+
+    def seen(self, at: datetime) -> None:
+        """The device has just proved that it lives, with or without news."""
+        ...
+
+    def cycle(self, group: str, duration_s: float, lateness_s: float, skipped: int) -> None:
+        """A poll group has been read (or a publish response handled): figures for people and metrics."""
+        ...
+
+    def refused(self, tag: str, reason: str) -> None:
+        """The device will not serve this one tag; the others go on. An empty reason takes it back."""
+        ...
+
+
+class Connector(Protocol):
+    """One device behind one protocol. Built once per configured connection, run many times."""
+
+    async def run(self, link: Link) -> None:
+        """Connect, then emit samples until something fails; never returns normally.
+
+        Each call is a new session with new protocol objects. After `up`, every tag is emitted at least once
+        (with bad quality when it cannot be read), then on change. Cancelling closes the session promptly;
+        nothing is emitted after that.
+
+        Raises:
+            ConnectionLost: the link failed; run again after a pause.
+            DeviceRefused: the device will not serve this configuration.
+        """
+        ...
+
+    async def read_once(self) -> Sequence[TagSample]:
+        """Connect, read every tag once, disconnect: `andon read`. Raises as `run` does."""
+        ...

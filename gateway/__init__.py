@@ -1,0 +1,1 @@
+"""The process: configuration, journal, sinks, supervision, command line."""

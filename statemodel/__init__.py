@@ -1,0 +1,1 @@
+"""What machines mean: types, models, guards, the engine. Pure: no clock, no I/O, no driver."""

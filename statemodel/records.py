@@ -1,0 +1,292 @@
+"""How an event is told: the one JSON form that REST, SSE, MQTT and the database all carry.
+
+An event is encoded once, when the journal numbers it, and the same bytes travel everywhere after that.
+This module knows the form; it does not know who stores or sends it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from statemodel.types import (
+    UNKNOWN,
+    Cause,
+    Conformance,
+    Gap,
+    Recordable,
+    Rejection,
+    SourceLost,
+    SourceRestored,
+    Transition,
+)
+
+#: Type word of each kind of event, as consumers see it.
+TYPE_OF: dict[type, str] = {
+    Transition: "transition",
+    Rejection: "rejection",
+    SourceLost: "source_lost",
+    SourceRestored: "source_restored",
+    Gap: "gap",
+}
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event the journal holds: its number, its identity, and the bytes every consumer gets.
+
+    `seq` counts all events of a `stream` from 1 without a gap. `id` is the same on every re-delivery.
+    `equipment` and `path` are empty for events about a connection.
+    """
+
+    stream: str
+    seq: int
+    id: str
+    type: str
+    equipment: str
+    path: str
+    at: datetime
+    recorded_at: datetime
+    event: Recordable
+    json: bytes
+
+
+class ToldTransition(msgspec.Struct, frozen=True):
+    """JSON form of a transition; the order of its fields is the order people read them in."""
+
+    stream: str
+    seq: int
+    id: str
+    type: str
+    gateway: str
+    equipment: str
+    path: str
+    model: str
+    sequence: int
+    from_state: str
+    to_state: str
+    code: int | None
+    category: str | None
+    at: datetime
+    recorded_at: datetime
+    duration_s: float
+    conformance: Conformance
+    skipped: tuple[str, ...]
+    cause: Cause
+
+    def event(self) -> Transition:
+        """The transition without its envelope."""
+        return Transition(
+            equipment=self.equipment,
+            path=self.path,
+            model=self.model,
+            sequence=self.sequence,
+            from_state=self.from_state,
+            to_state=self.to_state,
+            code=self.code,
+            category=self.category,
+            at=self.at,
+            duration_s=self.duration_s,
+            conformance=self.conformance,
+            skipped=self.skipped,
+            cause=self.cause,
+        )
+
+
+class ToldRejection(msgspec.Struct, frozen=True):
+    """JSON form of a refused move."""
+
+    stream: str
+    seq: int
+    id: str
+    type: str
+    gateway: str
+    equipment: str
+    path: str
+    model: str
+    state: str
+    attempted: str
+    at: datetime
+    recorded_at: datetime
+    reason: str
+    cause: Cause
+
+    def event(self) -> Rejection:
+        """The rejection without its envelope."""
+        return Rejection(
+            equipment=self.equipment,
+            path=self.path,
+            model=self.model,
+            state=self.state,
+            attempted=self.attempted,
+            at=self.at,
+            reason=self.reason,
+            cause=self.cause,
+        )
+
+
+class ToldSource(msgspec.Struct, frozen=True, omit_defaults=True):
+    """JSON form of an event about a connection: lost, restored, or a gap (then with `until`)."""
+
+    stream: str
+    seq: int
+    id: str
+    type: str
+    gateway: str
+    equipment: str | None
+    connection: str
+    at: datetime
+    recorded_at: datetime
+    reason: str
+    until: datetime | None = None
+    tag: str = ""
+
+    def event(self) -> SourceLost | SourceRestored | Gap:
+        """The event without its envelope."""
+        if self.type == "source_lost":
+            return SourceLost(self.connection, self.at, self.reason)
+        if self.type == "source_restored":
+            return SourceRestored(self.connection, self.at, self.reason)
+        return Gap(self.connection, self.at, self.until or self.at, self.reason, self.tag)
+
+
+class EquipmentState(msgspec.Struct, frozen=True):
+    """JSON form of a state: what retained MQTT topics and `GET /equipment/{name}/state` give.
+
+    `reason` is a sentence when the state is `Unknown`, else null. `seq` is that of the transition that led
+    here, 0 before the first.
+    """
+
+    equipment: str
+    path: str
+    model: str
+    state: str
+    code: int | None
+    category: str | None
+    since: datetime
+    seq: int
+    sequence: int
+    reason: str | None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_transition = msgspec.json.Decoder(ToldTransition).decode
+_decode_rejection = msgspec.json.Decoder(ToldRejection).decode
+_decode_source = msgspec.json.Decoder(ToldSource).decode
+
+
+def event_id(stream: str, seq: int) -> str:
+    """Identity of an event: unique over all gateways, computable by anyone who has stream and seq."""
+    return f"{stream}-{seq}"
+
+
+def tell(event: Recordable, *, gateway: str, stream: str, seq: int, recorded_at: datetime) -> Recorded:
+    """Give an event its number and its bytes."""
+    id_, type_ = event_id(stream, seq), TYPE_OF[type(event)]
+    told: ToldTransition | ToldRejection | ToldSource
+    match event:
+        case Transition():
+            told = ToldTransition(
+                stream=stream,
+                seq=seq,
+                id=id_,
+                type=type_,
+                gateway=gateway,
+                equipment=event.equipment,
+                path=event.path,
+                model=event.model,
+                sequence=event.sequence,
+                from_state=event.from_state,
+                to_state=event.to_state,
+                code=event.code,
+                category=event.category,
+                at=event.at,
+                recorded_at=recorded_at,
+                duration_s=event.duration_s,
+                conformance=event.conformance,
+                skipped=event.skipped,
+                cause=event.cause,
+            )
+        case Rejection():
+            told = ToldRejection(
+                stream=stream,
+                seq=seq,
+                id=id_,
+                type=type_,
+                gateway=gateway,
+                equipment=event.equipment,
+                path=event.path,
+                model=event.model,
+                state=event.state,
+                attempted=event.attempted,
+                at=event.at,
+                recorded_at=recorded_at,
+                reason=event.reason,
+                cause=event.cause,
+            )
+        case SourceLost() | SourceRestored() | Gap():
+            is_gap = isinstance(event, Gap)
+            told = ToldSource(
+                stream=stream,
+                seq=seq,
+                id=id_,
+                type=type_,
+                gateway=gateway,
+                equipment=None,
+                connection=event.connection,
+                at=event.at,
+                recorded_at=recorded_at,
+                reason=event.reason,
+                until=event.until if is_gap else None,
+                tag=event.tag if is_gap else "",
+            )
+    return _recorded(told, event, _encode(told))
+
+
+def read_told(json: bytes, type_: str) -> Recorded:
+    """The event in the bytes `tell` made.
+
+    Raises:
+        msgspec.MsgspecError: the bytes are not such an event.
+    """
+    told: ToldTransition | ToldRejection | ToldSource
+    if type_ == "transition":
+        told = _decode_transition(json)
+    elif type_ == "rejection":
+        told = _decode_rejection(json)
+    else:
+        told = _decode_source(json)
+    return _recorded(told, told.event(), json)
+
+
+def _recorded(
+    told: ToldTransition | ToldRejection | ToldSource, event: Recordable, json: bytes
+) -> Recorded:
+    return Recorded(
+        stream=told.stream,
+        seq=told.seq,
+        id=told.id,
+        type=told.type,
+        equipment=told.equipment or "",
+        path="" if isinstance(told, ToldSource) else told.path,
+        at=told.at,
+        recorded_at=told.recorded_at,
+        event=event,
+        json=json,
+    )
+
+
+def state_after(transition: Transition, seq: int) -> EquipmentState:
+    """The state a transition leads to, in its told form."""
+    return EquipmentState(
+        equipment=transition.equipment,
+        path=transition.path,
+        model=transition.model,
+        state=transition.to_state,
+        code=transition.code,
+        category=transition.category,
+        since=transition.at,
+        seq=seq,
+        sequence=transition.sequence,
+        reason=transition.cause.text or transition.cause.rule if transition.to_state == UNKNOWN else None,
+    )

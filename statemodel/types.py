@@ -1,0 +1,177 @@
+"""The words everything else is said in: samples, events, transitions, outcomes.
+
+These are values only. Nothing here knows where a sample came from, who will read a transition, or what
+time it is. All are frozen msgspec structs, so they are cheap to make and safe to share between tasks.
+All times are aware UTC datetimes; durations are seconds as floats and say so in their names.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+#: Value of a tag. `None` means the source gave no value; its quality is then never good.
+TagValue = bool | int | float | str | None
+
+#: Name of the state every model has besides its own: nothing trustworthy is known.
+UNKNOWN = "Unknown"
+
+
+class Quality(StrEnum):
+    """Trust in a value, after the severity of an OPC UA StatusCode."""
+
+    GOOD = "good"
+    UNCERTAIN = "uncertain"
+    BAD = "bad"
+
+
+class TagSample(msgspec.Struct, frozen=True, gc=False):
+    """What one tag said at one instant.
+
+    `tag` is the full id, `connection/name`. `source_at` is the device's own time stamp, if it gives one;
+    `received_at` is the gateway's. `substatus` says more about the quality in one snake_case word, such as
+    `no_communication`, `device_failure`, `configuration_error`, `stale`; empty when there is nothing to say.
+    """
+
+    tag: str
+    value: TagValue
+    quality: Quality
+    source_at: datetime | None
+    received_at: datetime
+    substatus: str = ""
+
+
+class SampleBatch(msgspec.Struct, frozen=True):
+    """The samples of one poll block or one publish response of one connection, oldest first.
+
+    With `source_time` the connection asks that transitions carry the samples' source time where it is
+    plausible; otherwise they carry the time of receipt.
+    """
+
+    connection: str
+    received_at: datetime
+    samples: tuple[TagSample, ...]
+    source_time: bool = False
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Nothing happened but time passed: it is now `at`."""
+
+    at: datetime
+
+
+class SourceLost(msgspec.Struct, frozen=True):
+    """A connection no longer answers. `at` is its last proof of life: from then on nothing is known."""
+
+    connection: str
+    at: datetime
+    reason: str
+
+
+class SourceRestored(msgspec.Struct, frozen=True):
+    """A connection answers again. Its tags stay bad until each has a fresh sample."""
+
+    connection: str
+    at: datetime
+    reason: str = ""
+
+
+#: What the engine is fed with.
+Event = SampleBatch | Tick | SourceLost | SourceRestored
+
+
+class Conformance(StrEnum):
+    """How a move stands to the model's table of transitions."""
+
+    LEGAL = "legal"
+    LEGAL_BY_CLOSURE = "legal-by-closure"
+    ILLEGAL = "illegal"
+
+
+class CauseInput(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One tag value that decided a move, as it was known at that moment."""
+
+    tag: str
+    value: TagValue
+    quality: Quality
+    source_at: datetime | None
+    received_at: datetime | None
+    substatus: str = ""
+
+
+class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a move was made or refused: enough to answer the question years later.
+
+    `rule` is `code` (a state code read from a tag), the text of the rule that matched, or one of the
+    reserved words `source_lost`, `bad_quality`, `stale`, `undecided`, `unknown_code`, `initial`.
+    `text` says it to people in one sentence.
+    """
+
+    rule: str
+    inputs: tuple[CauseInput, ...]
+    text: str = ""
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """One equipment left a state for another.
+
+    `sequence` counts the transitions of this equipment from 1 without a gap. `code` is the numeric code of
+    `to_state` in its model, or the raw code that was read when no state has it. `category` is that of
+    `to_state`. `duration_s` is how long `from_state` lasted. `skipped` lists the states that a move
+    legal by closure must have passed through unseen.
+    """
+
+    equipment: str
+    path: str
+    model: str
+    sequence: int
+    from_state: str
+    to_state: str
+    code: int | None
+    category: str | None
+    at: datetime
+    duration_s: float
+    conformance: Conformance
+    skipped: tuple[str, ...]
+    cause: Cause
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """A move the model refused. The equipment stays in `state`."""
+
+    equipment: str
+    path: str
+    model: str
+    state: str
+    attempted: str
+    at: datetime
+    reason: str
+    cause: Cause
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Samples of a connection between `at` and `until` are known to be lost; `tag` is empty when all are."""
+
+    connection: str
+    at: datetime
+    until: datetime
+    reason: str
+    tag: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a step of the engine asks for, in this order.
+
+    `transitions` and `rejections` must be journalled before anyone hears of them. `wake_at` is the
+    earliest instant at which time alone may change a state: hand in a `Tick` then, or any event.
+    """
+
+    transitions: tuple[Transition, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    wake_at: datetime | None = None
+
+
+#: What the journal numbers with `seq`.
+Recordable = Transition | Rejection | SourceLost | SourceRestored | Gap
