@@ -1,0 +1,166 @@
+"""Every setting of the gateway except those of the protocols, declared once.
+
+Types, defaults, descriptions and limits all live here; checks, documentation and defaults follow from
+them. Nothing here reads a file or the environment (see `load`), so references to secrets are still text.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from connectors.settings import ConnectionSettings, Duration, Name, Settings
+
+_ADDRESS = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(?P<port>\d{1,5})$")
+
+#: One level of an MQTT topic or an ISA-95 path.
+Level = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+
+
+class JournalSettings(Settings):
+    """The local durable log."""
+
+    segment_bytes: Annotated[int, Field(ge=1_000_000)] = 64_000_000
+    """Size at which a new segment file is begun."""
+    segment_age: Duration = timedelta(hours=1)
+    """Age at which a new segment file is begun."""
+    bytes_max: Annotated[int, Field(ge=10_000_000)] = 10_000_000_000
+    """Most disk space the journal may take. Beyond it the gateway stops taking samples."""
+    keep: Duration = timedelta(days=1)
+    """How long segments stay after every sink has read them, for streams that resume."""
+    heartbeat: Duration = timedelta(seconds=1)
+    """How often a quiet gateway notes that it lives; the start of an outage is known to this precision."""
+
+
+class GatewaySettings(Settings):
+    """Who this gateway is and where it keeps its files."""
+
+    id: Name
+    """Unique among the gateways that share a database or broker."""
+    enterprise: Level
+    """First level of every topic."""
+    site: Level
+    """Second level of every topic."""
+    data_dir: str = "./data"
+    """Where the journal, certificates and embedded servers live; relative to the configuration file."""
+    journal: JournalSettings = JournalSettings()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log line written."""
+
+
+class HistorianSettings(Settings):
+    """The database. `dsn = "embedded"` starts a private PostgreSQL under `data_dir`."""
+
+    dsn: str
+    """`postgresql://user@host:port/database`, `embedded`, or a reference such as `env:ANDON_DATABASE`."""
+    password: str | None = None
+    """Password, as a reference (`env:NAME`, `file:PATH`), when it is not in the dsn."""
+    retention: Duration | None = None
+    """How long samples are kept; transitions are kept for ever. Unset: samples are kept for ever too."""
+    flush: Duration = timedelta(milliseconds=200)
+    """Longest wait before what is there is written."""
+    batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    """Most rows in one transaction."""
+    command_timeout: Duration = timedelta(seconds=15)
+    """Time after which a database that does not answer counts as lost."""
+
+    @field_validator("dsn")
+    @classmethod
+    def _known_form(cls, dsn: str) -> str:
+        if dsn == "embedded" or dsn.startswith(("postgresql://", "postgres://", "env:", "file:")):
+            return dsn
+        raise ValueError(
+            'is not a database address; write "embedded", "postgresql://user@host:5432/name" or "env:NAME"'
+        )
+
+
+class MqttSettings(Settings):
+    """The broker. `broker = "embedded"` starts one on loopback inside the process."""
+
+    broker: str
+    """`mqtt://host:port`, `mqtts://host:port`, `embedded`, or a reference such as `env:ANDON_MQTT`."""
+    embedded_port: Annotated[int, Field(ge=0, le=65535)] = 1883
+    """Port of the embedded broker."""
+    protocol: Literal["5", "3.1.1"] = "5"
+    """Version of MQTT."""
+    client_id: str | None = None
+    """Unset: `andon-` and the gateway's id."""
+    user: str | None = None
+    """User name."""
+    password: str | None = None
+    """Password, as a reference (`env:NAME`, `file:PATH`)."""
+    ca_file: str | None = None
+    """Certificate authority of an `mqtts` broker; unset: those of the operating system."""
+    cert_file: str | None = None
+    """Client certificate (PEM)."""
+    key_file: str | None = None
+    """Key of the client certificate (PEM)."""
+    keep_alive: Duration = timedelta(seconds=15)
+    """After one and a half of these in silence the broker tells others that we are gone."""
+    inflight_max: Annotated[int, Field(ge=1, le=65535)] = 200
+    """Most messages on their way without an acknowledgement."""
+
+    @field_validator("broker")
+    @classmethod
+    def _known_form(cls, broker: str) -> str:
+        if broker == "embedded" or broker.startswith(("env:", "file:")):
+            return broker
+        scheme, _, rest = broker.partition("://")
+        if scheme in ("mqtt", "mqtts") and _ADDRESS.match(rest.rpartition("@")[2]):
+            return broker
+        raise ValueError('is not a broker address; write "mqtt://host:1883", "mqtts://host:8883" or "embedded"')
+
+
+class ApiSettings(Settings):
+    """REST and streams."""
+
+    listen: str = "127.0.0.1:8420"
+    """Address and port. Anything but loopback opens the gateway to the network."""
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, listen: str) -> str:
+        match = _ADDRESS.match(listen)
+        if match is None or int(match["port"]) > 65535:
+            raise ValueError('is not an address to listen on; write "127.0.0.1:8420"')
+        return listen
+
+
+class EquipmentSettings(Settings):
+    """A thing with a state."""
+
+    name: Name
+    """Unique in the gateway; the id in URLs."""
+    path: str
+    """ISA-95 levels below enterprise and site, joined by `/`."""
+    model: str
+    """Name of a built-in model, or path of a model file relative to the configuration file."""
+    state: str | None = None
+    """Tag (`connection/tag`) that carries the state code."""
+    bind: dict[str, str] = {}
+    """Name used in the model's rules = tag (`connection/tag`)."""
+
+    @field_validator("path")
+    @classmethod
+    def _levels(cls, path: str) -> str:
+        for level in path.split("/"):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", level):
+                raise ValueError(
+                    f'has the level "{level}", which no topic may have; write letters, digits, ".", "_" or "-" '
+                    'between slashes, such as "filling/line-1/filler-1"'
+                )
+        return path
+
+
+class Configuration(Settings):
+    """A whole configuration, judged and complete."""
+
+    gateway: GatewaySettings
+    historian: HistorianSettings | None = None
+    mqtt: MqttSettings | None = None
+    api: ApiSettings | None = None
+    connections: tuple[ConnectionSettings, ...] = ()
+    equipment: tuple[EquipmentSettings, ...] = ()
