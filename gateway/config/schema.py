@@ -111,7 +111,9 @@ class MqttSettings(Settings):
         scheme, _, rest = broker.partition("://")
         if scheme in ("mqtt", "mqtts") and _ADDRESS.match(rest.rpartition("@")[2]):
             return broker
-        raise ValueError('is not a broker address; write "mqtt://host:1883", "mqtts://host:8883" or "embedded"')
+        raise ValueError(
+            'is not a broker address; write "mqtt://host:1883", "mqtts://host:8883" or "embedded"'
+        )
 
 
 class ApiSettings(Settings):

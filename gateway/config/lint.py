@@ -1,0 +1,118 @@
+"""What no single section can know: names used twice, references that lead nowhere, models without inputs.
+
+Pure: takes sections that are right in themselves (or None where they are not) and says what does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from connectors.settings import ConnectionSettings
+from gateway.config.lines import KeyPath
+from gateway.config.problems import did_you_mean
+from gateway.config.schema import EquipmentSettings
+from statemodel.model import Model
+
+#: Place, reason, hint.
+Finding = tuple[KeyPath, str, str]
+
+
+def lint(
+    connections: Sequence[ConnectionSettings | None],
+    equipment: Sequence[EquipmentSettings | None],
+    models: Mapping[str, Model | None],
+) -> Iterator[Finding]:
+    """Everything that does not fit together, in the order of the file."""
+    yield from _unique((("connections", i, "name"), c.name) for i, c in enumerate(connections) if c)
+    for index, connection in enumerate(connections):
+        if connection is not None:
+            yield from _connection(index, connection)
+    yield from _unique((("equipment", i, "name"), e.name) for i, e in enumerate(equipment) if e)
+    yield from _unique((("equipment", i, "path"), e.path) for i, e in enumerate(equipment) if e)
+    # A connection that is wrong in itself would make every reference to it look wrong too.
+    tags = None if None in connections else {c.tag_id(t) for c in connections if c for t in c.tags()}
+    for index, item in enumerate(equipment):
+        if item is not None:
+            yield from _equipment(index, item, models.get(item.model), tags)
+
+
+def _unique(named: Iterable[tuple[KeyPath, str]]) -> Iterator[Finding]:
+    first: dict[str, KeyPath] = {}
+    for place, name in named:
+        key = name.casefold()
+        if key in first:
+            other = first[key]
+            yield (
+                place,
+                f'"{name}" is used twice',
+                f"the first is {other[0]}[{other[1]}]; names differ by more than case",
+            )
+        else:
+            first[key] = place
+
+
+def _connection(index: int, connection: ConnectionSettings) -> Iterator[Finding]:
+    yield from _unique(
+        (("connections", index, "groups", g, "name"), group.name) for g, group in enumerate(connection.groups)
+    )
+    seen: dict[str, tuple[int, int]] = {}
+    for g, group in enumerate(connection.groups):
+        if group.interval.total_seconds() <= 0:
+            yield (
+                ("connections", index, "groups", g, "interval"),
+                "must be longer than nothing",
+                'such as "250ms" or "1s"',
+            )
+        for t, tag in enumerate(group.tags):
+            if tag.name in seen:
+                other_group, other_tag = seen[tag.name]
+                yield (
+                    ("connections", index, "groups", g, "tags", t, "name"),
+                    f'the tag "{tag.name}" is there twice in "{connection.name}"',
+                    f"the first is groups[{other_group}].tags[{other_tag}]",
+                )
+            seen.setdefault(tag.name, (g, t))
+    if not seen:
+        yield (
+            ("connections", index),
+            f'"{connection.name}" has no tags',
+            "add [[connections.groups]] with an interval and tags, or take the connection out",
+        )
+
+
+def _equipment(
+    index: int, item: EquipmentSettings, model: Model | None, tags: set[str] | None
+) -> Iterator[Finding]:
+    place: KeyPath = ("equipment", index)
+    references = [((*place, "state"), item.state)] if item.state is not None else []
+    references += [((*place, "bind", name), tag) for name, tag in item.bind.items()]
+    if tags is not None:
+        for where, tag in references:
+            if tag not in tags:
+                hint = did_you_mean(tag, tags) or "write connection/tag, as both are named in [[connections]]"
+                yield where, f'there is no tag "{tag}"', hint
+    if model is None:
+        return
+    needed = frozenset(model.inputs)
+    for name in sorted(needed - item.bind.keys()):
+        hint = f'bind = {{ {name} = "connection/tag" }}'
+        yield (
+            (*place, "bind"),
+            f'the rules of the model "{model.name}" use "{name}", which is not bound',
+            hint,
+        )
+    for name in sorted(item.bind.keys() - needed):
+        hint = did_you_mean(name, needed) or "take it out"
+        yield (*place, "bind", name), f'the model "{model.name}" has no rule that uses "{name}"', hint
+    if not model.rules and item.state is None:
+        yield (
+            (*place, "state"),
+            f'the model "{model.name}" reads its state from a tag, and none is named',
+            'state = "connection/tag"',
+        )
+    if model.rules and item.state is not None and not model.by_value:
+        yield (
+            (*place, "state"),
+            f'no state of the model "{model.name}" has a code, so no tag can carry it',
+            "give the states codes, or take `state` out",
+        )

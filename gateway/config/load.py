@@ -1,0 +1,319 @@
+"""From a configuration file to objects that are complete and judged, or to the list of all that is wrong.
+
+This file reads files; what is right and wrong is said by the settings models, the state models' own checks
+and, for everything that spans sections, by `lint`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from connectors.registry import Protocol, Registry, default_registry
+from connectors.settings import ConnectionSettings
+from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
+from gateway.config.lines import KeyPath, line_of, locate
+from gateway.config.lint import lint
+from gateway.config.problems import (
+    ConfigurationRefused,
+    Problem,
+    did_you_mean,
+    explain_all,
+    path_text,
+    relative,
+)
+from gateway.config.schema import (
+    ApiSettings,
+    Configuration,
+    EquipmentSettings,
+    GatewaySettings,
+    HistorianSettings,
+    MqttSettings,
+)
+from gateway.config.secrets import resolve_all
+from statemodel.builtin import BUILTIN
+from statemodel.definition import read_model
+from statemodel.engine import EquipmentSpec
+from statemodel.model import Model
+
+FILE_BYTES_MAX = 10_000_000
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "gateway": GatewaySettings,
+    "historian": HistorianSettings,
+    "mqtt": MqttSettings,
+    "api": ApiSettings,
+}
+_S = TypeVar("_S", bound=BaseModel)
+_TOP_KEYS = (*_SECTIONS, "connections", "equipment")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration ready to run: settings, the models they name, and what the engine needs."""
+
+    path: Path
+    configuration: Configuration
+    models: Mapping[str, Model]
+    equipment: Sequence[EquipmentSpec]
+    registry: Registry
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the gateway keeps its files."""
+        return (self.path.parent / self.configuration.gateway.data_dir).resolve()
+
+
+def load(
+    path: Path, *, environment: Mapping[str, str] | None = None, registry: Registry | None = None
+) -> Loaded:
+    """Read and judge a configuration file and everything it names.
+
+    Raises:
+        ConfigurationRefused: with every problem found, in the order of the file.
+    """
+    loader = _Loader(
+        path=path,
+        environment=os.environ if environment is None else environment,
+        registry=registry or default_registry(),
+    )
+    loaded = loader.load()
+    if loaded is None or loader.problems:
+        raise ConfigurationRefused(loader.problems)
+    return loaded
+
+
+@dataclass
+class _Loader:
+    path: Path
+    environment: Mapping[str, str]
+    registry: Registry
+    problems: list[Problem] = field(default_factory=list)
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+
+    def problem(self, path: KeyPath, reason: str, hint: str = "") -> None:
+        self.problems.append(
+            Problem(relative(self.path), line_of(self.lines, path), path_text(path), reason, hint)
+        )
+
+    def load(self) -> Loaded | None:
+        read = read_toml(self.path)
+        if isinstance(read, Problem):
+            self.problems.append(read)
+            return None
+        data, self.lines = read
+        data, unresolved = resolve_all(data, (), self.environment, self.path.parent)
+        for place, reason, hint in unresolved:
+            self.problem(place, reason, hint)
+        bad_places = {place for place, _, _ in unresolved}
+        for key in data:
+            if key not in _TOP_KEYS:
+                self.problem((key,), "unknown section", did_you_mean(key, _TOP_KEYS))
+        sections: dict[str, Any] = {
+            name: self.section(name, data.get(name), settings, bad_places)
+            for name, settings in _SECTIONS.items()
+        }
+        if "gateway" not in data:
+            self.problem(
+                ("gateway",), "is required but not there", "add [gateway] with id, enterprise and site"
+            )
+        connections = [
+            self.connection(index, table) for index, table in enumerate(self.tables(data, "connections"))
+        ]
+        equipment = [
+            self.validate(("equipment", index), table, EquipmentSettings, set())
+            for index, table in enumerate(self.tables(data, "equipment"))
+        ]
+        models = {item.model: self.model(index, item) for index, item in enumerate(equipment) if item}
+        for place, reason, hint in lint(connections, equipment, models):
+            self.problem(place, reason, hint)
+        if self.problems:
+            return None
+        configuration = Configuration(
+            **{name: value for name, value in sections.items() if value is not None},
+            connections=tuple(item for item in connections if item),
+            equipment=tuple(item for item in equipment if item),
+        )
+        return Loaded(
+            path=self.path.resolve(),
+            configuration=configuration,
+            models={model.name: model for model in models.values() if model},
+            equipment=[
+                EquipmentSpec(name=item.name, path=item.path, model=model, state=item.state, bind=item.bind)
+                for item in configuration.equipment
+                if (model := models[item.model])
+            ],
+            registry=self.registry,
+        )
+
+    def tables(self, data: Mapping[str, Any], name: str) -> list[Any]:
+        tables = data.get(name, [])
+        if isinstance(tables, list):
+            return tables
+        self.problem((name,), "must be a list of tables", f"write [[{name}]] with two brackets")
+        return []
+
+    def section(
+        self, name: str, table: Any, settings: type[BaseModel], bad_places: set[KeyPath]
+    ) -> BaseModel | None:
+        return None if table is None else self.validate((name,), table, settings, bad_places)
+
+    def validate(self, place: KeyPath, table: Any, settings: type[_S], bad_places: set[KeyPath]) -> _S | None:
+        """The settings, or None with the problems noted. Places already complained about stay quiet."""
+        try:
+            return settings.model_validate(table)
+        except ValidationError as error:
+            for inner, reason, hint in explain_all(error, settings):
+                if (*place, *inner) not in bad_places:
+                    self.problem((*place, *inner), reason, hint)
+            return None
+
+    def connection(self, index: int, table: Any) -> ConnectionSettings | None:
+        place: KeyPath = ("connections", index)
+        if not isinstance(table, dict):
+            self.problem(place, "must be a table", "write [[connections]] with two brackets")
+            return None
+        name = table.get("protocol")
+        if name is None:
+            known = ", ".join(sorted(self.registry.protocols))
+            self.problem((*place, "protocol"), "is required but not there", f"known protocols: {known}")
+            return None
+        protocol = self.registry.protocols.get(str(name))
+        if protocol is None:
+            hint = did_you_mean(str(name), self.registry.protocols)
+            self.problem((*place, "protocol"), f'there is no protocol "{name}"', hint)
+            return None
+        table, files = self.with_tag_files(place, table, protocol)
+        try:
+            return protocol.settings.model_validate(table)
+        except ValidationError as error:
+            for inner, reason, hint in explain_all(error, protocol.settings):
+                self.connection_problem(place, inner, files, reason, hint)
+            return None
+
+    def with_tag_files(
+        self, place: KeyPath, table: dict[str, Any], protocol: Protocol
+    ) -> tuple[dict[str, Any], dict[int, tuple[Path, TagRows, int]]]:
+        """The connection with the rows of its `tags_csv` files among its tags, and where they came from."""
+        files: dict[int, tuple[Path, TagRows, int]] = {}
+        groups = table.get("groups")
+        if not isinstance(groups, list):
+            return table, files
+        filled = []
+        for number, group in enumerate(groups):
+            if isinstance(group, dict) and isinstance(group.get("tags_csv"), str):
+                path = self.path.parent / group["tags_csv"]
+                own = group.get("tags", [])
+                own = own if isinstance(own, list) else []
+                try:
+                    rows = read_tag_rows(path, protocol.csv_key)
+                except TagFileRefused as refused:
+                    self.problems.append(
+                        Problem(relative(path), refused.line, "", refused.reason, refused.hint)
+                    )
+                else:
+                    files[number] = (path, rows, len(own))
+                    group = {**group, "tags": [*own, *rows.rows]}
+            filled.append(group)
+        return {**table, "groups": filled}, files
+
+    def connection_problem(
+        self,
+        place: KeyPath,
+        inner: KeyPath,
+        files: Mapping[int, tuple[Path, TagRows, int]],
+        reason: str,
+        hint: str,
+    ) -> None:
+        """Note a problem where the person wrote the thing: in the TOML file or in a row of a CSV file."""
+        match inner:
+            case ("groups", int() as group, "tags", int() as tag, *rest) if group in files:
+                path, rows, own = files[group]
+                if tag >= own:
+                    column = path_text(tuple(rest)) if rest else ""
+                    line = rows.lines[tag - own]
+                    self.problems.append(Problem(relative(path), line, column, reason, hint))
+                    return
+            case _:
+                pass
+        self.problem((*place, *inner), reason, hint)
+
+    def model(self, index: int, item: EquipmentSettings) -> Model | None:
+        place: KeyPath = ("equipment", index, "model")
+        if item.model in BUILTIN:
+            return BUILTIN[item.model]
+        if not item.model.endswith(".toml"):
+            hint = (
+                did_you_mean(item.model, BUILTIN)
+                or "a model of your own is named by its file, ending in .toml"
+            )
+            self.problem(place, f'there is no built-in model "{item.model}"', hint)
+            return None
+        path = self.path.parent / item.model
+        model, problems = load_model(path)
+        known = set(self.problems)
+        self.problems.extend(problem for problem in problems if problem not in known)
+        return model
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]] | Problem:
+    """Parsed TOML and the lines of its keys, or why it cannot be had."""
+    name = relative(path)
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            return Problem(
+                name, None, "", f"is larger than {FILE_BYTES_MAX // 1_000_000} MB", "is it the right file?"
+            )
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return Problem(name, None, "", "there is no such file", "check the path")
+    except IsADirectoryError:
+        return Problem(name, None, "", "is a folder, not a file", "name the .toml file in it")
+    except OSError as error:
+        return Problem(name, None, "", f"cannot be read: {error.strerror}", "check who may read it")
+    except UnicodeDecodeError as error:
+        return Problem(name, None, "", f"is not UTF-8 text (byte {error.start})", "save it as UTF-8")
+    try:
+        return tomllib.loads(text), locate(text)
+    except tomllib.TOMLDecodeError as error:
+        message, _, position = str(error).partition(" (at ")
+        line = position.removeprefix("line ").split(",")[0]
+        return Problem(
+            name, int(line) if line.isdigit() else None, "", f"is not valid TOML: {message}", "TOML: toml.io"
+        )
+    except RecursionError:
+        return Problem(name, None, "", "is nested too deeply to be a configuration", "is it the right file?")
+
+
+def load_model(path: Path) -> tuple[Model | None, tuple[Problem, ...]]:
+    """A model of the user's own from its file, or everything that is wrong with it."""
+    read = read_toml(path)
+    if isinstance(read, Problem):
+        return None, (read,)
+    data, lines = read
+    model, found = read_model(data)
+    problems = tuple(
+        Problem(
+            relative(path),
+            line_of(lines, _as_key_path(problem.path)),
+            problem.path,
+            problem.reason,
+            problem.hint,
+        )
+        for problem in found
+    )
+    return model, problems
+
+
+def _as_key_path(text: str) -> KeyPath:
+    parts: list[str | int] = []
+    for word in text.replace("]", "").replace("[", ".").split("."):
+        if word:
+            parts.append(int(word) if word.isdigit() else word)
+    return tuple(parts)

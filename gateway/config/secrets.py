@@ -1,0 +1,78 @@
+"""References to secrets: `env:NAME` and `file:PATH`, wherever a text may stand; never secrets in the clear.
+
+A resolved secret is kept only in the settings that need it. Messages name the reference, not the value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.config.lines import KeyPath
+
+#: Keys whose value is a secret and must be a reference.
+SECRET_KEYS = frozenset({"password", "secret", "token", "key_password"})
+
+_URL_WITH_PASSWORD = re.compile(r"^[a-z0-9+]+://[^/@\s]*:[^/@\s]+@")
+
+
+class Unresolved(Exception):
+    """A reference leads nowhere, or a secret stands in the clear; `reason` and `hint` are for people."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+def resolve_all(
+    value: Any, path: KeyPath, environment: Mapping[str, str], directory: Path
+) -> tuple[Any, list[tuple[KeyPath, str, str]]]:
+    """A copy of parsed TOML with every reference resolved, and what was wrong with any of them."""
+    found: list[tuple[KeyPath, str, str]] = []
+
+    def walk(value: Any, path: KeyPath) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [walk(item, (*path, index)) for index, item in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        try:
+            if value.startswith(("env:", "file:")):
+                return resolve(value, environment, directory)
+            if (path and path[-1] in SECRET_KEYS) or _URL_WITH_PASSWORD.match(value):
+                raise Unresolved(
+                    "is a secret written in the clear",
+                    'write "env:NAME" or "file:PATH" and put the secret there',
+                )
+        except Unresolved as problem:
+            found.append((path, problem.reason, problem.hint))
+        return value
+
+    return walk(value, path), found
+
+
+def resolve(reference: str, environment: Mapping[str, str], directory: Path) -> str:
+    """The text a reference stands for.
+
+    Raises:
+        Unresolved: there is no such variable or readable file.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        if name in environment:
+            return environment[name]
+        raise Unresolved(
+            f"the environment variable {name} is not set", f"set it before the start: export {name}=..."
+        )
+    path = directory / name
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise Unresolved(
+            f'the file "{path}" cannot be read: {why}', "check the path and who may read it"
+        ) from error

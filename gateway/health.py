@@ -1,0 +1,91 @@
+"""One honest word about the whole, and one about each part. Reads what the parts say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from connectors.base import Clock
+from gateway.supervisor import Supervised
+
+#: The pipeline must have come round within this, or the process is not doing its work.
+STALL_S_MAX = 15.0
+
+
+class Sink(Protocol):
+    """What health and metrics need to know of a historian or publisher."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether it reaches its database or broker."""
+        ...
+
+    @property
+    def last_error(self) -> str | None:
+        """Why not, in words."""
+        ...
+
+    @property
+    def lag_events(self) -> int:
+        """Events it has yet to hand over."""
+        ...
+
+    @property
+    def oldest_unsent_at(self) -> datetime | None:
+        """When the oldest of them happened."""
+        ...
+
+
+class HealthReport:
+    """Implements `api.ports.Health`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._came_round_s = clock.monotonic()
+        self.supervised: Sequence[Supervised] = ()
+        self.sinks: Mapping[str, SinkOf] = {}
+        self.journal_reason: str | None = None
+        self.started = False
+
+    def came_round(self) -> None:
+        """The pipeline has finished a round."""
+        self._came_round_s = self._clock.monotonic()
+
+    def live(self) -> bool:
+        """The process runs and its loops move."""
+        return self._clock.monotonic() - self._came_round_s < STALL_S_MAX
+
+    def report(self) -> Mapping[str, Any]:
+        """Status `ok`, `degraded` (something is away, nothing is lost) or `failing`, and each part's reason."""
+        parts: dict[str, dict[str, Any]] = {
+            "pipeline": {"ok": self.live(), "reason": None if self.live() else "has not come round lately"},
+            "journal": {"ok": self.journal_reason is None, "reason": self.journal_reason},
+        }
+        for name, sink in self.sinks.items():
+            status = sink.status()
+            parts[name] = {
+                "ok": status.connected,
+                "reason": None if status.connected else status.last_error or "not connected yet",
+                "lag_events": status.lag_events,
+                "oldest_unsent_at": status.oldest_unsent_at,
+            }
+        for supervised in self.supervised:
+            up = supervised.link == "up"
+            reason = None if up else supervised.last_error or "not connected yet"
+            parts[f"connection {supervised.settings.name}"] = {"ok": up, "reason": reason}
+        failing = not (parts["pipeline"]["ok"] and parts["journal"]["ok"])
+        degraded = any(not part["ok"] for part in parts.values())
+        return {
+            "status": "failing" if failing else "degraded" if degraded else "ok",
+            "ready": self.started and not failing,
+            "parts": parts,
+        }
+
+
+class SinkOf(Protocol):
+    """Anything that can say how it is."""
+
+    def status(self) -> Sink:
+        """How it is now."""
+        ...

@@ -1,0 +1,101 @@
+"""What the journal needs of a file system besides SQLite: a lock, a reserve, durable names."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from gateway.errors import JournalInUse, StartFailed
+
+#: Space set aside so that a journal on a full disk can still be opened, read and emptied.
+BALLAST_BYTES = 16 * 1024 * 1024
+
+
+def prepare(directory: Path) -> None:
+    """Make the directory, for us alone.
+
+    Raises:
+        StartFailed: it cannot be made or written to.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(13, "not allowed to read and write there")
+    except OSError as error:
+        raise StartFailed(
+            f"the journal folder {directory} cannot be used: {error.strerror}",
+            hint="check that gateway.data_dir exists and belongs to the user the gateway runs as",
+        ) from error
+
+
+class Lock:
+    """Holds a journal for one process. The operating system lets go when the process ends, however it ends."""
+
+    def __init__(self, directory: Path) -> None:
+        """Take it.
+
+        Raises:
+            JournalInUse: another process has it; says which.
+        """
+        self.path = directory / "lock"
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(self._fd, 64).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise JournalInUse(
+                f"the journal in {directory} is in use by the process with id {holder}",
+                hint="stop that gateway first, or give this one a data_dir of its own",
+            ) from error
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let go. The file stays: removing it would let two processes lock two files of one name."""
+        os.close(self._fd)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make created, renamed and removed names in a directory durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def free_bytes(directory: Path) -> int:
+    """Space left on the disk for a process without privileges."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
+def size_bytes(path: Path) -> int:
+    """Size of a file; 0 when it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def keep_ballast(directory: Path) -> None:
+    """Set the reserve aside when there is ample room; give it up when there is none."""
+    path = directory / "ballast"
+    free = free_bytes(directory)
+    if path.exists():
+        if free < BALLAST_BYTES // 4:
+            path.unlink()
+        return
+    if free < 4 * BALLAST_BYTES:
+        return
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, BALLAST_BYTES)
+    except OSError:
+        with suppress(FileNotFoundError):
+            path.unlink()
+    finally:
+        os.close(fd)

@@ -1,0 +1,60 @@
+-- name: insert_segment
+INSERT INTO segment (gateway, stream, number, first_seq, first_batch, created_us) VALUES (?, ?, ?, ?, ?, ?)
+
+-- name: segment
+SELECT gateway, stream, number, first_seq, first_batch, created_us FROM segment
+
+-- name: insert_event
+INSERT INTO event (seq, type, equipment, at_us, body, crc) VALUES (?, ?, ?, ?, ?, ?)
+
+-- name: insert_batch
+INSERT INTO batch (number, body, crc) VALUES (?, ?, ?)
+
+-- name: insert_carried
+INSERT INTO carried (equipment, seq, body, crc) VALUES (?, ?, ?, ?)
+
+-- name: put_alive
+INSERT INTO alive (connection, at_us) VALUES (?, ?) ON CONFLICT (connection) DO UPDATE SET at_us = excluded.at_us
+
+-- name: put_cursor
+INSERT INTO cursor (sink, seq, batch) VALUES (?, ?, ?)
+ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq, batch = excluded.batch
+
+-- name: alive
+SELECT connection, at_us FROM alive
+
+-- name: cursors
+SELECT sink, seq, batch FROM cursor
+
+-- name: carried
+SELECT equipment, seq, body, crc FROM carried
+
+-- name: carried_of
+SELECT seq, 'transition', body, crc FROM carried WHERE equipment = ?
+
+-- name: bounds
+SELECT
+    (SELECT max(seq) FROM event), (SELECT count(*) FROM event),
+    (SELECT max(number) FROM batch), (SELECT count(*) FROM batch)
+
+-- name: events
+SELECT seq, type, body, crc FROM event WHERE seq > ? ORDER BY seq LIMIT ?
+
+-- name: batches
+SELECT number, body, crc FROM batch WHERE number > ? ORDER BY number LIMIT ?
+
+-- name: newest_transitions
+SELECT seq, type, body, crc FROM event
+WHERE seq IN (
+    SELECT max(seq) FROM event INDEXED BY transition_by_time WHERE type = 'transition' GROUP BY equipment
+)
+
+-- name: transitions
+SELECT seq, type, body, crc FROM event INDEXED BY transition_by_time
+WHERE type = 'transition' AND equipment = ? AND at_us >= ? AND at_us < ? AND seq > ?
+ORDER BY seq LIMIT ?
+
+-- name: transition_before
+SELECT seq, type, body, crc FROM event INDEXED BY transition_by_time
+WHERE type = 'transition' AND equipment = ? AND at_us <= ?
+ORDER BY at_us DESC, seq DESC LIMIT 1

@@ -1,0 +1,72 @@
+"""What the journal says about itself: positions, cursors, figures. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+
+class Cursor(msgspec.Struct, frozen=True, order=False):
+    """How far a sink has read: the last event and the last sample batch it certainly holds."""
+
+    seq: int = 0
+    batch: int = 0
+
+    def beyond(self, other: Cursor) -> Cursor:
+        """The further of two, part by part."""
+        return Cursor(max(self.seq, other.seq), max(self.batch, other.batch))
+
+
+class JournalPosition(msgspec.Struct, frozen=True):
+    """What can be read: events `first_seq` to `last_seq`, batches `first_batch` to `last_batch`.
+
+    Nothing is held when the last lies one before the first.
+    """
+
+    stream: str
+    first_seq: int
+    last_seq: int
+    first_batch: int
+    last_batch: int
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """A stretch of the journal that cannot be read: in which file, what, why."""
+
+    path: str
+    reason: str
+    seq: int = 0
+    batch: int = 0
+
+
+class JournalStats(msgspec.Struct, frozen=True):
+    """Figures for people, health and metrics.
+
+    `oldest_at` is when the oldest segment began. `full` is empty, or the reason why nothing more is taken
+    for now. `damaged` lists at most the first hundred records that could not be read.
+    """
+
+    bytes: int
+    bytes_max: int
+    segments: int
+    oldest_at: datetime
+    events: int
+    batches: int
+    samples: int
+    commits: int
+    full: str
+    damaged: tuple[Damage, ...]
+    sinks: Mapping[str, Cursor]
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """An event on its way into a segment."""
+
+    seq: int
+    type: str
+    equipment: str
+    at_us: int
+    body: bytes
+    crc: int

@@ -1,0 +1,176 @@
+"""What is true now, in memory: newest values, states, links. Feeds REST and the streams; stores nothing.
+
+Streams read the journal at their own position and are only woken from here, so a slow reader costs nobody
+anything and nothing is shown that is not durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from api.ports import ConnectionView, EquipmentView, StreamPosition, TagView
+from connectors.settings import ConnectionSettings
+from gateway.supervisor import Supervised
+from statemodel.engine import EquipmentMemory, EquipmentSpec
+from statemodel.records import EquipmentState, Recorded, state_after
+from statemodel.types import UNKNOWN, TagSample, Transition
+
+#: Events handed to a stream at once.
+PAGE_EVENTS_MAX = 500
+#: Longest silence of a stream before it may send a heartbeat.
+HEARTBEAT_S = 10.0
+
+
+class EventSource(Protocol):
+    """Where streams read: the journal, and behind it the database."""
+
+    def position(self) -> StreamPosition:
+        """What can be read."""
+        ...
+
+    async def events_after(self, seq: int, limit: int) -> Sequence[Recorded]:
+        """Events after a sequence; raises `api.ports.TooOld`."""
+        ...
+
+    async def wait_beyond(self, seq: int) -> None:
+        """Return when there is an event after `seq`."""
+        ...
+
+
+class Live:
+    """Implements `api.ports.LiveView` and `gateway.pipeline.Listener`."""
+
+    def __init__(
+        self,
+        *,
+        gateway: str,
+        connections: Sequence[ConnectionSettings],
+        equipment: Sequence[EquipmentSpec],
+        memories: Mapping[str, EquipmentMemory],
+        last: Mapping[str, Recorded],
+        source: EventSource,
+    ) -> None:
+        self._gateway = gateway
+        self._source = source
+        self._specs = {spec.name: spec for spec in equipment}
+        self._states = {
+            spec.name: _first_state(spec, memories[spec.name], last.get(spec.name)) for spec in equipment
+        }
+        self._samples: dict[str, TagSample] = {}
+        self._tags = {
+            connection.tag_id(tag): (connection.name, tag.name, group.name, tag.unit)
+            for connection in connections
+            for group in connection.groups
+            for tag in group.tags
+        }
+        self.supervised: dict[str, Supervised] = {}
+
+    # -- the pipeline tells --------------------------------------------------------------------
+
+    def samples(self, samples: Sequence[TagSample]) -> None:
+        """Newest values, recorded or not."""
+        for sample in samples:
+            self._samples[sample.tag] = sample
+
+    def announce(self, recorded: Sequence[Recorded]) -> None:
+        """Events that are now durable, in order."""
+        for item in recorded:
+            if isinstance(item.event, Transition):
+                self._states[item.equipment] = state_after(item.event, item.seq)
+
+    # -- others ask ----------------------------------------------------------------------------
+
+    @property
+    def gateway(self) -> str:
+        """Id of this gateway."""
+        return self._gateway
+
+    def position(self) -> StreamPosition:
+        """Where the sequence stands."""
+        return self._source.position()
+
+    def state(self, equipment: str) -> EquipmentState:
+        """The state of a configured equipment, with the reason when it is not known yet."""
+        state = self._states[equipment]
+        if state.state == UNKNOWN and state.sequence == 0:
+            return msgspec.structs.replace(state, reason=self._why_not_yet(equipment))
+        return state
+
+    def states(self) -> Sequence[EquipmentState]:
+        """The states of all equipment, in the order of the configuration."""
+        return [self.state(name) for name in self._specs]
+
+    def equipment(self) -> Sequence[EquipmentView]:
+        """All equipment, in the order of the configuration."""
+        return [view for name in self._specs if (view := self.equipment_named(name))]
+
+    def equipment_named(self, name: str) -> EquipmentView | None:
+        """One equipment, or None."""
+        spec = self._specs.get(name)
+        if spec is None:
+            return None
+        inputs = dict(spec.bind) | ({"state": spec.state} if spec.state else {})
+        return EquipmentView(
+            name=spec.name, path=spec.path, model=spec.model.name, inputs=inputs, state=self.state(name)
+        )
+
+    def tags(self) -> Sequence[TagView]:
+        """All tags, in the order of the configuration."""
+        return [view for tag in self._tags if (view := self.tag(tag))]
+
+    def tag(self, tag: str) -> TagView | None:
+        """One tag by its full id, or None."""
+        if tag not in self._tags:
+            return None
+        connection, name, group, unit = self._tags[tag]
+        return TagView(tag, connection, name, group, unit, self._samples.get(tag))
+
+    def connections(self) -> Sequence[ConnectionView]:
+        """All connections, in the order of the configuration."""
+        return [supervised.view() for supervised in self.supervised.values()]
+
+    async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
+        """Every event after a sequence, in order, for ever; see `api.ports.LiveView.events`."""
+        at = self.position().last_seq if after is None else after
+        while True:
+            events = await self._source.events_after(at, PAGE_EVENTS_MAX)
+            if events:
+                at = events[-1].seq
+                yield events
+                continue
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._source.wait_beyond(at)
+            except TimeoutError:
+                yield ()
+
+    def _why_not_yet(self, equipment: str) -> str:
+        spec = self._specs[equipment]
+        inputs = [*([spec.state] if spec.state else []), *spec.bind.values()]
+        for connection in dict.fromkeys(tag.partition("/")[0] for tag in inputs):
+            supervised = self.supervised.get(connection)
+            if supervised is not None and supervised.link != "up" and supervised.last_error:
+                return f"{connection}: {supervised.last_error}"
+        missing = [tag for tag in inputs if tag not in self._samples]
+        return f"no value yet from {', '.join(missing)}" if missing else "no usable value yet"
+
+
+def _first_state(spec: EquipmentSpec, memory: EquipmentMemory, last: Recorded | None) -> EquipmentState:
+    if last is not None and isinstance(last.event, Transition):
+        return state_after(last.event, last.seq)
+    return EquipmentState(
+        equipment=spec.name,
+        path=spec.path,
+        model=spec.model.name,
+        state=memory.state,
+        code=memory.code,
+        category=None,
+        since=memory.since,
+        seq=0,
+        sequence=memory.sequence,
+        reason=None,
+    )

@@ -1,0 +1,112 @@
+"""Prometheus figures, read from the parts when they are asked for: nothing is counted twice on the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from connectors.base import Clock
+from gateway.health import SinkOf
+from gateway.pipeline import Pipeline
+from gateway.supervisor import Supervised
+
+
+class Exposition(Collector):
+    """Implements `api.ports.Metrics`. Labels are names from the configuration, so their number is bounded."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        supervised: Sequence[Supervised],
+        sinks: Mapping[str, SinkOf],
+        journal: Callable[[], Mapping[str, float]],
+        clock: Clock,
+        version: str,
+    ) -> None:
+        self._pipeline = pipeline
+        self._supervised = supervised
+        self._sinks = sinks
+        self._journal = journal
+        self._clock = clock
+        self._version = version
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def render(self) -> tuple[bytes, str]:
+        """Body and content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, in a fixed order."""
+        info = GaugeMetricFamily("andon_info", "Version of the gateway.", labels=["version"])
+        info.add_metric([self._version], 1)
+        yield info
+        yield from self._connections()
+        yield from self._flow()
+        yield from self._sink_figures()
+        for name, value in self._journal().items():
+            yield GaugeMetricFamily(
+                f"andon_journal_{name}", f"Journal: {name.replace('_', ' ')}.", value=value
+            )
+
+    def _connections(self) -> Iterator[Metric]:
+        label = ["connection"]
+        up = GaugeMetricFamily("andon_connection_up", "1 while the link is up.", labels=label)
+        late = GaugeMetricFamily("andon_poll_lateness_seconds_max", "Latest a poll has begun.", labels=label)
+        skipped = CounterMetricFamily(
+            "andon_poll_cycles_skipped", "Cycles left out, not queued.", labels=label
+        )
+        bad = GaugeMetricFamily(
+            "andon_connection_tags_refused", "Tags the device will not serve.", labels=label
+        )
+        surprises = CounterMetricFamily(
+            "andon_connector_unexpected_failures", "Failures nobody foresaw.", labels=label
+        )
+        for item in self._supervised:
+            name = [item.settings.name]
+            up.add_metric(name, 1 if item.link == "up" else 0)
+            late.add_metric(name, item.late_s_max)
+            skipped.add_metric(name, item.skipped_cycles)
+            bad.add_metric(name, len(item.bad_tags))
+            surprises.add_metric(name, item.surprises)
+        yield from (up, late, skipped, bad, surprises)
+
+    def _flow(self) -> Iterator[Metric]:
+        counts = self._pipeline.counts
+        yield CounterMetricFamily("andon_samples", "Samples from connectors.", value=counts.samples)
+        yield CounterMetricFamily("andon_bad_samples", "Of these, of bad quality.", value=counts.bad_samples)
+        yield CounterMetricFamily(
+            "andon_samples_passed", "Samples that said something new.", value=counts.passed
+        )
+        yield CounterMetricFamily("andon_samples_recorded", "Samples journalled.", value=counts.recorded)
+        yield CounterMetricFamily("andon_transitions", "Transitions journalled.", value=counts.transitions)
+        yield CounterMetricFamily("andon_rejections", "Moves the models refused.", value=counts.rejections)
+        yield CounterMetricFamily("andon_journal_commits", "Durable commits.", value=counts.commits)
+        yield GaugeMetricFamily(
+            "andon_pipeline_backlog_events", "Events waiting.", value=self._pipeline.backlog
+        )
+
+    def _sink_figures(self) -> Iterator[Metric]:
+        label = ["sink"]
+        up = GaugeMetricFamily("andon_sink_up", "1 while the sink reaches its server.", labels=label)
+        lag = GaugeMetricFamily("andon_sink_lag_events", "Events not yet handed over.", labels=label)
+        age = GaugeMetricFamily(
+            "andon_sink_oldest_unsent_seconds", "Age of the oldest of them.", labels=label
+        )
+        for name, sink in self._sinks.items():
+            status = sink.status()
+            up.add_metric([name], 1 if status.connected else 0)
+            lag.add_metric([name], status.lag_events)
+            age.add_metric([name], _age_s(status.oldest_unsent_at, self._clock.now()))
+        yield from (up, lag, age)
+
+
+def _age_s(at: datetime | None, now: datetime) -> float:
+    return max(0.0, (now - at).total_seconds()) if at is not None else 0.0

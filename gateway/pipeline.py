@@ -1,0 +1,221 @@
+"""The way of the data inside the process: filter, step, append, announce. One task owns all of it.
+
+Events come in through a bounded queue, so a full journal slows the connectors and nothing is dropped in
+between. While one commit is on its way to the disk, what arrives meanwhile becomes the next: commits group
+themselves under load and are immediate when it is quiet. Nobody hears of anything the journal does not hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from connectors.base import Clock
+from connectors.settings import ConnectionSettings
+from gateway.filters import ChangeFilter, no_communication
+from statemodel.engine import Engine
+from statemodel.records import Recorded
+from statemodel.types import (
+    Event,
+    Quality,
+    Recordable,
+    SampleBatch,
+    SourceLost,
+    SourceRestored,
+    TagSample,
+    Tick,
+)
+
+#: Events waiting for the pipeline; beyond it the connectors wait.
+QUEUE_EVENTS_MAX = 2000
+#: Most events in one commit, so that a burst does not delay the first of it for long.
+COMMIT_EVENTS_MAX = 256
+
+
+class EventLog(Protocol):
+    """The part of the journal the pipeline needs."""
+
+    async def append(
+        self,
+        events: Sequence[Recordable],
+        batches: Sequence[SampleBatch] = ...,
+        alive: Mapping[str, datetime] = ...,
+    ) -> Sequence[Recorded]:
+        """Number and keep; returns when it is durable."""
+        ...
+
+
+class Listener(Protocol):
+    """Whoever shows what is true now."""
+
+    def samples(self, samples: Sequence[TagSample]) -> None:
+        """Newest values, recorded or not."""
+        ...
+
+    def announce(self, recorded: Sequence[Recorded]) -> None:
+        """Events that are now durable, in order."""
+        ...
+
+
+class Counts:
+    """What has passed, for metrics and loss accounting."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.bad_samples = 0
+        self.passed = 0
+        self.recorded = 0
+        self.transitions = 0
+        self.rejections = 0
+        self.commits = 0
+
+
+class Pipeline:
+    """From events to durable, announced transitions."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        log: EventLog,
+        connections: Sequence[ConnectionSettings],
+        listeners: Sequence[Listener],
+        clock: Clock,
+        heartbeat: timedelta,
+        alive: Mapping[str, datetime],
+        came_round: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._log = log
+        self._connections = {connection.name: connection for connection in connections}
+        self._unrecorded = frozenset(
+            connection.tag_id(tag)
+            for connection in connections
+            for tag in connection.tags()
+            if not tag.record
+        )
+        self._filter = ChangeFilter(connections)
+        self._listeners = tuple(listeners)
+        self._clock = clock
+        self._heartbeat_s = heartbeat.total_seconds()
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_EVENTS_MAX)
+        self._waiting = dict.fromkeys(self._connections, 0)
+        self._alive = dict(alive)
+        self._came_round = came_round
+        self._wake_at: datetime | None = None
+        self.counts = Counts()
+
+    async def offer(self, event: SampleBatch | SourceLost | SourceRestored) -> None:
+        """Hand in what happened. Waits while the pipeline is behind."""
+        self._waiting[event.connection] += 1
+        try:
+            await self._queue.put(event)
+        except asyncio.CancelledError:
+            self._waiting[event.connection] -= 1
+            raise
+
+    def seen(self, connection: str, at: datetime) -> None:
+        """A connection proved that it lives. Counts only when nothing it said before is still waiting here,
+        so that the durable proof of life never runs ahead of the durable events."""
+        if not self._waiting[connection]:
+            self._alive[connection] = max(at, self._alive.get(connection, at))
+
+    @property
+    def backlog(self) -> int:
+        """Events waiting."""
+        return self._queue.qsize()
+
+    async def run(self) -> None:
+        """Work for ever. Failures of the journal come through: the process must stop on them."""
+        while True:
+            events = await self._next()
+            await self._work(events)
+            self._came_round()
+
+    async def drain(self, last_words: Iterable[SourceLost]) -> None:
+        """After `run` was cancelled: finish what is waiting, then say what ends with the process."""
+        events: list[Event] = []
+        while not self._queue.empty():
+            events.append(self._queue.get_nowait())
+        await self._work([*events, *last_words])
+
+    async def _next(self) -> list[Event]:
+        """What has arrived, or a tick when time itself is due, or nothing when it is time for a heartbeat."""
+        pause_s = self._heartbeat_s
+        if self._wake_at is not None:
+            pause_s = min(pause_s, max(0.0, (self._wake_at - self._clock.now()).total_seconds()))
+        events: list[Event] = []
+        try:
+            async with asyncio.timeout(pause_s):
+                events.append(await self._queue.get())
+        except TimeoutError:
+            now = self._clock.now()
+            return [Tick(now)] if self._wake_at is not None and now >= self._wake_at else []
+        while len(events) < COMMIT_EVENTS_MAX and not self._queue.empty():
+            events.append(self._queue.get_nowait())
+        return events
+
+    async def _work(self, events: Sequence[Event]) -> None:
+        """Filter and step each event, then one commit for all of them, then tell."""
+        records: list[Recordable] = []
+        batches: list[SampleBatch] = []
+        for event in events:
+            if isinstance(event, SampleBatch):
+                self._take_batch(event, records, batches)
+            else:
+                self._take(event, records, batches)
+            if not isinstance(event, Tick):
+                self._waiting[event.connection] = max(0, self._waiting[event.connection] - 1)
+        recorded = await self._log.append(records, batches, dict(self._alive))
+        self.counts.commits += 1
+        if recorded:
+            for listener in self._listeners:
+                listener.announce(recorded)
+
+    def _take_batch(self, batch: SampleBatch, records: list[Recordable], batches: list[SampleBatch]) -> None:
+        passed = self._filter.apply(batch)
+        self.counts.samples += len(batch.samples)
+        self.counts.passed += len(passed.samples)
+        self.counts.bad_samples += sum(sample.quality is Quality.BAD for sample in passed.samples)
+        self._alive[batch.connection] = max(
+            batch.received_at, self._alive.get(batch.connection, batch.received_at)
+        )
+        if not passed.samples:
+            return
+        self._step(passed, records)
+        self._keep(passed, batches)
+
+    def _take(
+        self,
+        event: Tick | SourceLost | SourceRestored,
+        records: list[Recordable],
+        batches: list[SampleBatch],
+    ) -> None:
+        if not isinstance(event, Tick):
+            records.append(event)
+        self._step(event, records)
+        if isinstance(event, SourceLost):
+            self._filter.forget(event.connection)
+            self._keep(no_communication(self._connections[event.connection], event.at), batches)
+
+    def _step(self, event: Event, records: list[Recordable]) -> None:
+        outcome = self._engine.step(event)
+        self._wake_at = outcome.wake_at
+        records.extend(outcome.transitions)
+        records.extend(outcome.rejections)
+        self.counts.transitions += len(outcome.transitions)
+        self.counts.rejections += len(outcome.rejections)
+
+    def _keep(self, batch: SampleBatch, batches: list[SampleBatch]) -> None:
+        for listener in self._listeners:
+            listener.samples(batch.samples)
+        kept = batch
+        if self._unrecorded:
+            samples = tuple(sample for sample in batch.samples if sample.tag not in self._unrecorded)
+            if len(samples) != len(batch.samples):
+                kept = SampleBatch(batch.connection, batch.received_at, samples, batch.source_time)
+        if kept.samples:
+            batches.append(kept)
+            self.counts.recorded += len(kept.samples)

@@ -1,0 +1,1 @@
+"""MQTT: what is true, retained; what happened, as events. Everything here reads the journal, nothing writes it."""

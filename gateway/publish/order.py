@@ -1,0 +1,80 @@
+"""What may be said and in which order: the rules that keep retained topics true and the cursor honest. Pure.
+
+Two facts are kept here: the newest `seq` said on each retained topic, and how far the broker has
+acknowledged the events without a hole. Neither knows of topics' names, brokers or the journal.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass
+class Newest:
+    """The newest `seq` said for each key, so that an older one is never said after it."""
+
+    said: dict[str, int] = field(default_factory=dict)
+
+    def allow(self, key: str, seq: int, *, again: bool = False) -> bool:
+        """Whether `seq` may be said now, and note that it is. `again` allows the same one once more."""
+        last = self.said.get(key)
+        if last is not None and (seq < last or (seq == last and not again)):
+            return False
+        self.said[key] = seq
+        return True
+
+
+class _Waiting:
+    __slots__ = ("at", "done", "seq")
+
+    def __init__(self, seq: int, at: datetime) -> None:
+        self.seq = seq
+        self.at = at
+        self.done = False
+
+
+class Acknowledged:
+    """How far the events are acknowledged without a hole.
+
+    Acknowledgements may come in any order; `seq` moves only over events that all have theirs. What is
+    waiting is bounded by whoever sends, through the number of messages in flight.
+    """
+
+    def __init__(self, seq: int = 0) -> None:
+        self.seq = seq
+        self._order: deque[_Waiting] = deque()
+        self._waiting: dict[int, _Waiting] = {}
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def oldest_at(self) -> datetime | None:
+        """When the oldest event that waits was recorded."""
+        return self._order[0].at if self._order else None
+
+    def sent(self, seq: int, at: datetime) -> None:
+        """An event is on its way. Events are sent in the order of `seq`."""
+        assert seq > (self._order[-1].seq if self._order else self.seq), "events are sent in order"
+        waiting = _Waiting(seq, at)
+        self._order.append(waiting)
+        self._waiting[seq] = waiting
+
+    def done(self, seq: int) -> bool:
+        """An event is acknowledged. Whether `self.seq` moved; an event that does not wait changes nothing."""
+        waiting = self._waiting.pop(seq, None)
+        if waiting is None:
+            return False
+        waiting.done = True
+        moved = False
+        while self._order and self._order[0].done:
+            self.seq = self._order.popleft().seq
+            moved = True
+        return moved
+
+    def lost(self) -> None:
+        """The connection is gone: nothing waits any longer, and everything after `seq` has to be sent again."""
+        self._order.clear()
+        self._waiting.clear()

@@ -1,0 +1,74 @@
+"""What a broker's reason code means for us: try again, call a person, or keep away. Pure tables.
+
+Codes and names: MQTT 5.0 section 2.4. MQTT 3.1.1 return codes arrive here already as their MQTT 5 twins.
+"""
+
+from __future__ import annotations
+
+from gateway.errors import SinkRefused, SinkUnavailable
+
+CREDENTIALS = "check user and password in [mqtt], and who the broker lets in"
+RIGHTS = "let this client publish to its topics in the broker's access rules"
+
+
+class TakenOver(SinkRefused):
+    """Somebody else connected with our client id. Keep away for long: two that fight serve nobody."""
+
+
+#: Codes a person has to deal with: what the broker means, and what to do.
+NEEDS_A_PERSON: dict[int, tuple[str, str]] = {
+    0x84: ("it does not speak this version of MQTT", 'set protocol = "3.1.1" in [mqtt]'),
+    0x85: ("it does not accept the client id", "set another client_id in [mqtt]"),
+    0x86: ("bad user name or password", CREDENTIALS),
+    0x87: ("not authorised", RIGHTS),
+    0x8A: ("this client is banned", "ask whoever runs the broker"),
+    0x8C: ("bad authentication method", CREDENTIALS),
+    0x90: ("it does not accept the topic", "check enterprise, site and the paths of the equipment"),
+    0x99: ("it does not accept the payload format", "ask whoever runs the broker"),
+    0x9A: ("it does not keep retained messages", "allow retained messages in the broker; states need them"),
+    0x9B: ("it does not support QoS 1", "allow QoS 1 in the broker; nothing else tells what arrived"),
+    0x9C: ("use another server", "set the address of that server in [mqtt]"),
+    0x9D: ("the server moved", "set its new address in [mqtt]"),
+}
+
+#: Codes that pass by themselves.
+PASSES: dict[int, str] = {
+    0x80: "unspecified error",
+    0x81: "malformed packet",
+    0x82: "protocol error",
+    0x83: "implementation specific error",
+    0x88: "server unavailable",
+    0x89: "server busy",
+    0x8B: "server shutting down",
+    0x8D: "keep-alive timeout",
+    0x91: "packet identifier in use",
+    0x92: "packet identifier not found",
+    0x93: "receive maximum exceeded",
+    0x94: "topic alias invalid",
+    0x95: "packet too large",
+    0x96: "message rate too high",
+    0x97: "quota exceeded",
+    0x98: "administrative action",
+    0x9F: "connection rate exceeded",
+    0xA0: "maximum connect time",
+}
+
+TAKEN_OVER = 0x8E
+
+
+def failure(code: int, doing: str, *, said: str = "") -> SinkUnavailable | SinkRefused:
+    """The failure a reason code of 0x80 or more stands for.
+
+    `doing` is what was refused, such as `the connection`; `said` is the broker's own reason string.
+    """
+    own_words = f' ("{said}")' if said else ""
+    if code == TAKEN_OVER:
+        return TakenOver(
+            f"another client connected to the broker with our client id{own_words}",
+            hint="give every gateway an id of its own, or set client_id in [mqtt]",
+        )
+    if code in NEEDS_A_PERSON:
+        words, hint = NEEDS_A_PERSON[code]
+        return SinkRefused(f"the broker refuses {doing}: {words}{own_words}", hint=hint)
+    words = PASSES.get(code, "reason unknown")
+    return SinkUnavailable(f"the broker ends {doing}: {words} (0x{code:02X}){own_words}")

@@ -1,0 +1,72 @@
+"""What the publisher needs from the journal, said in its own words.
+
+The journal is one implementation, `memory` another. Nothing here knows how events are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from statemodel.records import Recorded
+
+
+class Cursor(Protocol):
+    """How far a sink has come: events up to `seq`, sample batches up to `batch`. A frozen msgspec struct."""
+
+    @property
+    def seq(self) -> int:
+        """Number of the last event the sink is done with; 0 before the first."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Number of the last sample batch the sink is done with; 0 before the first."""
+        ...
+
+
+class Position(Protocol):
+    """How far the journal has come."""
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest event; 0 before the first."""
+        ...
+
+    @property
+    def last_batch(self) -> int:
+        """Number of the newest sample batch; 0 before the first."""
+        ...
+
+
+C = TypeVar("C", bound=Cursor)
+
+
+class EventSource(Protocol[C]):
+    """The one ordered log of events, and the place where sinks keep their cursors."""
+
+    @property
+    def stream(self) -> str:
+        """Identity of this sequence; another journal has another."""
+        ...
+
+    @property
+    def position(self) -> Position:
+        """How far it has come."""
+        ...
+
+    async def read(self, after: int, limit: int) -> Sequence[Recorded]:
+        """Events with `seq > after`, in order, at most `limit`; empty when there are none yet."""
+        ...
+
+    async def cursor(self, sink: str) -> C:
+        """Where a sink is; a new sink is at the beginning."""
+        ...
+
+    async def advance(self, sink: str, cursor: C) -> None:
+        """A sink is done with everything up to `cursor`: it need not be kept for that sink any longer."""
+        ...
+
+    async def wait_beyond(self, seq: int, batch: int) -> None:
+        """Return when there is an event after `seq` or a sample batch after `batch`."""
+        ...

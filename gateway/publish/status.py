@@ -1,0 +1,39 @@
+"""How the publisher is doing, for health, metrics and people. A value; knows nothing of how it is shown."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+
+class SinkStatus(msgspec.Struct, frozen=True):
+    """The publisher at one instant. Counts are since the start of the process.
+
+    `alarm` is one word while a person has to act, else empty: `refused` (password, rights, certificate,
+    version), `client_id_taken` (somebody else connects with our client id).
+    """
+
+    connected: bool
+    last_error: str | None
+    alarm: str
+    retry_at: datetime | None
+    """When the next attempt to connect is due, while there is no connection."""
+    lag_events: int
+    """Events in the journal the broker has not acknowledged."""
+    oldest_unsent_at: datetime | None
+    """When the oldest of them was recorded, as far as is known."""
+    in_flight: int
+    """Messages sent and not yet acknowledged."""
+    sent: int
+    """Messages handed to the connection: events, states, tags and status."""
+    acknowledged: int
+    """Messages the broker acknowledged."""
+    events: int
+    """Events the broker acknowledged."""
+    too_large: int
+    """Messages left out because the broker's Maximum Packet Size forbids them."""
+    tags_merged: int
+    """Tag values that were overtaken by a newer one before they could be sent."""
+    connects: int
+    """Connections the broker accepted."""

@@ -1,0 +1,225 @@
+"""The life of the connections: started, watched, restarted after a pause, reported once down and once up.
+
+The only place that catches everything: an error nobody foresaw in one connector must not take the others
+with it. It is counted, logged once with its trace, and the connection is run again like after a lost link.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+
+from api.ports import ConnectionView
+from connectors.backoff import Backoff
+from connectors.base import Clock, Connector
+from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
+from connectors.settings import ConnectionSettings
+from gateway.pipeline import Pipeline
+from statemodel.types import SampleBatch, SourceLost, SourceRestored
+
+_log = structlog.get_logger("andon.connection")
+
+#: Poll cycles remembered per group for people.
+CYCLES_KEPT = 600
+
+
+class _Cycle(msgspec.Struct, frozen=True, gc=False):
+    at_s: float
+    duration_s: float
+    lateness_s: float
+
+
+class Supervised:
+    """One configured connection: its connector, the state of its link, and what people want to know of it."""
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        connector: Connector,
+        pipeline: Pipeline,
+        clock: Clock,
+        *,
+        known_down: bool = False,
+    ) -> None:
+        """With `known_down` the loss is already on record (a restart), and is not reported again."""
+        self.settings = settings
+        self.connector = connector
+        self._pipeline = pipeline
+        self._clock = clock
+        self._backoff = Backoff()
+        self._session = 0
+        self.link = "connecting"
+        self.since = clock.now()
+        self.last_seen_at: datetime | None = None
+        self.last_error: str | None = None
+        self.last_error_at: datetime | None = None
+        self.retry_at: datetime | None = None
+        self.attempts = 0
+        self.bad_tags: dict[str, str] = {}
+        self.skipped_cycles = 0
+        self.late_s_max = 0.0
+        self.surprises = 0
+        self._reported_down = known_down
+        self._cycles: dict[str, deque[_Cycle]] = {
+            group.name: deque(maxlen=CYCLES_KEPT) for group in settings.groups
+        }
+
+    async def run(self) -> None:
+        """Run sessions for ever, with pauses between them."""
+        while True:
+            self._session += 1
+            self.attempts += 1
+            self.retry_at = None
+            self._turn("connecting")
+            session = _Session(self, self._session)
+            started_s = self._clock.monotonic()
+            failure = await self._one_session(session)
+            lasted_s = self._clock.monotonic() - started_s if session.is_up else 0.0
+            session.closed = True
+            await self._went_down(failure, session)
+            pause_s = self._backoff.failed(lasted_s, random.random())  # noqa: S311 - jitter, not a secret
+            if isinstance(failure, DeviceRefused):
+                pause_s = max(pause_s, self._backoff.max_s)
+            self.retry_at = self._clock.now() + timedelta(seconds=pause_s)
+            await self._clock.sleep(pause_s)
+
+    async def _one_session(self, session: _Session) -> ConnectorError:
+        try:
+            await self.connector.run(session)
+        except ConnectorError as failure:
+            return failure
+        except Exception as error:  # noqa: BLE001 - see the head of this file
+            self.surprises += 1
+            _log.exception("connector failed unexpectedly", connection=self.settings.name)
+            return ConnectionLost(f"unexpected failure in the connector: {type(error).__name__}: {error}")
+        return ConnectionLost("the connector ended by itself")
+
+    async def _went_down(self, failure: ConnectorError, session: _Session) -> None:
+        now = self._clock.now()
+        self.last_error, self.last_error_at = failure.reason, now
+        self._turn("refused" if isinstance(failure, DeviceRefused) else "down")
+        if self._reported_down:
+            return
+        self._reported_down = True
+        last_seen_at = failure.last_seen_at if isinstance(failure, ConnectionLost) else None
+        lost_at = last_seen_at or session.last_seen_at or now
+        _log.warning(
+            "connection lost" if session.is_up else "no connection",
+            connection=self.settings.name,
+            endpoint=self.settings.endpoint,
+            reason=failure.reason,
+            hint=failure.hint or None,
+        )
+        await self._pipeline.offer(SourceLost(self.settings.name, lost_at, failure.reason))
+
+    async def came_up(self) -> None:
+        """The device has answered in this session."""
+        self._turn("up")
+        self.bad_tags.clear()
+        if self._reported_down:
+            _log.info("connection restored", connection=self.settings.name, attempts=self.attempts)
+        else:
+            _log.info("connected", connection=self.settings.name, endpoint=self.settings.endpoint)
+        self._reported_down = False
+        self.attempts = 0
+        await self._pipeline.offer(SourceRestored(self.settings.name, self._clock.now()))
+
+    def farewell(self, at: datetime) -> SourceLost | None:
+        """What to record when the process stops on purpose: from now on nobody looks at this device."""
+        if self.link != "up":
+            return None
+        return SourceLost(self.settings.name, at, "the gateway was stopped")
+
+    def note_cycle(self, group: str, duration_s: float, lateness_s: float, skipped: int) -> None:
+        """Remember the figures of one poll cycle."""
+        self.skipped_cycles += skipped
+        self.late_s_max = max(self.late_s_max, lateness_s)
+        if group in self._cycles:
+            self._cycles[group].append(_Cycle(self._clock.monotonic(), duration_s, lateness_s))
+
+    def view(self) -> ConnectionView:
+        """As people want to see it."""
+        return ConnectionView(
+            name=self.settings.name,
+            protocol=self.settings.protocol,
+            endpoint=self.settings.endpoint,
+            link=self.link,
+            since=self.since,
+            last_seen_at=self.last_seen_at,
+            last_error=self.last_error,
+            last_error_at=self.last_error_at,
+            retry_at=self.retry_at,
+            attempts=self.attempts,
+            tags=len(self.settings.tags()),
+            cycles={name: self._figures(cycles) for name, cycles in self._cycles.items()},
+            bad_tags=dict(self.bad_tags),
+        )
+
+    def _figures(self, cycles: Sequence[_Cycle]) -> Mapping[str, float]:
+        horizon_s = self._clock.monotonic() - 60.0
+        recent = [cycle for cycle in cycles if cycle.at_s >= horizon_s]
+        if not recent:
+            return {"count": 0.0}
+        return {
+            "count": float(len(recent)),
+            "duration_mean_s": sum(cycle.duration_s for cycle in recent) / len(recent),
+            "duration_max_s": max(cycle.duration_s for cycle in recent),
+            "lateness_max_s": max(cycle.lateness_s for cycle in recent),
+        }
+
+    def _turn(self, link: str) -> None:
+        # While it is down, each try is "down" to people, with the time of the next one beside it.
+        if link == "connecting" and self.link in ("down", "refused"):
+            return
+        if link != self.link:
+            self.link, self.since = link, self._clock.now()
+
+
+class _Session:
+    """The `Link` of one session. Once closed it passes nothing on, whatever a late task may try."""
+
+    def __init__(self, owner: Supervised, number: int) -> None:
+        self._owner = owner
+        self._number = number
+        self.is_up = False
+        self.closed = False
+        self.last_seen_at: datetime | None = None
+
+    async def up(self) -> None:
+        if self.closed or self.is_up:
+            return
+        self.is_up = True
+        await self._owner.came_up()
+
+    async def emit(self, batch: SampleBatch) -> None:
+        if self.closed or not batch.samples:
+            return
+        self._mark(batch.received_at)
+        await self._owner._pipeline.offer(batch)
+
+    def seen(self, at: datetime) -> None:
+        if self.closed:
+            return
+        self._mark(at)
+        self._owner._pipeline.seen(self._owner.settings.name, at)
+
+    def cycle(self, group: str, duration_s: float, lateness_s: float, skipped: int) -> None:
+        self._owner.note_cycle(group, duration_s, lateness_s, skipped)
+
+    def refused(self, tag: str, reason: str) -> None:
+        name = self._owner.settings.name
+        if reason:
+            if tag not in self._owner.bad_tags:
+                _log.warning("tag refused", connection=name, tag=tag, reason=reason)
+            self._owner.bad_tags[tag] = reason
+        elif self._owner.bad_tags.pop(tag, None) is not None:
+            _log.info("tag accepted again", connection=name, tag=tag)
+
+    def _mark(self, at: datetime) -> None:
+        self.last_seen_at = at
+        self._owner.last_seen_at = at
