@@ -57,7 +57,7 @@ class HealthReport:
         return self._clock.monotonic() - self._came_round_s < STALL_S_MAX
 
     def report(self) -> Mapping[str, Any]:
-        """Status `ok`, `degraded` (something is away, nothing is lost) or `failing`, and each part's reason."""
+        """`ok`, `degraded` (something is away, nothing is lost) or `failing`, and each part's reason."""
         parts: dict[str, dict[str, Any]] = {
             "pipeline": {"ok": self.live(), "reason": None if self.live() else "has not come round lately"},
             "journal": {"ok": self.journal_reason is None, "reason": self.journal_reason},

@@ -1,4 +1,4 @@
-"""Prometheus figures, read from the parts when they are asked for: nothing is counted twice on the hot path."""
+"""Prometheus figures, read from the parts when asked for: the hot path counts nothing twice."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def _unique(named: Iterable[tuple[KeyPath, str]]) -> Iterator[Finding]:
             yield (
                 place,
                 f'"{name}" is used twice',
-                f"the first is {other[0]}[{other[1]}]; names differ by more than case",
+                f"the first is {other[0]}[{other[1]}]; case does not tell names apart",
             )
         else:
             first[key] = place

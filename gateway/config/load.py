@@ -312,8 +312,5 @@ def load_model(path: Path) -> tuple[Model | None, tuple[Problem, ...]]:
 
 
 def _as_key_path(text: str) -> KeyPath:
-    parts: list[str | int] = []
-    for word in text.replace("]", "").replace("[", ".").split("."):
-        if word:
-            parts.append(int(word) if word.isdigit() else word)
-    return tuple(parts)
+    words = text.replace("]", "").replace("[", ".").split(".")
+    return tuple(int(word) if word.isdigit() else word for word in words if word)

@@ -142,7 +142,7 @@ class EquipmentSettings(Settings):
     """Name of a built-in model, or path of a model file relative to the configuration file."""
     state: str | None = None
     """Tag (`connection/tag`) that carries the state code."""
-    bind: dict[str, str] = {}
+    bind: dict[str, str] = Field(default_factory=dict)
     """Name used in the model's rules = tag (`connection/tag`)."""
 
     @field_validator("path")
@@ -151,7 +151,7 @@ class EquipmentSettings(Settings):
         for level in path.split("/"):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", level):
                 raise ValueError(
-                    f'has the level "{level}", which no topic may have; write letters, digits, ".", "_" or "-" '
+                    f'has the level "{level}", which no topic may have; write letters, digits, ".", "_", "-" '
                     'between slashes, such as "filling/line-1/filler-1"'
                 )
         return path
