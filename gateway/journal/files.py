@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import JournalInUse, StartFailed
@@ -31,7 +30,7 @@ def prepare(directory: Path) -> None:
 
 
 class Lock:
-    """Holds a journal for one process. The operating system lets go when the process ends, however it ends."""
+    """Holds a journal for one process. The system lets go when the process ends, however it ends."""
 
     def __init__(self, directory: Path) -> None:
         """Take it.
@@ -81,21 +80,21 @@ def size_bytes(path: Path) -> int:
         return 0
 
 
-def keep_ballast(directory: Path) -> None:
-    """Set the reserve aside when there is ample room; give it up when there is none."""
+def set_ballast_aside(directory: Path) -> None:
+    """Take the reserve while there is ample room."""
     path = directory / "ballast"
-    free = free_bytes(directory)
-    if path.exists():
-        if free < BALLAST_BYTES // 4:
-            path.unlink()
-        return
-    if free < 4 * BALLAST_BYTES:
+    if path.exists() or free_bytes(directory) < 4 * BALLAST_BYTES:
         return
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(fd, 0, BALLAST_BYTES)
     except OSError:
-        with suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)
     finally:
         os.close(fd)
+
+
+def give_up_ballast(directory: Path) -> None:
+    """Spend the reserve when the disk is full: what is read and freed next needs a little room."""
+    if free_bytes(directory) < BALLAST_BYTES // 4:
+        (directory / "ballast").unlink(missing_ok=True)

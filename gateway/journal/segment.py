@@ -110,7 +110,14 @@ def create(directory: Path, id_: SegmentId, origin: Origin, carried: Carried) ->
         db.execute("BEGIN IMMEDIATE")
         db.execute(
             _SQL["insert_segment"],
-            (origin.gateway, origin.stream, id_.number, id_.first_seq, id_.first_batch, to_us(origin.created_at)),
+            (
+                origin.gateway,
+                origin.stream,
+                id_.number,
+                id_.first_seq,
+                id_.first_batch,
+                to_us(origin.created_at),
+            ),
         )
         db.executemany(
             _SQL["insert_carried"],
@@ -251,7 +258,9 @@ class Segment:
             cursors={sink: Cursor(seq, batch) for sink, seq, batch in self._db.execute(_SQL["cursors"])},
         )
 
-    def problems(self, id_: SegmentId, last_seq: int | None, last_batch: int | None) -> list[tuple[int, int, str]]:
+    def problems(
+        self, id_: SegmentId, last_seq: int | None, last_batch: int | None
+    ) -> list[tuple[int, int, str]]:
         """Everything wrong with this file: (seq or 0, batch or 0, reason). Reads all of it.
 
         `last_seq` and `last_batch` say where it must end, when that is known.

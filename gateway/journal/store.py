@@ -1,0 +1,414 @@
+"""The row of segments as one journal: numbering, rotation, freeing, reading across files.
+
+Everything here is synchronous and belongs to the journal's one thread. It does not know of tasks or of
+what an event means; it decides what is durable and when a file may go.
+"""
+
+from __future__ import annotations
+
+import bisect
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+import structlog
+
+from connectors.base import Clock
+from gateway.config.schema import JournalSettings
+from gateway.errors import JournalFailed
+from gateway.journal import files, segment
+from gateway.journal.codec import Unreadable, checksum, encode_batch, to_us
+from gateway.journal.segment import Carried, Origin, Segment, SegmentId
+from gateway.journal.values import Cursor, Damage, JournalPosition, JournalStats, Row
+from statemodel.records import Recorded, tell
+from statemodel.types import Recordable, SampleBatch, Transition
+
+log = structlog.get_logger(__name__)
+
+_BEGINNING_US, _END_US = -(2**62), 2**62
+#: Room a transaction may need besides its own bytes: pages, log frames, a new segment.
+_MARGIN_BYTES = 4_000_000
+_DAMAGE_KEPT = 100
+#: Finished segments held open for reading.
+_OPEN_MAX = 2
+RESTART = "end the gateway and start it again: it reads what is on the disk and goes on from there"
+
+
+class Needs(msgspec.Struct, frozen=True):
+    """What a required sink reads, so what must stay until it has."""
+
+    events: bool
+    batches: bool
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """What one append made durable."""
+
+    recorded: list[Recorded]
+    position: JournalPosition
+
+
+class Store:
+    """All segments of one journal. See `recovery` for how it is opened."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        origin: Origin,
+        ids: Sequence[SegmentId],
+        newest: Segment,
+        carried: Carried,
+        position: JournalPosition,
+        settings: JournalSettings,
+        clock: Clock,
+    ) -> None:
+        self.directory, self.clock, self.settings = directory, clock, settings
+        self.stream, self.gateway = position.stream, origin.gateway
+        self.position = position
+        self.last, self.alive = dict(carried.last), dict(carried.alive)
+        self.cursors = dict(carried.cursors)
+        self.required: dict[str, Needs] = {}
+        self.stats = JournalStats(0, settings.bytes_max, 0, origin.created_at, 0, 0, 0, 0, "", (), {})
+        self._ids = list(ids)
+        self._newest, self._created_at = newest, origin.created_at
+        self._sizes = {i: files.size_bytes(directory / i.name) for i in self._ids[:-1]}
+        self._origins: dict[SegmentId, datetime] = {}
+        self._pending: dict[str, Cursor] = {}
+        self._open: dict[SegmentId, Segment] = {}
+        self._damaged: dict[tuple[str, int, int], Damage] = {}
+        self._counts = [0, 0, 0, 0]
+        self._failure = ""
+        # A quarter, so that there are always finished segments to free.
+        self._segment_bytes = min(settings.segment_bytes, settings.bytes_max // 4)
+        self._refresh()
+
+    # -- writing
+
+    def append(
+        self, events: Sequence[Recordable], batches: Sequence[SampleBatch], alive: Mapping[str, datetime]
+    ) -> Appended | str:
+        """Number, encode and commit, with whatever cursors wait to be kept; or say why there is no room."""
+        self.check()
+        at, seq, number = self.clock.now(), self.position.last_seq, self.position.last_batch
+        recorded = [
+            tell(event, gateway=self.gateway, stream=self.stream, seq=seq + i, recorded_at=at)
+            for i, event in enumerate(events, 1)
+        ]
+        rows = [
+            Row(r.seq, r.type, r.equipment, to_us(r.at), r.json, checksum(r.seq, r.json)) for r in recorded
+        ]
+        numbered = list(enumerate(batches, number + 1))
+        bodies = [(n, encode_batch(batch)) for n, batch in numbered]
+        if reason := self._make_room(sum(len(r.body) for r in rows) + sum(len(b) for _, b in bodies)):
+            return reason
+        cursors = self._pending
+        with self._writing("a commit"):
+            self._newest.write(rows, bodies, alive, cursors)
+        self._pending = {}
+        self.alive.update(alive)
+        self.last.update((r.equipment, r) for r in recorded if isinstance(r.event, Transition))
+        self.position = msgspec.structs.replace(
+            self.position, last_seq=seq + len(rows), last_batch=number + len(bodies)
+        )
+        counts = self._counts
+        counts[0] += len(rows)
+        counts[1] += len(bodies)
+        counts[2] += sum(len(batch.samples) for batch in batches)
+        counts[3] += 1
+        if self._newest.size_bytes() >= self._segment_bytes:
+            self.rotate()
+            self.trim()
+        return Appended(recorded, self.position)
+
+    def advance(self, sink: str, cursor: Cursor) -> None:
+        """Note how far a sink has read; kept with the next commit or by `keep_house`."""
+        now = self.cursors.get(sink, Cursor()).beyond(cursor)
+        if now != self.cursors.get(sink):
+            self.cursors[sink] = self._pending[sink] = now
+
+    def require(self, sink: str, needs: Needs) -> None:
+        """From now on nothing is freed that this sink has not read."""
+        self.required[sink] = needs
+
+    def keep_house(self) -> JournalPosition:
+        """What must happen now and then: keep cursors, begin a segment by age, free, keep the reserve."""
+        if self._pending:
+            with self._writing("keeping cursors"):
+                self._newest.write((), (), {}, self._pending)
+            self._pending = {}
+        if self.clock.now() - self._created_at >= self.settings.segment_age:
+            self.rotate()
+        self.trim()
+        files.set_ballast_aside(self.directory)
+        self._refresh()
+        return self.position
+
+    def rotate(self) -> None:
+        """Finish the newest segment and begin another, unless it is empty."""
+        position, old = self.position, self._ids[-1]
+        if (old.first_seq, old.first_batch) == (position.last_seq + 1, position.last_batch + 1):
+            return
+        id_ = SegmentId(old.number + 1, position.last_seq + 1, position.last_batch + 1)
+        origin = Origin(self.gateway, self.stream, self.clock.now())
+        with self._writing("beginning a segment"):
+            self._newest.finish()
+            self._sizes[old] = files.size_bytes(self._newest.path)
+            path = segment.create(self.directory, id_, origin, Carried(self.last, self.alive, self.cursors))
+            self._newest = Segment.open_newest(path)
+        self._pending = {}
+        self._origins[old] = self._created_at
+        self._ids.append(id_)
+        self._created_at = origin.created_at
+
+    def trim(self, *, hurry: bool = False) -> bool:
+        """Free the oldest segments every required sink has passed; in a hurry also those still to be kept."""
+        freed = 0
+        while len(self._ids) > freed + 1:
+            oldest, following = self._ids[freed], self._ids[freed + 1]
+            if not self._passed(following):
+                break
+            ended_at = self._begun_at(following)
+            if not hurry and self.clock.now() - ended_at < self.settings.keep:
+                break
+            freed += 1
+            self._forget(oldest)
+        if freed:
+            del self._ids[:freed]
+            first = self._ids[0]
+            with self._writing("freeing a segment"):
+                files.sync_directory(self.directory)
+            self.position = msgspec.structs.replace(
+                self.position, first_seq=first.first_seq, first_batch=first.first_batch
+            )
+            self._refresh()
+        return freed > 0
+
+    def close(self) -> None:
+        """Keep what waits and fold the newest segment in. After a failure nothing more is written."""
+        if not self._failure and self._pending:
+            with self._writing("keeping cursors"):
+                self._newest.write((), (), {}, self._pending)
+        for finished in self._open.values():
+            finished.close()
+        try:
+            self._newest.close()
+        except sqlite3.Error as error:
+            log.warning("the journal did not close cleanly; what was committed is safe", reason=str(error))
+
+    # -- reading
+
+    def read(self, after: int, limit: int) -> list[Recorded]:
+        """Events with `seq > after`, in order. Damaged ones are left out and noted."""
+        found: list[Recorded] = []
+        for id_ in self._ids[self._index(after + 1, lambda i: i.first_seq) :]:
+            with self._reading(id_) as opened:
+                for item in opened.events(after, limit - len(found)) if opened else ():
+                    if isinstance(item, Recorded):
+                        found.append(item)
+                    else:
+                        self._note(id_, str(item[1]), seq=item[0])
+            if len(found) >= limit:
+                break
+        return found
+
+    def read_batches(self, after: int, limit: int, samples_max: int) -> list[tuple[int, SampleBatch]]:
+        """Batches with `number > after`, in order, until there are enough samples."""
+        found: list[tuple[int, SampleBatch]] = []
+        samples = 0
+        for id_ in self._ids[self._index(after + 1, lambda i: i.first_batch) :]:
+            with self._reading(id_) as opened:
+                for number, batch in opened.batches(after, limit - len(found)) if opened else ():
+                    if isinstance(batch, Unreadable):
+                        self._note(id_, str(batch), batch=number)
+                        continue
+                    found.append((number, batch))
+                    samples += len(batch.samples)
+                    if samples >= samples_max:
+                        return found
+            if len(found) >= limit:
+                break
+        return found
+
+    def transitions(
+        self, equipment: str, after: int, from_: datetime | None, to: datetime | None, limit: int
+    ) -> list[Recorded]:
+        """Transitions of one equipment with `seq > after` and `from <= at < to`, in order."""
+        bounds = (_BEGINNING_US if from_ is None else to_us(from_), _END_US if to is None else to_us(to))
+        found: list[Recorded] = []
+        for id_ in self._ids[self._index(after + 1, lambda i: i.first_seq) :]:
+            with self._reading(id_) as opened:
+                if opened is None:
+                    continue
+                for item in opened.transitions(equipment, after, *bounds, limit - len(found)):
+                    if isinstance(item, Recorded):
+                        found.append(item)
+                    else:
+                        self._note(id_, str(item[1]), seq=item[0])
+            if len(found) >= limit:
+                break
+        return found
+
+    def transition_before(self, equipment: str, at: datetime) -> Recorded | None:
+        """The newest transition of one equipment at or before an instant."""
+        for id_ in reversed(self._ids):
+            with self._reading(id_) as opened:
+                if opened is None:
+                    continue
+                for item in (opened.transition_before(equipment, to_us(at)), opened.carried_of(equipment)):
+                    if isinstance(item, Recorded):
+                        if item.at <= at:
+                            return item
+                    elif item is not None:
+                        self._note(id_, str(item[1]), seq=item[0])
+        return None
+
+    def damage_in(self, index: int) -> list[Damage] | None:
+        """Everything wrong with the segment at a place in the row; None beyond its end."""
+        if index >= len(self._ids):
+            return None
+        id_ = self._ids[index]
+        following = self._ids[index + 1] if index + 1 < len(self._ids) else None
+        last_seq = following.first_seq - 1 if following else self.position.last_seq
+        last_batch = following.first_batch - 1 if following else self.position.last_batch
+        found: list[tuple[int, int, str]] = []
+        with self._reading(id_) as opened:
+            if opened is not None:
+                found = opened.problems(id_, last_seq, last_batch)
+        path = str(self.directory / id_.name)
+        unreadable = self._damaged.get((id_.name, 0, 0))
+        return [Damage(path, reason, seq, batch) for seq, batch, reason in found] + (
+            [unreadable] if unreadable else []
+        )
+
+    # -- inside
+
+    def check(self) -> None:
+        """Refuse everything once a write has failed.
+
+        Raises:
+            JournalFailed: one has.
+        """
+        if self._failure:
+            raise JournalFailed(self._failure, hint=RESTART)
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        self.check()
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            self._fail(what, error)
+
+    def _fail(self, what: str, error: Exception) -> NoReturn:
+        self._failure = (
+            f"{what} of the journal in {self.directory} failed: {error}; whether it is on the disk is unknown"
+        )
+        raise JournalFailed(self._failure, hint=RESTART) from error
+
+    @contextmanager
+    def _reading(self, id_: SegmentId) -> Iterator[Segment | None]:
+        """The opened segment, or None when it cannot be; damage met while reading is noted, not raised."""
+        self.check()
+        opened = self._opened(id_)
+        try:
+            yield opened
+        except sqlite3.Error as error:
+            if opened is self._newest:
+                self._fail("reading the newest segment", error)
+            self._note(id_, str(error))
+            if closed := self._open.pop(id_, None):
+                closed.close()
+
+    def _opened(self, id_: SegmentId) -> Segment | None:
+        if id_ == self._ids[-1]:
+            return self._newest
+        if id_ not in self._open:
+            while len(self._open) >= _OPEN_MAX:
+                self._open.pop(next(iter(self._open))).close()
+            try:
+                self._open[id_] = Segment.open_finished(self.directory / id_.name)
+            except sqlite3.Error as error:
+                self._note(id_, str(error))
+                return None
+        return self._open[id_]
+
+    def _note(self, id_: SegmentId, reason: str, *, seq: int = 0, batch: int = 0) -> None:
+        key, path = (id_.name, seq, batch), str(self.directory / id_.name)
+        if key in self._damaged or len(self._damaged) >= _DAMAGE_KEPT:
+            return
+        self._damaged[key] = Damage(path, reason, seq, batch)
+        log.error("a part of the journal cannot be read", path=path, seq=seq, batch=batch, reason=reason)
+        self._refresh()
+
+    def _index(self, number: int, first: Callable[[SegmentId], int]) -> int:
+        """Place of the segment that holds a number."""
+        return max(0, bisect.bisect_right(self._ids, number, key=first) - 1)
+
+    def _passed(self, following: SegmentId) -> bool:
+        """Whether every required sink has read all before this segment."""
+        for sink, needs in self.required.items():
+            cursor = self.cursors.get(sink, Cursor())
+            if needs.events and cursor.seq < following.first_seq - 1:
+                return False
+            if needs.batches and cursor.batch < following.first_batch - 1:
+                return False
+        return True
+
+    def _begun_at(self, id_: SegmentId) -> datetime:
+        if id_ == self._ids[-1]:
+            return self._created_at
+        if id_ not in self._origins:
+            begun_at = self._created_at  # of a file that cannot say, we assume the most careful
+            with self._reading(id_) as opened:
+                if opened is not None:
+                    begun_at = opened.origin().created_at
+            self._origins[id_] = begun_at
+        return self._origins[id_]
+
+    def _forget(self, id_: SegmentId) -> None:
+        if opened := self._open.pop(id_, None):
+            opened.close()
+        with self._writing("freeing a segment"):
+            (self.directory / id_.name).unlink(missing_ok=True)
+        self._sizes.pop(id_, None)
+        self._origins.pop(id_, None)
+
+    def _make_room(self, bytes_wanted: int) -> str:
+        """Free what may be freed until an append fits; the reason why it does not, or empty."""
+        while reason := self._lacks(bytes_wanted):
+            if not self.trim(hurry=True):
+                break
+        if reason != self.stats.full:
+            self._refresh(full=reason)
+        return reason
+
+    def _lacks(self, bytes_wanted: int) -> str:
+        wanted = bytes_wanted + _MARGIN_BYTES
+        used = sum(self._sizes.values()) + self._newest.size_bytes()
+        if used + bytes_wanted > self.settings.bytes_max:
+            return f"the journal takes {used} bytes of the {self.settings.bytes_max} it may"
+        if (free := files.free_bytes(self.directory)) < wanted:
+            return f"the disk under {self.directory} has {free} bytes left"
+        return ""
+
+    def _refresh(self, *, full: str | None = None) -> None:
+        """Figures for other threads, replaced as a whole."""
+        events, batches, samples, commits = self._counts
+        self.stats = JournalStats(
+            bytes=sum(self._sizes.values()) + self._newest.size_bytes(),
+            bytes_max=self.settings.bytes_max,
+            segments=len(self._ids),
+            oldest_at=self._begun_at(self._ids[0]),
+            events=events,
+            batches=batches,
+            samples=samples,
+            commits=commits,
+            full=self.stats.full if full is None else full,
+            damaged=tuple(self._damaged.values()),
+            sinks=dict(self.cursors),
+        )
