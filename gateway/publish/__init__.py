@@ -1,1 +1,1 @@
-"""MQTT: what is true, retained; what happened, as events. Everything here reads the journal, nothing writes it."""
+"""MQTT: what is true, retained; what happened, as events. Reads the journal and never writes events."""

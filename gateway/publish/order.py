@@ -75,6 +75,6 @@ class Acknowledged:
         return moved
 
     def lost(self) -> None:
-        """The connection is gone: nothing waits any longer, and everything after `seq` has to be sent again."""
+        """The connection is gone: nothing waits, and everything after `seq` has to be sent again."""
         self._order.clear()
         self._waiting.clear()

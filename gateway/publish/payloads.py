@@ -14,7 +14,7 @@ OFFLINE = b"offline"
 
 
 class ToldTag(msgspec.Struct, frozen=True):
-    """JSON form of a tag's newest sample. `value` is null when the source gave none, or gave no number (NaN)."""
+    """JSON form of a tag's newest sample. `value` is null when the source gave none, or NaN."""
 
     tag: str
     value: TagValue

@@ -15,6 +15,10 @@ class TakenOver(SinkRefused):
     """Somebody else connected with our client id. Keep away for long: two that fight serve nobody."""
 
 
+class ClosedByBroker(SinkUnavailable):
+    """The broker accepted us and then closed the connection without a word."""
+
+
 #: Codes a person has to deal with: what the broker means, and what to do.
 NEEDS_A_PERSON: dict[int, tuple[str, str]] = {
     0x84: ("it does not speak this version of MQTT", 'set protocol = "3.1.1" in [mqtt]'),

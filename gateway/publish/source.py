@@ -6,23 +6,10 @@ The journal is one implementation, `memory` another. Nothing here knows how even
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from gateway.journal.values import Cursor
 from statemodel.records import Recorded
-
-
-class Cursor(Protocol):
-    """How far a sink has come: events up to `seq`, sample batches up to `batch`. A frozen msgspec struct."""
-
-    @property
-    def seq(self) -> int:
-        """Number of the last event the sink is done with; 0 before the first."""
-        ...
-
-    @property
-    def batch(self) -> int:
-        """Number of the last sample batch the sink is done with; 0 before the first."""
-        ...
 
 
 class Position(Protocol):
@@ -39,16 +26,8 @@ class Position(Protocol):
         ...
 
 
-C = TypeVar("C", bound=Cursor)
-
-
-class EventSource(Protocol[C]):
+class EventSource(Protocol):
     """The one ordered log of events, and the place where sinks keep their cursors."""
-
-    @property
-    def stream(self) -> str:
-        """Identity of this sequence; another journal has another."""
-        ...
 
     @property
     def position(self) -> Position:
@@ -59,11 +38,11 @@ class EventSource(Protocol[C]):
         """Events with `seq > after`, in order, at most `limit`; empty when there are none yet."""
         ...
 
-    async def cursor(self, sink: str) -> C:
+    async def cursor(self, sink: str) -> Cursor:
         """Where a sink is; a new sink is at the beginning."""
         ...
 
-    async def advance(self, sink: str, cursor: C) -> None:
+    async def advance(self, sink: str, cursor: Cursor) -> None:
         """A sink is done with everything up to `cursor`: it need not be kept for that sink any longer."""
         ...
 

@@ -34,7 +34,7 @@ class Topics:
         return f"{self.enterprise}/{self.site}/{path}/_state"
 
     def event(self, path: str, type_: str) -> str:
-        """Events of one type of the equipment at `path`; of the gateway's connections when `path` is empty."""
+        """Events of one type of an equipment; of the gateway's connections when `path` is empty."""
         if path:
             return f"{self.enterprise}/{self.site}/{path}/_event/{type_}"
         return f"andon/{self.gateway}/_event/{type_}"

@@ -1,0 +1,376 @@
+"""One connection to a broker: the only file that speaks to paho.
+
+A `Link` lives from CONNECT to the end of its connection and is never used again; whoever owns it makes a new
+one. It has no memory across connections: what was not acknowledged is sent again from the journal.
+paho's session is driven from the event loop through `Wire`, so no thread runs and nothing blocks. Link
+knows nothing of equipment, events or cursors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from paho.mqtt import MQTTException
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTv5, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from connectors.base import Clock
+from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.publish import payloads
+from gateway.publish.options import LinkOptions, tls_context
+from gateway.publish.reasons import ClosedByBroker, failure
+from gateway.publish.wire import Wire
+
+#: Called when the broker has acknowledged a message.
+OnAck = Callable[[], None]
+
+#: Time between two looks at keep-alive and overdue acknowledgements, in seconds.
+TICK_S = 1.0
+
+#: How paho fails on bytes it does not expect, besides its own return codes.
+PAHO_FAILURES = (
+    MQTTException,
+    struct.error,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class _LateMark(Properties):
+    """MQTT 5 user property `late=true`, packed once."""
+
+    def __init__(self) -> None:
+        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        self.UserProperty = ("late", "true")
+        object.__setattr__(self, "_packed", super().pack())  # type: ignore[no-untyped-call]
+
+    def pack(self) -> bytes:
+        packed: bytes = object.__getattribute__(self, "_packed")
+        return packed
+
+
+class _Client(Client):
+    """paho with our wire for a socket."""
+
+    wire: Wire
+
+    def _create_socket(self) -> Wire:
+        return self.wire
+
+
+class Link:
+    """One accepted connection. Made by `Link.open`; of no use after the first failure."""
+
+    def __init__(self, options: LinkOptions, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._v5 = options.protocol == "5"
+        self._waiting: dict[int, tuple[float, OnAck | None]] = {}
+        self._limit = options.inflight_max
+        self._packet_max: int | None = None
+        self._room = asyncio.Event()
+        self._acks: list[OnAck] = []
+        self._accepted: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[SinkUnavailable | SinkRefused] = self._loop.create_future()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._late = _LateMark() if self._v5 else None
+        self._client = self._make_client()
+        self._wire: Wire | None = None
+        self.connected_at = clock.now()
+        self.sent = 0
+        self.acknowledged = 0
+        self.too_large = 0
+
+    # --- life
+
+    @classmethod
+    async def open(cls, options: LinkOptions, clock: Clock) -> Link:
+        """Connect; the will says offline on the status topic.
+
+        Raises:
+            SinkUnavailable: nobody answers, or the broker cannot take us now. Try again after a pause.
+            SinkRefused: the broker will not have us (TakenOver: somebody has our client id). Pause for long.
+        """
+        link = cls(options, clock)
+        tls = tls_context(options)
+        try:
+            async with asyncio.timeout(options.connect_timeout_s):
+                link._wire = link._client.wire = await Wire.open(
+                    options.host, options.port, tls, on_data=link._readable, on_lost=link._lost
+                )
+                link._client.reconnect()
+                await link._accepted
+        except TimeoutError as error:
+            raise SinkUnavailable(
+                f"the broker at {options.address} does not answer within {options.connect_timeout_s:g} s"
+            ) from error
+        except ssl.SSLError as error:
+            raise _tls_failure(options, error) from error
+        except OSError as error:
+            raise SinkUnavailable(
+                f"the broker at {options.address} cannot be reached: {error.strerror or error}",
+                hint="check that it runs, and the address in [mqtt]",
+            ) from error
+        finally:
+            if not link._accepted.done() or link._accepted.cancelled() or link._accepted.exception():
+                link.abort()
+        link.connected_at = clock.now()
+        link._tick()
+        return link
+
+    async def ended(self) -> None:
+        """Wait until the connection is over.
+
+        Raises:
+            SinkUnavailable: always, unless SinkRefused.
+            SinkRefused: the broker told us to go for a reason a person has to deal with.
+        """
+        raise await asyncio.shield(self._ended)
+
+    async def stop(self, timeout_s: float) -> bool:
+        """Leave cleanly: wait for what is in flight, say offline, disconnect. Whether all was acknowledged.
+
+        Never takes longer than `timeout_s`; does nothing on a connection that is over.
+        """
+        with contextlib.suppress(TimeoutError, SinkUnavailable, SinkRefused):
+            async with asyncio.timeout(timeout_s):
+                await self.room(1)
+                self.publish(self._options.status_topic, payloads.OFFLINE, retain=True)
+                await self.room(1)
+                self._over(SinkUnavailable("the connection was closed"))
+                self._drive(self._client.disconnect)
+                self._drive(self._client.loop_write)
+                await self._client.wire.closed.wait()
+                return True
+        self.abort()
+        return False
+
+    def abort(self) -> None:
+        """End the connection without a word: the broker then publishes the will."""
+        self._end(SinkUnavailable("the connection was given up"))
+
+    # --- sending
+
+    @property
+    def in_flight(self) -> int:
+        """Messages sent and not acknowledged."""
+        return len(self._waiting)
+
+    @property
+    def limit(self) -> int:
+        """Most messages in flight: the smaller of ours and the broker's Receive Maximum."""
+        return self._limit
+
+    async def room(self, limit: int | None = None) -> None:
+        """Wait until fewer than `limit` messages (the link's own limit if None) are in flight.
+
+        Raises:
+            SinkUnavailable, SinkRefused: the connection is over.
+        """
+        limit = self._limit if limit is None else limit
+        while len(self._waiting) >= limit and not self._ended.done():
+            self._room.clear()
+            await self._room.wait()
+        if self._ended.done():
+            raise self._ended.result()
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        late: bool = False,
+        on_ack: OnAck | None = None,
+    ) -> bool:
+        """Send with QoS 1. Call only when there is `room`. Whether it is on its way.
+
+        False means that the broker's Maximum Packet Size forbids it: it is counted and never sent.
+        `on_ack` is called once, when and if the broker acknowledges; never after the connection is over.
+        `late` marks news that is older than the connection (a user property, MQTT 5 only).
+
+        Raises:
+            SinkUnavailable, SinkRefused: the connection is over.
+        """
+        if self._ended.done():
+            raise self._ended.result()
+        properties = self._late if late else None
+        if self._packet_max is not None:
+            packed = len(properties.pack()) if properties is not None else 1
+            if packet_size(len(topic.encode()), len(payload), packed) > self._packet_max:
+                self.too_large += 1
+                return False
+        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._end(SinkUnavailable(f"paho does not take the message: {info.rc.name}"))
+            raise self._ended.result()
+        self._waiting[info.mid] = (self._clock.monotonic(), on_ack)
+        self.sent += 1
+        return True
+
+    # --- paho
+
+    def _make_client(self) -> _Client:
+        options = self._options
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=options.client_id,
+            protocol=MQTTv5 if self._v5 else MQTTv311,
+            clean_session=None if self._v5 else True,
+            # Otherwise paho answers "version refused" by connecting again by itself, with MQTT 3.1.
+            reconnect_on_failure=False,
+        )
+        client.max_inflight_messages = 0  # unlimited: the bound is ours, and paho's costs a scan per message
+        if options.user is not None:
+            client.username_pw_set(options.user, options.password)
+        client.will_set(options.status_topic, payloads.OFFLINE, qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_socket_register_write = self._on_want_write
+        client.connect_async(options.host, options.port, options.keep_alive_s, clean_start=True)
+        return client
+
+    def _on_want_write(self, client: Client, userdata: Any, sock: Any) -> None:
+        self._loop.call_soon(self._drive, client.loop_write)
+
+    def _drive(self, step: Callable[[], object]) -> None:
+        """Let paho do a step. Whatever it trips over ends this connection and nothing else."""
+        try:
+            step()
+        except PAHO_FAILURES as error:
+            self._end(SinkUnavailable(f"the MQTT client failed: {error!r}"))
+
+    def _readable(self) -> None:
+        wire, before = self._wire, -1
+        while wire is not None and wire.unread and wire.unread != before:
+            before = wire.unread
+            self._drive(self._client.loop_read)
+        acks, self._acks = self._acks, []
+        for on_ack in acks:  # not inside paho: our own failures are not paho's
+            on_ack()
+
+    def _on_connect(
+        self, client: Client, userdata: Any, flags: ConnectFlags, reason: ReasonCode, said: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._end(failure(reason.value, "the connection", said=getattr(said, "ReasonString", "")))
+            return
+        self._limit = min(self._limit, getattr(said, "ReceiveMaximum", 65535))
+        self._packet_max = getattr(said, "MaximumPacketSize", None)
+        if getattr(said, "RetainAvailable", 1) == 0:
+            self._end(failure(0x9A, "the connection"))
+        elif getattr(said, "MaximumQoS", 2) < 1:
+            self._end(failure(0x9B, "the connection"))
+        elif not self._accepted.done():
+            self._accepted.set_result(None)
+
+    def _on_publish(
+        self, client: Client, userdata: Any, mid: int, reason: ReasonCode, said: Properties | None
+    ) -> None:
+        _, on_ack = self._waiting.pop(mid, (0.0, None))
+        if reason.value >= 0x80:
+            self._end(failure(reason.value, "a message", said=getattr(said, "ReasonString", "")))
+            return
+        self.acknowledged += 1
+        if not self._ended.done():
+            self._room.set()
+            if on_ack is not None:
+                self._acks.append(on_ack)
+
+    def _on_disconnect(
+        self,
+        client: Client,
+        userdata: Any,
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        said: Properties | None,
+    ) -> None:
+        if flags.is_disconnect_packet_from_server and reason.value >= 0x80:
+            self._end(failure(reason.value, "the connection", said=getattr(said, "ReasonString", "")))
+        elif flags.is_disconnect_packet_from_server:
+            self._end(ClosedByBroker("the broker ended the connection"))
+        else:
+            self._end(SinkUnavailable(f"the connection failed: {str(reason).lower()}"))
+
+    # --- the end
+
+    def _lost(self, error: Exception | None) -> None:
+        if not self._accepted.done():
+            self._end(
+                SinkUnavailable(
+                    "the broker closed the connection instead of answering",
+                    hint='if it is an old one, set protocol = "3.1.1" in [mqtt]; if it wants TLS, write mqtts://',
+                )
+            )
+        elif error is None:
+            self._end(ClosedByBroker("the broker closed the connection"))
+        else:
+            self._end(SinkUnavailable(f"the connection broke: {error}"))
+
+    def _end(self, why: SinkUnavailable | SinkRefused) -> None:
+        """It is over, now. The first reason counts; later ones are its echoes."""
+        self._over(why)
+        if self._wire is not None:
+            self._wire.abort()
+
+    def _over(self, why: SinkUnavailable | SinkRefused) -> None:
+        if self._ended.done():
+            return
+        self._ended.set_result(why)
+        if not self._accepted.done():
+            self._accepted.set_exception(why)
+            self._accepted.exception()  # told; nobody need wait for it
+        self._waiting.clear()
+        self._acks.clear()
+        self._room.set()
+        if self._ticker is not None:
+            self._ticker.cancel()
+
+    def _tick(self) -> None:
+        """Keep-alive, and messages nobody acknowledges although the connection seems to stand."""
+        if self._ended.done():
+            return
+        oldest = next(iter(self._waiting.values()), None)
+        if oldest is not None and self._clock.monotonic() - oldest[0] > self._options.ack_timeout_s:
+            self._end(
+                SinkUnavailable(
+                    f"the broker has not acknowledged a message for {self._options.ack_timeout_s:g} s"
+                )
+            )
+            return
+        self._drive(self._client.loop_misc)
+        self._ticker = self._loop.call_later(TICK_S, self._tick)
+
+
+def packet_size(topic: int, payload: int, properties: int) -> int:
+    """Bytes of a QoS 1 PUBLISH of MQTT 5 on the wire, from the bytes of its parts (MQTT 5.0 section 3.3)."""
+    rest = 2 + topic + 2 + properties + payload
+    length_bytes = 1 + (rest > 0x7F) + (rest > 0x3FFF) + (rest > 0x1F_FFFF)
+    return 1 + length_bytes + rest
+
+
+def _tls_failure(options: LinkOptions, error: ssl.SSLError) -> SinkUnavailable | SinkRefused:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return SinkRefused(
+            f"the certificate of the broker at {options.address} is not trusted: {error.verify_message}",
+            hint="set ca_file in [mqtt] to the authority that signed it, and use the name it was made for",
+        )
+    return SinkUnavailable(
+        f"TLS with the broker at {options.address} fails: {error.reason or error}",
+        hint="check that this port speaks TLS, and the client certificate if it wants one",
+    )

@@ -1,0 +1,100 @@
+"""From settings to what a connection needs. Reads certificate files, each time anew; opens no socket."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from gateway.config.schema import GatewaySettings, MqttSettings
+from gateway.errors import SinkRefused
+from gateway.publish.topics import Topics
+
+#: `broker` of the settings when the broker runs inside this process.
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class LinkOptions:
+    """One broker and how to speak to it. Times in seconds."""
+
+    host: str
+    port: int
+    tls: bool
+    protocol: Literal["5", "3.1.1"]
+    client_id: str
+    user: str | None
+    password: str | None
+    ca_file: str | None
+    cert_file: str | None
+    key_file: str | None
+    keep_alive_s: int
+    inflight_max: int
+    status_topic: str
+    connect_timeout_s: float = 10.0
+    ack_timeout_s: float = 30.0
+    """A message without an acknowledgement for so long means that the connection is of no use."""
+
+    @property
+    def address(self) -> str:
+        """For people: never with user or password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+
+def link_options(
+    settings: MqttSettings, gateway: GatewaySettings, *, embedded_port: int | None = None
+) -> LinkOptions:
+    """What the settings mean. References to secrets are resolved already.
+
+    The embedded broker speaks MQTT 3.1.1 only, so that is spoken with it whatever `protocol` says; its
+    port is `embedded_port` where it was chosen at start.
+    """
+    embedded = settings.broker == EMBEDDED
+    port = embedded_port if embedded_port is not None else settings.embedded_port
+    url = urlsplit(f"mqtt://127.0.0.1:{port}" if embedded else settings.broker)
+    tls = url.scheme == "mqtts"
+    user = settings.user if settings.user is not None else (unquote(url.username) if url.username else None)
+    password = settings.password
+    if password is None and url.password:
+        password = unquote(url.password)
+    keep_alive_s = max(1, round(settings.keep_alive.total_seconds()))
+    return LinkOptions(
+        host=url.hostname or "127.0.0.1",
+        port=url.port or (8883 if tls else 1883),
+        tls=tls,
+        protocol="3.1.1" if embedded else settings.protocol,
+        client_id=settings.client_id or f"andon-{gateway.id}",
+        user=user,
+        password=password,
+        ca_file=settings.ca_file,
+        cert_file=settings.cert_file,
+        key_file=settings.key_file,
+        keep_alive_s=min(keep_alive_s, 65535),
+        inflight_max=settings.inflight_max,
+        status_topic=Topics(gateway.enterprise, gateway.site, gateway.id).status,
+        ack_timeout_s=max(2.0 * keep_alive_s, 10.0),
+    )
+
+
+def tls_context(options: LinkOptions) -> ssl.SSLContext | None:
+    """What TLS needs, or None without TLS. Reads the files now, so a renewed certificate is used next time.
+
+    Raises:
+        SinkRefused: a certificate or key file cannot be read or used.
+    """
+    if not options.tls:
+        return None
+    file, key = options.ca_file or "", "ca_file"
+    try:
+        context = ssl.create_default_context(cafile=options.ca_file)
+        if options.cert_file:
+            file, key = options.cert_file, "cert_file"
+            context.load_cert_chain(options.cert_file, options.key_file)
+    except OSError as error:  # ssl.SSLError is one too
+        raise SinkRefused(
+            f'the file "{file}" is of no use for TLS: {error.strerror or error}',
+            hint=f"check {key} in [mqtt], who may read it, and that key and certificate belong together",
+        ) from error
+    return context
