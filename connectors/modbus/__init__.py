@@ -1,0 +1,15 @@
+"""Modbus TCP. What it does and how it is set is in the README of this folder."""
+
+from __future__ import annotations
+
+from connectors.modbus.config import ModbusSettings
+from connectors.modbus.connector import ModbusConnector
+from connectors.registry import Environment, Protocol
+
+
+def build(settings: ModbusSettings, environment: Environment) -> ModbusConnector:
+    """The connector of one configured connection."""
+    return ModbusConnector(settings, environment.clock)
+
+
+PROTOCOL = Protocol(name="modbus", settings=ModbusSettings, build=build)

@@ -1,0 +1,220 @@
+"""One TCP connection to a Modbus device: a question out, its answer back, nothing else let through.
+
+There is one question at a time. An answer that comes after its question was given up is thrown away and
+counted; anything that is not the answer to the question ends the connection, because from then on nothing
+read from it could be trusted. Knows no tags and no schedule.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from connectors.errors import ConnectionLost
+from connectors.modbus.frame import BadReply, Question, frame_bytes, read_answer, transaction_of
+
+#: Given-up questions whose answers may still come. More than that many are never open before a connection
+#: is given up as well.
+_GIVEN_UP_MAX = 128
+_TRANSACTION_MASK = 0xFFFF
+
+
+class NoAnswer(Exception):
+    """The question was not answered within the timeout. The connection stands."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened on the wire, over all sessions of a connector."""
+
+    answers: int = 0
+    exceptions: int = 0
+    timeouts: int = 0
+    late: int = 0
+    bad_replies: int = 0
+
+
+class Client(asyncio.Protocol):
+    """The protocol object of one connection. Made by `connect`."""
+
+    def __init__(self, timeout_s: float, now: Callable[[], datetime], counts: Counts) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timeout_s = timeout_s
+        self._now = now
+        self._counts = counts
+        self._transport: asyncio.Transport | None = None
+        self._transaction = 0
+        self._question: Question | None = None
+        self._waiter: asyncio.Future[bytes | int] | None = None
+        self._deadline = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+        self._given_up: deque[int] = deque(maxlen=_GIVEN_UP_MAX)
+        self._buffer = bytearray()
+        self._loss: ConnectionLost | None = None
+        self.received_at = now()
+        """When the latest answer came."""
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        """Done when the connection is gone."""
+
+    def ask(self, question: Question) -> asyncio.Future[bytes | int]:
+        """Put a question; the future gives the payload or an exception code.
+
+        It raises `NoAnswer` after the timeout and `ConnectionLost` when the connection ends. The next
+        question may be put when it is done.
+        """
+        assert self._question is None, "one question at a time"
+        waiter: asyncio.Future[bytes | int] = self._loop.create_future()
+        if self._loss is not None or self._transport is None:
+            waiter.set_exception(self.loss())
+            return waiter
+        self._transaction = self._transaction + 1 & _TRANSACTION_MASK
+        self._question, self._waiter = question, waiter
+        self._transport.write(question.frame(self._transaction))
+        self._deadline = self._loop.time() + self._timeout_s
+        if self._watch is None:
+            self._watch = self._loop.call_at(self._deadline, self._look_at_the_time)
+        return waiter
+
+    def loss(self) -> ConnectionLost:
+        """Why the connection is gone."""
+        return self._loss or ConnectionLost("the connection was closed")
+
+    async def close(self) -> None:
+        """End the connection, and be sure that it is."""
+        self._lose(ConnectionLost("the connection was closed here"))
+        await self.closed
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = f"the connection broke: {describe(exc)}" if exc else "the device closed the connection"
+        self._lose(ConnectionLost(reason))
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        question = self._question
+        if (
+            question is not None
+            and not self._buffer
+            and len(data) == question.size
+            and transaction_of(data) == self._transaction
+        ):  # what nearly always comes: one whole frame, the awaited one
+            self._take(data)
+            return
+        self._buffer += data
+        try:
+            while (size := frame_bytes(self._buffer)) is not None and size <= len(self._buffer):
+                frame = bytes(self._buffer[:size])
+                del self._buffer[:size]
+                self._take(frame)
+        except BadReply as error:
+            self._refuse(error)
+
+    # Inner works.
+
+    def _take(self, frame: bytes) -> None:
+        """A whole frame has come."""
+        transaction, question = transaction_of(frame), self._question
+        if question is None or transaction != self._transaction:
+            if transaction in self._given_up:
+                self._given_up.remove(transaction)
+                self._counts.late += 1
+                return
+            asked = "nothing was asked" if question is None else f"{self._transaction} was asked"
+            self._refuse(BadReply(f"the answer has transaction id {transaction}, and {asked}"))
+            return
+        try:
+            answer = read_answer(question, frame)
+        except BadReply as error:
+            self._refuse(error)
+            return
+        self.received_at = self._now()
+        self._counts.answers += 1
+        if isinstance(answer, int):
+            self._counts.exceptions += 1
+        waiter, self._question, self._waiter = self._waiter, None, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(answer)
+
+    def _refuse(self, error: BadReply) -> None:
+        self._counts.bad_replies += 1
+        self._lose(
+            ConnectionLost(
+                f"the device sent what is no answer: {error.reason}",
+                hint="is it a Modbus TCP device, and does nothing else answer on its address?",
+            )
+        )
+
+    def _look_at_the_time(self) -> None:
+        """One timer watches over all questions: it is moved on when it fires, not at every question."""
+        self._watch = None
+        if self._question is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._watch = self._loop.call_at(self._deadline, self._look_at_the_time)
+            return
+        self._counts.timeouts += 1
+        self._given_up.append(self._transaction)
+        waiter, self._question, self._waiter = self._waiter, None, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(NoAnswer())
+
+    def _lose(self, loss: ConnectionLost) -> None:
+        """Let go of everything; only the first reason counts."""
+        if self._loss is not None:
+            return
+        self._loss = loss
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._buffer.clear()
+        waiter, self._question, self._waiter = self._waiter, None, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(loss)
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def describe(error: Exception) -> str:
+    """An error of the operating system in words."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+async def connect(
+    host: str,
+    port: int,
+    *,
+    connect_timeout_s: float,
+    timeout_s: float,
+    now: Callable[[], datetime],
+    counts: Counts,
+) -> Client:
+    """A connection to a device.
+
+    Raises:
+        ConnectionLost: there is none within `connect_timeout_s`.
+    """
+    try:
+        async with asyncio.timeout(connect_timeout_s):
+            _, client = await asyncio.get_running_loop().create_connection(
+                lambda: Client(timeout_s, now, counts), host, port
+            )
+    except TimeoutError as error:
+        raise ConnectionLost(
+            f"{host}:{port} did not take the connection within {connect_timeout_s:g} s",
+            hint="is the device on, and the address right?",
+        ) from error
+    except OSError as error:
+        raise ConnectionLost(
+            f"no connection to {host}:{port}: {describe(error)}",
+            hint="is the device on, and are host and port right?",
+        ) from error
+    return client

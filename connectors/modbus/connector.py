@@ -1,0 +1,207 @@
+"""One Modbus device: a session at a time, all its poll groups on one connection. The file that awaits.
+
+What to ask and what an answer is worth is said by `poll`, whose turn it is by `schedule`, what comes over
+the wire by `client`; this puts them together and talks to the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+from connectors.base import Clock, Link
+from connectors.errors import ConnectionLost
+from connectors.modbus.client import Client, Counts, NoAnswer, connect
+from connectors.modbus.config import ModbusSettings
+from connectors.modbus.exceptions import meaning_of
+from connectors.modbus.frame import Question
+from connectors.modbus.plan import ReadRequest, plan_reads
+from connectors.modbus.poll import Answer, Asking, GroupPoll
+from connectors.modbus.schedule import Schedule
+from statemodel.types import SampleBatch, TagSample
+
+#: Longest sleep between two looks at the schedule, in seconds.
+_REST_MAX_S = 3600.0
+
+
+class ModbusConnector:
+    """Reads one Modbus TCP device. `counts` tells what happened on the wire, over all sessions."""
+
+    def __init__(self, settings: ModbusSettings, clock: Clock) -> None:
+        self.settings = settings
+        self.counts = Counts()
+        self._clock = clock
+
+    def plan(self) -> dict[str, tuple[ReadRequest, ...]]:
+        """The requests of each group's cycle, as first tried."""
+        limits = self.settings.limits.for_plan()
+        return {
+            group.name: plan_reads(
+                (tag.signal(self.settings.tag_id(tag)) for tag in group.tags),
+                limits,
+            )
+            for group in self.settings.groups
+        }
+
+    async def run(self, link: Link) -> None:
+        """Poll until the link fails. See `connectors.base.Connector`."""
+        session = _Session(self.settings, self._clock, self.counts, busy_max=self.settings.busy_max)
+        try:
+            await session.open()
+            await session.poll(link)
+        except ConnectionLost as lost:
+            lost.last_seen_at = session.seen_at
+            raise
+        finally:
+            await session.close()
+
+    async def read_once(self) -> Sequence[TagSample]:
+        """Every tag once, in the order of the configuration. See `connectors.base.Connector`."""
+        session = _Session(self.settings, self._clock, self.counts, busy_max=1)
+        try:
+            await session.open()
+            samples = {sample.tag: sample for sample in await session.read_all()}
+        except ConnectionLost as lost:
+            lost.last_seen_at = session.seen_at
+            raise
+        finally:
+            await session.close()
+        return [samples[self.settings.tag_id(tag)] for tag in self.settings.tags()]
+
+
+class _Session:
+    """One connection's life."""
+
+    def __init__(self, settings: ModbusSettings, clock: Clock, counts: Counts, *, busy_max: int) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._counts = counts
+        self._client: Client | None = None
+        self._groups = [group for group in settings.groups if group.tags]
+        self._polls = [
+            GroupPoll(
+                [tag.signal(settings.tag_id(tag)) for tag in group.tags],
+                unit=settings.unit,
+                limits=settings.limits.for_plan(),
+                busy_max=busy_max,
+                refused_retry_s=settings.refused_retry.total_seconds(),
+            )
+            for group in self._groups
+        ]
+        self._pause_s = settings.limits.pause.total_seconds()
+        self._asked_before = False
+        self.seen_at: datetime | None = None
+        """Last proof of life."""
+
+    async def open(self) -> None:
+        host, port = self._settings.host_and_port()
+        self._client = await connect(
+            host,
+            port,
+            connect_timeout_s=self._settings.connect_timeout.total_seconds(),
+            timeout_s=self._settings.timeout.total_seconds(),
+            now=self._clock.now,
+            counts=self._counts,
+        )
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def poll(self, link: Link) -> None:
+        """Poll all groups for ever, and tell the link."""
+        clock, name = self._clock, self._settings.name
+        schedule = Schedule([group.interval.total_seconds() for group in self._groups], clock.monotonic())
+        turns: list[tuple[Asking, Question] | None] = [None] * len(self._groups)
+        is_up = False
+        while True:
+            now = clock.monotonic()
+            index = schedule.next(now)
+            if index is None:
+                await self._rest(schedule.wait_s(now))
+                continue
+            turn = turns[index]
+            if turn is None:
+                schedule.began(index, now)
+                asking = self._polls[index].cycle(now)
+                asked = next(asking, None)
+            else:
+                asking, question = turn
+                answer = await self._ask(question)
+                if not is_up:
+                    is_up = True
+                    await link.up()
+                if self.seen_at is answer[1]:  # the device itself answered, not a gateway before it
+                    link.seen(answer[1])
+                asked = _step(asking, answer)
+                poll = self._polls[index]
+                if poll.refusals:
+                    for tag, reason in poll.refusals:
+                        link.refused(tag, reason)
+                    poll.refusals.clear()
+                if poll.samples:
+                    batch = SampleBatch(name, answer[1], tuple(poll.samples))
+                    poll.samples.clear()
+                    await link.emit(batch)
+            if asked is not None:
+                turns[index] = asking, asked
+            else:
+                turns[index] = None
+                cycle = schedule.finished(index, clock.monotonic())
+                link.cycle(self._groups[index].name, cycle.duration_s, cycle.lateness_s, cycle.skipped)
+
+    async def read_all(self) -> list[TagSample]:
+        """One cycle of every group, one after the other."""
+        samples: list[TagSample] = []
+        for poll in self._polls:
+            asking = poll.cycle(self._clock.monotonic())
+            question = next(asking, None)
+            while question is not None:
+                question = _step(asking, await self._ask(question))
+            samples.extend(poll.samples)
+        return samples
+
+    async def _ask(self, question: Question) -> Answer:
+        """Ask until there is an answer, but not more often than `timeouts_max`."""
+        assert self._client is not None, "open() comes first"
+        client, timeouts_max = self._client, self._settings.timeouts_max
+        late_before = self._counts.late
+        for _ in range(timeouts_max):
+            if self._pause_s and self._asked_before:
+                await self._clock.sleep(self._pause_s)
+            self._asked_before = True
+            try:
+                answer = await client.ask(question)
+            except NoAnswer:
+                continue
+            at = client.received_at
+            if isinstance(answer, bytes) or meaning_of(answer).from_device:
+                self.seen_at = at
+            return answer, at
+        timeout_s = self._settings.timeout.total_seconds()
+        unit = self._settings.unit
+        what = f"unit {unit} did not answer {timeouts_max} requests in a row within {timeout_s:g} s each"
+        if self._counts.late > late_before:
+            hint = "the device is slow: raise `timeout`, or ask it less often"
+            raise ConnectionLost(f"{what}, but later", hint=hint)
+        raise ConnectionLost(what, hint="is the unit id right, and the device behind the gateway on?")
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, but not through the end of the connection."""
+        assert self._client is not None, "open() comes first"
+        sleeper = asyncio.ensure_future(self._clock.sleep(min(seconds, _REST_MAX_S)))
+        try:
+            await asyncio.wait((sleeper, self._client.closed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeper.cancel()
+        if self._client.closed.done():
+            raise self._client.loss()
+
+
+def _step(asking: Asking, answer: Answer) -> Question | None:
+    """Hand an answer in; the next question, or None when the cycle is complete."""
+    try:
+        return asking.send(answer)
+    except StopIteration:
+        return None
