@@ -1,0 +1,119 @@
+"""Puts the application together: the operations, the document made of them, and the answers to failures.
+
+`create_app` is all the gateway needs to know, besides `app.state.streams`, whose `close()` ends the open
+event streams before the server stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api.hints import nearest, shown
+from api.openapi import document
+from api.operation import Context, Operation, serve_operation
+from api.ports import HistoryUnavailable, Ports
+from api.problems import Problem
+from api.responses import encode_json, problem_answer
+from api.routes import connections, equipment, health, models, tags
+from api.routes.documentation import OpenApiDocument
+from api.settings import ApiSettings
+from api.stream import operations as stream_operations
+from api.streams import Streams
+
+_log = logging.getLogger("andon.api")
+
+
+def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetime]) -> FastAPI:
+    """The API over some ports. `now` gives the time, aware and in UTC.
+
+    `app.state.streams` is the `Streams` of this application; `app.state.operations` are all its routes.
+    """
+    streams = Streams(settings.streams_max, settings.retry_after_s)
+    context = Context(ports, settings, now, streams)
+    described = OpenApiDocument()
+    operations = (
+        *equipment.operations(settings),
+        *stream_operations(settings),
+        *tags.operations(settings),
+        *connections.operations(settings),
+        *models.operations(settings),
+        *health.operations(settings),
+        *described.operations(settings),
+    )
+    told = document(operations, ports.version)
+    described.json = encode_json(told)
+    app = FastAPI(
+        title="Andon",
+        version=ports.version,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for operation in operations:
+        serve_operation(app, operation, context)
+    app.openapi = lambda: told  # type: ignore[method-assign]
+    app.state.streams = streams
+    app.state.operations = operations
+    _answer_failures(app, operations, settings)
+    return app
+
+
+def _answer_failures(app: FastAPI, operations: Sequence[Operation], settings: ApiSettings) -> None:
+    """Turn every failure a request can meet into a problem document."""
+    retry_after = ((b"retry-after", b"%d" % settings.retry_after_s),)
+
+    async def problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return problem_answer(error, request.scope["path"])
+
+    async def unavailable(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HistoryUnavailable)
+        found = Problem(
+            "history_unavailable", f"The database does not answer: {error.reason}", headers=retry_after
+        )
+        return problem_answer(found, request.scope["path"])
+
+    async def unmatched(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        path = request.scope["path"]
+        if error.status_code == 405:
+            detail = f"{request.method} is not served at {shown(path)}."
+            found = Problem("method_not_allowed", detail, headers=((b"allow", b"GET, HEAD"),))
+        else:
+            near = _nearest_path(path, operations)
+            hint = f'Did you mean "{near}"?' if near else ""
+            found = Problem("not_found", f"Nothing is served at {shown(path)}.", hint=hint)
+        return problem_answer(found, path)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        # The server logs the failure itself, with its trace; this line ties it to what the caller was told.
+        reference = secrets.token_hex(4)
+        path = request.scope["path"]
+        _log.error("request failed: reference=%s path=%s error=%s", reference, path, type(error).__name__)
+        found = Problem("internal_error", "The request could not be answered.", reference=reference)
+        return problem_answer(found, path)
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(HistoryUnavailable, unavailable)
+    app.add_exception_handler(HTTPException, unmatched)
+    app.add_exception_handler(Exception, failed)
+
+
+def _nearest_path(path: str, operations: Sequence[Operation]) -> str | None:
+    """The route most like a path that has none; names in the path are kept as they are."""
+    given = path.rstrip("/").split("/")
+    paths = []
+    for operation in operations:
+        parts = operation.path.split("/")
+        if len(parts) == len(given):
+            pairs = zip(parts, given, strict=True)
+            paths.append("/".join(own if part.startswith("{") else part for part, own in pairs))
+    return nearest("/".join(given), paths)

@@ -1,0 +1,170 @@
+"""The examples in the documentation, made by the code that makes the answers.
+
+An example that no longer fits the types cannot be built, so the documentation cannot show one.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from api.cursor import write_cursor
+from api.ports import ConnectionView, EquipmentView, Interval, TagView
+from api.schemas import (
+    ConnectionList,
+    EquipmentList,
+    Liveness,
+    ModelList,
+    ModelName,
+    TagList,
+    Timeline,
+    TransitionList,
+)
+from statemodel.records import state_after, tell
+from statemodel.types import Cause, CauseInput, Conformance, Quality, TagSample, Transition
+
+EXAMPLE_EQUIPMENT = "filler-1"
+EXAMPLE_CONNECTION = "filler-plc"
+EXAMPLE_TAG = "state"
+
+_STREAM = "7d0c3b9e-5a2f-4e0b-9a57-2f1c8f6f4b1d"
+_SEQ = 1042
+_AT = datetime(2026, 11, 21, 22, 7, 3, 250_000, UTC)
+_TAG = f"{EXAMPLE_CONNECTION}/{EXAMPLE_TAG}"
+
+EXAMPLE_CURSOR = write_cursor(_STREAM, _SEQ)
+
+_sample = TagSample(_TAG, 3, Quality.GOOD, _AT, _AT + timedelta(milliseconds=12))
+_transition = Transition(
+    equipment=EXAMPLE_EQUIPMENT,
+    path="filling/line-1/filler-1",
+    model="packml",
+    sequence=37,
+    from_state="Idle",
+    to_state="Starting",
+    code=3,
+    category="standby",
+    at=_AT,
+    duration_s=41.25,
+    conformance=Conformance.LEGAL,
+    skipped=(),
+    cause=Cause("code", (CauseInput(_TAG, 3, Quality.GOOD, _AT, _sample.received_at),)),
+)
+_told = tell(
+    _transition, gateway="line-1", stream=_STREAM, seq=_SEQ, recorded_at=_AT + timedelta(milliseconds=15)
+)
+_state = state_after(_transition, _SEQ)
+_equipment = EquipmentView(EXAMPLE_EQUIPMENT, _transition.path, "packml", {"state": _TAG}, _state)
+_tag = TagView(_TAG, EXAMPLE_CONNECTION, EXAMPLE_TAG, "fast", "", _sample)
+_connection = ConnectionView(
+    name=EXAMPLE_CONNECTION,
+    protocol="opcua",
+    endpoint="opc.tcp://10.0.0.5:4840",
+    link="up",
+    since=_AT - timedelta(hours=3),
+    last_seen_at=_AT,
+    last_error=None,
+    last_error_at=None,
+    retry_at=None,
+    attempts=1,
+    tags=2,
+    cycles={"fast": {"p50_s": 0.012, "p99_s": 0.031}},
+    bad_tags={f"{EXAMPLE_CONNECTION}/speed": "BadNodeIdUnknown"},
+)
+_from = _AT.replace(minute=0, second=0, microsecond=0)
+_to = _from + timedelta(hours=1)
+_intervals = (
+    Interval("Idle", 4, "standby", _from, _AT, (_AT - _from).total_seconds(), 1030),
+    Interval("Starting", 3, "standby", _AT, _to, (_to - _AT).total_seconds(), _SEQ),
+)
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+STATE = _plain(_state)
+EQUIPMENT_VIEW = _plain(_equipment)
+EQUIPMENT_LIST = _plain(EquipmentList((_equipment,), None, _STREAM, _SEQ))
+TRANSITION_LIST = _plain(TransitionList((msgspec.Raw(_told.json),), None, _STREAM, _SEQ))
+TIMELINE = _plain(Timeline(EXAMPLE_EQUIPMENT, _from, _to, _intervals, None, _STREAM, _SEQ))
+TAG_VIEW = _plain(_tag)
+TAG_LIST = _plain(TagList((_tag,), None, _STREAM, _SEQ))
+CONNECTION_VIEW = _plain(_connection)
+CONNECTION_LIST = _plain(ConnectionList((_connection,), None, _STREAM, _SEQ))
+MODEL_LIST = _plain(ModelList((ModelName("packml"), ModelName("oven")), None, _STREAM, _SEQ))
+MODEL: dict[str, Any] = {
+    "name": "oven",
+    "initial": "Off",
+    "states": [{"name": "Off", "category": "non-scheduled"}, {"name": "Baking", "category": "productive"}],
+    "transitions": [{"from": "Off", "to": "Baking"}, {"from": "*", "to": "Off"}],
+    "rules": [{"state": "Off", "when": "not run"}, {"state": "Baking", "when": "temp >= 180"}],
+}
+LIVE = _plain(Liveness("ok"))
+READY: dict[str, Any] = {
+    "status": "degraded",
+    "ready": True,
+    "journal": {"status": "ok"},
+    "historian": {
+        "status": "degraded",
+        "reason": "the database does not answer since 22:01:17Z; 412 events wait",
+    },
+}
+METRICS = 'andon_link_up{connection="filler-plc"} 1\n'
+EVENT_STREAM = (
+    f"retry: 2000\nid: {write_cursor(_STREAM, _SEQ - 1)}\n\n"
+    f"id: {EXAMPLE_CURSOR}\nevent: {_told.type}\ndata: {_told.json.decode()}\n\n"
+    ": heartbeat\n\n"
+)
+#: Details that fill in a problem document of each code, where the code alone does not say enough.
+PROBLEM_DETAILS: dict[str, dict[str, Any]] = {
+    "unknown_parameter": {
+        "detail": '"form": there is no such parameter',
+        "hint": 'Did you mean "from"?',
+        "errors": [
+            {
+                "place": "query",
+                "parameter": "form",
+                "reason": "there is no such parameter",
+                "hint": 'Did you mean "from"?',
+            }
+        ],
+    },
+    "invalid_parameter": {
+        "detail": '"at": "2026-11-21T22:07:03 01:00" is not an RFC 3339 time',
+        "hint": 'A "+" in a URL means a space: write the offset as %2B01:00, or use Z.',
+        "errors": [
+            {
+                "place": "query",
+                "parameter": "at",
+                "reason": '"2026-11-21T22:07:03 01:00" is not an RFC 3339 time',
+                "hint": 'A "+" in a URL means a space: write the offset as %2B01:00, or use Z.',
+            }
+        ],
+    },
+    "unknown_equipment": {
+        "detail": 'No equipment is named "filer-1".',
+        "hint": 'Did you mean "filler-1"?',
+    },
+    "too_old": {
+        "detail": "Events after 12 were asked for; the first one still held is 480.",
+        "stream": _STREAM,
+        "first_seq": 480,
+        "last_seq": _SEQ,
+    },
+    "other_stream": {
+        "detail": f"The cursor belongs to stream 0b6c; this gateway's stream is {_STREAM}.",
+        "stream": _STREAM,
+        "first_seq": 1,
+        "last_seq": _SEQ,
+    },
+    "from_the_future": {
+        "detail": f"The cursor says 5000, but the last event of the stream is {_SEQ}.",
+        "stream": _STREAM,
+        "first_seq": 1,
+        "last_seq": _SEQ,
+    },
+    "internal_error": {"reference": "5f0f9d2c"},
+}

@@ -1,0 +1,168 @@
+"""The OpenAPI document, made from the operations that are served.
+
+Knows OpenAPI 3.1 and JSON Schema; knows no noun of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from api.examples import PROBLEM_DETAILS
+from api.operation import Answer, Operation
+from api.params import Param
+from api.problems import KINDS, SNAPSHOT, Kind, ProblemDetails
+from statemodel.records import ToldRejection, ToldSource, ToldTransition
+
+#: What each noun is, for the head of its section.
+TAGS: Mapping[str, str] = {
+    "equipment": "Machines and processes: the state now, at any past instant, and how it got there.",
+    "events": "The one sequence of all that happens, as a stream that resumes exactly where it stopped.",
+    "tags": "The signals the gateway reads, each with value, quality and the times of source and receipt.",
+    "connections": "The links to PLCs and other devices: up or down, since when, and why.",
+    "models": "The state models that say which states exist and how they may follow one another.",
+    "health": "Whether the gateway itself does its work, for orchestrators and for Prometheus.",
+    "documentation": "This description, for programs and for people.",
+}
+
+_INTRODUCTION = """
+What state every machine is in, was in, and why. Times are RFC 3339 in UTC, lengths of time are seconds.
+Unknown parameters are refused rather than ignored. Every problem is an RFC 9457 document with a stable `code`
+and a `hint`. `GET` routes answer `HEAD` too.
+"""
+
+_REF = "#/components/schemas/{name}"
+_EVENT_TYPES = (ToldTransition, ToldRejection, ToldSource)
+
+
+def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document for these operations."""
+    types = [
+        answer.schema
+        for operation in operations
+        for answer in operation.answers
+        if isinstance(answer.schema, type)
+    ]
+    unique = tuple(dict.fromkeys((ProblemDetails, *_EVENT_TYPES, *types)))
+    schemas, components = msgspec.json.schema_components(unique, ref_template=_REF)
+    references = dict(zip(unique, schemas, strict=True))
+    # What travels as ready bytes has no type of its own to msgspec; its real shape is told here.
+    components["TransitionList"]["properties"]["items"]["items"] = references[ToldTransition]
+    components["Event"] = {
+        "description": "What the `data` of an event in the stream can be; `type` tells them apart.",
+        "oneOf": [references[type_] for type_ in _EVENT_TYPES],
+    }
+    paths = {operation.path: {"get": _operation(operation, references)} for operation in operations}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Andon",
+            "version": version,
+            "description": _INTRODUCTION.strip(),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "responses": {
+                code: _problem_response([kind], references[ProblemDetails])
+                for code, kind in KINDS.items()
+                if kind.status == 405 or code == "not_found"
+            },
+        },
+        "x-problems": [
+            {"code": kind.code, "status": kind.status, "meaning": kind.meaning, "hint": kind.hint}
+            for kind in KINDS.values()
+        ],
+    }
+
+
+def _operation(operation: Operation, references: Mapping[Any, Any]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for answer in operation.answers:
+        responses[str(answer.status)] = _answer(answer, references)
+    by_status: dict[int, list[Kind]] = {}
+    for code in operation.codes():
+        by_status.setdefault(KINDS[code].status, []).append(KINDS[code])
+    for status, kinds in by_status.items():
+        response = _problem_response(kinds, references[ProblemDetails])
+        responses[str(status)] = _merged(responses.get(str(status)), response)
+    return {
+        "operationId": operation.name(),
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": " ".join(operation.description.split()),
+        "parameters": [_parameter(param) for param in operation.params],
+        "responses": dict(sorted(responses.items())),
+    }
+
+
+def _merged(present: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:
+    if present is None:
+        return more
+    return {
+        **present,
+        "description": f"{present['description']} Or: {more['description']}",
+        "content": {**present.get("content", {}), **more["content"]},
+    }
+
+
+def _parameter(param: Param) -> dict[str, Any]:
+    return {
+        "name": param.name,
+        "in": param.place,
+        "required": param.place == "path",
+        "description": param.description,
+        "schema": dict(param.schema),
+        "example": int(param.example) if param.schema.get("type") == "integer" else param.example,
+    }
+
+
+def _answer(answer: Answer, references: Mapping[Any, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {"description": answer.description}
+    if answer.headers:
+        told["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}} for name, text in answer.headers.items()
+        }
+    if answer.schema is not None:
+        schema = references[answer.schema] if isinstance(answer.schema, type) else answer.schema
+        examples = {name: {"value": value} for name, value in answer.examples.items()}
+        told["content"] = {answer.media: {"schema": schema, "examples": examples}}
+    return told
+
+
+def _problem_response(kinds: Sequence[Kind], schema: Any) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": " ".join(f"`{kind.code}`: {kind.meaning}" for kind in kinds),
+        "content": {
+            "application/problem+json": {
+                "schema": schema,
+                "examples": {kind.code: {"value": problem_example(kind)} for kind in kinds},
+            }
+        },
+    }
+    if any(kind.status == 503 for kind in kinds):
+        response["headers"] = {
+            "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+        }
+    return response
+
+
+def problem_example(kind: Kind) -> dict[str, Any]:
+    """A whole problem document of a kind."""
+    example: dict[str, Any] = {
+        "type": f"/docs#problem-{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.meaning,
+        "instance": "/api/v1/equipment/filler-1/state",
+        "code": kind.code,
+        "hint": kind.hint,
+    }
+    example.update(PROBLEM_DETAILS.get(kind.code, {}))
+    if "last_seq" in example:
+        example["snapshot"] = SNAPSHOT
+    return example

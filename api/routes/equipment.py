@@ -1,0 +1,215 @@
+"""Equipment: which there is, the state it is or was in, its transitions and its timeline."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+from starlette.responses import Response
+
+from api import params
+from api.cursor import resume_after, write_cursor
+from api.examples import EQUIPMENT_LIST, EQUIPMENT_VIEW, EXAMPLE_EQUIPMENT, STATE, TIMELINE, TRANSITION_LIST
+from api.operation import PREFIX, Answer, Call, Context, Operation
+from api.paging import page_by_key, page_of_intervals
+from api.params import invalid_parameter, write_time
+from api.ports import EquipmentView
+from api.problems import Problem
+from api.responses import encode_json, json_answer, list_answer, tagged_answer
+from api.routes.find import find_equipment
+from api.schemas import EquipmentList, Timeline, TransitionList
+from api.settings import ApiSettings
+from statemodel.records import EquipmentState
+
+
+async def list_equipment(context: Context, call: Call) -> Response:
+    """All equipment with its states."""
+    live = context.ports.live
+    position = live.position()  # taken first: the states then hold at least everything up to it
+    limit = call.query["limit"] or context.settings.page_limit
+    items, next_ = page_by_key(live.equipment(), lambda view: view.name, call.query["after"], limit)
+    page = EquipmentList(items, next_, position.stream, position.last_seq)
+    return await list_answer(page, call.headers, context.settings.gzip_bytes_min)
+
+
+async def get_equipment(context: Context, call: Call) -> Response:
+    """One equipment with its state."""
+    return json_answer(find_equipment(context.ports.live, call.path["name"]))
+
+
+async def get_equipment_state(context: Context, call: Call) -> Response:
+    """The state now, or at an instant."""
+    live = context.ports.live
+    view = find_equipment(live, call.path["name"])
+    at = call.query["at"]
+    state = view.state if at is None else await _state_at(context, view.name, at)
+    return tagged_answer(encode_json(state), write_cursor(live.position().stream, state.seq), call.headers)
+
+
+async def _state_at(context: Context, name: str, at: datetime) -> EquipmentState:
+    now = context.now()
+    if at > now + timedelta(seconds=context.settings.clock_skew_s):
+        reason = "it lies in the future, where no state is known"
+        raise invalid_parameter("at", reason, f"It is {write_time(now)} here.")
+    state = await context.ports.history.state_at(name, at)
+    if state is None:
+        raise Problem("no_state_yet", f"Nothing is recorded of {name} at {write_time(at)} or before.")
+    return state
+
+
+async def list_transitions(context: Context, call: Call) -> Response:
+    """Transitions after a cursor, oldest first, as they were journalled."""
+    live = context.ports.live
+    view = find_equipment(live, call.path["name"])
+    from_, to = call.query["from"], call.query["to"]
+    if from_ is not None and to is not None and from_ >= to:
+        raise _window_refused()
+    position = live.position()  # taken first: everything up to it is then in the answer or before it
+    cursor = call.query["after"]
+    after = 0 if cursor is None else resume_after(cursor, position)
+    limit = call.query["limit"] or context.settings.page_limit
+    found = await context.ports.history.transitions(
+        view.name, after=after, from_=from_, to=to, limit=limit + 1
+    )
+    items = found[:limit]
+    seq = max(position.last_seq, items[-1].seq if items else 0)
+    next_ = write_cursor(position.stream, items[-1].seq) if len(found) > limit else None
+    page = TransitionList([msgspec.Raw(item.json) for item in items], next_, position.stream, seq)
+    return await list_answer(page, call.headers, context.settings.gzip_bytes_min)
+
+
+async def get_timeline(context: Context, call: Call) -> Response:
+    """The states between two instants as intervals."""
+    live = context.ports.live
+    view = find_equipment(live, call.path["name"])
+    now = context.now()
+    to = min(call.query["to"] or now, now)  # what has not happened yet is not told
+    from_ = call.query["from"]
+    if from_ is None:
+        from_ = to - timedelta(seconds=context.settings.timeline_s)
+    if from_ >= to:
+        raise _window_refused()
+    position = live.position()
+    limit = call.query["limit"] or context.settings.page_limit_max
+    page, asked = None, limit + 1
+    while page is None:
+        found = await context.ports.history.timeline(view.name, from_, to, asked)
+        page = page_of_intervals(found, limit, complete=len(found) < asked)
+        asked *= 2
+    items, rest = page
+    timeline = Timeline(
+        view.name,
+        from_,
+        rest or to,
+        items,
+        write_time(rest) if rest else None,
+        position.stream,
+        position.last_seq,
+    )
+    return await list_answer(timeline, call.headers, context.settings.gzip_bytes_min)
+
+
+def _window_refused() -> Problem:
+    return invalid_parameter("from", "it is not before to", "Exchange from and to, or move one of them.")
+
+
+NAME = params.text("name", "Name of the equipment, as configured.", EXAMPLE_EQUIPMENT, "path")
+_AFTER = params.cursor(
+    "Only transitions after this event: a sequence number, or `stream:seq` as `next` gives it. It promises "
+    "continuation without a hole, so a cursor that is too old is refused."
+)
+
+
+def operations(settings: ApiSettings) -> tuple[Operation, ...]:
+    """The routes of this file."""
+    limit = params.limit(settings.page_limit, settings.page_limit_max)
+    long_limit = params.limit(settings.page_limit_max, settings.page_limit_max)
+    etag = {"ETag": "Changes with the state; send it as If-None-Match to be told 304 while nothing changes."}
+    return (
+        Operation(
+            f"{PREFIX}/equipment",
+            "equipment",
+            "All equipment and the state of each",
+            "The snapshot to begin with: open the event stream with `after=stream:seq` from this answer and "
+            "nothing is missed in between.",
+            list_equipment,
+            (
+                Answer(
+                    200, "A page of equipment.", "application/json", EquipmentList, {"one": EQUIPMENT_LIST}
+                ),
+            ),
+            (
+                params.text("after", "Only what follows this name: `next` of the page before.", "filler-1"),
+                limit,
+            ),
+        ),
+        Operation(
+            f"{PREFIX}/equipment/{{name}}",
+            "equipment",
+            "One equipment",
+            "Its place, model, the tags it is bound to, and its state.",
+            get_equipment,
+            (Answer(200, "The equipment.", "application/json", EquipmentView, {"one": EQUIPMENT_VIEW}),),
+            (NAME,),
+            ("unknown_equipment",),
+        ),
+        Operation(
+            f"{PREFIX}/equipment/{{name}}/state",
+            "equipment",
+            "The state, now or at an instant",
+            "Without `at` the state in force, from memory. With `at` the state that was in force then, from "
+            "the record. `seq` is that of the transition that led to it.",
+            get_equipment_state,
+            (
+                Answer(200, "The state.", "application/json", EquipmentState, {"producing": STATE}, etag),
+                Answer(304, "The state is the one the client has already.", headers=etag),
+            ),
+            (NAME, params.time("at", "The instant asked for. It must not lie in the future.")),
+            ("unknown_equipment", "no_state_yet", "history_unavailable"),
+        ),
+        Operation(
+            f"{PREFIX}/equipment/{{name}}/transitions",
+            "equipment",
+            "Transitions, oldest first",
+            "Transitions with `from <= at < to`, exactly as journalled. Page with `next`; to poll, go on "
+            "with `after=stream:seq` of the last page.",
+            list_transitions,
+            (
+                Answer(
+                    200,
+                    "A page of transitions.",
+                    "application/json",
+                    TransitionList,
+                    {"one": TRANSITION_LIST},
+                ),
+            ),
+            (
+                NAME,
+                _AFTER,
+                params.time("from", "Only transitions at or after this instant.", "2026-11-21T00:00:00Z"),
+                params.time("to", "Only transitions before this instant.", "2026-11-22T00:00:00Z"),
+                limit,
+            ),
+            ("unknown_equipment", "too_old", "other_stream", "from_the_future", "history_unavailable"),
+        ),
+        Operation(
+            f"{PREFIX}/equipment/{{name}}/timeline",
+            "equipment",
+            "The states as intervals",
+            "Every state between two instants, cut exactly at both and without holes. What has not happened "
+            "yet is not told: a `to` in the future is taken as now.",
+            get_timeline,
+            (Answer(200, "The intervals.", "application/json", Timeline, {"a change": TIMELINE}),),
+            (
+                NAME,
+                params.time(
+                    "from",
+                    f"Where to begin; {settings.timeline_s / 3600:g} h before `to` when left out.",
+                    "2026-11-21T22:00:00Z",
+                ),
+                params.time("to", "Where to end; now when left out.", "2026-11-21T23:00:00Z"),
+                long_limit,
+            ),
+            ("unknown_equipment", "history_unavailable"),
+        ),
+    )

@@ -1,0 +1,94 @@
+"""The shapes of answers that are not already told by `statemodel.records` or the ports.
+
+They are used to encode the answers and to document them, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from api.ports import ConnectionView, EquipmentView, Interval, TagView
+
+
+class EquipmentList(msgspec.Struct, frozen=True):
+    """Equipment in the order of the configuration: also the snapshot to start a stream from.
+
+    The states take in every event of `stream` up to `seq`, so a stream opened with `after=stream:seq`
+    misses nothing.
+    """
+
+    items: Sequence[EquipmentView]
+    next: str | None
+    stream: str
+    seq: int
+
+
+class TagList(msgspec.Struct, frozen=True):
+    """Tags in the order of the configuration, each with its latest sample."""
+
+    items: Sequence[TagView]
+    next: str | None
+    stream: str
+    seq: int
+
+
+class ConnectionList(msgspec.Struct, frozen=True):
+    """Connections in the order of the configuration."""
+
+    items: Sequence[ConnectionView]
+    next: str | None
+    stream: str
+    seq: int
+
+
+class ModelName(msgspec.Struct, frozen=True):
+    """A state model there is."""
+
+    name: str
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """Names of the state models, built-in ones first."""
+
+    items: Sequence[ModelName]
+    next: str | None
+    stream: str
+    seq: int
+
+
+class TransitionList(msgspec.Struct, frozen=True):
+    """Transitions of one equipment, oldest first, each exactly as it was journalled.
+
+    While `next` is not null, there are more: ask again with `after` set to it. When it is null, everything up
+    to `seq` has been taken into account: to poll, ask later with `after=stream:seq`.
+    """
+
+    items: Sequence[msgspec.Raw]
+    next: str | None
+    stream: str
+    seq: int
+
+
+class Timeline(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """The states of one equipment between two instants, cut exactly at both, without holes.
+
+    `from` and `to` are the instants the answer covers; with `next` not null it breaks off there: ask again
+    with `from` set to it.
+    """
+
+    equipment: str
+    from_: datetime
+    to: datetime
+    items: Sequence[Interval]
+    next: str | None
+    stream: str
+    seq: int
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    """Whether the process does its work: `status` is `ok` or `failing`."""
+
+    status: str

@@ -1,0 +1,146 @@
+"""Runs the application on a socket inside an event loop that belongs to somebody else.
+
+Takes over no signals and no logging, never ends the process, tells the real address when the port was left
+to the system, and stops within a bounded time even with streams open. Knows uvicorn; does not know what it
+serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from api.stream import ABORT
+
+_STOP_S = 5  # for requests under way; then they are cancelled
+
+
+class _Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """The server's own protocol, which may cut off a client that does not read or does not ask."""
+
+    request_s: float = 10.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Hand the application the means to cut this connection off, and start the clock of its first request."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, ABORT: transport.abort}
+        self._deadline = self.loop.call_later(self.request_s, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        if self.cycle is None:  # no request has arrived as a whole
+            self.transport.abort()
+
+
+class _Uvicorn(uvicorn.Server):
+    """The library's server without its claim on the process."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever runs the process."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self.ready.set()
+
+
+class Server:
+    """An application on one address. Start it once, stop it once."""
+
+    def __init__(
+        self,
+        app: FastAPI,
+        host: str,
+        port: int,
+        *,
+        connections_max: int = 2500,
+        request_s: float = 10.0,
+    ) -> None:
+        """Prepare; nothing is opened yet.
+
+        `connections_max` bounds connections, streams among them; the next ones get 503. A connection on
+        which no whole request has arrived after `request_s` seconds is dropped.
+        """
+        self._app = app
+        self._host = host
+        self._port = port
+        self._connections_max = connections_max
+        self._protocol = type("_Timed", (_Connection,), {"request_s": request_s})
+        self._server: _Uvicorn | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> tuple[str, int]:
+        """Listen; the address actually bound, with the port the system chose when it was 0.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        listener = await self._listen()
+        config = uvicorn.Config(
+            self._app,
+            http=self._protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=self._connections_max,
+            timeout_graceful_shutdown=_STOP_S,
+        )
+        self._server = _Uvicorn(config)
+        self._task = asyncio.create_task(self._server.serve([listener]), name="api-server")
+        ready = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait({ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._task.done():
+            listener.close()
+            await self._task  # raises what kept it from starting
+        host, port = listener.getsockname()[:2]
+        return host, port
+
+    async def stop(self) -> None:
+        """End the streams, let requests under way finish, and close every connection."""
+        if self._server is None or self._task is None:
+            return
+        self._app.state.streams.close()
+        self._server.should_exit = True
+        await self._task
+
+    async def wait(self) -> None:
+        """Return when the server has stopped, raising what stopped it if it failed."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def _listen(self) -> socket.socket:
+        """A listening socket. Bound here, because the library would end the process where it cannot bind."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(
+            self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, proto, _, address = found[0]
+        listener = socket.socket(family, kind, proto)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setblocking(False)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+        return listener

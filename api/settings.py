@@ -1,0 +1,33 @@
+"""Limits and rhythms of the API, in one frozen value.
+
+It does not know where the numbers come from; the gateway fills it from its configuration.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ApiSettings(msgspec.Struct, frozen=True):
+    """Every bound a client can meet. Lengths of time are in seconds, sizes in bytes."""
+
+    heartbeat_s: float = 15.0
+    """An event stream is never silent for longer than this."""
+    stall_s: float = 10.0
+    """A stream whose client takes nothing for this long is closed."""
+    retry_ms: int = 2000
+    """How long browsers wait before they reconnect a stream."""
+    streams_max: int = 2000
+    """Event streams open at once; one more is refused with `too_many_streams`."""
+    page_limit: int = 100
+    """Items on a page when the request does not say."""
+    page_limit_max: int = 1000
+    """The most a request may ask for."""
+    timeline_s: float = 86_400.0
+    """How far back a timeline reaches when the request gives no `from`."""
+    clock_skew_s: float = 5.0
+    """How far ahead of our clock a client's `at` may lie before it is called the future."""
+    gzip_bytes_min: int = 2048
+    """Lists shorter than this are never compressed."""
+    retry_after_s: int = 5
+    """What `Retry-After` says when something is unavailable."""

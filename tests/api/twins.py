@@ -1,0 +1,278 @@
+"""In-memory twins of the ports: real records, numbered by the real encoder, without journal or database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from api.ports import (
+    ConnectionView,
+    EquipmentView,
+    HistoryUnavailable,
+    Interval,
+    Ports,
+    StreamPosition,
+    TagView,
+    TooOld,
+)
+from statemodel.records import EquipmentState, Recorded, state_after, tell
+from statemodel.types import (
+    Cause,
+    CauseInput,
+    Conformance,
+    Quality,
+    Recordable,
+    Rejection,
+    SourceLost,
+    TagSample,
+    Transition,
+)
+
+STREAM = "3f6c1f0e-8a55-4f0a-9d6e-0c7d4f6a1b2c"
+START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
+NAMES = ("filler-1", "oven-1", "capper-2")
+CYCLE = ("Idle", "Starting", "Execute", "Completing")
+
+
+def make_transition(name: str, sequence: int, at: datetime, before: str, after: str) -> Transition:
+    """A transition of one of the twins' machines."""
+    sample = CauseInput("filler-plc/state", sequence % 20, Quality.GOOD, at, at)
+    return Transition(
+        equipment=name,
+        path=f"filling/line-1/{name}",
+        model="packml",
+        sequence=sequence,
+        from_state=before,
+        to_state=after,
+        code=CYCLE.index(after),
+        category="productive" if after == "Execute" else "standby",
+        at=at,
+        duration_s=60.0,
+        conformance=Conformance.LEGAL,
+        skipped=(),
+        cause=Cause("code", (sample,), 'Größe "5" <ü>'),
+    )
+
+
+class Plant:
+    """Everything the twins share: the log, and a clock that moves only when told."""
+
+    def __init__(self) -> None:
+        self.log: list[Recorded] = []
+        self.first_seq = 1
+        self.now_at = START
+        self.states: dict[str, EquipmentState] = {}
+        self.sequences = dict.fromkeys(NAMES, 0)
+        self.database_down: str | None = None
+        self.ready = True
+        self.alive = True
+        self.grown = asyncio.Condition()
+        self.readers = 0
+        self.batch_max = 7
+        for name in NAMES:
+            self.states[name] = EquipmentState(
+                name, f"filling/line-1/{name}", "packml", "Unknown", None, None, START, 0, 0, "no sample yet"
+            )
+
+    @property
+    def last_seq(self) -> int:
+        return len(self.log)
+
+    def record(self, event: Recordable) -> Recorded:
+        """Number an event, as the journal does."""
+        recorded = tell(
+            event, gateway="line-1", stream=STREAM, seq=self.last_seq + 1, recorded_at=self.now_at
+        )
+        self.log.append(recorded)
+        if isinstance(event, Transition):
+            self.states[event.equipment] = state_after(event, recorded.seq)
+        return recorded
+
+    def move(self, name: str, after_s: float = 60.0) -> Recorded:
+        """Let time pass, then one machine take its next step."""
+        self.now_at += timedelta(seconds=after_s)
+        self.sequences[name] += 1
+        count = self.sequences[name]
+        before = self.states[name].state
+        return self.record(make_transition(name, count, self.now_at, before, CYCLE[count % len(CYCLE)]))
+
+    async def announce(self) -> None:
+        """Wake those who wait for events."""
+        async with self.grown:
+            self.grown.notify_all()
+
+    def fill(self, count: int) -> None:
+        """A mixed log of this many more events."""
+        for index in range(count):
+            name = NAMES[index % len(NAMES)]
+            if index % 11 == 7:
+                self.record(SourceLost("filler-plc", self.now_at, "no answer for 3 s"))
+            elif index % 7 == 5:
+                state = self.states[name]
+                cause = Cause("code", ())
+                self.record(
+                    Rejection(
+                        name, state.path, "packml", state.state, "Held", self.now_at, "no such move", cause
+                    )
+                )
+            else:
+                self.move(name)
+
+
+class LiveTwin:
+    """The live view over a plant."""
+
+    gateway = "line-1"
+
+    def __init__(self, plant: Plant) -> None:
+        self.plant = plant
+
+    def position(self) -> StreamPosition:
+        return StreamPosition(STREAM, self.plant.first_seq, self.plant.last_seq)
+
+    def equipment(self) -> Sequence[EquipmentView]:
+        return [self._view(name) for name in NAMES]
+
+    def equipment_named(self, name: str) -> EquipmentView | None:
+        return self._view(name) if name in NAMES else None
+
+    def _view(self, name: str) -> EquipmentView:
+        state = self.plant.states[name]
+        return EquipmentView(name, state.path, "packml", {"state": "filler-plc/state"}, state)
+
+    def tags(self) -> Sequence[TagView]:
+        good = TagSample("filler-plc/state", 3, Quality.GOOD, START, START)
+        bad = TagSample("oven-plc/temp", None, Quality.BAD, None, START, "no_communication")
+        return [
+            TagView("filler-plc/state", "filler-plc", "state", "fast", "", good),
+            TagView("filler-plc/speed", "filler-plc", "speed", "fast", "1/min", None),
+            TagView("oven-plc/temp", "oven-plc", "temp", "all", "°C", bad),
+        ]
+
+    def tag(self, tag: str) -> TagView | None:
+        return next((view for view in self.tags() if view.tag == tag), None)
+
+    def connections(self) -> Sequence[ConnectionView]:
+        return [self._connection("filler-plc", "opcua", "up"), self._connection("oven-plc", "modbus", "down")]
+
+    def _connection(self, name: str, protocol: str, link: str) -> ConnectionView:
+        return ConnectionView(
+            name=name,
+            protocol=protocol,
+            endpoint="tcp://10.0.0.6:502",
+            link=link,
+            since=START,
+            last_seen_at=START,
+            last_error=None if link == "up" else "no answer for 3 s",
+            last_error_at=None,
+            retry_at=None,
+            attempts=1,
+            tags=2,
+            cycles={"all": {"p50_s": 0.01}},
+            bad_tags={},
+        )
+
+    async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
+        plant = self.plant
+        at = plant.last_seq if after is None else after
+        if at + 1 < plant.first_seq:
+            raise TooOld(self.position())
+        plant.readers += 1
+        try:
+            while True:
+                batch = plant.log[at : at + plant.batch_max]
+                at += len(batch)
+                if not batch:
+                    async with plant.grown:
+                        if plant.last_seq == at:
+                            await plant.grown.wait()
+                yield batch
+        finally:
+            plant.readers -= 1
+
+
+class HistoryTwin:
+    """The record over a plant."""
+
+    def __init__(self, plant: Plant) -> None:
+        self.plant = plant
+
+    def _check(self) -> None:
+        if self.plant.database_down:
+            raise HistoryUnavailable(self.plant.database_down)
+
+    def _of(self, equipment: str) -> list[tuple[Recorded, Transition]]:
+        return [
+            (recorded, recorded.event)
+            for recorded in self.plant.log
+            if isinstance(recorded.event, Transition) and recorded.equipment == equipment
+        ]
+
+    async def state_at(self, equipment: str, at: datetime) -> EquipmentState | None:
+        self._check()
+        past = [(recorded, event) for recorded, event in self._of(equipment) if event.at <= at]
+        return state_after(past[-1][1], past[-1][0].seq) if past else None
+
+    async def transitions(
+        self, equipment: str, *, after: int, from_: datetime | None, to: datetime | None, limit: int
+    ) -> Sequence[Recorded]:
+        self._check()
+        return [
+            recorded
+            for recorded, event in self._of(equipment)
+            if recorded.seq > after and (from_ is None or from_ <= event.at) and (to is None or event.at < to)
+        ][:limit]
+
+    async def timeline(self, equipment: str, from_: datetime, to: datetime, limit: int) -> Sequence[Interval]:
+        self._check()
+        told = self._of(equipment)
+        spans: list[Interval] = []
+        starts = [(START - timedelta(days=400), "Unknown", None, None, 0)]
+        starts += [(event.at, event.to_state, event.code, event.category, item.seq) for item, event in told]
+        ends = [start[0] for start in starts[1:]] + [to]
+        for (start, state, code, category, seq), end in zip(starts, ends, strict=True):
+            first, last = max(start, from_), min(end, to)
+            inside = first < last or (first == last == start == end and from_ <= start < to)
+            if inside:
+                spans.append(
+                    Interval(state, code, category, first, last, (last - first).total_seconds(), seq)
+                )
+        return spans[:limit]
+
+
+class ModelsTwin:
+    """Two models."""
+
+    def names(self) -> Sequence[str]:
+        return ["packml", "oven"]
+
+    def model(self, name: str) -> Mapping[str, Any] | None:
+        return {"name": name, "states": [{"name": "Idle"}]} if name in self.names() else None
+
+
+class HealthTwin:
+    """Health as the plant says."""
+
+    def __init__(self, plant: Plant) -> None:
+        self.plant = plant
+
+    def live(self) -> bool:
+        return self.plant.alive
+
+    def report(self) -> Mapping[str, Any]:
+        status = "ok" if self.plant.ready else "failing"
+        return {"status": status, "ready": self.plant.ready, "journal": {"status": status}}
+
+
+class MetricsTwin:
+    """One gauge."""
+
+    def render(self) -> tuple[bytes, str]:
+        return b"andon_link_up 1\n", "text/plain; version=0.0.4"
+
+
+def make_ports(plant: Plant) -> Ports:
+    """All ports over one plant."""
+    return Ports(LiveTwin(plant), HistoryTwin(plant), ModelsTwin(), HealthTwin(plant), MetricsTwin(), "9.8.7")
