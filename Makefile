@@ -1,0 +1,51 @@
+# Andon for people at a shell. `make demo` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check bench format lock clean
+
+help:
+	@echo "make demo    a whole plant on this machine, with a live table (ARGS=\"--for 30s --json\")"
+	@echo "make test    all tests (ARGS=\"tests/statemodel -k packml\" for some)"
+	@echo "make check   lint, types, import contracts"
+	@echo "make bench   figures against floors measured in the same run (ONLY=latency for one part)"
+	@echo "make run     andon run CONFIG (ARGS=path/to/andon.toml)"
+
+# The environment is made again whenever the lock file or the project file changes.
+$(STAMP): requirements.lock pyproject.toml scripts/make-environment
+	@scripts/make-environment "$(PYTHON)" "$(VENV)"
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/andon demo $(ARGS)
+
+run: $(STAMP)
+	@$(BIN)/andon run $(ARGS)
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@echo "check: clean"
+
+bench: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+format: $(STAMP)
+	@$(BIN)/ruff check -q --fix . || true
+	@$(BIN)/ruff format -q .
+
+# Needs uv; only for those who change dependencies.
+lock:
+	uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+	  --no-emit-find-links --no-header --no-annotate --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

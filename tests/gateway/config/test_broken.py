@@ -1,0 +1,242 @@
+"""Broken configurations, each refused with file, place, reason and hint, and never one problem at a time.
+
+Every case is the sound configuration below with one thing put wrong. `place` is what `andon check` prints
+before the reason; `reason` and `hint` are parts of what it says.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.config.load import load
+from gateway.config.problems import ConfigurationRefused
+
+SOUND = """
+[gateway]
+id = "line-1"
+enterprise = "acme"
+site = "berlin"
+
+[historian]
+dsn = "env:ANDON_DATABASE"
+
+[mqtt]
+broker = "mqtt://127.0.0.1:1883"
+
+[api]
+listen = "127.0.0.1:8420"
+
+[[connections]]
+name = "filler-plc"
+protocol = "opcua"
+endpoint = "opc.tcp://127.0.0.1:4840"
+security = { policy = "None", mode = "None" }
+[[connections.groups]]
+name = "fast"
+interval = "250ms"
+tags = [
+  { name = "state", node = "nsu=urn:plant;s=Filler.StateCurrent" },
+]
+
+[[connections]]
+name = "oven-plc"
+protocol = "modbus"
+endpoint = "tcp://127.0.0.1:502"
+unit = 1
+[[connections.groups]]
+name = "all"
+interval = "1s"
+tags_csv = "oven.csv"
+
+[[equipment]]
+name = "filler-1"
+path = "filling/line-1/filler-1"
+model = "packml"
+state = "filler-plc/state"
+
+[[equipment]]
+name = "oven-1"
+path = "baking/line-2/oven-1"
+model = "oven.toml"
+bind = { temp = "oven-plc/temp", run = "oven-plc/run" }
+"""
+
+CSV = """name,address,type,order,scale,unit
+temp,holding:0,int16,,0.1,degC
+run,holding:7.0,bool,,,
+"""
+
+MODEL = """
+name = "oven"
+initial = "Off"
+states = [
+  { name = "Off", category = "non-scheduled" },
+  { name = "Heating", category = "standby" },
+  { name = "Baking", category = "productive" },
+]
+transitions = [
+  { from = "Off", to = "Heating" },
+  { from = "Heating", to = "Baking" },
+  { from = "Baking", to = "Heating" },
+  { from = "*", to = "Off" },
+]
+rules = [
+  { state = "Off", when = "not run" },
+  { state = "Baking", when = "temp >= 180" },
+  { state = "Heating", when = "True" },
+]
+"""
+
+ENVIRONMENT = {"ANDON_DATABASE": "postgresql://127.0.0.1/plant"}
+
+
+@dataclass(frozen=True)
+class Broken:
+    """`old` in the named file becomes `new`; the problem has these words."""
+
+    id: str
+    old: str
+    new: str
+    place: str
+    reason: str
+    hint: str = ""
+    file: str = "andon.toml"
+
+
+CASES = [
+    Broken("unknown key", 'site = "berlin"', 'site = "berlin"\nsitte = "x"', "gateway.sitte", "unknown key", '"site"'),
+    Broken("unknown section", "[api]", "[apis]", "apis", "unknown section", 'did you mean "api"?'),
+    Broken("missing key", 'enterprise = "acme"', "", "gateway.enterprise", "is required"),
+    Broken("not TOML", 'id = "line-1"', 'id = "line-1', "andon.toml:3", "is not valid TOML"),
+    Broken(
+        "duration without a unit", '"250ms"', '"250"', "connections[0].groups[0].interval", "not a duration", '"250ms"'
+    ),
+    Broken("duration as a number", '"250ms"', "250", "connections[0].groups[0].interval", "not a duration", '"250ms"'),
+    Broken("no such protocol", '"modbus"', '"modbuss"', "connections[1].protocol", "no protocol", '"modbus"'),
+    Broken(
+        "connection twice", 'name = "oven-plc"', 'name = "filler-plc"', "connections[1].name", "used twice", "connections[0]"
+    ),
+    Broken("tag twice", "run,holding:7.0", "temp,holding:7.0", "", "there twice"),
+    Broken(
+        "equipment twice", 'name = "oven-1"', 'name = "filler-1"', "equipment[1].name", "used twice", "equipment[0]"
+    ),
+    Broken(
+        "no such tag", '"filler-plc/state"', '"filler-plc/stat"', "equipment[0].state", "no tag", '"filler-plc/state"'
+    ),
+    Broken("no such model", 'model = "packml"', 'model = "packlm"', "equipment[0].model", "no built-in", '"packml"'),
+    Broken("no such model file", '"oven.toml"', '"oben.toml"', "oben.toml", "no such file"),
+    Broken("name with a slash", 'name = "filler-1"', 'name = "filler/1"', "equipment[0].name", "characters", "letters"),
+    Broken("path with a wildcard", '"filling/line-1', '"filling/+', "equipment[0].path", "no topic may have"),
+    Broken("secret in the clear", "127.0.0.1:1883", "u:hunter2@127.0.0.1:1883", "mqtt.broker", "in the clear", "env:"),
+    Broken("unset variable", "env:ANDON_DATABASE", "env:ANDON_DB", "historian.dsn", "ANDON_DB is not set", "export"),
+    Broken("bad database address", "env:ANDON_DATABASE", "mysql://x", "historian.dsn", "not a database", "embedded"),
+    Broken("bad broker address", "mqtt://127.0.0.1:1883", "127.0.0.1", "mqtt.broker", "not a broker", "mqtt://"),
+    Broken("bad listen address", '"127.0.0.1:8420"', '"8420"', "api.listen", "listen on", "127.0.0.1:8420"),
+    Broken("bad node", '"nsu=urn:plant;s=Filler.StateCurrent"', '"Filler"', "connections[0].groups[0].tags[0].node", ""),
+    Broken("bad register", "holding:0,int16", "holding:70000,int16", "oven.csv:2", "address", file="oven.csv"),
+    Broken("bad register type", "holding:0,int16", "holding:0,int17", "oven.csv:2", "type", file="oven.csv"),
+    Broken("unknown column", "scale,unit", "scalee,unit", "oven.csv:2", "unknown key", '"scale"', file="oven.csv"),
+    Broken("no CSV file", '"oven.csv"', '"ofen.csv"', "ofen.csv", "cannot be read", "relative"),
+    Broken("state without tag", 'state = "filler-plc/state"', "", "equipment[0].state", "reads its state from a tag"),
+    Broken("rule input not bound", ', run = "oven-plc/run"', "", "equipment[1].bind", '"run"', "bind"),
+    Broken("bound but unused", '"oven-plc/run" }', '"oven-plc/run", x = "oven-plc/run" }', "equipment[1].bind.x", "no rule"),
+    Broken("insecure by omission", 'security = { policy = "None", mode = "None" }', 'security = "no"', "connections[0]", ""),
+    Broken("bad guard", "temp >= 180", "temp >=", "rules[1].when", "", file="oven.toml"),
+    Broken("guard that reaches out", "temp >= 180", "__import__('os')", "rules[1].when", "", file="oven.toml"),
+    Broken("rule to nowhere", 'state = "Baking", when', 'state = "Bakin", when', "rules[1].state", "", '"Baking"', "oven.toml"),
+    Broken("model key", 'initial = "Off"', 'initiall = "Off"', "initiall", "unknown key", '"initial"', "oven.toml"),
+    Broken("unreachable state", '  { from = "Heating", to = "Baking" },\n', "", "states[2]", "", file="oven.toml"),
+]
+
+
+def write(directory: Path, broken: Broken | None = None) -> Path:
+    files = {"andon.toml": SOUND, "oven.csv": CSV, "oven.toml": MODEL}
+    if broken is not None:
+        name = broken.file if broken.old in files[broken.file] else "oven.csv"
+        assert files[name].count(broken.old) >= 1, "the case does not fit the sound configuration"
+        files[name] = files[name].replace(broken.old, broken.new, 1)
+    for name, text in files.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    return directory / "andon.toml"
+
+
+def test_the_sound_configuration_is_accepted(tmp_path: Path) -> None:
+    loaded = load(write(tmp_path), environment=ENVIRONMENT)
+
+    assert [spec.name for spec in loaded.equipment] == ["filler-1", "oven-1"]
+    assert [tag.name for tag in loaded.configuration.connections[1].tags()] == ["temp", "run"]
+    assert loaded.data_dir == tmp_path / "data"
+
+
+@pytest.mark.parametrize("broken", CASES, ids=lambda case: case.id)
+def test_a_broken_configuration_is_refused(broken: Broken, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationRefused) as caught:
+        load(write(tmp_path, broken), environment=ENVIRONMENT)
+
+    texts = [str(problem) for problem in caught.value.problems]
+    fitting = [text for text in texts if broken.place in text and broken.reason in text and broken.hint in text]
+    assert fitting, texts
+    assert "hunter2" not in "".join(texts)
+
+
+def test_every_problem_is_said_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    text = text.replace('"250ms"', '"soon"').replace('site = "berlin"', "").replace('model = "packml"', 'model = "x"')
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(ConfigurationRefused) as caught:
+        load(path, environment=ENVIRONMENT)
+
+    places = [problem.path for problem in caught.value.problems]
+    assert {"gateway.site", "connections[0].groups[0].interval", "equipment[0].model"} <= set(places)
+
+
+def test_problems_name_the_line(tmp_path: Path) -> None:
+    broken = next(case for case in CASES if case.id == "no such tag")
+    path = write(tmp_path, broken)
+    expected = path.read_text(encoding="utf-8").splitlines().index('state = "filler-plc/stat"') + 1
+
+    with pytest.raises(ConfigurationRefused) as caught:
+        load(path, environment=ENVIRONMENT)
+
+    assert [problem.line for problem in caught.value.problems] == [expected]
+
+
+@pytest.mark.parametrize("json_wanted", [False, True])
+def test_the_command_ends_with_2_and_says_why(tmp_path: Path, json_wanted: bool) -> None:
+    path = write(tmp_path, next(case for case in CASES if case.id == "no such model"))
+    command = [sys.executable, "-m", "gateway", "check", str(path), *(["--json"] if json_wanted else [])]
+
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
+
+    assert done.returncode == 2
+    if json_wanted:
+        [problem] = json.loads(done.stdout)["problems"]
+        assert problem["path"] == "equipment[0].model"
+        assert problem["hint"] == 'did you mean "packml"?'
+    else:
+        assert "equipment[0].model" in done.stderr
+        assert 'did you mean "packml"?' in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\x00", b"", b"[" * 2000, b"a = " + b"[" * 5000 + b"]" * 5000, b"[gateway]\nid = 1e400\n", b"\x00"],
+    ids=["utf-16", "empty", "brackets", "deep", "infinite", "nul"],
+)
+def test_garbage_is_refused_in_words(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "andon.toml"
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigurationRefused) as caught:
+        load(path, environment={})
+
+    assert caught.value.problems
