@@ -106,10 +106,9 @@ LIVE = _plain(Liveness("ok"))
 READY: dict[str, Any] = {
     "status": "degraded",
     "ready": True,
-    "journal": {"status": "ok"},
-    "historian": {
-        "status": "degraded",
-        "reason": "the database does not answer since 22:01:17Z; 412 events wait",
+    "parts": {
+        "journal": {"ok": True, "reason": None},
+        "historian": {"ok": False, "reason": "the database does not answer", "lag_events": 412},
     },
 }
 METRICS = 'andon_link_up{connection="filler-plc"} 1\n'

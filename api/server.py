@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -27,9 +28,9 @@ class _Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     request_s: float = 10.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Hand the application the means to cut this connection off, and start the clock of its first request."""
+        """Hand over the means to cut this connection off; start the clock of its first request."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, ABORT: transport.abort}
+        self.app_state: dict[str, Any] = {**self.app_state, ABORT: transport.abort}
         self._deadline = self.loop.call_later(self.request_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -85,8 +86,18 @@ class Server:
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> tuple[str, int]:
-        """Listen; the address actually bound, with the port the system chose when it was 0.
+    @property
+    def host(self) -> str:
+        """The address bound, once started."""
+        return self._host
+
+    @property
+    def port(self) -> int:
+        """The port bound, once started: the one the system chose when 0 was asked for."""
+        return self._port
+
+    async def start(self) -> None:
+        """Listen and serve; `host` and `port` then tell the real address.
 
         Raises:
             OSError: the address cannot be bound.
@@ -112,8 +123,7 @@ class Server:
         if self._task.done():
             listener.close()
             await self._task  # raises what kept it from starting
-        host, port = listener.getsockname()[:2]
-        return host, port
+        self._host, self._port = listener.getsockname()[:2]
 
     async def stop(self) -> None:
         """End the streams, let requests under way finish, and close every connection."""
@@ -129,7 +139,7 @@ class Server:
             await asyncio.shield(self._task)
 
     async def _listen(self) -> socket.socket:
-        """A listening socket. Bound here, because the library would end the process where it cannot bind."""
+        """A socket, bound here because the library would end the process where it cannot bind."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(
             self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

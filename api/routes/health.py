@@ -35,9 +35,8 @@ _REPORT = {
     "properties": {
         "status": {"type": "string", "enum": ["ok", "degraded", "failing"]},
         "ready": {"type": "boolean"},
+        "parts": {"type": "object", "description": "Each part of the gateway, with its reason."},
     },
-    "additionalProperties": True,
-    "description": "One more entry for each part, with its reason.",
 }
 
 
