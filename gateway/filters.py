@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import TypeGuard
 
 from connectors.settings import ConnectionSettings
-from statemodel.types import Quality, SampleBatch, TagSample
+from statemodel.types import Quality, SampleBatch, TagSample, TagValue
 
 
 class ChangeFilter:
@@ -52,11 +53,11 @@ class ChangeFilter:
             return False
         deadband = self._deadband.get(sample.tag, 0.0)
         if deadband and _is_number(value) and _is_number(before):
-            return abs(value - before) > deadband  # type: ignore[operator]
+            return abs(value - before) > deadband
         return True
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: TagValue) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

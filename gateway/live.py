@@ -60,6 +60,9 @@ class Live:
         self._states = {
             spec.name: _first_state(spec, memories[spec.name], last.get(spec.name)) for spec in equipment
         }
+        self._why = {
+            name: item.event.cause.text for name, item in last.items() if isinstance(item.event, Transition)
+        }
         self._samples: dict[str, TagSample] = {}
         self._tags = {
             connection.tag_id(tag): (connection.name, tag.name, group.name, tag.unit)
@@ -81,6 +84,7 @@ class Live:
         for item in recorded:
             if isinstance(item.event, Transition):
                 self._states[item.equipment] = state_after(item.event, item.seq)
+                self._why[item.equipment] = item.event.cause.text
 
     # -- others ask ----------------------------------------------------------------------------
 
@@ -99,6 +103,10 @@ class Live:
         if state.state == UNKNOWN and state.sequence == 0:
             return msgspec.structs.replace(state, reason=self._why_not_yet(equipment))
         return state
+
+    def why(self, equipment: str) -> str:
+        """One sentence on why the equipment is in its state; empty before the first transition."""
+        return self._why.get(equipment, "")
 
     def states(self) -> Sequence[EquipmentState]:
         """The states of all equipment, in the order of the configuration."""

@@ -1,9 +1,10 @@
-"""Log lines: words and fields, coloured for a person at a terminal, JSON for a machine, always on stderr."""
+"""Log lines: words and fields, coloured for a person at a terminal, JSON for a machine; on stderr."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
@@ -11,9 +12,10 @@ import structlog
 _CHATTY = ("asyncua", "pymodbus", "amqtt", "transitions", "uvicorn.error", "uvicorn.access", "asyncio")
 
 
-def configure(level: str, *, json: bool | None = None) -> None:
+def configure(level: str, *, json: bool | None = None, file: TextIO | None = None) -> None:
     """Set up logging for the process. `json` None: JSON unless stderr is a terminal."""
-    as_json = not sys.stderr.isatty() if json is None else json
+    target = file or sys.stderr
+    as_json = not target.isatty() if json is None else json
     processors: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -26,7 +28,7 @@ def configure(level: str, *, json: bool | None = None) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(target),
         cache_logger_on_first_use=False,
     )
     for name in _CHATTY:

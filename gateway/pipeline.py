@@ -100,7 +100,9 @@ class Pipeline:
         self._listeners = tuple(listeners)
         self._clock = clock
         self._heartbeat_s = heartbeat.total_seconds()
-        self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_EVENTS_MAX)
+        #: None, put last, ends the work.
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_EVENTS_MAX)
+        self._finished = False
         self._waiting = dict.fromkeys(self._connections, 0)
         self._alive = dict(alive)
         self._came_round = came_round
@@ -128,33 +130,37 @@ class Pipeline:
         return self._queue.qsize()
 
     async def run(self) -> None:
-        """Work for ever. Failures of the journal come through: the process must stop on them."""
-        while True:
+        """Work until `finish`. Failures of the journal come through: the process must stop on them."""
+        while not self._finished:
             events = await self._next()
             await self._work(events)
             self._came_round()
 
-    async def drain(self, last_words: Iterable[SourceLost]) -> None:
-        """After `run` was cancelled: finish what is waiting, then say what ends with the process."""
-        events: list[Event] = []
-        while not self._queue.empty():
-            events.append(self._queue.get_nowait())
-        await self._work([*events, *last_words])
+    async def finish(self, last_words: Iterable[SourceLost]) -> None:
+        """Once no connector runs any more: work off what waits, record what ends with the process, end."""
+        for words in last_words:
+            await self.offer(words)
+        await self._queue.put(None)
 
     async def _next(self) -> list[Event]:
         """What has arrived, or a tick when time itself is due, or nothing when it is time for a heartbeat."""
         pause_s = self._heartbeat_s
         if self._wake_at is not None:
             pause_s = min(pause_s, max(0.0, (self._wake_at - self._clock.now()).total_seconds()))
-        events: list[Event] = []
         try:
             async with asyncio.timeout(pause_s):
-                events.append(await self._queue.get())
+                first = await self._queue.get()
         except TimeoutError:
             now = self._clock.now()
             return [Tick(now)] if self._wake_at is not None and now >= self._wake_at else []
-        while len(events) < COMMIT_EVENTS_MAX and not self._queue.empty():
-            events.append(self._queue.get_nowait())
+        events: list[Event] = []
+        event = first
+        while event is not None:
+            events.append(event)
+            if len(events) >= COMMIT_EVENTS_MAX or self._queue.empty():
+                return events
+            event = self._queue.get_nowait()
+        self._finished = True
         return events
 
     async def _work(self, events: Sequence[Event]) -> None:
@@ -197,6 +203,8 @@ class Pipeline:
             records.append(event)
         self._step(event, records)
         if isinstance(event, SourceLost):
+            # Down connections have no proof of life: a restart must not report their loss again.
+            self._alive.pop(event.connection, None)
             self._filter.forget(event.connection)
             self._keep(no_communication(self._connections[event.connection], event.at), batches)
 

@@ -225,7 +225,6 @@ def tell(event: Recordable, *, gateway: str, stream: str, seq: int, recorded_at:
                 cause=event.cause,
             )
         case SourceLost() | SourceRestored() | Gap():
-            is_gap = isinstance(event, Gap)
             told = ToldSource(
                 stream=stream,
                 seq=seq,
@@ -237,8 +236,8 @@ def tell(event: Recordable, *, gateway: str, stream: str, seq: int, recorded_at:
                 at=event.at,
                 recorded_at=recorded_at,
                 reason=event.reason,
-                until=event.until if is_gap else None,
-                tag=event.tag if is_gap else "",
+                until=event.until if isinstance(event, Gap) else None,
+                tag=event.tag if isinstance(event, Gap) else "",
             )
     return _recorded(told, event, _encode(told))
 

@@ -96,6 +96,8 @@ class _Loader:
     registry: Registry
     problems: list[Problem] = field(default_factory=list)
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    #: Connection index -> group index -> path, rows, and how many tags the group has besides the rows.
+    tag_files: dict[int, Mapping[int, tuple[Path, TagRows, int]]] = field(default_factory=dict)
 
     def problem(self, path: KeyPath, reason: str, hint: str = "") -> None:
         self.problems.append(
@@ -132,7 +134,7 @@ class _Loader:
         ]
         models = {item.model: self.model(index, item) for index, item in enumerate(equipment) if item}
         for place, reason, hint in lint(connections, equipment, models):
-            self.problem(place, reason, hint)
+            self.tag_problem(place, reason, hint)
         if self.problems:
             return None
         configuration = Configuration(
@@ -189,13 +191,16 @@ class _Loader:
             hint = did_you_mean(str(name), self.registry.protocols)
             self.problem((*place, "protocol"), f'there is no protocol "{name}"', hint)
             return None
-        table, files = self.with_tag_files(place, table, protocol)
+        before = len(self.problems)
+        table, self.tag_files[index] = self.with_tag_files(place, table, protocol)
         try:
-            return protocol.settings.model_validate(table)
+            settings = protocol.settings.model_validate(table)
         except ValidationError as error:
             for inner, reason, hint in explain_all(error, protocol.settings):
-                self.connection_problem(place, inner, files, reason, hint)
+                self.tag_problem((*place, *inner), reason, hint)
             return None
+        # With a tag list unread, what refers to this connection cannot be judged.
+        return settings if len(self.problems) == before else None
 
     def with_tag_files(
         self, place: KeyPath, table: dict[str, Any], protocol: Protocol
@@ -223,26 +228,18 @@ class _Loader:
             filled.append(group)
         return {**table, "groups": filled}, files
 
-    def connection_problem(
-        self,
-        place: KeyPath,
-        inner: KeyPath,
-        files: Mapping[int, tuple[Path, TagRows, int]],
-        reason: str,
-        hint: str,
-    ) -> None:
+    def tag_problem(self, place: KeyPath, reason: str, hint: str) -> None:
         """Note a problem where the person wrote the thing: in the TOML file or in a row of a CSV file."""
-        match inner:
-            case ("groups", int() as group, "tags", int() as tag, *rest) if group in files:
-                path, rows, own = files[group]
-                if tag >= own:
-                    column = path_text(tuple(rest)) if rest else ""
-                    line = rows.lines[tag - own]
+        match place:
+            case ("connections", int() as index, "groups", int() as group, "tags", int() as tag, *rest):
+                path, rows, own = self.tag_files[index].get(group, (self.path, None, 0))
+                if rows is not None and tag >= own:
+                    line, column = rows.lines[tag - own], path_text(tuple(rest))
                     self.problems.append(Problem(relative(path), line, column, reason, hint))
                     return
             case _:
                 pass
-        self.problem((*place, *inner), reason, hint)
+        self.problem(place, reason, hint)
 
     def model(self, index: int, item: EquipmentSettings) -> Model | None:
         place: KeyPath = ("equipment", index, "model")
@@ -285,7 +282,7 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]] | Prob
         message, _, position = str(error).partition(" (at ")
         line = position.removeprefix("line ").split(",")[0]
         return Problem(
-            name, int(line) if line.isdigit() else None, "", f"is not valid TOML: {message}", "TOML: toml.io"
+            name, int(line) if line.isdigit() else None, "", f"is not valid TOML: {message}", "see toml.io"
         )
     except RecursionError:
         return Problem(name, None, "", "is nested too deeply to be a configuration", "is it the right file?")

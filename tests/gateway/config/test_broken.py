@@ -110,48 +110,161 @@ class Broken:
 
 
 CASES = [
-    Broken("unknown key", 'site = "berlin"', 'site = "berlin"\nsitte = "x"', "gateway.sitte", "unknown key", '"site"'),
+    Broken(
+        "unknown key",
+        'site = "berlin"',
+        'site = "berlin"\nsitte = "x"',
+        "gateway.sitte",
+        "unknown key",
+        '"site"',
+    ),
     Broken("unknown section", "[api]", "[apis]", "apis", "unknown section", 'did you mean "api"?'),
     Broken("missing key", 'enterprise = "acme"', "", "gateway.enterprise", "is required"),
     Broken("not TOML", 'id = "line-1"', 'id = "line-1', "andon.toml:3", "is not valid TOML"),
     Broken(
-        "duration without a unit", '"250ms"', '"250"', "connections[0].groups[0].interval", "not a duration", '"250ms"'
+        "duration without a unit",
+        '"250ms"',
+        '"250"',
+        "connections[0].groups[0].interval",
+        "not a duration",
+        '"250ms"',
     ),
-    Broken("duration as a number", '"250ms"', "250", "connections[0].groups[0].interval", "not a duration", '"250ms"'),
+    Broken(
+        "duration as a number",
+        '"250ms"',
+        "250",
+        "connections[0].groups[0].interval",
+        "not a duration",
+        '"250ms"',
+    ),
     Broken("no such protocol", '"modbus"', '"modbuss"', "connections[1].protocol", "no protocol", '"modbus"'),
     Broken(
-        "connection twice", 'name = "oven-plc"', 'name = "filler-plc"', "connections[1].name", "used twice", "connections[0]"
+        "connection twice",
+        'name = "oven-plc"',
+        'name = "filler-plc"',
+        "connections[1].name",
+        "used twice",
+        "connections[0]",
     ),
-    Broken("tag twice", "run,holding:7.0", "temp,holding:7.0", "", "there twice"),
+    Broken("tag twice", "run,holding:7.0", "temp,holding:7.0", "oven.csv:3: name", "there twice", "tags[0]"),
     Broken(
-        "equipment twice", 'name = "oven-1"', 'name = "filler-1"', "equipment[1].name", "used twice", "equipment[0]"
+        "equipment twice",
+        'name = "oven-1"',
+        'name = "filler-1"',
+        "equipment[1].name",
+        "used twice",
+        "equipment[0]",
     ),
     Broken(
-        "no such tag", '"filler-plc/state"', '"filler-plc/stat"', "equipment[0].state", "no tag", '"filler-plc/state"'
+        "no such tag",
+        '"filler-plc/state"',
+        '"filler-plc/stat"',
+        "equipment[0].state",
+        "no tag",
+        '"filler-plc/state"',
     ),
-    Broken("no such model", 'model = "packml"', 'model = "packlm"', "equipment[0].model", "no built-in", '"packml"'),
+    Broken(
+        "no such model",
+        'model = "packml"',
+        'model = "packlm"',
+        "equipment[0].model",
+        "no built-in",
+        '"packml"',
+    ),
     Broken("no such model file", '"oven.toml"', '"oben.toml"', "oben.toml", "no such file"),
-    Broken("name with a slash", 'name = "filler-1"', 'name = "filler/1"', "equipment[0].name", "characters", "letters"),
+    Broken(
+        "name with a slash",
+        'name = "filler-1"',
+        'name = "filler/1"',
+        "equipment[0].name",
+        "characters",
+        "letters",
+    ),
     Broken("path with a wildcard", '"filling/line-1', '"filling/+', "equipment[0].path", "no topic may have"),
-    Broken("secret in the clear", "127.0.0.1:1883", "u:hunter2@127.0.0.1:1883", "mqtt.broker", "in the clear", "env:"),
-    Broken("unset variable", "env:ANDON_DATABASE", "env:ANDON_DB", "historian.dsn", "ANDON_DB is not set", "export"),
-    Broken("bad database address", "env:ANDON_DATABASE", "mysql://x", "historian.dsn", "not a database", "embedded"),
-    Broken("bad broker address", "mqtt://127.0.0.1:1883", "127.0.0.1", "mqtt.broker", "not a broker", "mqtt://"),
+    Broken(
+        "secret in the clear",
+        "127.0.0.1:1883",
+        "u:hunter2@127.0.0.1:1883",
+        "mqtt.broker",
+        "in the clear",
+        "env:",
+    ),
+    Broken(
+        "unset variable",
+        "env:ANDON_DATABASE",
+        "env:ANDON_DB",
+        "historian.dsn",
+        "ANDON_DB is not set",
+        "export",
+    ),
+    Broken(
+        "bad database address",
+        "env:ANDON_DATABASE",
+        "mysql://x",
+        "historian.dsn",
+        "not a database",
+        "embedded",
+    ),
+    Broken(
+        "bad broker address", "mqtt://127.0.0.1:1883", "127.0.0.1", "mqtt.broker", "not a broker", "mqtt://"
+    ),
     Broken("bad listen address", '"127.0.0.1:8420"', '"8420"', "api.listen", "listen on", "127.0.0.1:8420"),
-    Broken("bad node", '"nsu=urn:plant;s=Filler.StateCurrent"', '"Filler"', "connections[0].groups[0].tags[0].node", ""),
-    Broken("bad register", "holding:0,int16", "holding:70000,int16", "oven.csv:2", "address", file="oven.csv"),
+    Broken(
+        "bad node",
+        '"nsu=urn:plant;s=Filler.StateCurrent"',
+        '"Filler"',
+        "connections[0].groups[0].tags[0].node",
+        "",
+    ),
+    Broken(
+        "bad register", "holding:0,int16", "holding:70000,int16", "oven.csv:2", "address", file="oven.csv"
+    ),
     Broken("bad register type", "holding:0,int16", "holding:0,int17", "oven.csv:2", "type", file="oven.csv"),
-    Broken("unknown column", "scale,unit", "scalee,unit", "oven.csv:2", "unknown key", '"scale"', file="oven.csv"),
+    Broken(
+        "unknown column", "scale,unit", "scalee,unit", "oven.csv:2", "unknown key", '"scale"', file="oven.csv"
+    ),
     Broken("no CSV file", '"oven.csv"', '"ofen.csv"', "ofen.csv", "cannot be read", "relative"),
-    Broken("state without tag", 'state = "filler-plc/state"', "", "equipment[0].state", "reads its state from a tag"),
+    Broken(
+        "state without tag",
+        'state = "filler-plc/state"',
+        "",
+        "equipment[0].state",
+        "reads its state from a tag",
+    ),
     Broken("rule input not bound", ', run = "oven-plc/run"', "", "equipment[1].bind", '"run"', "bind"),
-    Broken("bound but unused", '"oven-plc/run" }', '"oven-plc/run", x = "oven-plc/run" }', "equipment[1].bind.x", "no rule"),
-    Broken("insecure by omission", 'security = { policy = "None", mode = "None" }', 'security = "no"', "connections[0]", ""),
+    Broken(
+        "bound but unused",
+        '"oven-plc/run" }',
+        '"oven-plc/run", x = "oven-plc/run" }',
+        "equipment[1].bind.x",
+        "no rule",
+    ),
+    Broken(
+        "insecure by omission",
+        'security = { policy = "None", mode = "None" }',
+        'security = "no"',
+        "connections[0]",
+        "",
+    ),
     Broken("bad guard", "temp >= 180", "temp >=", "rules[1].when", "", file="oven.toml"),
-    Broken("guard that reaches out", "temp >= 180", "__import__('os')", "rules[1].when", "", file="oven.toml"),
-    Broken("rule to nowhere", 'state = "Baking", when', 'state = "Bakin", when', "rules[1].state", "", '"Baking"', "oven.toml"),
-    Broken("model key", 'initial = "Off"', 'initiall = "Off"', "initiall", "unknown key", '"initial"', "oven.toml"),
-    Broken("unreachable state", '  { from = "Heating", to = "Baking" },\n', "", "states[2]", "", file="oven.toml"),
+    Broken(
+        "guard that reaches out", "temp >= 180", "__import__('os')", "rules[1].when", "", file="oven.toml"
+    ),
+    Broken(
+        "rule to nowhere",
+        'state = "Baking", when',
+        'state = "Bakin", when',
+        "rules[1].state",
+        "",
+        '"Baking"',
+        "oven.toml",
+    ),
+    Broken(
+        "model key", 'initial = "Off"', 'initiall = "Off"', "initiall", "not known", '"initial"', "oven.toml"
+    ),
+    Broken(
+        "unreachable state", '  { from = "Heating", to = "Baking" },\n', "", "states[2]", "", file="oven.toml"
+    ),
 ]
 
 
@@ -180,7 +293,9 @@ def test_a_broken_configuration_is_refused(broken: Broken, tmp_path: Path) -> No
         load(write(tmp_path, broken), environment=ENVIRONMENT)
 
     texts = [str(problem) for problem in caught.value.problems]
-    fitting = [text for text in texts if broken.place in text and broken.reason in text and broken.hint in text]
+    fitting = [
+        text for text in texts if broken.place in text and broken.reason in text and broken.hint in text
+    ]
     assert fitting, texts
     assert "hunter2" not in "".join(texts)
 
@@ -188,7 +303,11 @@ def test_a_broken_configuration_is_refused(broken: Broken, tmp_path: Path) -> No
 def test_every_problem_is_said_at_once(tmp_path: Path) -> None:
     path = write(tmp_path)
     text = path.read_text(encoding="utf-8")
-    text = text.replace('"250ms"', '"soon"').replace('site = "berlin"', "").replace('model = "packml"', 'model = "x"')
+    text = (
+        text.replace('"250ms"', '"soon"')
+        .replace('site = "berlin"', "")
+        .replace('model = "packml"', 'model = "x"')
+    )
     path.write_text(text, encoding="utf-8")
 
     with pytest.raises(ConfigurationRefused) as caught:
@@ -229,7 +348,14 @@ def test_the_command_ends_with_2_and_says_why(tmp_path: Path, json_wanted: bool)
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xff\xfe\x00", b"", b"[" * 2000, b"a = " + b"[" * 5000 + b"]" * 5000, b"[gateway]\nid = 1e400\n", b"\x00"],
+    [
+        b"\xff\xfe\x00",
+        b"",
+        b"[" * 2000,
+        b"a = " + b"[" * 5000 + b"]" * 5000,
+        b"[gateway]\nid = 1e400\n",
+        b"\x00",
+    ],
     ids=["utf-16", "empty", "brackets", "deep", "infinite", "nul"],
 )
 def test_garbage_is_refused_in_words(content: bytes, tmp_path: Path) -> None:

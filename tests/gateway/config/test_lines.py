@@ -58,7 +58,8 @@ keys = st.text("abc", min_size=1, max_size=2)
 
 @given(st.lists(st.tuples(keys, st.lists(scalars, max_size=3)), max_size=6, unique_by=lambda pair: pair[0]))
 def test_every_parsed_path_has_a_line(pairs: list[tuple[str, list[str]]]) -> None:
-    text = "".join(f"# head\n{key} = [\n  {', # c\n  '.join(values)}\n]\n" for key, values in pairs)
+    separator = ", # c\n  "
+    text = "".join(f"# head\n{key} = [\n  {separator.join(values)}\n]\n" for key, values in pairs)
     data = tomllib.loads(text)
 
     lines = locate(text)

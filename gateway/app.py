@@ -1,0 +1,387 @@
+"""The process: builds every part, owns every task, starts and stops them in the right order.
+
+Start: journal, what was true before, parts that can refuse (addresses, embedded servers), then connectors.
+Stop: connectors first, then the last words into the journal, then a moment for the sinks to hand them on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import structlog
+
+from api.app import create_app
+from api.ports import Ports
+from api.server import Server
+from api.settings import ApiSettings
+from connectors.base import Clock
+from connectors.registry import Environment
+from gateway.clock import SystemClock
+from gateway.config.load import Loaded
+from gateway.embedded_postgres import EmbeddedPostgres
+from gateway.health import HealthReport, SinkOf
+from gateway.historian.historian import Historian
+from gateway.history import JoinedHistory
+from gateway.journal.journal import Journal
+from gateway.live import Live
+from gateway.metrics import Exposition
+from gateway.models import ModelCatalogue
+from gateway.pipeline import Pipeline
+from gateway.publish.embedded_broker import EmbeddedBroker
+from gateway.publish.publisher import MqttPublisher, PublishedTag
+from gateway.supervisor import Supervised
+from statemodel.engine import Engine, EquipmentMemory, EquipmentSpec
+from statemodel.records import Recorded
+from statemodel.types import UNKNOWN, SourceLost, TagSample, Transition
+
+_log = structlog.get_logger("andon")
+
+#: Longest wait for the sinks to hand on what was recorded last, when stopping.
+FAREWELL_S_MAX = 5.0
+
+
+@dataclass
+class Addresses:
+    """Where a running gateway can be reached; empty where a part is off."""
+
+    api: str = ""
+    broker: str = ""
+    database: str = ""
+    psql: str = ""
+
+
+@dataclass
+class Gateway:
+    """One gateway. `run` it once; it lives until `stop` is set or a part that must not fail has failed."""
+
+    loaded: Loaded
+    clock: Clock = field(default_factory=SystemClock)
+    started: Callable[[Gateway], None] | None = None
+    addresses: Addresses = field(default_factory=Addresses)
+    live: Live = field(init=False)
+    health: HealthReport = field(init=False)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start, work, stop.
+
+        Raises:
+            GatewayError: a part could not start, or the journal failed; the exit code says which.
+        """
+        async with AsyncExitStack() as stack:
+            await _Run(self, stack).until(stop)
+        _log.info("stopped", gateway=self.loaded.configuration.gateway.id)
+
+
+class _Run:
+    """The parts of one run, in the order they are built."""
+
+    def __init__(self, owner: Gateway, stack: AsyncExitStack) -> None:
+        self.owner = owner
+        self.stack = stack
+        self.clock = owner.clock
+        self.loaded = owner.loaded
+        self.settings = owner.loaded.configuration
+        self.version = installed_version("andon-gateway")
+        self.sinks: dict[str, SinkOf] = {}
+
+    async def until(self, stop: asyncio.Event) -> None:
+        await self._open_journal()
+        self._build_core()
+        historian = await self._historian()
+        history = JoinedHistory(self.journal, historian)
+        self._build_live(history)
+        publisher = await self._publisher()
+        await self._serve(history)
+        async with asyncio.TaskGroup() as group:
+            if historian is not None:
+                self._start_sink(group, "historian", historian.run())
+            if publisher is not None:
+                self._start_sink(group, "mqtt", publisher.run())
+            pipeline = group.create_task(self.pipeline.run(), name="pipeline")
+            for lost in self._lost_while_away():
+                await self.pipeline.offer(lost)
+            connections = [
+                group.create_task(item.run(), name=f"connection {item.settings.name}")
+                for item in self.supervised
+            ]
+            self.health.started = True
+            self._say_started()
+            await stop.wait()
+            _log.info("stopping", gateway=self.settings.gateway.id)
+            for task in connections:
+                task.cancel()
+            await asyncio.gather(*connections, return_exceptions=True)
+            now = self.clock.now()
+            await self.pipeline.finish(words for item in self.supervised if (words := item.farewell(now)))
+            await pipeline
+            await self._hand_on()
+            for task in self.sink_tasks:
+                task.cancel()
+
+    # -- building ------------------------------------------------------------------------------
+
+    async def _open_journal(self) -> None:
+        gateway = self.settings.gateway
+        self.loaded.data_dir.mkdir(parents=True, exist_ok=True)
+        self.journal = await Journal.open(
+            self.loaded.data_dir / "journal", gateway=gateway.id, settings=gateway.journal, clock=self.clock
+        )
+        self.stack.push_async_callback(self.journal.close)
+        self.last = await self.journal.last_transitions()
+        self.alive = await self.journal.alive()
+        self.sink_tasks: list[asyncio.Task[None]] = []
+
+    def _build_core(self) -> None:
+        self.engine = Engine(
+            self.loaded.equipment, at=self.clock.now(), memory=memories_from(self.last, self.loaded)
+        )
+        self.health = HealthReport(self.clock)
+        self.owner.health = self.health
+
+    def _build_live(self, history: JoinedHistory) -> None:
+        gateway = self.settings.gateway
+        self.live = Live(
+            gateway=gateway.id,
+            connections=self.settings.connections,
+            equipment=self.loaded.equipment,
+            memories={memory.equipment: memory for memory in self.engine.memories()},
+            last=self.last,
+            source=history,
+        )
+        self.owner.live = self.live
+        self.listeners: list[Live | _TagFeed] = [self.live]
+
+    async def _historian(self) -> Historian | None:
+        settings = self.settings.historian
+        if settings is None:
+            return None
+        dsn = settings.dsn
+        if dsn == "embedded":
+            server = EmbeddedPostgres(self.loaded.data_dir)
+            dsn = await server.start()
+            self.stack.push_async_callback(server.stop)
+            self.owner.addresses.psql = server.psql_hint
+        self.owner.addresses.database = dsn
+        historian = Historian(
+            dsn,
+            journal=self.journal,
+            gateway=self.settings.gateway.id,
+            settings=settings,
+            clock=self.clock,
+            tags=tag_meta(self.loaded),
+            equipment=equipment_meta(self.loaded),
+        )
+        self.sinks["historian"] = historian
+        return historian
+
+    async def _publisher(self) -> MqttPublisher | None:
+        settings = self.settings.mqtt
+        if settings is None:
+            return None
+        embedded_port = None
+        self.owner.addresses.broker = settings.broker
+        if settings.broker == "embedded":
+            broker = EmbeddedBroker(settings.embedded_port)
+            await broker.start()
+            self.stack.push_async_callback(broker.stop)
+            embedded_port = broker.port
+            self.owner.addresses.broker = f"mqtt://127.0.0.1:{broker.port}"
+        publisher = MqttPublisher(
+            settings,
+            journal=self.journal,
+            gateway=self.settings.gateway,
+            equipment={
+                spec.name: (spec.path, partial(self.live.state, spec.name)) for spec in self.loaded.equipment
+            },
+            tags=published_tags(self.loaded),
+            embedded_port=embedded_port,
+            clock=self.clock,
+        )
+        self.sinks["mqtt"] = publisher
+        self.listeners.append(_TagFeed(published_tags(self.loaded), publisher.publish_tag))
+        return publisher
+
+    async def _serve(self, history: JoinedHistory) -> None:
+        self.pipeline = Pipeline(
+            engine=self.engine,
+            log=self.journal,
+            connections=self.settings.connections,
+            listeners=self.listeners,
+            clock=self.clock,
+            heartbeat=self.settings.gateway.journal.heartbeat,
+            alive=self.alive,
+            came_round=self.health.came_round,
+        )
+        environment = Environment(clock=self.clock, data_dir=self.loaded.data_dir)
+        lost = {words.connection for words in self._lost_while_away()}
+        self.supervised = [
+            Supervised(
+                connection,
+                self.loaded.registry.protocols[connection.protocol].build(connection, environment),
+                self.pipeline,
+                self.clock,
+                known_down=connection.name in lost,
+            )
+            for connection in self.settings.connections
+        ]
+        self.live.supervised = {item.settings.name: item for item in self.supervised}
+        self.health.supervised = self.supervised
+        self.health.sinks = self.sinks
+        if self.settings.api is None:
+            return
+        ports = Ports(
+            live=self.live,
+            history=history,
+            models=ModelCatalogue(self.loaded.models),
+            health=self.health,
+            metrics=Exposition(
+                pipeline=self.pipeline,
+                supervised=self.supervised,
+                sinks=self.sinks,
+                journal=self._journal_figures,
+                clock=self.clock,
+                version=self.version,
+            ),
+            version=self.version,
+        )
+        host, _, port = self.settings.api.listen.rpartition(":")
+        server = Server(
+            create_app(ports, ApiSettings(), now=self.clock.now), host=host.strip("[]"), port=int(port)
+        )
+        await server.start()
+        self.stack.push_async_callback(server.stop)
+        self.owner.addresses.api = f"http://{host}:{server.port}"
+
+    # -- running -------------------------------------------------------------------------------
+
+    def _start_sink(self, group: asyncio.TaskGroup, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self.sink_tasks.append(group.create_task(work, name=name))
+
+    def _lost_while_away(self) -> Sequence[SourceLost]:
+        """What a restart has to admit: since its last proof of life nobody looked at a connection."""
+        return lost_while_away(self.alive, self.last, self.loaded, self.clock.now())
+
+    def _journal_figures(self) -> Mapping[str, float]:
+        stats = self.journal.stats()
+        position = self.journal.position
+        return {
+            "bytes": stats.bytes,
+            "segments": stats.segments,
+            "first_seq": position.first_seq,
+            "last_seq": position.last_seq,
+        }
+
+    def _say_started(self) -> None:
+        where = self.owner.addresses
+        _log.info(
+            "started",
+            version=self.version,
+            gateway=self.settings.gateway.id,
+            equipment=len(self.settings.equipment),
+            connections=len(self.settings.connections),
+            api=where.api or None,
+            broker=where.broker or None,
+            stream=self.journal.stream,
+        )
+        if self.owner.started is not None:
+            self.owner.started(self.owner)
+
+    async def _hand_on(self) -> None:
+        """Wait a little while the sinks that are connected hand on what was recorded last."""
+        deadline_s = self.clock.monotonic() + FAREWELL_S_MAX
+        while self.clock.monotonic() < deadline_s:
+            waiting = [
+                name
+                for name, sink in self.sinks.items()
+                if (status := sink.status()).connected and status.lag_events
+            ]
+            if not waiting:
+                return
+            await self.clock.sleep(0.02)
+
+
+class _TagFeed:
+    """Passes on the samples of tags that are to be published."""
+
+    def __init__(self, wanted: Collection[str], publish: Callable[[TagSample], None]) -> None:
+        self._wanted = frozenset(wanted)
+        self._publish = publish
+
+    def samples(self, samples: Sequence[TagSample]) -> None:
+        for sample in samples:
+            if sample.tag in self._wanted:
+                self._publish(sample)
+
+    def announce(self, recorded: Sequence[Recorded]) -> None:
+        pass  # events reach the broker through the journal
+
+
+def inputs_of(spec: EquipmentSpec) -> Sequence[str]:
+    """The tags (full ids) that decide the state of an equipment."""
+    return [*([spec.state] if spec.state else []), *spec.bind.values()]
+
+
+def published_tags(loaded: Loaded) -> Mapping[str, PublishedTag]:
+    """The tags that are topics of their own, with the equipment they belong to."""
+    paths: dict[str, list[str]] = {}
+    for spec in loaded.equipment:
+        for tag in inputs_of(spec):
+            paths.setdefault(tag, []).append(spec.path)
+    return {
+        id_: PublishedTag(unit=tag.unit, paths=tuple(dict.fromkeys(paths.get(id_, ()))))
+        for connection in loaded.configuration.connections
+        for tag in connection.tags()
+        if tag.publish
+        for id_ in [connection.tag_id(tag)]
+    }
+
+
+def memories_from(last: Mapping[str, Recorded], loaded: Loaded) -> Mapping[str, EquipmentMemory]:
+    """What the engine knew when the process ended, for equipment that is still configured."""
+    configured = {spec.name for spec in loaded.equipment}
+    return {
+        name: EquipmentMemory(
+            equipment=name,
+            state=item.event.to_state,
+            code=item.event.code,
+            since=item.event.at,
+            sequence=item.event.sequence,
+        )
+        for name, item in last.items()
+        if name in configured and isinstance(item.event, Transition)
+    }
+
+
+def lost_while_away(
+    alive: Mapping[str, datetime], last: Mapping[str, Recorded], loaded: Loaded, now: datetime
+) -> Sequence[SourceLost]:
+    """The losses a restart has to record, one a connection, each from its last proof of life.
+
+    A connection with a proof of life on record was up when the process ended. One that has none but feeds
+    equipment in a known state (the configuration was changed in between) was not looked at either.
+    """
+    fed = {
+        tag.partition("/")[0]
+        for spec in loaded.equipment
+        if spec.name in last and _state_of(last[spec.name]) != UNKNOWN
+        for tag in inputs_of(spec)
+    }
+    fallback = max(alive.values(), default=now)
+    return [
+        SourceLost(
+            connection.name, min(alive.get(connection.name, fallback), now), "the gateway was not running"
+        )
+        for connection in loaded.configuration.connections
+        if connection.name in alive or connection.name in fed
+    ]
+
+
+def _state_of(recorded: Recorded) -> str:
+    return recorded.event.to_state if isinstance(recorded.event, Transition) else UNKNOWN

@@ -1,0 +1,154 @@
+"""The command `andon`: options and exit codes. What each verb does is in `gateway.commands`.
+
+Exit codes: 0 fine, 1 failed while running, 2 the configuration or arguments are wrong, 3 the journal is
+damaged or in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.commands.show import print_failure
+from gateway.errors import GatewayError
+from gateway.preflight import check_installation
+
+app = typer.Typer(
+    name="andon",
+    help="The state of every machine on the floor: polled, judged, recorded, told.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Config = Annotated[Path, typer.Argument(help="Configuration file (TOML).", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document a line instead of text for people.")]
+Url = Annotated[str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")]
+
+
+def main() -> None:
+    """Entry point: failures become one message and an exit code, never a trace."""
+    try:
+        check_installation()
+        app()
+    except GatewayError as failure:
+        print_failure(failure)
+        raise SystemExit(failure.exit_code) from None
+    except BrokenPipeError:
+        raise SystemExit(0) from None
+
+
+def _ended(work: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Run a verb; Ctrl-C is a normal way to end one that goes on until then."""
+    try:
+        work(*arguments, **options)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@app.command()
+def demo(
+    for_: Annotated[
+        str | None, typer.Option("--for", help="Stop by itself after this time, such as 30s.")
+    ] = None,
+    json: Json = False,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep data and configuration in this folder, ready for `andon run`.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the plant's behaviour.")] = 1,
+    speed: Annotated[float, typer.Option(help="Plant time per wall time.")] = 1.0,
+) -> None:
+    """A whole plant on this machine: simulated PLCs, database, broker, gateway, live table."""
+    from gateway.commands.demo import run_demo
+
+    run_demo(for_text=for_, json=json, keep=keep, seed=seed, speed=speed)
+
+
+@app.command()
+def run(
+    config: Config,
+    log_json: Annotated[
+        bool | None,
+        typer.Option("--log-json/--log-text", help="Form of log lines.", show_default="by terminal"),
+    ] = None,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C."""
+    from gateway.commands.run import run_gateway
+
+    run_gateway(config, log_json=log_json)
+
+
+@app.command()
+def check(config: Config, json: Json = False) -> None:
+    """Judge a configuration without connecting to anything; every problem at once."""
+    from gateway.commands.check import check_configuration
+
+    check_configuration(config, json=json)
+
+
+@app.command()
+def read(
+    config: Config,
+    tags: Annotated[
+        list[str] | None, typer.Argument(help="Tags as connection/tag; all when none is named.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Connect, read every tag once, print value, quality and time, publish nothing."""
+    from gateway.commands.read import read_tags
+
+    _ended(read_tags, config, tags or [], json=json)
+
+
+@app.command()
+def state(
+    equipment: Annotated[str | None, typer.Argument(help="One equipment; all when none is named.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
+    url: Url = None,
+    connections: Annotated[
+        bool, typer.Option("--connections", help="The links instead of the states.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """States of a running gateway, once."""
+    from gateway.commands.remote import show_state, url_from
+
+    show_state(url_from(config, url), equipment, connections=connections, json=json)
+
+
+@app.command()
+def tail(
+    after: Annotated[str | None, typer.Option(help="Begin after this sequence; now when not given.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Events of a running gateway as they come, until Ctrl-C."""
+    from gateway.commands.remote import follow, url_from
+
+    _ended(follow, url_from(config, url), after, json=json)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def simulate(context: typer.Context) -> None:
+    """The bundled plant on the wire, with faults on demand (`andon simulate --help`)."""
+    from simulators.run import main as run_simulators
+
+    raise typer.Exit(run_simulators(context.args))
+
+
+@app.command()
+def version(json: Json = False) -> None:
+    """Versions of the gateway and of what it stands on."""
+    from gateway.commands.version import show_version
+
+    show_version(json=json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""A client of a running gateway's REST face: what the command line uses, and tests with it.
+
+Knows the wire, nothing of the process behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from gateway.errors import GatewayError
+
+#: Longest silence of an event stream before it counts as lost; the gateway sends heartbeats more often.
+STREAM_SILENCE_S_MAX = 60.0
+
+
+class NoAnswer(GatewayError):
+    """Nobody answers at that address, or it is not a gateway."""
+
+
+class Refused(GatewayError):
+    """The gateway answers with a problem; `code` is the stable word for it."""
+
+    def __init__(self, code: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(reason, hint=hint)
+        self.code = code
+
+
+class Client:
+    """Talks to one gateway. Use as a context manager."""
+
+    def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
+        self._url = url.rstrip("/")
+        self._http = httpx.Client(base_url=f"{self._url}/api/v1", timeout=timeout_s, trust_env=False)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, **parameters: str | int) -> Any:
+        """The JSON of one resource.
+
+        Raises:
+            NoAnswer: nobody is there.
+            Refused: the gateway answers with a problem.
+        """
+        try:
+            response = self._http.get(path, params=parameters)
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from error
+        if response.is_error:
+            raise _refusal(response.status_code, response.content)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise NoAnswer(f"{self._url} answers, but not like a gateway") from error
+
+    def items(self, path: str, **parameters: str | int) -> Iterator[dict[str, Any]]:
+        """All items of a list, page by page."""
+        while True:
+            page = self.get(path, **parameters)
+            yield from page["items"]
+            if page.get("next") is None:
+                return
+            parameters["after"] = page["next"]
+
+    def events(self, after: str | None = None, **filters: str) -> Iterator[dict[str, Any]]:
+        """Events from now on, or after a cursor, for as long as the gateway runs."""
+        parameters = dict(filters) | ({"after": after} if after is not None else {})
+        timeout = httpx.Timeout(10.0, read=STREAM_SILENCE_S_MAX)
+        try:
+            with self._http.stream("GET", "/events", params=parameters, timeout=timeout) as response:
+                if response.is_error:
+                    raise _refusal(response.status_code, response.read())
+                for line in response.iter_lines():
+                    if line.startswith("data:"):
+                        yield json.loads(line[5:])
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from error
+
+    def _no_answer(self, error: httpx.HTTPError) -> NoAnswer:
+        return NoAnswer(
+            f"no gateway answers at {self._url}: {str(error) or type(error).__name__}",
+            hint="is it running, and is [api] in its configuration? name another address with --url",
+        )
+
+
+def _refusal(status: int, body: bytes) -> Refused:
+    try:
+        problem = json.loads(body)
+    except ValueError:
+        problem = {}
+    if not isinstance(problem, dict):
+        problem = {}
+    reason = str(problem.get("detail") or problem.get("title") or f"status {status}")
+    return Refused(str(problem.get("code", status)), reason, hint=str(problem.get("hint") or ""))

@@ -1,0 +1,97 @@
+"""`andon read`: is the wire right? Reads once and prints; starts no engine, no journal, no sinks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from connectors.errors import ConnectorError
+from connectors.registry import Environment
+from gateway import log
+from gateway.clock import SystemClock
+from gateway.commands.show import err, out, print_json
+from gateway.config.load import Loaded, load
+from gateway.config.problems import did_you_mean
+from gateway.errors import GatewayError
+from statemodel.types import Quality, TagSample
+
+_STYLE = {Quality.GOOD: "green", Quality.UNCERTAIN: "yellow", Quality.BAD: "bold red"}
+
+
+class ReadFailed(GatewayError):
+    """Some connection could not be read; what was wrong has been said."""
+
+
+class NoSuchTag(GatewayError):
+    """An argument names no tag."""
+
+    exit_code = 2
+
+
+def read_tags(path: Path, tags: Sequence[str], *, json: bool) -> None:
+    """Read the named tags (all when none is named) and print them."""
+    loaded = load(path)
+    log.configure("error")
+    known = {c.tag_id(tag) for c in loaded.configuration.connections for tag in c.tags()}
+    for tag in tags:
+        if tag not in known:
+            raise NoSuchTag(f'there is no tag "{tag}"', hint=did_you_mean(tag, known))
+    results = asyncio.run(_read(loaded, frozenset(tags) or frozenset(known)))
+    failed = 0
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("tag", "value", "quality", "received (UTC)", "source time (UTC)"):
+        table.add_column(column, no_wrap=True)
+    for name, result in results:
+        if isinstance(result, ConnectorError):
+            failed += 1
+            err.print(f"[bold red]{name}:[/] ", end="")
+            err.print(result.reason, markup=False)
+            if result.hint:
+                err.print(f"    hint: {result.hint}", style="dim", markup=False)
+            continue
+        for sample in result:
+            if json:
+                print_json(sample)
+            else:
+                table.add_row(*_row(sample))
+    if not json and table.row_count:
+        out.print(table)
+    if failed:
+        raise ReadFailed(f"{failed} of {len(results)} connections could not be read")
+
+
+async def _read(loaded: Loaded, wanted: frozenset[str]) -> list[tuple[str, list[TagSample] | ConnectorError]]:
+    environment = Environment(clock=SystemClock(), data_dir=loaded.data_dir)
+    connections = [
+        connection
+        for connection in loaded.configuration.connections
+        if any(connection.tag_id(tag) in wanted for tag in connection.tags())
+    ]
+
+    async def one(index: int) -> list[TagSample] | ConnectorError:
+        connection = connections[index]
+        connector = loaded.registry.protocols[connection.protocol].build(connection, environment)
+        try:
+            return [sample for sample in await connector.read_once() if sample.tag in wanted]
+        except ConnectorError as error:
+            return error
+
+    results = await asyncio.gather(*(one(index) for index in range(len(connections))))
+    return [(connection.name, result) for connection, result in zip(connections, results, strict=True)]
+
+
+def _row(sample: TagSample) -> tuple[str | Text, ...]:
+    quality = sample.quality.value + (f" ({sample.substatus})" if sample.substatus else "")
+    value = "-" if sample.value is None else str(sample.value)
+    source = sample.source_at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if sample.source_at else "-"
+    return (
+        sample.tag,
+        Text(value),
+        Text(quality, style=_STYLE[sample.quality]),
+        sample.received_at.strftime("%H:%M:%S.%f")[:-3],
+        source,
+    )

@@ -1,0 +1,85 @@
+"""`andon state` and `andon tail`: look at a running gateway through its REST face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gateway.client import Client
+from gateway.commands.show import event_line, out, print_json, state_table
+from gateway.config.load import read_toml
+from gateway.config.problems import ConfigurationRefused, Problem
+
+DEFAULT_URL = "http://127.0.0.1:8420"
+
+
+def url_from(config: Path | None, url: str | None) -> str:
+    """Where the gateway listens: as named, else as its configuration says, else the default."""
+    if url is not None:
+        return url if "://" in url else f"http://{url}"
+    if config is None:
+        return DEFAULT_URL
+    read = read_toml(config)
+    if isinstance(read, Problem):
+        raise ConfigurationRefused([read])
+    listen = read[0].get("api", {}).get("listen", "127.0.0.1:8420")
+    return f"http://{str(listen).replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104 - an address to call, not to bind
+
+
+def show_state(url: str, equipment: str | None, *, connections: bool, json: bool) -> None:
+    """Print the states (or the links) once."""
+    with Client(url) as client:
+        if connections:
+            items = list(client.items("/connections"))
+            _show_connections(items, json=json)
+            return
+        if equipment is not None:
+            states = [client.get(f"/equipment/{equipment}/state")]
+        else:
+            states = [item["state"] for item in client.items("/equipment")]
+        if json:
+            for state in states:
+                print_json(state)
+            return
+        out.print(state_table(states, colours_of(client), {}, datetime.now(UTC)))
+
+
+def follow(url: str, after: str | None, *, json: bool) -> None:
+    """Print events as they come, until interrupted."""
+    with Client(url) as client:
+        colours = {} if json else colours_of(client)
+        for event in client.events(after):
+            if json:
+                print_json(event)
+            else:
+                out.print(event_line(event, colours))
+
+
+def colours_of(client: Client) -> Mapping[tuple[str, str], str]:
+    """Colour of every state of every model in use, by (model, state)."""
+    names = {item["model"] for item in client.items("/equipment")}
+    return {
+        (name, state["name"]): state["colour"]
+        for name in names
+        for state in client.get(f"/models/{name}")["states"]
+    }
+
+
+def _show_connections(items: list[dict[str, Any]], *, json: bool) -> None:
+    for item in items:
+        if json:
+            print_json(item)
+            continue
+        style = {"up": "bold green", "connecting": "bold yellow"}.get(item["link"], "bold red")
+        out.print(f"[bold]{item['name']}[/] {item['protocol']} {item['endpoint']} [{style}]{item['link']}[/]")
+        if item["link"] != "up" and item["last_error"]:
+            out.print(f"    {item['last_error']}", markup=False)
+        for group, figures in item["cycles"].items():
+            if figures.get("count"):
+                mean_ms, worst_ms = figures["duration_mean_s"] * 1000, figures["duration_max_s"] * 1000
+                count = f"{figures['count']:.0f} cycles/min"
+                out.print(f"    {group}: {count}, {mean_ms:.1f} ms, worst {worst_ms:.1f} ms")
+        for tag, reason in item["bad_tags"].items():
+            out.print(f"    {tag}: {reason}", markup=False)

@@ -1,0 +1,54 @@
+"""`andon run`: the gateway as a service."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import uvloop
+
+from gateway import log
+from gateway.app import Gateway
+from gateway.config.load import load
+from gateway.errors import GatewayError
+
+
+def run_gateway(path: Path, *, log_json: bool | None) -> None:
+    """Run until a signal; raises what made it end before."""
+    loaded = load(path)
+    log.configure(loaded.configuration.gateway.log_level, json=log_json)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(until_signal(Gateway(loaded)))
+
+
+async def until_signal(gateway: Gateway) -> None:
+    """Run a gateway until SIGINT or SIGTERM asks it to stop; raises as `run_until` does."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await run_until(gateway, stop)
+
+
+async def run_until(gateway: Gateway, stop: asyncio.Event) -> None:
+    """Run a gateway until `stop` is set.
+
+    Raises:
+        GatewayError: the first reason for which it ended by itself.
+    """
+    try:
+        await gateway.run(stop)
+    except BaseExceptionGroup as group:
+        named, unforeseen = group.split(GatewayError)
+        if named is None or unforeseen is not None:
+            raise
+        raise _first_of(named) from None
+
+
+def _first_of(group: BaseExceptionGroup[GatewayError]) -> GatewayError:
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, GatewayError)
+    return first

@@ -1,0 +1,124 @@
+"""How things look on a terminal: colours of states, tables, problems. Prints; decides nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from gateway.config.problems import ConfigurationRefused
+from gateway.errors import GatewayError
+
+#: Stack-light colour -> how a terminal shows it.
+STYLE = {
+    "green": "bold green",
+    "amber": "bold yellow",
+    "red": "bold red",
+    "blue": "bold blue",
+    "white": "bold white",
+    "grey": "dim",
+}
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on one line, flushed so that pipes see it at once."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_failure(failure: GatewayError) -> None:
+    """Why the command ends, with every problem of a configuration."""
+    if isinstance(failure, ConfigurationRefused):
+        for problem in failure.problems:
+            place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+            where = f" [bold]{escape(problem.path)}[/]" if problem.path else ""
+            err.print(f"[cyan]{escape(place)}[/]{where} {escape(problem.reason)}")
+            if problem.hint:
+                err.print(f"    [dim]hint:[/] {escape(problem.hint)}")
+        err.print(f"[bold red]{escape(failure.reason)}[/]")
+        return
+    err.print(f"[bold red]andon:[/] {escape(failure.reason)}")
+    if failure.hint:
+        err.print(f"    [dim]hint:[/] {escape(failure.hint)}")
+
+
+def state_table(
+    states: Iterable[Mapping[str, Any]],
+    colours: Mapping[tuple[str, str], str],
+    why: Mapping[str, str],
+    now: datetime,
+) -> Table:
+    """Equipment, state in its colour, since when, why. `colours` by (model, state); `why` by equipment."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("equipment", "state", "since (UTC)", "for", "why"):
+        table.add_column(column, no_wrap=column != "why", overflow="ellipsis")
+    for state in states:
+        since = parse_time(state["since"])
+        style = STYLE[colours.get((state["model"], state["state"]), "grey")]
+        table.add_row(
+            state["equipment"],
+            Text(f"● {state['state']}", style=style),
+            since.strftime("%H:%M:%S.%f")[:-3],
+            age_text((now - since).total_seconds()),
+            state["reason"] or why.get(state["equipment"], ""),
+        )
+    return table
+
+
+def age_text(seconds: float) -> str:
+    """A length of time as people say it."""
+    seconds = max(0.0, seconds)
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours < 48 else f"{hours // 24}d{hours % 24:02}h"
+
+
+def parse_time(value: str | datetime) -> datetime:
+    """An RFC 3339 time as aware UTC."""
+    return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+
+
+def event_line(event: Mapping[str, Any], colours: Mapping[tuple[str, str], str]) -> Text:
+    """One event on one line."""
+    line = Text()
+    line.append(f"{event['seq']:>7} ", style="dim")
+    line.append(parse_time(event["at"]).strftime("%H:%M:%S.%f")[:-3] + "  ")
+    if event["type"] == "transition":
+        style = STYLE[colours.get((event["model"], event["to_state"]), "grey")]
+        line.append(f"{event['equipment']:<16}", style="bold")
+        line.append(f"{event['from_state']} → ")
+        line.append(event["to_state"], style=style)
+        line.append(f"  after {age_text(event['duration_s'])}", style="dim")
+        if event["conformance"] != "legal":
+            skipped = f" over {', '.join(event['skipped'])}" if event["skipped"] else ""
+            line.append(f"  [{event['conformance']}{skipped}]", style="yellow")
+        if text := event["cause"].get("text"):
+            line.append(f"  {text}", style="dim")
+    elif event["type"] == "rejection":
+        line.append(f"{event['equipment']:<16}", style="bold")
+        line.append(
+            f"stays {event['state']}, {event['attempted']} refused: {event['reason']}", style="yellow"
+        )
+    else:
+        line.append(f"{event['connection']:<16}", style="bold")
+        line.append(
+            f"{event['type'].replace('_', ' ')}",
+            style="red" if event["type"] != "source_restored" else "green",
+        )
+        if event["reason"]:
+            line.append(f"  {event['reason']}", style="dim")
+    return line

@@ -1,0 +1,1 @@
+"""The demo: the bundled plant as a child process, and the configuration that fits it."""

@@ -1,0 +1,32 @@
+"""Settings of the whole test run: how randomness is shown, what was left out and how to have it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.register_profile("long", deadline=None, print_blob=True, max_examples=10_000)
+settings.load_profile(os.environ.get("ANDON_TEST_PROFILE", "default"))
+
+MISSING = {
+    "TimescaleDB": not os.environ.get("ANDON_TEST_TIMESCALE"),
+    "Mosquitto": not (os.environ.get("ANDON_TEST_MOSQUITTO") or shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")),
+}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say in one line what was not run for want of a real part, and how to have it."""
+    yield
+    missing = [name for name, away in MISSING.items() if away]
+    if missing and not terminalreporter.config.option.collectonly:
+        terminalreporter.write_line(
+            f"not run, for want of a real {' and '.join(missing)}: as root on Debian or Ubuntu, "
+            'eval "$(scripts/real-parts)" brings both; then run the tests again',
+            yellow=True,
+        )

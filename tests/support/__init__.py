@@ -1,0 +1,1 @@
+"""What several rooms of the tests share: a clock that stands still, real parts, a gateway as a process."""
