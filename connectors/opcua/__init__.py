@@ -1,0 +1,7 @@
+"""OPC UA client: subscriptions over a session of one server."""
+
+from connectors.opcua.config import OpcuaConnection
+from connectors.opcua.connector import OpcuaConnector
+from connectors.registry import Protocol
+
+PROTOCOL = Protocol("opcua", OpcuaConnection, OpcuaConnector, csv_key="node")

@@ -1,0 +1,164 @@
+"""What people may write about an OPC UA connection. Opens nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from connectors.opcua.nodes import NodeSyntaxError, parse_node
+from connectors.settings import ConnectionSettings, Duration, GroupSettings, Settings, TagSettings
+
+DEFAULT_PORT = 4840
+_INTERVAL_MIN = timedelta(milliseconds=10)
+_INTERVAL_MAX = timedelta(hours=1)
+
+
+def _problem(kind: str, reason: str) -> PydanticCustomError:
+    return PydanticCustomError(kind, "{reason}", {"reason": reason})
+
+
+def _node(text: str) -> str:
+    try:
+        parse_node(text)
+    except NodeSyntaxError as error:
+        raise _problem("node", str(error)) from error
+    return text
+
+
+def _between(least: timedelta, most: timedelta, words: str) -> AfterValidator:
+    def check(value: timedelta) -> timedelta:
+        if not least <= value <= most:
+            raise _problem("duration_range", f"must be {words}")
+        return value
+
+    return AfterValidator(check)
+
+
+class OpcuaTag(TagSettings):
+    """One variable of the server."""
+
+    node: Annotated[str, AfterValidator(_node)]
+    """Where it is: `nsu=URI;s=NAME` (preferred), `ns=2;s=NAME`, `i=2258`, or `/Objects/2:Plant/2:Speed`."""
+    sampling: Annotated[Duration, _between(timedelta(0), _INTERVAL_MAX, "from 0s to 1h")] | None = None
+    """How often the server looks at the variable; absent: the group's interval, "0s": as fast as it can."""
+    queue_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Values the server keeps between two publish responses; worked out from the intervals when absent."""
+    server_deadband: bool = False
+    """Ask the server to apply `deadband` already. Where it cannot, the gateway does it alone."""
+
+    @model_validator(mode="after")
+    def _deadband_needed(self) -> Self:
+        if self.server_deadband and self.deadband == 0:
+            raise _problem("deadband", 'server_deadband needs a "deadband" above 0')
+        return self
+
+
+class OpcuaGroup(GroupSettings):
+    """One subscription: its interval is the publishing interval."""
+
+    interval: Annotated[Duration, _between(_INTERVAL_MIN, _INTERVAL_MAX, "from 10ms to 1h")]
+    """Publishing interval: changes arrive at most this late."""
+    tags: tuple[OpcuaTag, ...] = ()
+
+
+class Security(Settings):
+    """How messages are protected. Nothing is negotiated: the server offers exactly this or is refused."""
+
+    policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss", "None"] = (
+        "Basic256Sha256"
+    )
+    """Security policy; "None" switches protection off and must be said."""
+    mode: Literal["SignAndEncrypt", "Sign", "None"] = "SignAndEncrypt"
+    """Whether messages are signed only or also encrypted; "None" goes with policy "None"."""
+    allow_plain_password: bool = False
+    """Let a password travel where others on the network could read or redirect it."""
+
+    @model_validator(mode="after")
+    def _none_goes_with_none(self) -> Self:
+        if (self.policy == "None") != (self.mode == "None"):
+            raise _problem(
+                "security",
+                'policy "None" and mode "None" go together; write both, or neither for a protected link',
+            )
+        return self
+
+
+class OpcuaConnection(ConnectionSettings):
+    """One OPC UA server."""
+
+    protocol: Literal["opcua"]
+    endpoint: str
+    """Address of the server, `opc.tcp://HOST:PORT/PATH`; the port is 4840 when left out."""
+    groups: tuple[OpcuaGroup, ...] = ()
+    security: Security = Security()
+    user: str | None = None
+    """User name; without one the session is anonymous."""
+    password: SecretStr | None = None
+    """Password of the user, never shown."""
+    connect_timeout: Annotated[
+        Duration, _between(timedelta(milliseconds=100), timedelta(seconds=60), "from 100ms to 60s")
+    ] = timedelta(seconds=5)
+    """Longest wait for a session, from name resolution to log-in."""
+    request_timeout: Annotated[
+        Duration, _between(timedelta(milliseconds=100), timedelta(seconds=60), "from 100ms to 60s")
+    ] = timedelta(seconds=5)
+    """Longest wait for the answer to one request within a session."""
+    session_timeout: Annotated[
+        Duration, _between(timedelta(seconds=10), timedelta(hours=1), "from 10s to 1h")
+    ] = timedelta(seconds=60)
+    """How long the server keeps a session it no longer hears from; long ones exhaust small servers."""
+    keep_alive: Annotated[
+        Duration, _between(timedelta(milliseconds=100), timedelta(seconds=60), "from 100ms to 60s")
+    ] = timedelta(seconds=2)
+    """How often the server must prove that it lives; silence of three periods is a lost link."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, endpoint: str) -> str:
+        example = "opc.tcp://10.0.0.5:4840"
+        try:
+            parts = urlsplit(endpoint)
+            port = parts.port
+        except ValueError as error:
+            raise _problem(
+                "endpoint", f'"{endpoint}" is not an address ({error}); write one such as {example}'
+            ) from error
+        if parts.scheme != "opc.tcp" or not parts.hostname:
+            raise _problem("endpoint", f'"{endpoint}" is not an OPC UA address; write one such as {example}')
+        if parts.username is not None or parts.password is not None:
+            raise _problem(
+                "endpoint", 'a user or password does not belong in the address; use "user" and "password"'
+            )
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        query = f"?{parts.query}" if parts.query else ""
+        return f"opc.tcp://{host}:{port or DEFAULT_PORT}{parts.path}{query}"
+
+    @model_validator(mode="after")
+    def _credentials(self) -> Self:
+        if self.password is not None and self.user is None:
+            raise _problem("user", 'a "password" needs a "user"')
+        if (
+            self.password is not None
+            and self.security.policy == "None"
+            and not self.security.allow_plain_password
+        ):
+            raise _problem(
+                "security",
+                "a password would travel over a link without security; choose a security policy, "
+                "or say security.allow_plain_password = true",
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        """Name or address of the server."""
+        return urlsplit(self.endpoint).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """TCP port of the server."""
+        return urlsplit(self.endpoint).port or DEFAULT_PORT

@@ -1,0 +1,62 @@
+"""What one connection is known to have lost, counted and told without flooding the log."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+
+import structlog
+
+from connectors.base import Clock
+from statemodel.types import Gap
+
+_log = structlog.get_logger("connectors.opcua")
+
+#: Gaps that are remembered for people to look at.
+GAPS_MAX = 256
+#: At most one log line in this time; the next one says how many were held back.
+QUIET_S = 60.0
+
+
+class Losses:
+    """Counters over the life of a connector, all sessions together."""
+
+    def __init__(self, connection: str, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._last_said_s: float | None = None
+        self._held_back = 0
+        self.overflow_count = 0
+        """Samples whose neighbours fell out of the server's queue."""
+        self.message_count = 0
+        """Notification messages that never arrived and could not be had again."""
+        self.republished = 0
+        """Notification messages that went missing and were had again."""
+        self.strangers = 0
+        """Notifications for items or subscriptions that are not ours."""
+        self.gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
+
+    def overflowed(self, tags: Sequence[str], since: datetime | None, until: datetime) -> None:
+        """The server dropped values of these tags between two publish responses."""
+        self.overflow_count += len(tags)
+        for tag in dict.fromkeys(tags):
+            self._gap(since, until, "the server's queue overflowed", tag)
+        self._say("values dropped by the server", tag=tags[0], tags=len(set(tags)), hint="raise queue_size")
+
+    def messages(self, group: str, count: int, since: datetime | None, until: datetime) -> None:
+        """Notification messages of a group's subscription are gone for good."""
+        self.message_count += count
+        self._gap(since, until, f'{count} notification messages of group "{group}" were lost', "")
+        self._say("notification messages lost", group=group, messages=count)
+
+    def _gap(self, since: datetime | None, until: datetime, reason: str, tag: str) -> None:
+        self.gaps.append(Gap(self._connection, since or until, until, reason, tag))
+
+    def _say(self, event: str, **details: object) -> None:
+        now_s = self._clock.monotonic()
+        if self._last_said_s is not None and now_s - self._last_said_s < QUIET_S:
+            self._held_back += 1
+            return
+        _log.warning(event, connection=self._connection, held_back=self._held_back, **details)
+        self._last_said_s, self._held_back = now_s, 0

@@ -1,0 +1,443 @@
+"""One session with one server: the only file that touches the library's client objects.
+
+The library carries the protocol (framing, security, services). What it does around that is left out, because
+it hides losses: its automatic reconnect, its publish loop, its subscription objects and its health tasks.
+A session is opened once and closed once; the next one is a new object. It knows nothing of tags or samples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.client.ua_client import UaClient, UASocketProtocol
+from asyncua.common.connection import TransportLimits
+from asyncua.common.utils import Buffer
+from asyncua.crypto import security_policies
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.ua_binary import header_to_binary, struct_from_binary, struct_to_binary
+
+from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
+from connectors.opcua.config import OpcuaConnection
+from connectors.opcua.failures import TROUBLE, explain
+from connectors.opcua.nodes import numbered
+from connectors.opcua.pki import Identity, Pki, host_uri
+from connectors.opcua.plan import Item, Limits, SubscriptionPlan, chunked
+from connectors.registry import Environment
+
+# At its debug level the library prints whole requests, and with them passwords.
+logging.getLogger("asyncua.client.ua_client").setLevel(logging.WARNING)
+logging.getLogger("asyncua.client.ua_session").setLevel(logging.WARNING)
+
+CHUNK_BYTES_MAX = 65_536
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+_CHUNKS_MAX = MESSAGE_BYTES_MAX // 8192
+#: How long a server that has stopped answering may hold up the end of a session.
+_GOODBYE_S = 0.5
+_CHANNEL_LIFETIME = 3600.0
+
+_POLICIES: dict[str, type[security_policies.SecurityPolicy]] = {
+    "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
+    "Aes128_Sha256_RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
+    "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
+    "None": security_policies.SecurityPolicyNone,
+}
+_MODES = {
+    "None": ua.MessageSecurityMode.None_,
+    "Sign": ua.MessageSecurityMode.Sign,
+    "SignAndEncrypt": ua.MessageSecurityMode.SignAndEncrypt,
+}
+_NO_POLICY = security_policies.SecurityPolicyNone.URI
+
+_ROOT, _NAMESPACE_ARRAY, _SERVER_STATE = 84, 2255, 2259
+#: OperationLimits and ServerCapabilities (OPC 10000-5 section 6.3.2), in the order of `Limits`.
+_LIMITS = (11705, 11714, 11712, 24104)
+#: Results of a whole call that mean: the same in smaller parts.
+_TOO_MUCH = frozenset({0x8010_0000, 0x80B8_0000, 0x80B9_0000, 0x8008_0000})
+#: Results of one item that mean: the same without the server's deadband.
+_NO_FILTER = frozenset({0x8043_0000, 0x8044_0000, 0x8045_0000, 0x808E_0000})
+
+
+class _OurLimits(TransportLimits):
+    """What we take is for us to say; the server only says what it takes."""
+
+    def update_client_limits(self, msg: ua.Acknowledge) -> None:
+        if msg.ReceiveBufferSize:
+            self.max_send_buffer = min(self.max_send_buffer, int(msg.ReceiveBufferSize))
+
+
+class _Socket(UASocketProtocol):
+    """The library's framing with bounds, and Publish requests nobody has to wait for."""
+
+    def __init__(self, timeout: float, policy: security_policies.SecurityPolicy) -> None:
+        limits = _OurLimits(CHUNK_BYTES_MAX, CHUNK_BYTES_MAX, _CHUNKS_MAX, MESSAGE_BYTES_MAX)
+        super().__init__(timeout, policy, limits)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.receive_buffer is not None and len(self.receive_buffer) > CHUNK_BYTES_MAX:
+            # A chunk longer than the server was told to send: it would be collected for ever.
+            self.abort()
+
+    async def send_hello(self, url: str, max_messagesize: int = 0, max_chunkcount: int = 0) -> ua.Acknowledge:
+        hello: Any = ua.Hello()
+        hello.EndpointUrl = url
+        hello.ReceiveBufferSize = hello.SendBufferSize = CHUNK_BYTES_MAX
+        hello.MaxMessageSize, hello.MaxChunkCount = MESSAGE_BYTES_MAX, _CHUNKS_MAX
+        answer: asyncio.Future[ua.Acknowledge] = asyncio.get_running_loop().create_future()
+        self._callbackmap[0] = answer
+        if self.transport is None:
+            raise ConnectionError("connection lost")
+        body = struct_to_binary(hello)
+        new_header: Any = ua.Header
+        header = new_header(ua.MessageType.Hello, ua.ChunkType.Single)
+        header.body_size = len(body)
+        self.transport.write(header_to_binary(header) + body)
+        async with asyncio.timeout(self.timeout):
+            return await answer
+
+    def publish(self, request: ua.PublishRequest) -> asyncio.Future[Buffer]:
+        return self._send_request(request, timeout=0)
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class _Wire(UaClient):
+    """The library's service calls over a socket with bounds."""
+
+    protocol: _Socket | None
+
+    def _make_protocol(self) -> _Socket:
+        protocol = _Socket(self._timeout, self.security_policy)
+        protocol.on_connection_lost = self._on_transport_lost
+        protocol.is_session_closing = self._is_session_closing
+        self.protocol = protocol
+        return protocol
+
+    async def connect_socket(self, host: str, port: int) -> None:
+        await asyncio.get_running_loop().create_connection(self._make_protocol, host, port)
+
+    async def ask(self, request: Any) -> Buffer:
+        return await self._send_request(request)
+
+    def abort(self) -> None:
+        if self.protocol is not None:
+            self.protocol.abort()
+
+
+def _client(settings: OpcuaConnection, uri: str) -> tuple[Client, _Wire]:
+    timeout_s = settings.request_timeout.total_seconds()
+    client = Client(settings.endpoint, timeout=timeout_s)
+    wire = _Wire(timeout_s)
+    client.uaclient = wire
+    client.name = "Andon"
+    client.description = f"Andon {settings.name}"
+    client.application_uri = uri
+    client.product_uri = "urn:andon:gateway"
+    client.session_timeout = round(settings.session_timeout.total_seconds() * 1000)
+    client.secure_channel_timeout = round(_CHANNEL_LIFETIME * 1000)
+    return client, wire
+
+
+class Session:
+    """An activated session. Every method raises `ConnectionLost` or `DeviceRefused` and nothing else."""
+
+    def __init__(self, settings: OpcuaConnection, client: Client, wire: _Wire, own_certificate: str) -> None:
+        self._settings = settings
+        self._client = client
+        self._wire = wire
+        self._own_certificate = own_certificate
+        self.namespaces: tuple[str, ...] = ()
+        self.limits = Limits()
+
+    @property
+    def channel_lifetime_s(self) -> float:
+        """How long the secure channel lasts unless it is renewed, as the server granted it."""
+        return self._client.secure_channel_timeout / 1000
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say whatever goes wrong in the words of `connectors.errors`."""
+        with _told(self._settings.endpoint, self._own_certificate):
+            yield
+
+    async def prepare(self) -> None:
+        """Read what every session needs anew: the namespace array and the server's limits."""
+        ids = [_NAMESPACE_ARRAY, *_LIMITS]
+        with self._told():
+            data = await self._client.uaclient.session.read_attributes(
+                [numbered(id_) for id_ in ids], AttributeIds.Value
+            )
+            uris = data[0].Value.Value if data[0].Value is not None else None
+            if not isinstance(uris, list):
+                raise ConnectionLost(f"{self._settings.endpoint}: the server does not tell its namespaces")
+            self.namespaces = tuple(str(uri) for uri in uris)
+            self.limits = Limits(*(_limit(value) for value in data[1:]))
+
+    async def server_state(self) -> int:
+        """ServerState (OPC 10000-5 section 12.6): 0 while all is well."""
+        with self._told():
+            data = await self._client.uaclient.session.read_attributes(
+                [numbered(_SERVER_STATE)], AttributeIds.Value
+            )
+            return int(data[0].Value.Value) if data[0].Value is not None else 0
+
+    async def read(self, nodes: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+        """Values of nodes, one each."""
+        found: list[ua.DataValue] = []
+        with self._told():
+            for part in chunked(nodes, self.limits.nodes_per_read):
+                answer = await self._client.uaclient.session.read_attributes(list(part), AttributeIds.Value)
+                if len(answer) != len(part):
+                    raise ValueError(f"{len(answer)} values for {len(part)} nodes")
+                found.extend(answer)
+        return found
+
+    async def translate(self, paths: Sequence[ua.RelativePath]) -> list[list[ua.NodeId] | int]:
+        """The nodes at the end of paths from the root folder; a status code where there is none."""
+        found: list[list[ua.NodeId] | int] = []
+        with self._told():
+            for part in chunked(paths, self.limits.paths_per_call):
+                asked = [ua.BrowsePath(StartingNode=numbered(_ROOT), RelativePath=path) for path in part]
+                answer = await self._client.uaclient.session.translate_browsepaths_to_nodeids(asked)
+                if len(answer) != len(part):
+                    raise ValueError(f"{len(answer)} results for {len(part)} paths")
+                for result in answer:
+                    code = int(result.StatusCode.value)
+                    found.append(code if code else [_plain(target.TargetId) for target in result.Targets])
+        return found
+
+    async def subscribe(self, plan: SubscriptionPlan) -> tuple[int, float, int]:
+        """Create a subscription: its id, publishing interval in seconds and keep-alive count as granted."""
+        request: Any = ua.CreateSubscriptionRequest()
+        asked = request.Parameters
+        asked.RequestedPublishingInterval = plan.publishing_s * 1000
+        asked.RequestedLifetimeCount = plan.lifetime_count
+        asked.RequestedMaxKeepAliveCount = plan.keep_alive_count
+        asked.MaxNotificationsPerPublish = 0
+        asked.PublishingEnabled = True
+        asked.Priority = 0
+        with self._told():
+            data = await self._wire.ask(request)
+            response = struct_from_binary(ua.CreateSubscriptionResponse, data)
+            response.ResponseHeader.ServiceResult.check()
+            made = response.Parameters
+            return (
+                int(made.SubscriptionId),
+                float(made.RevisedPublishingInterval) / 1000,
+                int(made.RevisedMaxKeepAliveCount),
+            )
+
+    async def monitor(self, subscription: int, items: Sequence[tuple[Item, ua.NodeId]]) -> list[int]:
+        """Create monitored items; the status code of each.
+
+        A call the server finds too large is made again in halves. An item whose deadband the server will
+        not apply is asked for again without it.
+        """
+        codes: list[int] = []
+        with self._told():
+            for part in chunked(items, self.limits.items_per_call):
+                codes.extend(await self._monitor_part(subscription, part))
+            plain = [
+                at
+                for at, code in enumerate(codes)
+                if code & 0xFFFF_0000 in _NO_FILTER and items[at][0].deadband
+            ]
+            for places in chunked(plain, self.limits.items_per_call):
+                again = await self._monitor_part(subscription, [items[at] for at in places], filtered=False)
+                for at, code in zip(places, again, strict=True):
+                    codes[at] = code
+        return codes
+
+    async def _monitor_part(
+        self, subscription: int, items: Sequence[tuple[Item, ua.NodeId]], *, filtered: bool = True
+    ) -> list[int]:
+        asked: Any = ua.CreateMonitoredItemsParameters()
+        asked.SubscriptionId = subscription
+        asked.TimestampsToReturn = ua.TimestampsToReturn.Source
+        asked.ItemsToCreate = [_item_request(item, node, filtered) for item, node in items]
+        try:
+            results = await self._client.uaclient.session.create_monitored_items(asked)
+        except ua.uaerrors.UaStatusCodeError as error:
+            if error.code not in _TOO_MUCH or len(items) == 1:
+                raise
+            half = len(items) // 2
+            first = await self._monitor_part(subscription, items[:half], filtered=filtered)
+            return first + await self._monitor_part(subscription, items[half:], filtered=filtered)
+        if len(results) != len(items):
+            raise ValueError(f"{len(results)} results for {len(items)} monitored items")
+        return [int(result.StatusCode.value) for result in results]
+
+    def publish(self, acknowledged: Sequence[tuple[int, int]]) -> asyncio.Future[Buffer]:
+        """Send a Publish request with acknowledgements (subscription, number); its answer may take long."""
+        request: Any = ua.PublishRequest()
+        request.Parameters.SubscriptionAcknowledgements = [
+            ua.SubscriptionAcknowledgement(SubscriptionId=subscription, SequenceNumber=number)
+            for subscription, number in acknowledged
+        ]
+        with self._told():
+            if self._wire.protocol is None:
+                raise ConnectionError("connection lost")
+            return self._wire.protocol.publish(request)
+
+    async def republish(self, subscription: int, number: int) -> Buffer | None:
+        """Ask for a notification message again; None when the server no longer has it."""
+        request: Any = ua.RepublishRequest()
+        request.Parameters.SubscriptionId = subscription
+        request.Parameters.RetransmitSequenceNumber = number
+        with self._told():
+            try:
+                return await self._wire.ask(request)
+            except ua.uaerrors.BadMessageNotAvailable:
+                return None
+
+    async def renew(self) -> None:
+        """Get new keys for the secure channel."""
+        with self._told():
+            await self._client.open_secure_channel(renew=True)
+            self._wire.revolve_security_token()
+
+    async def close(self, *, polite: bool) -> None:
+        """End the session; politely where the server listens, so that it need not wait for its timeout."""
+        try:
+            if polite:
+                async with asyncio.timeout(_GOODBYE_S):
+                    await self._client.close_session()
+                    await self._client.close_secure_channel()
+        except TROUBLE:
+            # The server is gone before we are; there is nobody to be polite to.
+            pass
+        finally:
+            self._wire.abort()
+
+
+async def open_session(settings: OpcuaConnection, environment: Environment) -> Session:
+    """Connect, secure and log in, all within the connect timeout.
+
+    Raises:
+        ConnectionLost: nobody answers, or not in time.
+        DeviceRefused: certificate, security or password.
+    """
+    pki = Pki(environment.data_dir)
+    secured = settings.security.policy != "None"
+    identity: Identity | None = None
+    if secured:
+        identity = await asyncio.to_thread(pki.identity, environment.clock.now())
+    own = str(identity.path) if identity else ""
+    client, wire = _client(settings, identity.application_uri if identity else host_uri())
+    try:
+        with _told(settings.endpoint, own):
+            async with asyncio.timeout(settings.connect_timeout.total_seconds()):
+                if identity is not None:
+                    blob = await _server_certificate(settings, identity.application_uri)
+                    now = environment.clock.now()
+                    server = await asyncio.to_thread(pki.check_server, blob, settings.host, now)
+                    await client.set_security(
+                        _POLICIES[settings.security.policy],
+                        identity.certificate,
+                        identity.key,
+                        server_certificate=server,
+                        mode=_MODES[settings.security.mode],
+                    )
+                await client.connect_socket()
+                await client.send_hello()
+                await client.open_secure_channel()
+                await client.create_session()
+                _check_password_is_safe(settings, client)
+                password = settings.password.get_secret_value() if settings.password else ""
+                await client.activate_session(username=settings.user, password=password)
+                session = Session(settings, client, wire, own)
+                await session.prepare()
+    except BaseException:
+        wire.abort()
+        raise
+    return session
+
+
+def _check_password_is_safe(settings: OpcuaConnection, client: Client) -> None:
+    """A server may ask for the password unencrypted inside a channel that is not encrypted either."""
+    if settings.password is None or settings.security.allow_plain_password:
+        return
+    token = client.server_policy(ua.UserTokenType.UserName)
+    if settings.security.mode != "SignAndEncrypt" and token.SecurityPolicyUri in ("", None, _NO_POLICY):
+        raise DeviceRefused(
+            f"{settings.endpoint}: the server wants the password in the clear; it was not sent",
+            hint='use mode "SignAndEncrypt", or say security.allow_plain_password = true',
+        )
+
+
+async def _server_certificate(settings: OpcuaConnection, uri: str) -> bytes:
+    """The certificate of the endpoint with the configured security, asked for over an open channel.
+
+    Nothing secret is said there, and the answer is checked twice: against the trust list, and by the server
+    having to prove that it holds the key.
+    """
+    client, wire = _client(settings, uri)
+    try:
+        await client.connect_socket()
+        await client.send_hello()
+        await client.open_secure_channel()
+        endpoints = await client.get_endpoints()
+        await client.close_secure_channel()
+    finally:
+        wire.abort()
+    policy, mode = _POLICIES[settings.security.policy].URI, _MODES[settings.security.mode]
+    for endpoint in endpoints:
+        if endpoint.SecurityPolicyUri == policy and endpoint.SecurityMode == mode:
+            return bytes(endpoint.ServerCertificate or b"")
+    offers = {f"{_short(one.SecurityPolicyUri)}/{one.SecurityMode.name.rstrip('_')}" for one in endpoints}
+    raise DeviceRefused(
+        f"{settings.endpoint}: the server does not offer {settings.security.policy}/{settings.security.mode}",
+        hint=f"it offers {', '.join(sorted(offers)[:10]) or 'nothing'}",
+    )
+
+
+def _short(policy_uri: str | None) -> str:
+    name = (policy_uri or "?").rpartition("#")[2]
+    return "".join(char for char in name if char.isprintable())[:40]
+
+
+@contextmanager
+def _told(endpoint: str, own_certificate: str) -> Iterator[None]:
+    try:
+        yield
+    except ConnectorError:
+        raise
+    except TROUBLE as error:
+        raise explain(error, endpoint, own_certificate) from error
+
+
+def _limit(data: ua.DataValue) -> int:
+    value = data.Value.Value if data.Value is not None else None
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _plain(target: ua.ExpandedNodeId) -> ua.NodeId:
+    return numbered(target.Identifier, int(target.NamespaceIndex))
+
+
+def _item_request(item: Item, node: ua.NodeId, filtered: bool) -> ua.MonitoredItemCreateRequest:
+    request: Any = ua.MonitoredItemCreateRequest()
+    request.ItemToMonitor.NodeId = node
+    request.ItemToMonitor.AttributeId = AttributeIds.Value
+    request.MonitoringMode = ua.MonitoringMode.Reporting
+    asked = request.RequestedParameters
+    asked.ClientHandle = item.handle
+    asked.SamplingInterval = item.sampling_s * 1000
+    asked.QueueSize = item.queue_size
+    asked.DiscardOldest = True
+    if filtered and item.deadband:
+        deadband: Any = ua.DataChangeFilter()
+        deadband.Trigger = ua.DataChangeTrigger.StatusValue
+        deadband.DeadbandType = ua.DeadbandType.Absolute
+        deadband.DeadbandValue = item.deadband
+        asked.Filter = deadband
+    made: ua.MonitoredItemCreateRequest = request
+    return made
