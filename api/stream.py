@@ -66,19 +66,20 @@ class Selection:
         )
 
 
-def chunks(events: Sequence[Recorded], selection: Selection) -> Iterator[bytes]:
-    """The wanted events as frames, joined up to a size that is worth a write."""
+def chunks(events: Sequence[Recorded], selection: Selection) -> Iterator[tuple[bytes, int]]:
+    """The wanted events as frames, joined up to a size worth a write, each with the last sequence in it."""
     frames: list[bytes] = []
-    size = 0
+    size = last_seq = 0
     for event in events:
         if selection.takes(event):
             frames.append(frame(event))
+            last_seq = event.seq
             size += len(frames[-1])
             if size >= _CHUNK_BYTES_MAX:
-                yield b"".join(frames)
+                yield b"".join(frames), last_seq
                 frames, size = [], 0
     if frames:
-        yield b"".join(frames)
+        yield b"".join(frames), last_seq
 
 
 class EventStream(Response):
@@ -139,14 +140,14 @@ class EventStream(Response):
             if not self._behind:
                 await self._start(send)
             async for events in self._source:
-                if not self._started:
-                    await self._start(send)
-                for chunk in chunks(events, self._selection):
-                    await self._write(send, chunk)
+                await self._start(send)
+                for chunk, last_seq in chunks(events, self._selection):
+                    async with self._writing:
+                        await self._write(send, chunk)
+                        self._told = self._passed = last_seq
                 if events:
                     self._passed = events[-1].seq
-                    if self._selection.takes(events[-1]):
-                        self._told = self._passed
+                await asyncio.sleep(0)  # a client with much to catch up on gives way to the others
         finally:
             if isinstance(self._source, AsyncGenerator):
                 await self._source.aclose()
@@ -154,36 +155,40 @@ class EventStream(Response):
     async def _beat(self, send: Send) -> None:
         """Break every silence that is long enough for somebody on the way to think the stream dead."""
         loop = asyncio.get_running_loop()
-        self._wrote_at = loop.time()
+        heartbeat_s = self._settings.heartbeat_s
         while True:
-            rest_s = self._wrote_at + self._settings.heartbeat_s - loop.time()
-            if rest_s > 0 or not self._started:
-                await asyncio.sleep(max(rest_s, self._settings.heartbeat_s / 10))
+            silent_s = loop.time() - self._wrote_at if self._started else 0.0
+            if silent_s < heartbeat_s:
+                await asyncio.sleep(heartbeat_s - silent_s)
                 continue
-            await self._write(send, self._heartbeat())
+            async with self._writing:  # what it says is true only while nobody else writes
+                await self._write(send, self._heartbeat())
+                self._told = self._passed
 
     def _heartbeat(self) -> bytes:
         """A comment; with the cursor when events were passed over, so that a resume skips them too."""
         if self._told == self._passed:
             return b": heartbeat\n\n"
-        self._told = self._passed
         return b": heartbeat\nid: %b\n\n" % write_cursor(self._stream, self._passed).encode()
 
     async def _start(self, send: Send) -> None:
-        self._started = True
-        start = write_cursor(self._stream, self._passed).encode()
-        opening = b"retry: %d\nid: %b\n\n" % (self._settings.retry_ms, start)
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await self._write(send, opening)
+        """Begin the answer, unless it has begun."""
+        if self._started:
+            return
+        async with self._writing:
+            self._started = True
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            start = write_cursor(self._stream, self._passed).encode()
+            await self._write(send, b"retry: %d\nid: %b\n\n" % (self._settings.retry_ms, start))
 
     async def _write(self, send: Send, chunk: bytes) -> None:
-        async with self._writing:
-            try:
-                async with asyncio.timeout(self._settings.stall_s):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            except TimeoutError:
-                raise StalledError from None
-            self._wrote_at = asyncio.get_running_loop().time()
+        """Hand bytes to the server, which takes them when the client has taken the ones before."""
+        try:
+            async with asyncio.timeout(self._settings.stall_s):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except TimeoutError:
+            raise StalledError from None
+        self._wrote_at = asyncio.get_running_loop().time()
 
     async def _finish(
         self, failure: BaseException | None, scope: Scope, send: Send, gone: asyncio.Task[None]
@@ -201,8 +206,7 @@ class EventStream(Response):
             case None | TooOld() | HistoryUnavailable():
                 if failure is not None:
                     _log.warning("event stream ended after %s: %s", self._passed, failure)
-                if not self._started:
-                    await self._start(send)
+                await self._start(send)
                 try:
                     async with asyncio.timeout(_LAST_WORD_S):
                         await send({"type": "http.response.body", "body": b": end\n\n", "more_body": False})

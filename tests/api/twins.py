@@ -98,6 +98,12 @@ class Plant:
         before = self.states[name].state
         return self.record(make_transition(name, count, self.now_at, before, CYCLE[count % len(CYCLE)]))
 
+    def refuse(self, name: str) -> Rejection:
+        """A move the model of a machine forbids."""
+        state = self.states[name]
+        cause = Cause("code", ())
+        return Rejection(name, state.path, "packml", state.state, "Held", self.now_at, "no such move", cause)
+
     async def announce(self) -> None:
         """Wake those who wait for events."""
         async with self.grown:
@@ -110,13 +116,7 @@ class Plant:
             if index % 11 == 7:
                 self.record(SourceLost("filler-plc", self.now_at, "no answer for 3 s"))
             elif index % 7 == 5:
-                state = self.states[name]
-                cause = Cause("code", ())
-                self.record(
-                    Rejection(
-                        name, state.path, "packml", state.state, "Held", self.now_at, "no such move", cause
-                    )
-                )
+                self.record(self.refuse(name))
             else:
                 self.move(name)
 
@@ -229,7 +229,9 @@ class HistoryTwin:
         self._check()
         told = self._of(equipment)
         spans: list[Interval] = []
-        starts = [(START - timedelta(days=400), "Unknown", None, None, 0)]
+        starts: list[tuple[datetime, str, int | None, str | None, int]] = [
+            (START - timedelta(days=400), "Unknown", None, None, 0)
+        ]
         starts += [(event.at, event.to_state, event.code, event.category, item.seq) for item, event in told]
         ends = [start[0] for start in starts[1:]] + [to]
         for (start, state, code, category, seq), end in zip(starts, ends, strict=True):
