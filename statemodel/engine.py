@@ -1,0 +1,181 @@
+"""Many equipment, one step at a time: events in, what must be recorded out.
+
+The engine routes samples to the equipment that look at them, keeps one queue of timers, and adds up what
+each equipment asks for. It reads no clock and awaits nothing: the same events give the same outcomes, which
+is what replay, explanation and tests stand on. It does not know where samples come from or who will hear.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from statemodel.guard_program import Program
+from statemodel.machine import CodeMachine, Draft, EquipmentMemory, EquipmentSpec
+from statemodel.model import Model
+from statemodel.rule_machine import CODE_PLACE, RuleMachine, compile_rules
+from statemodel.types import UNKNOWN, Event, Outcome, SampleBatch, SourceLost, SourceRestored, Tick
+
+__all__ = ["Engine", "EquipmentMemory", "EquipmentSpec"]
+
+AnyMachine = CodeMachine | RuleMachine
+
+#: Timers that no longer count are kept until this many have gathered per equipment.
+_DEAD_TIMERS_PER_EQUIPMENT = 4
+
+
+class Engine:
+    """The states of all equipment.
+
+    Without memory an equipment starts in `Unknown` since `at`; its first transition has sequence 1. A
+    remembered state that its model no longer has is left for `Unknown` at the first step.
+
+    Raises:
+        ValueError: two specs share a name, a rule's input is not bound to a tag, or a spec has neither
+            rules nor a state tag. The configuration's own checks report these to people before.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[EquipmentSpec],
+        *,
+        at: datetime,
+        memory: Mapping[str, EquipmentMemory] | None = None,
+    ) -> None:
+        remembered = memory or {}
+        programs: dict[int, Program] = {}
+        self._machines: list[AnyMachine] = []
+        self._index: dict[str, int] = {}
+        routes: dict[str, list[tuple[AnyMachine, int]]] = {}
+        losers: dict[str, dict[int, AnyMachine]] = {}
+        for spec in specs:
+            if spec.name in self._index:
+                raise ValueError(f"two equipment are named {spec.name}")
+            kept = remembered.get(spec.name) or EquipmentMemory(spec.name, UNKNOWN, None, at, 0)
+            machine = _machine(spec, kept, programs)
+            index = self._index[spec.name] = len(self._machines)
+            self._machines.append(machine)
+            for tag, place in _inputs(spec):
+                routes.setdefault(tag, []).append((machine, place))
+                losers.setdefault(tag.partition("/")[0], {})[index] = machine
+        self._routes = {tag: tuple(route) for tag, route in routes.items()}
+        self._losers = {connection: tuple(found.items()) for connection, found in losers.items()}
+        self._strays = [m for m in self._machines if m.state not in m.model.by_name]
+        self._timers: list[tuple[datetime, int]] = []
+        self._scheduled: list[datetime | None] = [None] * len(self._machines)
+        self._quiet = Outcome()
+
+    def memories(self) -> tuple[EquipmentMemory, ...]:
+        """What to keep of every equipment, in the order of the specs."""
+        return tuple(machine.memory() for machine in self._machines)
+
+    def current(self, equipment: str) -> EquipmentMemory:
+        """The state of one equipment.
+
+        Raises:
+            KeyError: there is no such equipment.
+        """
+        return self._machines[self._index[equipment]].memory()
+
+    def step(self, event: Event) -> Outcome:
+        """Take in one event; returns what must be recorded, in order, and when to come back.
+
+        Timers that fall due before the event are played first, each dated at its own instant, so it does
+        not matter how often or how late ticks come.
+        """
+        draft = Draft()
+        now = event.received_at if isinstance(event, SampleBatch) else event.at
+        if self._strays:
+            for machine in self._strays:
+                machine.leave_unknown_model(now, draft)
+            self._strays.clear()
+        if self._timers:
+            self._fire(now, draft)
+        match event:
+            case SampleBatch():
+                self._take(event, draft)
+            case SourceLost():
+                for index, machine in self._losers.get(event.connection, ()):
+                    machine.lose(event, draft)
+                    self._schedule(index, machine)
+            case Tick() | SourceRestored():
+                pass  # time has been seen to; a link that is back says nothing until its samples do
+        return self._outcome(draft)
+
+    def _take(self, batch: SampleBatch, draft: Draft) -> None:
+        route_of = self._routes.get
+        source_time = batch.source_time
+        unsettled: list[AnyMachine] = []
+        for sample in batch.samples:
+            route = route_of(sample.tag)
+            if route is not None:
+                for machine, place in route:
+                    if machine.take(place, sample, source_time, draft):
+                        unsettled.append(machine)
+        for machine in unsettled:
+            machine.settle(draft)
+            self._schedule(self._index[machine.spec.name], machine)
+
+    def _fire(self, now: datetime, draft: Draft) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            due, index = heapq.heappop(timers)
+            if self._scheduled[index] == due:
+                machine = self._machines[index]
+                machine.fire(due, draft)
+                self._scheduled[index] = None
+                self._schedule(index, machine)
+
+    def _schedule(self, index: int, machine: AnyMachine) -> None:
+        wake = machine.wake
+        if wake == self._scheduled[index]:
+            return
+        self._scheduled[index] = wake
+        if wake is not None:
+            if len(self._timers) > _DEAD_TIMERS_PER_EQUIPMENT * (len(self._machines) + 16):
+                self._timers = [(due, i) for i, due in enumerate(self._scheduled) if due is not None]
+                heapq.heapify(self._timers)
+            else:
+                heapq.heappush(self._timers, (wake, index))
+
+    def _wake_at(self) -> datetime | None:
+        timers = self._timers
+        while timers:
+            due, index = timers[0]
+            if self._scheduled[index] == due:
+                return due
+            heapq.heappop(timers)
+        return None
+
+    def _outcome(self, draft: Draft) -> Outcome:
+        wake_at = self._wake_at()
+        if draft.transitions or draft.rejections:
+            return Outcome(tuple(draft.transitions), tuple(draft.rejections), wake_at)
+        if self._quiet.wake_at != wake_at:
+            self._quiet = Outcome(wake_at=wake_at)
+        return self._quiet
+
+
+def _inputs(spec: EquipmentSpec) -> Iterable[tuple[str, int]]:
+    """Tags an equipment looks at, each with its place among the equipment's inputs."""
+    for place, name in enumerate(spec.model.inputs):
+        yield spec.bind[name], place
+    if spec.state is not None:
+        yield spec.state, CODE_PLACE
+
+
+def _machine(spec: EquipmentSpec, memory: EquipmentMemory, programs: dict[int, Program]) -> AnyMachine:
+    model: Model = spec.model
+    if not model.rules:
+        if spec.state is None:
+            raise ValueError(
+                f"equipment {spec.name}: model {model.name} has no rules, so it needs a state tag"
+            )
+        return CodeMachine(spec, memory)
+    if missing := [name for name in model.inputs if name not in spec.bind]:
+        raise ValueError(f"equipment {spec.name}: not bound to a tag: {', '.join(missing)}")
+    program = programs.get(id(model))
+    if program is None:
+        program = programs[id(model)] = compile_rules(model)
+    return RuleMachine(spec, memory, program)

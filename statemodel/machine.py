@@ -1,0 +1,283 @@
+"""One equipment: the state it is in, and how it moves.
+
+What is common to every way of finding a state lives here: the moment a move is dated, the judgement of the
+table, the entry that is recorded. Where a state comes from is said twice below this: a code that is read
+(`CodeMachine`), and rules over tags (`rule_machine.RuleMachine`). Time is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from statemodel.model import ILLEGAL, LEGAL, Model, Verdict
+from statemodel.types import (
+    UNKNOWN,
+    Cause,
+    CauseInput,
+    Quality,
+    Rejection,
+    SourceLost,
+    TagSample,
+    Transition,
+)
+
+#: A source time outside these bounds around the time of receipt is not believed.
+SOURCE_AHEAD_MAX: Final = timedelta(seconds=10)
+SOURCE_BEHIND_MAX: Final = timedelta(hours=1)
+
+#: Substatus of a tag whose connection is lost, and of one that never had a sample.
+NO_COMMUNICATION: Final = "no_communication"
+NO_SAMPLE: Final = "no_sample"
+
+GOOD: Final = Quality.GOOD
+UNCERTAIN: Final = Quality.UNCERTAIN
+
+
+@dataclass(frozen=True, slots=True)
+class EquipmentSpec:
+    """An equipment as configured.
+
+    `state` is the full id (`connection/name`) of the tag that carries the state code, or the state's name
+    as text. `bind` gives each name that the model's rules use its tag. With `accept_uncertain` (None: as
+    the model says) samples of uncertain quality count as usable.
+    """
+
+    name: str
+    path: str
+    model: Model
+    state: str | None = None
+    bind: Mapping[str, str] = field(default_factory=dict)
+    accept_uncertain: bool | None = None
+
+
+class EquipmentMemory(msgspec.Struct, frozen=True):
+    """What an equipment keeps across a restart: its state, since when, and how many transitions it made."""
+
+    equipment: str
+    state: str
+    code: int | None
+    since: datetime
+    sequence: int
+
+
+class Draft:
+    """What a step has asked for so far."""
+
+    __slots__ = ("rejections", "transitions")
+
+    def __init__(self) -> None:
+        self.transitions: list[Transition] = []
+        self.rejections: list[Rejection] = []
+
+
+class Machine:
+    """One equipment in one state."""
+
+    __slots__ = (
+        "accept_uncertain",
+        "attempted",
+        "code",
+        "model",
+        "reject_codes",
+        "reject_rules",
+        "sequence",
+        "since",
+        "spec",
+        "state",
+    )
+
+    def __init__(self, spec: EquipmentSpec, memory: EquipmentMemory) -> None:
+        self.spec = spec
+        self.model = spec.model
+        self.state, self.code = memory.state, memory.code
+        self.since, self.sequence = memory.since, memory.sequence
+        accept = spec.accept_uncertain
+        self.accept_uncertain = spec.model.accept_uncertain if accept is None else accept
+        # Illegal moves: a code read from the machine is the machine's word; a derived state is only ours.
+        self.reject_codes = spec.model.on_illegal == "reject"
+        self.reject_rules = spec.model.on_illegal != "flag"
+        #: States refused since this one was last confirmed: each is recorded once, not at every sample.
+        self.attempted: set[str] = set()
+
+    def memory(self) -> EquipmentMemory:
+        """What to keep of this equipment."""
+        return EquipmentMemory(self.spec.name, self.state, self.code, self.since, self.sequence)
+
+    def usable(self, sample: TagSample) -> bool:
+        """Whether a sample may decide a state."""
+        quality = sample.quality
+        return (
+            quality is GOOD or (quality is UNCERTAIN and self.accept_uncertain)
+        ) and sample.value is not None
+
+    def dated(self, sample: TagSample, source_time: bool) -> datetime:
+        """When a sample's news happened: its source time where asked for and plausible, else its receipt."""
+        received_at = sample.received_at
+        source_at = sample.source_at
+        if (
+            source_time
+            and source_at is not None
+            and self.since <= source_at
+            and received_at - SOURCE_BEHIND_MAX <= source_at <= received_at + SOURCE_AHEAD_MAX
+        ):
+            return source_at
+        return received_at
+
+    def enter(
+        self, to: str, code: int | None, at: datetime, verdict: Verdict, cause: Cause, draft: Draft
+    ) -> None:
+        """Move to another state and record it. Never dated before the state that is left began."""
+        since, spec = self.since, self.spec
+        if at < since:
+            at = since
+        sequence = self.sequence = self.sequence + 1
+        draft.transitions.append(
+            Transition(
+                spec.name,
+                spec.path,
+                self.model.name,
+                sequence,
+                self.state,
+                to,
+                code,
+                self.model.by_name[to].category,
+                at,
+                (at - since).total_seconds(),
+                verdict.conformance,
+                verdict.skipped,
+                cause,
+            )
+        )
+        self.state, self.code, self.since = to, code, at
+        if self.attempted:
+            self.attempted.clear()
+
+    def refuse(self, to: str, at: datetime, cause: Cause, draft: Draft) -> None:
+        """Stay, and record once that the move was tried."""
+        if to in self.attempted:
+            return
+        self.attempted.add(to)
+        reason = f"{self.state} to {to} is not a transition of model {self.model.name}"
+        draft.rejections.append(
+            Rejection(
+                self.spec.name,
+                self.spec.path,
+                self.model.name,
+                self.state,
+                to,
+                max(at, self.since),
+                reason,
+                cause,
+            )
+        )
+
+    def leave_unknown_model(self, at: datetime, draft: Draft) -> None:
+        """Leave a remembered state that the model no longer has."""
+        text = f"state {self.state} is not in model {self.model.name} any more"
+        self.enter(UNKNOWN, None, at, LEGAL, Cause("initial", (), text), draft)
+
+    def read_code(self, sample: TagSample, at: datetime, draft: Draft) -> None:
+        """Follow the state code that a sample shows."""
+        value = sample.value
+        if not self.usable(sample):
+            if self.state != UNKNOWN:
+                rule = "stale" if sample.substatus == "stale" else "bad_quality"
+                cause = Cause(rule, (as_input(sample),), complaint(sample))
+                self.enter(UNKNOWN, None, at, LEGAL, cause, draft)
+            return
+        to = self.model.by_value.get(value)  # 3.0 finds code 3, True finds code 1
+        if to == self.state:
+            if self.attempted:
+                self.attempted.clear()
+        elif to is None:
+            if self.state != UNKNOWN:
+                text = f"{sample.tag} read {value}, which is no state of model {self.model.name}"
+                cause = Cause("unknown_code", (as_input(sample),), text)
+                self.enter(UNKNOWN, whole(value), at, ILLEGAL, cause, draft)
+        else:
+            verdict = self.model.judge(self.state, to)
+            text = f"{sample.tag} read {to}" if value == to else f"{sample.tag} read {value} ({to})"
+            cause = Cause("code", (as_input(sample),), text)
+            if verdict is ILLEGAL and self.reject_codes:
+                self.refuse(to, at, cause, draft)
+            else:
+                code = whole(value) if to == UNKNOWN else self.model.by_name[to].code
+                self.enter(to, code, at, verdict, cause, draft)
+
+    def lost(self, event: SourceLost, inputs: Iterable[TagSample | None], draft: Draft) -> None:
+        """Go to `Unknown` because a connection is lost; `inputs` are this equipment's tags on it."""
+        if self.state != UNKNOWN:
+            known = tuple(as_input(sample) for sample in inputs if sample is not None)
+            cause = Cause("source_lost", known, f"{event.connection} lost: {event.reason}")
+            self.enter(UNKNOWN, None, event.at, LEGAL, cause, draft)
+
+
+class CodeMachine(Machine):
+    """An equipment whose state is read as a code from one tag. It follows every sample at once."""
+
+    __slots__ = ("latest",)
+
+    #: Time alone never moves it.
+    wake: datetime | None = None
+
+    def __init__(self, spec: EquipmentSpec, memory: EquipmentMemory) -> None:
+        super().__init__(spec, memory)
+        self.latest: TagSample | None = None
+
+    def take(self, place: int, sample: TagSample, source_time: bool, draft: Draft) -> bool:
+        """Follow a sample; False, for there is nothing to settle later."""
+        self.latest = sample
+        # the sample that says nothing new is the common one: let it go without a further look
+        if (
+            sample.quality is not GOOD
+            or self.attempted
+            or self.model.by_value.get(sample.value) != self.state
+        ):
+            self.read_code(sample, self.dated(sample, source_time), draft)
+        return False
+
+    def settle(self, draft: Draft) -> None:
+        """Nothing waits here."""
+
+    def fire(self, now: datetime, draft: Draft) -> None:
+        """Time alone never moves it."""
+
+    def lose(self, event: SourceLost, draft: Draft) -> None:
+        """The connection of the state tag is lost."""
+        self.latest = as_lost(self.latest)
+        self.lost(event, (self.latest,), draft)
+
+
+def whole(value: object) -> int | None:
+    """A code as the whole number it is; None for text and fractions."""
+    if isinstance(value, int):
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else None
+
+
+def as_input(sample: TagSample) -> CauseInput:
+    """A sample as evidence."""
+    return CauseInput(
+        sample.tag, sample.value, sample.quality, sample.source_at, sample.received_at, sample.substatus
+    )
+
+
+def as_lost(sample: TagSample | None) -> TagSample | None:
+    """A sample whose connection is lost: what was last read, no longer trusted."""
+    if sample is None:
+        return None
+    return TagSample(
+        sample.tag, sample.value, Quality.BAD, sample.source_at, sample.received_at, NO_COMMUNICATION
+    )
+
+
+def complaint(sample: TagSample) -> str:
+    """What is wrong with a sample, for people."""
+    if sample.quality is GOOD:
+        return f"{sample.tag} has no value"
+    return f"{sample.tag} is {sample.quality}" + (f" ({sample.substatus})" if sample.substatus else "")

@@ -1,0 +1,287 @@
+"""A state model as one table: states, transitions, rules, and what follows from them.
+
+Everything else reads this table: the engine to judge moves, the check to find defects, the description to
+draw it. It knows nothing of tags, samples or time; how a model is written in TOML is `definition.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Final, Literal
+
+from statemodel.guard import Guard
+from statemodel.types import UNKNOWN, Conformance, TagValue
+
+#: Time categories: the six states of SEMI E10, in the words used here.
+CATEGORIES: Final = (
+    "productive",
+    "standby",
+    "engineering",
+    "scheduled-down",
+    "unscheduled-down",
+    "non-scheduled",
+)
+
+#: Stack light a category shows when its state names none. `Unknown` is grey like what is switched off.
+COLOUR_OF_CATEGORY: Final[Mapping[str | None, str]] = MappingProxyType(
+    {
+        "productive": "green",
+        "standby": "amber",
+        "engineering": "white",
+        "scheduled-down": "blue",
+        "unscheduled-down": "red",
+        "non-scheduled": "grey",
+        None: "grey",
+    }
+)
+
+#: Stack light colours.
+COLOURS: Final = ("green", "amber", "red", "blue", "white", "grey")
+
+#: Trigger of a transition that an acting state makes by itself when its work is done.
+STATE_COMPLETE: Final = "SC"
+
+OnIllegal = Literal["flag", "reject"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One state.
+
+    `code` is its number in the model, `category` one of `CATEGORIES`, `colour` one of `COLOURS` (that of
+    the category when empty). An `acting` state works towards its own end; the others wait at a condition.
+    `transient` states can be shorter than the interval between two samples, so a move may pass through
+    them unseen; acting states are transient unless said otherwise.
+    """
+
+    name: str
+    code: int | None = None
+    category: str | None = None
+    colour: str = ""
+    acting: bool = False
+    transient: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not self.colour:
+            object.__setattr__(self, "colour", COLOUR_OF_CATEGORY[self.category])
+        if self.transient is None:
+            object.__setattr__(self, "transient", self.acting)
+
+
+#: The state every model has besides its own.
+UNKNOWN_STATE: Final = State(UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A tabled transition. `trigger` names the command or event that makes it, where the table knows one."""
+
+    from_state: str
+    to_state: str
+    trigger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The equipment is in `state` when `guard` has been true for `for_`. `text` is the rule as written."""
+
+    state: str
+    guard: Guard
+    for_: timedelta | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a move stands to the table; `skipped` lists states it must have passed through unseen."""
+
+    conformance: Conformance
+    skipped: tuple[str, ...] = ()
+
+
+LEGAL: Final = Verdict(Conformance.LEGAL)
+ILLEGAL: Final = Verdict(Conformance.ILLEGAL)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """States, transitions and rules under one name.
+
+    `on_illegal` says what becomes of an illegal move; None leaves it to where the state comes from: a code
+    read from the equipment is recorded and flagged, a state derived by rules is rejected. `disabled` states
+    keep their names and codes but take no part: an acting one is passed over to the states behind it, so the
+    machine may go there directly; a wait state takes with it the acting states that could only end in it
+    (PackML's skipping rules: with Held disabled, Hold is refused). `permanent` states cannot be disabled.
+    `codes` maps every code that may be read to a state, `Unknown` included; without it the states' own
+    codes serve. With `accept_uncertain`, samples of uncertain quality count as usable.
+
+    Raises:
+        ValueError: a transition, rule, code or `initial` names a state that is not there, or two states
+            share a name or code. `definition.read_model` reports these to people before they get here.
+    """
+
+    name: str
+    initial: str
+    states: tuple[State, ...]
+    transitions: tuple[Edge, ...]
+    rules: tuple[Rule, ...] = ()
+    on_illegal: OnIllegal | None = None
+    disabled: frozenset[str] = frozenset()
+    permanent: frozenset[str] = frozenset()
+    codes: Mapping[int, str] = field(default_factory=dict)
+    accept_uncertain: bool = False
+    title: str = ""
+
+    by_name: Mapping[str, State] = field(init=False, repr=False)
+    #: What a state tag may show: every code, and every state's name.
+    by_value: Mapping[TagValue, str] = field(init=False, repr=False)
+    #: Transitions in force: the table less disabled states, plus the moves that pass them over.
+    edges: tuple[Edge, ...] = field(init=False, repr=False)
+    successors: Mapping[str, Mapping[str, str]] = field(init=False, repr=False)
+    #: Names the rules look at, sorted.
+    inputs: tuple[str, ...] = field(init=False, repr=False)
+    _verdicts: dict[tuple[str, str], Verdict] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        by_name = {state.name: state for state in self.states}
+        if len(by_name) != len(self.states):
+            raise ValueError(f"model {self.name}: two states share a name")
+        by_name.setdefault(UNKNOWN, UNKNOWN_STATE)
+        codes = dict(self.codes) or _own_codes(self)
+        named = {self.initial, *self.disabled, *codes.values()}
+        named.update(rule.state for rule in self.rules)
+        named.update(name for edge in self.transitions for name in (edge.from_state, edge.to_state))
+        if missing := sorted(named - by_name.keys()):
+            raise ValueError(f"model {self.name}: no such state: {', '.join(missing)}")
+        edges = _edges_in_force(self.transitions, self.disabled, by_name)
+        successors: dict[str, dict[str, str]] = {name: {} for name in by_name}
+        for edge in edges:
+            successors[edge.from_state].setdefault(edge.to_state, edge.trigger)
+        put = object.__setattr__  # the one way to finish a frozen value
+        put(self, "codes", MappingProxyType(codes))
+        put(self, "by_name", MappingProxyType(by_name))
+        put(self, "by_value", {**codes, **{name: name for name in by_name if name != UNKNOWN}})
+        put(self, "edges", edges)
+        put(self, "successors", MappingProxyType(successors))
+        put(self, "inputs", tuple(sorted({name for rule in self.rules for name in rule.guard.names})))
+        put(self, "_verdicts", {})
+
+    def judge(self, from_state: str, to_state: str) -> Verdict:
+        """How the move stands to the table.
+
+        A move from or to `Unknown` is always legal: what happened meanwhile was not seen. A move that
+        is not tabled is legal by closure when a path through transient states leads there; `skipped` is
+        the shortest, and of several the one whose transitions come first in the table.
+        """
+        verdict = self._verdicts.get((from_state, to_state))
+        if verdict is None:
+            verdict = self._verdicts[from_state, to_state] = self._judge(from_state, to_state)
+        return verdict
+
+    def _judge(self, from_state: str, to_state: str) -> Verdict:
+        if UNKNOWN in (from_state, to_state) or to_state in self.successors.get(from_state, ()):
+            return LEGAL
+        came_from = {from_state: ""}
+        queue = deque([from_state])
+        while queue:
+            here = queue.popleft()
+            for ahead in self.successors.get(here, ()):
+                if ahead in came_from:
+                    continue
+                if ahead == to_state:
+                    return Verdict(Conformance.LEGAL_BY_CLOSURE, _path_to(here, came_from))
+                if self.by_name[ahead].transient:
+                    came_from[ahead] = here
+                    queue.append(ahead)
+        return ILLEGAL
+
+
+def _path_to(state: str, came_from: Mapping[str, str]) -> tuple[str, ...]:
+    path = []
+    while came_from[state]:
+        path.append(state)
+        state = came_from[state]
+    return tuple(reversed(path))
+
+
+def _own_codes(model: Model) -> dict[int, str]:
+    codes: dict[int, str] = {}
+    for state in model.states:
+        if state.code is None:
+            continue
+        if state.code in codes:
+            raise ValueError(
+                f"model {model.name}: {codes[state.code]} and {state.name} share code {state.code}"
+            )
+        codes[state.code] = state.name
+    return codes
+
+
+def _edges_in_force(
+    table: tuple[Edge, ...], disabled: frozenset[str], by_name: Mapping[str, State]
+) -> tuple[Edge, ...]:
+    """The table without disabled states, and with the moves that pass over disabled acting ones."""
+    if not disabled:
+        return table
+    disabled = _with_dead_ends(table, disabled, by_name)
+    beyond = {name: _beyond(name, table, disabled, by_name) for name in disabled}
+    edges: dict[tuple[str, str], Edge] = {}
+    for edge in table:
+        if edge.from_state in disabled:
+            continue
+        targets = beyond[edge.to_state] if edge.to_state in disabled else (edge.to_state,)
+        for target in targets:
+            if target != edge.from_state:
+                edges.setdefault((edge.from_state, target), Edge(edge.from_state, target, edge.trigger))
+    return tuple(edges.values())
+
+
+def _with_dead_ends(
+    table: tuple[Edge, ...], disabled: frozenset[str], by_name: Mapping[str, State]
+) -> frozenset[str]:
+    """The disabled states, and the acting states that with them can no longer come to an end."""
+    while True:
+        dead = {
+            name
+            for name, state in by_name.items()
+            if state.acting
+            and name not in disabled
+            and (ends := [edge.to_state for edge in _completing(name, table)])
+            and all(end in disabled and not _beyond(end, table, disabled, by_name) for end in ends)
+        }
+        if not dead:
+            return disabled
+        disabled |= dead
+
+
+def _completing(state: str, table: tuple[Edge, ...]) -> list[Edge]:
+    """How an acting state ends by itself; where the table does not say, every way out."""
+    leaving = [edge for edge in table if edge.from_state == state]
+    return [edge for edge in leaving if edge.trigger == STATE_COMPLETE] or leaving
+
+
+def _beyond(
+    start: str, table: tuple[Edge, ...], disabled: frozenset[str], by_name: Mapping[str, State]
+) -> tuple[str, ...]:
+    """States in force that a machine reaches when `start` and all disabled acting states pass at once.
+
+    A disabled wait state leads nowhere: the machine would have to rest in it.
+    """
+    found: dict[str, None] = {}
+    seen = {start}
+    queue = deque([start])
+    while queue:
+        here = queue.popleft()
+        if not by_name[here].acting:
+            continue
+        for edge in _completing(here, table):
+            if edge.to_state not in disabled:
+                found[edge.to_state] = None
+            elif edge.to_state not in seen:
+                seen.add(edge.to_state)
+                queue.append(edge.to_state)
+    return tuple(found)

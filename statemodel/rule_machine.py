@@ -1,0 +1,232 @@
+"""One equipment whose state is derived: ordered rules over tags, the first that is true wins.
+
+Samples of one batch belong together, so rules are asked once the batch (or a tag's second new value in it)
+has been taken in, and only when an input changed or a timer is due. Where rules leave the state open and
+the equipment also has a state code, the code decides. It knows no other equipment; time is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from statemodel.durations import format_duration
+from statemodel.guard_program import Program, compile_guards
+from statemodel.kleene import Value, usable
+from statemodel.machine import (
+    NO_SAMPLE,
+    Draft,
+    EquipmentMemory,
+    EquipmentSpec,
+    Machine,
+    as_input,
+    as_lost,
+    complaint,
+)
+from statemodel.model import ILLEGAL, LEGAL, Model, Rule
+from statemodel.types import UNKNOWN, Cause, CauseInput, Quality, SourceLost, TagSample, TagValue
+
+#: Place of the state code among an equipment's inputs.
+CODE_PLACE: Final = -1
+
+
+def compile_rules(model: Model) -> Program:
+    """The model's rules as a program; one serves all equipment of the model."""
+    return compile_guards([(rule.guard, rule.for_) for rule in model.rules])
+
+
+class RuleMachine(Machine):
+    """An equipment in a state that rules derive."""
+
+    __slots__ = (
+        "_at",
+        "_code_sample",
+        "_latest",
+        "_memory",
+        "_now",
+        "_program",
+        "_stirred",
+        "_tags",
+        "_touched",
+        "_values",
+        "wake",
+    )
+
+    def __init__(self, spec: EquipmentSpec, memory: EquipmentMemory, program: Program) -> None:
+        super().__init__(spec, memory)
+        self._program = program
+        self._tags = tuple(spec.bind[name] for name in program.inputs)
+        self._values = program.blank()
+        self._memory: list[Any] = [None] * len(program.watches)
+        self._latest: list[TagSample | None] = [None] * len(program.inputs)
+        self._code_sample: TagSample | None = None
+        self._now = memory.since
+        self._at = memory.since
+        #: Inputs with a new value since the rules were last asked, one bit each (the code's is the highest).
+        self._touched = 0
+        #: Ask the rules at the next good sample even when it repeats what was known.
+        self._stirred = True
+        #: When time alone may next change the state.
+        self.wake: datetime | None = None
+
+    def take(self, place: int, sample: TagSample, source_time: bool, draft: Draft) -> bool:
+        """Take in a sample; True when the equipment was settled before and now is not."""
+        if not self._is_news(place, sample):
+            return False
+        touched = self._touched
+        bit = 1 << (place if place != CODE_PLACE else len(self._latest))
+        if touched & bit:  # a second value in one batch: the first had its time too
+            self.settle(draft)
+        at = self.dated(sample, source_time)
+        if self._touched:
+            self._at, self._now = max(self._at, at), max(self._now, sample.received_at)
+        else:
+            self._at, self._now = at, max(self._now, sample.received_at)
+        self._note(place, sample)
+        self._touched |= bit
+        return touched == 0
+
+    def _is_news(self, place: int, sample: TagSample) -> bool:
+        """Whether the rules must be asked; a repeated value is kept as evidence at once."""
+        known: TagValue
+        if place == CODE_PLACE:
+            before = self._code_sample
+            known = before.value if before is not None and self.usable(before) else None
+        else:
+            known = self._values[place]
+        value = self._value(sample)
+        if value == known and type(value) is type(known):
+            if place == CODE_PLACE:
+                self._code_sample = sample
+            else:
+                self._latest[place] = sample
+            return self._stirred and (value is not None or self.state != UNKNOWN)
+        return True
+
+    def _value(self, sample: TagSample) -> Value:
+        return usable(sample.value) if self.usable(sample) else None
+
+    def _note(self, place: int, sample: TagSample) -> None:
+        if place == CODE_PLACE:
+            self._code_sample = sample
+        else:
+            self._latest[place] = sample
+            self._values[place] = self._value(sample)
+
+    def settle(self, draft: Draft) -> None:
+        """Ask the rules about what was taken in."""
+        self._touched = 0
+        self._ask(self._now, self._at, draft)
+
+    def fire(self, now: datetime, draft: Draft) -> None:
+        """A timer is due: ask the rules, at exactly that instant."""
+        self._now = max(self._now, now)
+        self._ask(self._now, now, draft)
+
+    def lose(self, event: SourceLost, draft: Draft) -> None:
+        """A connection with inputs of this equipment is lost: they are bad from now on."""
+        prefix = event.connection + "/"
+        inputs: list[TagSample | None] = []
+        for place, tag in enumerate(self._tags):
+            if tag.startswith(prefix):
+                self._latest[place] = as_lost(self._latest[place])
+                self._values[place] = None
+                inputs.append(self._latest[place])
+        if self.spec.state is not None and self.spec.state.startswith(prefix):
+            self._code_sample = as_lost(self._code_sample)
+            inputs.append(self._code_sample)
+        self._now = max(self._now, event.at)
+        self.wake = self._program.look(self._values, self._memory, self._now)
+        self._stirred = True
+        self.lost(event, _distinct(inputs), draft)
+
+    def _ask(self, now: datetime, at: datetime, draft: Draft) -> None:
+        self._stirred = False
+        values = self._values
+        self.wake = self._program.look(values, self._memory, now)
+        for test, rule in zip(self._program.tests, self.model.rules, strict=True):
+            answer = test(values)
+            if answer is True:
+                self._derived(rule, at, draft)
+                return
+            if answer is None:
+                self._undecided(rule, at, draft)
+                return
+        if self._code_sample is not None:
+            self.read_code(self._code_sample, at, draft)
+
+    def _derived(self, rule: Rule, at: datetime, draft: Draft) -> None:
+        to = rule.state
+        if to == self.state:
+            if self.attempted:
+                self.attempted.clear()
+            return
+        if to in self.attempted:
+            return
+        verdict = self.model.judge(self.state, to)
+        cause = Cause(rule.text, self._evidence(rule), self._sentence(rule))
+        if verdict is ILLEGAL and self.reject_rules:
+            self.refuse(to, at, cause, draft)
+        else:
+            self.enter(to, self.model.by_name[to].code, at, verdict, cause, draft)
+
+    def _undecided(self, rule: Rule, at: datetime, draft: Draft) -> None:
+        if self.state == UNKNOWN:
+            return
+        named = dict(zip(self._program.inputs, range(len(self._latest)), strict=True))
+        places = [named[name] for name in rule.guard.names]
+        bad = [place for place in places if self._values[place] is None]
+        evidence = tuple(self._input(place) for place in bad or places)
+        doubts = "; ".join(self._doubt(place) for place in bad) or self._readings(rule)
+        stale = bool(bad) and all(item.substatus == "stale" for item in evidence)
+        text = f'rule "{rule.text}" cannot be decided: {doubts}'
+        self.enter(UNKNOWN, None, at, LEGAL, Cause("stale" if stale else "undecided", evidence, text), draft)
+
+    def _evidence(self, rule: Rule) -> tuple[CauseInput, ...]:
+        places = self._places()
+        return tuple(self._input(places[name]) for name in self._names(rule))
+
+    def _places(self) -> Mapping[str, int]:
+        return {name: place for place, name in enumerate(self._program.inputs)}
+
+    def _input(self, place: int) -> CauseInput:
+        sample = self._latest[place]
+        if sample is None:
+            return CauseInput(self._tags[place], None, Quality.BAD, None, None, NO_SAMPLE)
+        return as_input(sample)
+
+    def _names(self, rule: Rule) -> tuple[str, ...]:
+        """Inputs that decided: the rule's own, or for a catch-all those of the rules before it."""
+        return rule.guard.names or self._program.inputs
+
+    def _sentence(self, rule: Rule) -> str:
+        if not rule.guard.names and rule.for_ is None:
+            says = (
+                "no earlier rule is true"
+                if rule is not self.model.rules[0]
+                else f'rule "{rule.text}" is true'
+            )
+        elif rule.for_ is None:
+            says = f'rule "{rule.text}" is true'
+        else:
+            says = f'rule "{rule.text}" has been true for {format_duration(rule.for_)}'
+        readings = self._readings(rule)
+        return says + (f": {readings}" if readings else "")
+
+    def _readings(self, rule: Rule) -> str:
+        places = self._places()
+        return ", ".join(f"{name} = {self._values[places[name]]!r}" for name in self._names(rule))
+
+    def _doubt(self, place: int) -> str:
+        name, sample = self._program.inputs[place], self._latest[place]
+        if sample is None:
+            return f"{name} ({self._tags[place]}) has no sample yet"
+        if self.usable(sample):
+            return f"{name} ({sample.tag}) is {sample.value}, not a number"
+        return f"{name}: {complaint(sample)}"
+
+
+def _distinct(samples: list[TagSample | None]) -> list[TagSample | None]:
+    """One sample per tag: two names may be bound to the same one."""
+    return list({sample.tag: sample for sample in samples if sample is not None}.values())

@@ -1,0 +1,127 @@
+"""What guards remember: edges, changes, ages and how long a condition has held.
+
+A watch is looked at once per evaluation, before the rules are, whether or not a rule gets as far as asking
+for it; so short-circuits never make it miss an edge. The watch itself is shared by all equipment of a model;
+what it remembers lives in the equipment's own list. Time is handed in, never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from statemodel.kleene import COMPARISONS, Value
+
+#: The values of one equipment: its inputs, then what its watches say.
+Values = list[Value]
+Test = Callable[[Values], Value]
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rising:
+    """`rising(x)` and, with `to` False, `falling(x)`: true in the one evaluation that finds x just turned.
+
+    After x was undecided there is no edge: what happened meanwhile was not seen.
+    """
+
+    test: Test
+    out: int
+    place: int
+    to: bool
+
+    def look(self, values: Values, memory: list[Any], now: datetime) -> datetime | None:
+        """Note the present value; returns when time alone may change the answer (here: never)."""
+        value, before = self.test(values), memory[self.place]
+        memory[self.place] = value
+        values[self.out] = None if value is None else value is self.to and before is (not self.to)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """`changed(x)`: true in the one evaluation that finds another value than the one before."""
+
+    test: Test
+    out: int
+    place: int
+
+    def look(self, values: Values, memory: list[Any], now: datetime) -> datetime | None:
+        """Note the present value; returns when time alone may change the answer (here: never)."""
+        value, before = self.test(values), memory[self.place]
+        memory[self.place] = value
+        values[self.out] = None if value is None else before is not None and value != before
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """`held(x, "5s")`: x has been true without a break for at least that long. Rules' `for` is the same."""
+
+    test: Test
+    out: int
+    place: int
+    duration: timedelta
+
+    def look(self, values: Values, memory: list[Any], now: datetime) -> datetime | None:
+        """Note the present value; returns the instant at which x will have held for long enough."""
+        value = self.test(values)
+        if value is not True:
+            memory[self.place] = None
+            values[self.out] = value
+            return None
+        since: datetime | None = memory[self.place]
+        if since is None:
+            since = memory[self.place] = now
+        held = now - since >= self.duration
+        values[self.out] = held
+        return None if held else since + self.duration
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """`age(x) > limit`: how long ago x took its present value, against a limit in seconds.
+
+    The age is that of the value, not of the sample: a tag that is read again and again without changing
+    grows older, whether or not its repetitions reach the gateway. That makes it the test for a heartbeat
+    that has stopped.
+    """
+
+    test: Test
+    limit: Test
+    sign: str
+    out: int
+    place: int
+
+    def look(self, values: Values, memory: list[Any], now: datetime) -> datetime | None:
+        """Note the present value; returns the instant at which its age will pass the limit."""
+        value, limit_s = self.test(values), self.limit(values)
+        if value is None:
+            memory[self.place] = None
+            values[self.out] = None
+            return None
+        before = memory[self.place]
+        if before is None or before[0] != value:
+            before = memory[self.place] = (value, now)
+        since = before[1]
+        values[self.out] = COMPARISONS[self.sign]((now - since).total_seconds(), limit_s)
+        return _passing(since, limit_s, now, exclusive=self.sign in (">", "<="))
+
+
+def _passing(since: datetime, limit_s: Value, now: datetime, *, exclusive: bool) -> datetime | None:
+    """When an age that began at `since` passes the limit; None when it has, or never will."""
+    if limit_s is None or isinstance(limit_s, str):
+        return None
+    try:
+        passing = since + timedelta(seconds=limit_s)
+        if exclusive:
+            passing += _MICROSECOND
+    except OverflowError:
+        return None
+    return passing if passing > now else None
+
+
+Watch = Rising | Changed | Held | Aged
