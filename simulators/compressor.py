@@ -1,4 +1,4 @@
-"""The compressor: Stopped, Unloaded or Loaded, told apart by two bits, with a pressure and counters that follow."""
+"""The compressor: Stopped, Unloaded or Loaded, told by two bits, with a pressure and counters that follow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Compressor:
         self.state = start
         self.wake_s = NEVER
         self._pace = pace
-        self._draw = random.Random(f"{seed}/{name}")
+        self._draw = random.Random(f"{seed}/{name}")  # noqa: S311 - a plant, not a secret
         self._random = pace.profile.random
         self._rests = False
         self._entered_s = 0.0

@@ -1,7 +1,9 @@
-"""What every simulated machine has in common: a state, the time it was entered, when it next acts, and its tags.
+"""What every simulated machine has in common: a state, the time it was entered, when it next acts, and its
+tags.
 
-A machine is a seeded process on the plant clock. It reads no clock and opens no socket: the plant calls `wake`, `tick`
-and `command` with the time, in seconds of plant time, and looks at `state` and `tags()` afterwards.
+A machine is a seeded process on the plant clock. It reads no clock and opens no socket: the plant calls
+`wake`, `tick` and `command` with the time, in seconds of plant time, and looks at `state` and `tags()`
+afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ Span = tuple[float, float]
 NEVER: Final = math.inf
 
 DOOR_OPEN_S_MIN: Final = 5.0
-"""An oven door stays open at least this long, in seconds of wall time, so that a rule with `for 2s` always sees it."""
+"""An oven door stays open at least this long, in wall seconds: a rule with `for 2s` always sees it."""
 
 DOOR_STEADY_S: Final = 3.0
 """The oven keeps its temperature this long after the door opened, in seconds of wall time."""

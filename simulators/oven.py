@@ -1,13 +1,13 @@
-"""The oven: its state is not told, it follows from temperature, door and switch, as it would on a real machine.
+"""The oven: its state is not told, it follows from temperature, door and switch, as on a real machine.
 
     Off       when not run
     DoorOpen  else, when door
     Baking    else, when temp >= 180 (the published value, to 0.1 degrees Celsius)
     Heating   else
 
-The physics is arranged so that these rules never chatter: the temperature crosses 180 in one direction at a time, an
-open door lasts longer than any sensible `for`, the temperature stands still while such a rule would still be waiting,
-and after a closed door or a restart it is far enough from 180 for the next state to last.
+The physics is arranged so that these rules never chatter: the temperature crosses 180 in one direction at a
+time, an open door lasts longer than any sensible `for`, the temperature stands still while such a rule would
+still be waiting, and after a closed door or a restart it is far enough from 180 for the next state to last.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Oven:
         self.name = name
         self.wake_s = NEVER
         self._pace = pace
-        self._draw = random.Random(f"{seed}/{name}")
+        self._draw = random.Random(f"{seed}/{name}")  # noqa: S311 - a plant, not a secret
         self._random = pace.profile.random
         self._rests = False
         self._ordered = False
@@ -58,7 +58,8 @@ class Oven:
         self._closes_s = 0.0
         self._drop_from: tuple[float, float] = (0.0, 0.0)
         self._drop_to: tuple[float, float] = (0.0, 0.0)
-        # A state that physics will end must last: from `_low_c` the oven needs 1.5 shortest stays and two ticks to 180.
+        # A state that physics will end must last: from `_low_c` the oven needs 1.5 shortest stays and two
+        # ticks to 180.
         margin_s = 1.5 * pace.floor_s + 2.0 * pace.tick_s
         quickest = (_BURNER_OFF_C - _AMBIENT_C) / pace.profile.oven_heat_s
         self._heat_c_per_s = min(quickest, (BAKES_AT_C - _AMBIENT_C - 30.0) / margin_s)
@@ -179,7 +180,7 @@ class Oven:
             self._wake_in("open-door", (0.4 * to_baking_s, 0.7 * to_baking_s), now_s)
 
     def _open(self, now_s: float) -> None:
-        """Choose how long the door stays open and how far the oven cools: clearly warm or clearly too cold to bake."""
+        """Choose how long the door stays open, and how far the oven cools: clearly warm or clearly cold."""
         self._opened_s = now_s
         open_s = max(self._pace.door_s, self._draw.uniform(*self._pace.profile.oven_door))
         short = self._temp_c >= 195.0 and self._draw.random() < 0.5

@@ -1,7 +1,7 @@
 """The PackML state model, ISA-TR88.00.02-2022, as the simulated machines obey it.
 
-Written as a table of its own: the product under test has another, and the two must agree by being right, not by being
-the same file. Knows nothing of time, speeds or wires.
+Written as a table of its own: the product under test has another, and the two must agree by being right, not
+by being the same file. Knows nothing of time, speeds or wires.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ COMPLETED: Final[dict[str, str]] = {
     "Resetting": "Idle",
     "Completing": "Complete",
 }
-"""Where each acting state leads when it is done (state complete, SC). Execute is left by command only (2022)."""
+"""Where each acting state leads when it is done (state complete, SC). Execute is left by command only."""
 
 _RUNNING: Final = (
     "Starting",

@@ -1,7 +1,8 @@
-"""A PackML machine that runs itself: which command comes next and how long each state lasts, drawn from a seed.
+"""A PackML machine that runs itself: which command comes next and how long each state lasts, drawn from a
+seed.
 
-The table of moves is in `packml`; this file only chooses among them, so it cannot make an illegal one. It knows the
-line it stands in only by what the plant tells it (`starved`, `blocked`).
+The table of moves is in `packml`; this file only chooses among them, so it cannot make an illegal one. It
+knows the line it stands in only by what the plant tells it (`starved`, `blocked`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ _PRODUCTS: Final = ("Cola 0.5 l", "Water 0.5 l", "Lemonade 0.33 l")
 class PackmlMachine:
     """One machine of the bottling line."""
 
-    def __init__(self, name: str, seed: int, pace: Pace, speed_per_min: float, start: str = "Stopped") -> None:
+    def __init__(
+        self, name: str, seed: int, pace: Pace, speed_per_min: float, start: str = "Stopped"
+    ) -> None:
         self.name = name
         self.state = start
         self.wake_s = NEVER
@@ -50,7 +53,7 @@ class PackmlMachine:
         self.set_speed_per_min = speed_per_min
         self.speed_per_min = speed_per_min if start == "Execute" else 0.0
         self._pace = pace
-        self._draw = random.Random(f"{seed}/{name}")
+        self._draw = random.Random(f"{seed}/{name}")  # noqa: S311 - a plant, not a secret
         self._random = pace.profile.random
         self._entered_s = 0.0
         self._next = ""
@@ -76,7 +79,9 @@ class PackmlMachine:
         self._enter(target, now_s)
 
     def tick(self, now_s: float, dt_s: float) -> None:
-        goal = self.set_speed_per_min * (1.0 + self._draw.uniform(-0.01, 0.01)) if self.state in _FAST else 0.0
+        goal = (
+            self.set_speed_per_min * (1.0 + self._draw.uniform(-0.01, 0.01)) if self.state in _FAST else 0.0
+        )
         share = min(1.0, 0.45 * dt_s / 0.2)
         self.speed_per_min += (goal - self.speed_per_min) * share
         if goal == 0.0 and self.speed_per_min < 1.0:
@@ -94,7 +99,7 @@ class PackmlMachine:
             self._defects_due += 40.0 + 80.0 * self._draw.random()
 
     def feel_line(self, now_s: float, *, starved: bool, blocked: bool, free: bool) -> None:
-        """Suspend when the line is empty before or full behind this machine; go on when it is `free` again."""
+        """Suspend when the line is empty before or full behind this machine; go on when it is `free`."""
         if self.state == "Suspended" and self._by_line:
             if free and self._random and not self._ordered and now_s - self._entered_s >= self._pace.floor_s:
                 self._enter(MOVES[self.state, "unsuspend"], now_s)

@@ -1,6 +1,7 @@
 """The palletiser: a PackML machine with the odds and ends that make a real register map hard to read.
 
-Its extra tags exist to be encoded in many ways (scaled, BCD, text, every word order); they follow from its counters.
+Its extra tags exist to be encoded in many ways (scaled, BCD, text, every word order); they follow from its
+counters.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _LIFT_LOW_MM: Final = -12.5
 class Palletiser(PackmlMachine):
     """The last machine of the line."""
 
-    def __init__(self, name: str, seed: int, pace: Pace, speed_per_min: float, start: str = "Stopped") -> None:
+    def __init__(
+        self, name: str, seed: int, pace: Pace, speed_per_min: float, start: str = "Stopped"
+    ) -> None:
         super().__init__(name, seed, pace, speed_per_min, start)
         self._energy_wh = 4_300_000_000.0  # more than 32 bits hold, on purpose
         self._planned = 0.0

@@ -1,8 +1,8 @@
 """The plant: six machines on one virtual clock, moved from event to event.
 
-Pure: time is handed in, nothing is awaited, and the same seed, profile and speed give the same changes in the same
-order. It knows nothing of servers, ledgers or wall clocks. Between two events nothing happens, so whoever drives it
-may sleep until `next_s`.
+Pure: time is handed in, nothing is awaited, and the same seed, profile and speed give the same changes in the
+same order. It knows nothing of servers, ledgers or wall clocks. Between two events nothing happens, so
+whoever drives it may sleep until `next_s`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What became true at one instant: state changes, then every tag value that is new, as (owner, tag, value)."""
+    """What became true at one instant: state changes, then every new tag value as (owner, tag, value)."""
 
     at_s: float
     changes: tuple[Change, ...]
@@ -66,7 +66,9 @@ class Plant:
             self._line.append(kind(name, seed, pace, _SPEEDS_PER_MIN[name], first))
         self._machines: dict[str, Machine] = {machine.name: machine for machine in self._line}
         self._machines["oven-1"] = Oven("oven-1", seed, pace, start.get("oven-1", "Off"))
-        self._machines["compressor-1"] = Compressor("compressor-1", seed, pace, start.get("compressor-1", "Stopped"))
+        self._machines["compressor-1"] = Compressor(
+            "compressor-1", seed, pace, start.get("compressor-1", "Stopped")
+        )
         self._capacity = pace.profile.buffer_bottles
         self._buffers = [self._capacity / 2] * (len(LINE) - 1)
         self._tick_no = 0
@@ -111,12 +113,15 @@ class Plant:
         return Moment(now_s, tuple(changes), self._news(touched))
 
     def command(self, now_s: float, equipment: str, word: str) -> tuple[str | None, Moment]:
-        """Hand an operator's command to a machine. Returns the reason of a refusal (else None) and what changed.
+        """Hand an operator's command to a machine. Returns the reason of a refusal (else None) and what
+        changed.
 
         `now_s` must not be later than `next_s`: play what is due first.
         """
         if equipment not in self._machines:
-            return f'there is no equipment "{equipment}"; there are {", ".join(EQUIPMENT)}', Moment(now_s, (), ())
+            return f'there is no equipment "{equipment}"; there are {", ".join(EQUIPMENT)}', Moment(
+                now_s, (), ()
+            )
         machine = self._machines[equipment]
         before = machine.state
         refusal = machine.command(now_s, word)
@@ -160,7 +165,7 @@ class Plant:
                     self._note(machine, before, now_s, changes)
 
     def _flow(self, dt_s: float) -> None:
-        """Move bottles down the line; with `line` on, a machine takes what is there and what has room behind it."""
+        """Move bottles down the line; with `line` on, a machine takes what is there and has room."""
         limited = self._pace.profile.line
         for place, machine in enumerate(self._line):
             bottles = machine.wanted_bottles(dt_s)

@@ -1,0 +1,199 @@
+"""What a plant can be asked to do while it runs, by a scenario step, a line on standard input or a client's
+write.
+
+Values only, judged when they are read: an order that exists can be carried out, or refused by the machine it
+is for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from simulators.maps import SERVERS
+from simulators.modbus_server import WRONGS
+from simulators.plant import EQUIPMENT
+
+STATUSES: Final[dict[str, int]] = {
+    "BadDeviceFailure": 0x808B0000,
+    "BadSensorFailure": 0x808C0000,
+    "BadNotConnected": 0x808A0000,
+    "BadOutOfService": 0x808D0000,
+    "BadNoCommunication": 0x80310000,
+    "BadWaitingForInitialData": 0x80320000,
+    "BadConfigurationError": 0x80890000,
+    "BadCommunicationError": 0x80050000,
+    "UncertainLastUsableValue": 0x40900000,
+    "UncertainSensorNotAccurate": 0x40930000,
+    "UncertainSubNormal": 0x40950000,
+}
+"""OPC UA status codes a `bad_quality` fault can give."""
+
+_ANY, _OPCUA, _MODBUS = ("opcua", "modbus"), ("opcua",), ("modbus",)
+FAULTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "drop": (_ANY, ()),
+    "freeze": (_ANY, ()),
+    "late": (_ANY, ("delay_s",)),
+    "exceptions": (_MODBUS, ("code",)),
+    "wrong": (_MODBUS, ("how",)),
+    "bad_quality": (_OPCUA, ("nodes", "status")),
+}
+"""Each kind of fault: the protocols it exists for, and its own settings."""
+
+EXCEPTION_CODES: Final = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
+_FAULT_KEYS: Final = ("fault", "server", "seconds")
+
+
+class OrderError(ValueError):
+    """An order cannot be understood; every reason is listed."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that goes wrong at one server for `seconds` of wall time (None: until it is cleared)."""
+
+    kind: str
+    server: str
+    seconds: float | None = None
+    delay_s: float = 0.5
+    """`late`: how long every answer is held back."""
+    code: int = 4
+    """`exceptions`: the Modbus exception code."""
+    how: str = "transaction"
+    """`wrong`: what is wrong with every answer."""
+    nodes: tuple[str, ...] = ()
+    """`bad_quality`: node names such as `Filler.StateCurrent`; none means all of the server."""
+    status: str = "BadDeviceFailure"
+    """`bad_quality`: the status code's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """End the faults of one server (or all) now."""
+
+    server: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An operator's command to one machine."""
+
+    equipment: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Randomness:
+    """Let one machine (or all) decide for itself, or stop doing so."""
+
+    on: bool
+    equipment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Set a plant going that waits for it (`Options.wait_for_go`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Stop the simulator."""
+
+
+Order = Fault | Clear | Command | Randomness | Go | Quit
+
+
+def read_order(raw: Mapping[str, object]) -> Order:
+    """Read one order, as `{"fault": ...}`, `{"clear": ...}`, `{"command": ...}`, `{"random": ...}`, `{"quit":
+    true}`.
+
+    Raises:
+        OrderError: with every reason.
+    """
+    if "fault" in raw:
+        return _read_fault(raw)
+    if "command" in raw:
+        _refuse_unknown(raw, ("command", "equipment"))
+        return Command(_equipment(raw), _text(raw, "command"))
+    if "random" in raw:
+        _refuse_unknown(raw, ("random", "equipment"))
+        if not isinstance(raw["random"], bool):
+            raise OrderError(("random must be true or false",))
+        return Randomness(raw["random"], _equipment(raw) if "equipment" in raw else None)
+    if "clear" in raw:
+        _refuse_unknown(raw, ("clear",))
+        server = _text(raw, "clear")
+        if server not in (*SERVERS, "all"):
+            raise OrderError(
+                (f'clear: there is no server "{server}"; there are {", ".join(SERVERS)}, and all',)
+            )
+        return Clear(None if server == "all" else server)
+    for key, order in (("go", Go()), ("quit", Quit())):
+        if raw.get(key) is True:
+            _refuse_unknown(raw, (key,))
+            return order
+    raise OrderError(("an order needs one of fault, clear, command, random, go, quit",))
+
+
+def _read_fault(raw: Mapping[str, object]) -> Fault:
+    kind, server = _text(raw, "fault"), _text(raw, "server")
+    if kind not in FAULTS:
+        raise OrderError((f'there is no fault "{kind}"; there are {", ".join(FAULTS)}',))
+    if server not in SERVERS:
+        raise OrderError((f'there is no server "{server}"; there are {", ".join(SERVERS)}',))
+    families, keys = FAULTS[kind]
+    problems: list[str] = []
+    if server.split("-")[0] not in families:
+        problems.append(f'the fault "{kind}" exists for {families[0]} servers only, {server} is not one')
+    for key in raw:
+        if key not in (*_FAULT_KEYS, *keys):
+            known = ", ".join(keys) or "no settings of its own"
+            problems.append(f'the fault "{kind}" has no setting "{key}"; it has {known}')
+    seconds = raw.get("seconds")
+    if seconds is not None and not _is_span(seconds):
+        problems.append("seconds must be a number above 0")
+    if "delay_s" in raw and not _is_span(raw["delay_s"]):
+        problems.append("delay_s must be a number of seconds above 0")
+    if "code" in raw and (isinstance(raw["code"], bool) or raw["code"] not in EXCEPTION_CODES):
+        problems.append(f"code must be one of {', '.join(map(str, EXCEPTION_CODES))}")
+    if "how" in raw and raw["how"] not in WRONGS:
+        problems.append(f"how must be one of {', '.join(WRONGS)}")
+    if "status" in raw and raw["status"] not in STATUSES:
+        problems.append(f"status must be one of {', '.join(STATUSES)}")
+    nodes = raw.get("nodes", ())
+    if not isinstance(nodes, list | tuple) or not all(isinstance(node, str) for node in nodes):
+        problems.append('nodes must be a list of names such as "Filler.StateCurrent"')
+    if problems:
+        raise OrderError(tuple(problems))
+    own = {key: raw[key] for key in keys if key in raw and key != "nodes"}
+    return Fault(kind, server, seconds, nodes=tuple(nodes), **own)  # type: ignore[arg-type]
+
+
+def _is_span(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _text(raw: Mapping[str, object], key: str) -> str:
+    value = raw.get(key)
+    if not isinstance(value, str):
+        raise OrderError((f"{key} must be given, as text",))
+    return value
+
+
+def _equipment(raw: Mapping[str, object]) -> str:
+    name = _text(raw, "equipment")
+    if name not in EQUIPMENT:
+        raise OrderError((f'there is no equipment "{name}"; there are {", ".join(EQUIPMENT)}',))
+    return name
+
+
+def _refuse_unknown(raw: Mapping[str, object], known: tuple[str, ...]) -> None:
+    unknown = [key for key in raw if key not in known]
+    if unknown:
+        raise OrderError(tuple(f'unknown key "{key}"; this order has {", ".join(known)}' for key in unknown))
