@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import cast
 
 from connectors.errors import ConnectionLost
-from connectors.modbus.frame import BadReply, Question, frame_bytes, read_answer, transaction_of
+from connectors.modbus.frame import PAYLOAD_AT, BadReply, Question, frame_bytes, read_answer, transaction_of
 
 #: Given-up questions whose answers may still come. More than that many are never open before a connection
 #: is given up as well.
@@ -106,8 +106,9 @@ class Client(asyncio.Protocol):
             and not self._buffer
             and len(data) == question.size
             and transaction_of(data) == self._transaction
+            and data.startswith(question.head, 2)
         ):  # what nearly always comes: one whole frame, the awaited one
-            self._take(data)
+            self._answer(data[PAYLOAD_AT:])
             return
         self._buffer += data
         try:
@@ -136,10 +137,14 @@ class Client(asyncio.Protocol):
         except BadReply as error:
             self._refuse(error)
             return
-        self.received_at = self._now()
-        self._counts.answers += 1
         if isinstance(answer, int):
             self._counts.exceptions += 1
+        self._answer(answer)
+
+    def _answer(self, answer: bytes | int) -> None:
+        """The awaited answer has come, and is one."""
+        self.received_at = self._now()
+        self._counts.answers += 1
         waiter, self._question, self._waiter = self._waiter, None, None
         if waiter is not None and not waiter.done():
             waiter.set_result(answer)

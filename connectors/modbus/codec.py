@@ -157,7 +157,7 @@ def _struct_code(signal: Signal) -> str:
 
 
 def _conversion(signal: Signal) -> Convert:
-    kind, scale, offset = signal.type.kind, signal.scale, signal.offset
+    kind, scale, offset = signal.type.kind, float(signal.scale), float(signal.offset)
     if kind is Kind.BOOL:
         bit = signal.address.bit
         return None if bit is None else lambda raw: bool(raw >> bit & 1)
