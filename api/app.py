@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import msgspec
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -47,8 +48,8 @@ def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetim
         *health.operations(settings),
         *described.operations(settings),
     )
-    told = document(operations, ports.version)
-    described.json = encode_json(told)
+    described.json = encode_json(document(operations, ports.version))
+    told = msgspec.json.decode(described.json)
     app = FastAPI(
         title="Andon",
         version=ports.version,

@@ -19,10 +19,10 @@ def nearest(wanted: str, names: Iterable[str]) -> str | None:
     if len(wanted) > _LENGTH_MAX:
         return None
     folded = wanted.casefold()
-    slack = max(2, len(folded) // 3)
-    alike = (name for name in names if abs(len(name) - len(folded)) <= slack)
+    # A likeness of 0.6 needs the shorter to have at least 3/7 of the length of the longer.
+    alike = (name for name in names if 3 * len(name) <= 7 * len(folded) and 3 * len(folded) <= 7 * len(name))
     candidates = {name.casefold(): name for name in islice(alike, _CANDIDATES_MAX)}
-    found = difflib.get_close_matches(folded, candidates, n=1)
+    found = difflib.get_close_matches(folded, candidates, n=1, cutoff=0.6)
     return candidates[found[0]] if found else None
 
 
