@@ -7,7 +7,7 @@ table, the entry that is recorded. Where a state comes from is said twice below 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -209,11 +209,14 @@ class Machine:
                 code = whole(value) if to == UNKNOWN else self.model.by_name[to].code
                 self.enter(to, code, at, verdict, cause, draft)
 
-    def lost(self, event: SourceLost, inputs: Iterable[TagSample | None], draft: Draft) -> None:
+    def lost(self, event: SourceLost, inputs: Mapping[str, TagSample | None], draft: Draft) -> None:
         """Go to `Unknown` because a connection is lost; `inputs` are this equipment's tags on it."""
         if self.state != UNKNOWN:
-            known = tuple(as_input(sample) for sample in inputs if sample is not None)
-            cause = Cause("source_lost", known, f"{event.connection} lost: {event.reason}")
+            evidence = tuple(
+                as_input(sample) if sample else no_sample(tag, NO_COMMUNICATION)
+                for tag, sample in inputs.items()
+            )
+            cause = Cause("source_lost", evidence, f"{event.connection} lost: {event.reason}")
             self.enter(UNKNOWN, None, event.at, LEGAL, cause, draft)
 
 
@@ -249,8 +252,10 @@ class CodeMachine(Machine):
 
     def lose(self, event: SourceLost, draft: Draft) -> None:
         """The connection of the state tag is lost."""
-        self.latest = as_lost(self.latest)
-        self.lost(event, (self.latest,), draft)
+        tag = self.spec.state
+        assert tag is not None
+        self.latest = as_lost(tag, self.latest)
+        self.lost(event, {tag: self.latest}, draft)
 
 
 def whole(value: object) -> int | None:
@@ -267,13 +272,16 @@ def as_input(sample: TagSample) -> CauseInput:
     )
 
 
-def as_lost(sample: TagSample | None) -> TagSample | None:
+def as_lost(tag: str, sample: TagSample | None) -> TagSample | None:
     """A sample whose connection is lost: what was last read, no longer trusted."""
     if sample is None:
         return None
-    return TagSample(
-        sample.tag, sample.value, Quality.BAD, sample.source_at, sample.received_at, NO_COMMUNICATION
-    )
+    return TagSample(tag, sample.value, Quality.BAD, sample.source_at, sample.received_at, NO_COMMUNICATION)
+
+
+def no_sample(tag: str, substatus: str) -> CauseInput:
+    """Evidence that a tag has said nothing since the start."""
+    return CauseInput(tag, None, Quality.BAD, None, None, substatus)
 
 
 def complaint(sample: TagSample) -> str:

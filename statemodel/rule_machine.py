@@ -23,9 +23,10 @@ from statemodel.machine import (
     as_input,
     as_lost,
     complaint,
+    no_sample,
 )
 from statemodel.model import ILLEGAL, LEGAL, Model, Rule
-from statemodel.types import UNKNOWN, Cause, CauseInput, Quality, SourceLost, TagSample, TagValue
+from statemodel.types import UNKNOWN, Cause, CauseInput, SourceLost, TagSample
 
 #: Place of the state code among an equipment's inputs.
 CODE_PLACE: Final = -1
@@ -72,37 +73,29 @@ class RuleMachine(Machine):
 
     def take(self, place: int, sample: TagSample, source_time: bool, draft: Draft) -> bool:
         """Take in a sample; True when the equipment was settled before and now is not."""
-        if not self._is_news(place, sample):
-            return False
         touched = self._touched
         bit = 1 << (place if place != CODE_PLACE else len(self._latest))
-        if touched & bit:  # a second value in one batch: the first had its time too
-            self.settle(draft)
+        value, known = self._value(sample), self._known(place)
+        if value == known and type(value) is type(known):
+            if touched & bit:
+                return False  # the sample that brought the value is the one that decides
+            self._note(place, sample)
+            if not self._stirred or (value is None and self.state == UNKNOWN):
+                return False
+        elif touched & bit:
+            self.settle(draft)  # a second value in one batch: the first has its moment too
         at = self.dated(sample, source_time)
-        if self._touched:
-            self._at, self._now = max(self._at, at), max(self._now, sample.received_at)
-        else:
-            self._at, self._now = at, max(self._now, sample.received_at)
+        self._at = max(self._at, at) if self._touched else at
+        self._now = max(self._now, sample.received_at)
         self._note(place, sample)
         self._touched |= bit
         return touched == 0
 
-    def _is_news(self, place: int, sample: TagSample) -> bool:
-        """Whether the rules must be asked; a repeated value is kept as evidence at once."""
-        known: TagValue
-        if place == CODE_PLACE:
-            before = self._code_sample
-            known = before.value if before is not None and self.usable(before) else None
-        else:
-            known = self._values[place]
-        value = self._value(sample)
-        if value == known and type(value) is type(known):
-            if place == CODE_PLACE:
-                self._code_sample = sample
-            else:
-                self._latest[place] = sample
-            return self._stirred and (value is not None or self.state != UNKNOWN)
-        return True
+    def _known(self, place: int) -> Value:
+        """The usable value known before."""
+        if place != CODE_PLACE:
+            return self._values[place]
+        return self._value(self._code_sample) if self._code_sample is not None else None
 
     def _value(self, sample: TagSample) -> Value:
         return usable(sample.value) if self.usable(sample) else None
@@ -127,19 +120,18 @@ class RuleMachine(Machine):
     def lose(self, event: SourceLost, draft: Draft) -> None:
         """A connection with inputs of this equipment is lost: they are bad from now on."""
         prefix = event.connection + "/"
-        inputs: list[TagSample | None] = []
+        inputs: dict[str, TagSample | None] = {}
         for place, tag in enumerate(self._tags):
             if tag.startswith(prefix):
-                self._latest[place] = as_lost(self._latest[place])
+                inputs[tag] = self._latest[place] = as_lost(tag, self._latest[place])
                 self._values[place] = None
-                inputs.append(self._latest[place])
-        if self.spec.state is not None and self.spec.state.startswith(prefix):
-            self._code_sample = as_lost(self._code_sample)
-            inputs.append(self._code_sample)
+        code_tag = self.spec.state
+        if code_tag is not None and code_tag.startswith(prefix):
+            inputs[code_tag] = self._code_sample = as_lost(code_tag, self._code_sample)
         self._now = max(self._now, event.at)
         self.wake = self._program.look(self._values, self._memory, self._now)
         self._stirred = True
-        self.lost(event, _distinct(inputs), draft)
+        self.lost(event, inputs, draft)
 
     def _ask(self, now: datetime, at: datetime, draft: Draft) -> None:
         self._stirred = False
@@ -192,9 +184,7 @@ class RuleMachine(Machine):
 
     def _input(self, place: int) -> CauseInput:
         sample = self._latest[place]
-        if sample is None:
-            return CauseInput(self._tags[place], None, Quality.BAD, None, None, NO_SAMPLE)
-        return as_input(sample)
+        return as_input(sample) if sample else no_sample(self._tags[place], NO_SAMPLE)
 
     def _names(self, rule: Rule) -> tuple[str, ...]:
         """Inputs that decided: the rule's own, or for a catch-all those of the rules before it."""
@@ -225,8 +215,3 @@ class RuleMachine(Machine):
         if self.usable(sample):
             return f"{name} ({sample.tag}) is {sample.value}, not a number"
         return f"{name}: {complaint(sample)}"
-
-
-def _distinct(samples: list[TagSample | None]) -> list[TagSample | None]:
-    """One sample per tag: two names may be bound to the same one."""
-    return list({sample.tag: sample for sample in samples if sample is not None}.values())
