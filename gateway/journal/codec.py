@@ -47,7 +47,18 @@ def from_us(us: int) -> datetime:
 
 def checksum(number: int, body: bytes) -> int:
     """CRC-32 over a record and its number, so that neither can change nor two records swap unseen."""
-    return zlib.crc32(body, zlib.crc32(number.to_bytes(8, "big")))
+    return zlib.crc32(body, zlib.crc32(number.to_bytes(8, "big", signed=True)))
+
+
+def check(number: object, body: object, crc: object) -> bytes:
+    """The body of a row as it was written. A flipped bit may change even the type of a column.
+
+    Raises:
+        Unreadable: the row is damaged.
+    """
+    if type(number) is not int or type(body) is not bytes or checksum(number, body) != crc:
+        raise Unreadable("its checksum is wrong")
+    return body
 
 
 def decode_event(seq: int, type_: str, body: bytes, crc: int) -> Recorded:
@@ -56,10 +67,8 @@ def decode_event(seq: int, type_: str, body: bytes, crc: int) -> Recorded:
     Raises:
         Unreadable: the row is damaged.
     """
-    if checksum(seq, body) != crc:
-        raise Unreadable("its checksum is wrong")
     try:
-        recorded = read_told(body, type_)
+        recorded = read_told(check(seq, body, crc), type_)
     except msgspec.MsgspecError as error:
         raise Unreadable(str(error)) from error
     if recorded.seq != seq or recorded.type != type_:
@@ -84,8 +93,7 @@ def decode_batch(number: int, body: bytes, crc: int) -> SampleBatch:
     Raises:
         Unreadable: the row is damaged.
     """
-    if checksum(number, body) != crc:
-        raise Unreadable("its checksum is wrong")
+    check(number, body, crc)
     try:
         packed = _decompress(body[1:], max_output_size=_BATCH_BYTES_MAX) if body[:1] == _ZSTD else body[1:]
         return _decode(packed)
@@ -107,5 +115,5 @@ def _tame(sample: TagSample) -> TagValue:
         try:
             return float(value)
         except OverflowError:
-            return math.copysign(math.inf, value)
+            return math.inf if value > 0 else -math.inf
     return value

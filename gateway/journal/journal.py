@@ -38,7 +38,7 @@ _TAIL_EVENTS, _TAIL_SAMPLES = 2_000, 50_000
 _HOUSE_S = 1.0
 #: How often a full journal looks whether there is room again.
 _ROOM_S = 0.25
-_NOBODY: Mapping[str, datetime] = MappingProxyType({})
+_NOBODY: Mapping[str, datetime | None] = MappingProxyType({})
 
 
 class Journal:
@@ -95,7 +95,7 @@ class Journal:
         self._house.cancel()
         await asyncio.gather(self._house, *self._commits, return_exceptions=True)
         try:
-            await self._call(self._store.close)
+            await self._in_thread(self._store.close)
         finally:
             self._executor.shutdown(wait=False)
             self._lock.release()
@@ -107,12 +107,13 @@ class Journal:
         self,
         events: Sequence[Recordable],
         batches: Sequence[SampleBatch] = (),
-        alive: Mapping[str, datetime] = _NOBODY,
+        alive: Mapping[str, datetime | None] = _NOBODY,
     ) -> Sequence[Recorded]:
         """Number events and batches and make all of it durable at once; return the events as recorded.
 
         Waits while the journal is full (see `stats().full`): that is the back-pressure. Once the commit has
-        begun, cancelling the caller does not stop it. `alive` maps connections to their last proof of life.
+        begun, cancelling the caller does not stop it. `alive` maps connections to their last proof of life,
+        or to None when they are known to be down.
 
         Raises:
             JournalFailed: the disk refused; the outcome is unknown and the journal takes nothing any more.
@@ -136,7 +137,10 @@ class Journal:
         return done.recorded
 
     async def _commit(
-        self, events: Sequence[Recordable], batches: Sequence[SampleBatch], alive: Mapping[str, datetime]
+        self,
+        events: Sequence[Recordable],
+        batches: Sequence[SampleBatch],
+        alive: Mapping[str, datetime | None],
     ) -> Appended | str:
         try:
             done = await self._call(self._store.append, events, batches, alive)
@@ -255,6 +259,10 @@ class Journal:
         self._store.check()
 
     async def _call(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        self._check_open()
+        return await self._in_thread(work, *args, **kwargs)
+
+    async def _in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: work(*args, **kwargs))
 
 

@@ -110,7 +110,7 @@ def create(directory: Path, id_: SegmentId, origin: Origin, carried: Carried) ->
         db.execute("BEGIN IMMEDIATE")
         db.execute(
             _SQL["insert_segment"],
-            (
+            _signed(
                 origin.gateway,
                 origin.stream,
                 id_.number,
@@ -131,8 +131,20 @@ def create(directory: Path, id_: SegmentId, origin: Origin, carried: Carried) ->
 
 
 def _put_marks(db: sqlite3.Connection, alive: Mapping[str, datetime], cursors: Mapping[str, Cursor]) -> None:
-    db.executemany(_SQL["put_alive"], [(name, to_us(at)) for name, at in alive.items()])
-    db.executemany(_SQL["put_cursor"], [(sink, c.seq, c.batch) for sink, c in cursors.items()])
+    db.executemany(_SQL["put_alive"], [_signed(name, to_us(at)) for name, at in alive.items()])
+    db.executemany(_SQL["put_cursor"], [_signed(sink, c.seq, c.batch) for sink, c in cursors.items()])
+
+
+def _signed(*columns: str | int) -> tuple[str | int, ...]:
+    """A row with its checksum as the last column."""
+    return (*columns, checksum(len(columns), repr(columns).encode()))
+
+
+def _verified(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The columns of a signed row."""
+    if _signed(*row[:-1]) != row:
+        raise Unreadable("a mark has a wrong checksum")
+    return row[:-1]
 
 
 class Segment:
@@ -167,10 +179,13 @@ class Segment:
         self,
         events: Iterable[Row],
         batches: Iterable[tuple[int, bytes]],
-        alive: Mapping[str, datetime],
+        alive: Mapping[str, datetime | None],
         cursors: Mapping[str, Cursor],
     ) -> None:
-        """All of it in one durable transaction. After an error its outcome is unknown."""
+        """All of it in one durable transaction. After an error its outcome is unknown.
+
+        A connection whose proof of life is None is forgotten.
+        """
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         db.executemany(
@@ -178,7 +193,8 @@ class Segment:
         )
         db.executemany(_SQL["insert_batch"], [(n, body, checksum(n, body)) for n, body in batches])
         if alive or cursors:
-            _put_marks(db, alive, cursors)
+            _put_marks(db, {name: at for name, at in alive.items() if at is not None}, cursors)
+            db.executemany(_SQL["drop_alive"], [(name,) for name, at in alive.items() if at is None])
         db.execute("COMMIT")
 
     def finish(self) -> None:
@@ -200,11 +216,16 @@ class Segment:
         return size_bytes(self.path) + size_bytes(self._wal)
 
     def origin(self) -> Origin:
-        """Whose it is."""
+        """Whose it is.
+
+        Raises:
+            Unreadable: the file cannot say.
+        """
         row = self._db.execute(_SQL["segment"]).fetchone()
         if row is None:
             raise sqlite3.DatabaseError("the segment does not say whose it is")
-        return Origin(gateway=row[0], stream=row[1], created_at=from_us(row[5]))
+        gateway, stream, *_, created_us = _verified(row)
+        return Origin(gateway=gateway, stream=stream, created_at=from_us(created_us))
 
     def bounds(self) -> tuple[int | None, int, int | None, int]:
         """Last seq, number of events, last batch, number of batches; None where there are none."""
@@ -243,7 +264,7 @@ class Segment:
         """The newest transition of each equipment, marks and cursors as of the last commit.
 
         Raises:
-            Unreadable: a carried transition is damaged.
+            Unreadable: one of them is damaged.
         """
         last = {
             name: decode_event(seq, "transition", body, crc)
@@ -254,8 +275,11 @@ class Segment:
             last[newest.equipment] = newest
         return Carried(
             last=last,
-            alive={name: from_us(us) for name, us in self._db.execute(_SQL["alive"])},
-            cursors={sink: Cursor(seq, batch) for sink, seq, batch in self._db.execute(_SQL["cursors"])},
+            alive={name: from_us(us) for name, us in map(_verified, self._db.execute(_SQL["alive"]))},
+            cursors={
+                sink: Cursor(seq, batch)
+                for sink, seq, batch in map(_verified, self._db.execute(_SQL["cursors"]))
+            },
         )
 
     def problems(

@@ -90,7 +90,10 @@ class Store:
     # -- writing
 
     def append(
-        self, events: Sequence[Recordable], batches: Sequence[SampleBatch], alive: Mapping[str, datetime]
+        self,
+        events: Sequence[Recordable],
+        batches: Sequence[SampleBatch],
+        alive: Mapping[str, datetime | None],
     ) -> Appended | str:
         """Number, encode and commit, with whatever cursors wait to be kept; or say why there is no room."""
         self.check()
@@ -106,11 +109,15 @@ class Store:
         bodies = [(n, encode_batch(batch)) for n, batch in numbered]
         if reason := self._make_room(sum(len(r.body) for r in rows) + sum(len(b) for _, b in bodies)):
             return reason
-        cursors = self._pending
+        marks = {name: proof for name, proof in alive.items() if self.alive.get(name) != proof}
         with self._writing("a commit"):
-            self._newest.write(rows, bodies, alive, cursors)
+            self._newest.write(rows, bodies, marks, self._pending)
         self._pending = {}
-        self.alive.update(alive)
+        for name, proof in marks.items():
+            if proof is None:
+                self.alive.pop(name, None)
+            else:
+                self.alive[name] = proof
         self.last.update((r.equipment, r) for r in recorded if isinstance(r.event, Transition))
         self.position = msgspec.structs.replace(
             self.position, last_seq=seq + len(rows), last_batch=number + len(bodies)
@@ -164,6 +171,7 @@ class Store:
         self._origins[old] = self._created_at
         self._ids.append(id_)
         self._created_at = origin.created_at
+        self._refresh()
 
     def trim(self, *, hurry: bool = False) -> bool:
         """Free the oldest segments every required sink has passed; in a hurry also those still to be kept."""
@@ -317,7 +325,7 @@ class Store:
         opened = self._opened(id_)
         try:
             yield opened
-        except sqlite3.Error as error:
+        except (sqlite3.Error, Unreadable) as error:
             if opened is self._newest:
                 self._fail("reading the newest segment", error)
             self._note(id_, str(error))

@@ -1,8 +1,9 @@
 -- name: insert_segment
-INSERT INTO segment (gateway, stream, number, first_seq, first_batch, created_us) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO segment (gateway, stream, number, first_seq, first_batch, created_us, crc)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- name: segment
-SELECT gateway, stream, number, first_seq, first_batch, created_us FROM segment
+SELECT gateway, stream, number, first_seq, first_batch, created_us, crc FROM segment
 
 -- name: insert_event
 INSERT INTO event (seq, type, equipment, at_us, body, crc) VALUES (?, ?, ?, ?, ?, ?)
@@ -14,17 +15,21 @@ INSERT INTO batch (number, body, crc) VALUES (?, ?, ?)
 INSERT INTO carried (equipment, seq, body, crc) VALUES (?, ?, ?, ?)
 
 -- name: put_alive
-INSERT INTO alive (connection, at_us) VALUES (?, ?) ON CONFLICT (connection) DO UPDATE SET at_us = excluded.at_us
+INSERT INTO alive (connection, at_us, crc) VALUES (?, ?, ?)
+ON CONFLICT (connection) DO UPDATE SET at_us = excluded.at_us, crc = excluded.crc
+
+-- name: drop_alive
+DELETE FROM alive WHERE connection = ?
 
 -- name: put_cursor
-INSERT INTO cursor (sink, seq, batch) VALUES (?, ?, ?)
-ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq, batch = excluded.batch
+INSERT INTO cursor (sink, seq, batch, crc) VALUES (?, ?, ?, ?)
+ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq, batch = excluded.batch, crc = excluded.crc
 
 -- name: alive
-SELECT connection, at_us FROM alive
+SELECT connection, at_us, crc FROM alive
 
 -- name: cursors
-SELECT sink, seq, batch FROM cursor
+SELECT sink, seq, batch, crc FROM cursor
 
 -- name: carried
 SELECT equipment, seq, body, crc FROM carried

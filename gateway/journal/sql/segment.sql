@@ -6,7 +6,8 @@ CREATE TABLE segment (
     number INTEGER NOT NULL,
     first_seq INTEGER NOT NULL,
     first_batch INTEGER NOT NULL,
-    created_us INTEGER NOT NULL
+    created_us INTEGER NOT NULL,
+    crc INTEGER NOT NULL
 ) STRICT;
 
 -- Events, numbered without a gap. `body` is the JSON every consumer gets; `crc` covers seq and body.
@@ -39,12 +40,14 @@ CREATE TABLE carried (
 -- Last proof of life of each connection.
 CREATE TABLE alive (
     connection TEXT PRIMARY KEY,
-    at_us INTEGER NOT NULL
+    at_us INTEGER NOT NULL,
+    crc INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- How far each consumer has read.
 CREATE TABLE cursor (
     sink TEXT PRIMARY KEY,
     seq INTEGER NOT NULL,
-    batch INTEGER NOT NULL
+    batch INTEGER NOT NULL,
+    crc INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

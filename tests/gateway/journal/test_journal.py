@@ -1,0 +1,277 @@
+"""What users of the journal rely on: numbers without gaps, durable order, cursors, freeing, waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import JournalFailed
+from gateway.journal import Cursor
+from statemodel.types import Gap, Quality, SampleBatch, SourceLost, TagSample, TagValue
+from tests.gateway.journal.builders import (
+    START,
+    ManualClock,
+    batch,
+    eventually,
+    fill,
+    kept_house,
+    opened,
+    transition,
+)
+
+
+async def test_events_are_numbered_told_and_there_after_reopening(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        stream = journal.stream
+        first = await journal.append([transition(1), SourceLost("plc", START, "silent")])
+        second = await journal.append([Gap("plc", START, START + timedelta(seconds=9), "full", "plc/a")])
+        recorded = [*first, *second]
+        assert [r.seq for r in recorded] == [1, 2, 3]
+        assert [r.type for r in recorded] == ["transition", "source_lost", "gap"]
+        assert {r.recorded_at for r in recorded} == {START}
+        assert await journal.read(0, 10) == recorded
+        assert await journal.read(1, 1) == recorded[1:2]
+    async with opened(tmp_path) as journal:
+        assert journal.stream == stream
+        assert await journal.read(0, 10) == recorded
+        assert [r.seq for r in await journal.append([transition(4)])] == [4]
+
+
+async def test_a_new_directory_gets_a_stream_of_its_own(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a") as one, opened(tmp_path / "b") as other:
+        assert one.stream != other.stream
+        assert one.position.last_seq == 0
+        assert one.position.first_seq == 1
+
+
+async def test_batches_have_numbers_of_their_own(tmp_path: Path) -> None:
+    batches = [batch(n, size) for n, size in ((1, 1), (2, 300), (3, 0))]
+    async with opened(tmp_path) as journal:
+        await journal.append([transition(1)], batches[:2])
+        await journal.append([], batches[2:])
+        assert await journal.read_batches(0, 10) == list(enumerate(batches, 1))
+    async with opened(tmp_path) as journal:
+        assert await journal.read_batches(1, 1) == [(2, batches[1])]
+        assert (journal.position.last_seq, journal.position.last_batch) == (1, 3)
+
+
+async def test_batches_are_read_until_there_are_enough_samples(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([], [batch(n, 10) for n in range(9)])
+        assert len(await journal.read_batches(2, 10, samples_max=25)) == 3
+    async with opened(tmp_path) as journal:
+        assert len(await journal.read_batches(2, 10, samples_max=25)) == 3
+
+
+async def test_values_no_encoding_holds_do_not_stop_the_journal(tmp_path: Path) -> None:
+    at = START
+    values: list[TagValue] = [
+        2**70,
+        -(2**63) - 1,
+        10**400,
+        float("nan"),
+        float("inf"),
+        "\ud800",
+        "a\x00b",
+        None,
+        True,
+        2**64 - 1,
+    ]
+    batch = SampleBatch("plc", at, tuple(TagSample("plc/x", v, Quality.GOOD, at, at) for v in values))
+    async with opened(tmp_path) as journal:
+        await journal.append([], [batch])
+    async with opened(tmp_path) as journal:
+        [(_, read)] = await journal.read_batches(0, 1)
+    told = [sample.value for sample in read.samples]
+    assert told[0] == 2.0**70
+    assert told[2] == float("inf")
+    assert told[3] != told[3]
+    assert told[4:] == [float("inf"), "?", "a\x00b", None, True, 2**64 - 1]
+
+
+async def test_reading_goes_across_segments(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        journal.require("database", events=True, batches=True)
+        last = await fill(journal, 4)
+    async with opened(tmp_path) as journal:
+        assert journal.stats().segments == 4
+        assert [r.seq for r in await journal.read(0, 10**6)] == list(range(1, last + 1))
+        assert [r.seq for r in await journal.read(3, last - 5)] == list(range(4, last - 1))
+        assert [n for n, _ in await journal.read_batches(0, 10**6)] == list(range(1, last + 1))
+
+
+async def test_transitions_are_found_by_equipment_and_time(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        journal.require("database", events=True, batches=True)
+        first = [await journal.append([transition(n, name)]) for n, name in ((1, "a"), (2, "b"), (3, "a"))]
+        last = await fill(journal, 3, equipment="b")
+        await journal.append([transition(last + 1, "a")])
+        of_a = [r.seq for r in await journal.transitions("a", after=0, from_=None, to=None, limit=9)]
+        assert of_a == [1, 3, last + 1]
+        at = START + timedelta(seconds=3)
+        assert await journal.transitions("a", after=0, from_=at, to=None, limit=1) == first[2]
+        assert await journal.transitions("a", after=0, from_=None, to=at, limit=9) == first[0]
+        assert await journal.transitions("a", after=1, from_=None, to=at, limit=9) == []
+        assert await journal.transition_before("a", at) == first[2][0]
+        assert await journal.transition_before("a", at - timedelta(microseconds=1)) == first[0][0]
+        assert await journal.transition_before("a", START) is None
+        newest = await journal.transition_before("a", at + timedelta(days=1))
+        assert newest is not None
+        assert newest.seq == last + 1
+
+
+async def test_nothing_is_freed_before_every_required_sink_has_read_it(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock, keep=timedelta(0)) as journal:
+        journal.require("database", events=True, batches=True)
+        journal.require("mqtt", events=True, batches=False)
+        last = await fill(journal, 4)
+        await journal.advance("mqtt", Cursor(last, 0))
+        await journal.advance("database", Cursor(last, 3))
+        clock.move(timedelta(seconds=2))
+        await eventually(lambda: journal.stats().sinks.get("database") == Cursor(last, 3))
+        assert journal.stats().segments == 4
+        await journal.advance("database", Cursor(last, last))
+        await kept_house(journal, clock, lambda: journal.stats().segments == 1)
+        assert journal.position.first_seq > 1
+        held = [r.seq for r in await journal.read(0, 10**6)]
+        assert held == list(range(held[0], last + 1))
+    async with opened(tmp_path) as journal:
+        assert [r.seq for r in await journal.read(0, 10**6)] == list(
+            range(journal.position.first_seq, last + 1)
+        )
+
+
+async def test_what_was_read_stays_for_a_while(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(
+        tmp_path, clock=clock, keep=timedelta(hours=2), segment_age=timedelta(days=9)
+    ) as journal:
+        await fill(journal, 3)
+        clock.move(timedelta(minutes=10))
+        await fill(journal, 4)
+        await kept_house(journal, clock, lambda: journal.stats().segments < 4, by=timedelta(minutes=1))
+        assert journal.stats().segments == 2
+        waited = clock.now() - START
+        assert timedelta(hours=2) <= waited <= timedelta(hours=2, minutes=9)
+
+
+async def test_a_segment_is_begun_by_age_but_not_when_there_is_nothing_in_it(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(
+        tmp_path, clock=clock, keep=timedelta(days=9), segment_age=timedelta(hours=1)
+    ) as journal:
+        await journal.append([transition(1)])
+        await kept_house(journal, clock, lambda: journal.stats().segments == 2, by=timedelta(minutes=20))
+        assert clock.now() - START == timedelta(hours=1)
+        for _ in range(3):
+            clock.move(timedelta(hours=1))
+            await journal.advance("reader", Cursor(1, 0))
+        assert journal.stats().segments == 2
+
+
+async def test_a_new_segment_carries_all_that_must_survive_freeing(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock, keep=timedelta(0)) as journal:
+        proofs = {"plc": START, "oven": START}
+        [kept] = await journal.append([transition(1, "quiet")], (), proofs)
+        await journal.append([], (), {"oven": None})
+        await journal.advance("database", Cursor(1, 0))
+        while journal.position.first_seq < 2:
+            n = journal.position.last_seq + 1
+            await journal.append([transition(n)], [batch(n, 400)])
+    async with opened(tmp_path) as journal:
+        assert journal.position.first_seq > 1
+        newest = await journal.last_transitions()
+        assert newest["quiet"] == kept
+        assert newest["filler-1"].seq == n
+        assert await journal.alive() == {"plc": START}
+        assert await journal.cursor("database") == Cursor(1, 0)
+        assert await journal.transition_before("quiet", START + timedelta(days=1)) == kept
+        assert await journal.transition_before("quiet", START) is None
+
+
+async def test_a_cursor_never_goes_back_and_survives(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock) as journal:
+        assert await journal.cursor("database") == Cursor(0, 0)
+        await journal.append([transition(n) for n in range(9)], [batch(1)])
+        await journal.advance("database", Cursor(7, 0))
+        await journal.advance("database", Cursor(5, 1))
+        assert await journal.cursor("database") == Cursor(7, 1)
+    async with opened(tmp_path) as journal:
+        assert await journal.cursor("database") == Cursor(7, 1)
+
+
+async def test_waiting_ends_with_the_next_event_or_batch(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        waiting = asyncio.create_task(journal.wait_beyond(0, 0))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await journal.append([], [batch(1)])
+        await asyncio.wait_for(waiting, 5)
+        waiting = asyncio.create_task(journal.wait_beyond(0, 1))
+        await journal.append([transition(1)])
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_waiting_ends_when_the_journal_closes(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        waiting = asyncio.create_task(journal.wait_beyond(0, 0))
+        await asyncio.sleep(0)
+    with pytest.raises(JournalFailed):
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_cancelled_append_is_either_whole_or_absent(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        for n in range(40):
+            task = asyncio.create_task(journal.append([transition(n)], [batch(n)]))
+            for _ in range(n % 8):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await journal.append([transition(99)], [batch(99)])
+        position = journal.position
+        live = await journal.read(0, 100)
+    assert [r.seq for r in live] == list(range(1, position.last_seq + 1))
+    assert position.last_seq == position.last_batch
+    async with opened(tmp_path) as journal:
+        assert await journal.read(0, 100) == live
+
+
+async def test_a_full_journal_makes_the_append_wait_and_goes_on_by_itself(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock, bytes_max=1_000_000, keep=timedelta(days=1)) as journal:
+        journal.require("database", events=True, batches=True)
+
+        async def produce() -> None:
+            for n in range(1, 200):
+                await journal.append([transition(n)], [batch(n, 400)])
+
+        producing = asyncio.create_task(produce())
+        await eventually(lambda: journal.stats().full != "")
+        stuck_at = journal.position.last_seq
+        assert "1000000" in journal.stats().full
+        clock.move(timedelta(seconds=5))
+        await journal.cursor("database")
+        assert journal.position.last_seq == stuck_at
+        while not producing.done():
+            position = journal.position
+            await journal.advance("database", Cursor(position.last_seq, position.last_batch))
+            clock.move(timedelta(seconds=1))
+            await asyncio.sleep(0.002)
+        await producing
+        assert journal.position.last_seq == 199
+        assert journal.stats().full == ""
+        assert journal.stats().bytes <= 1_000_000
+
+
+async def test_recent_events_are_read_without_the_disk(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        recorded = await journal.append([transition(n) for n in range(5)])
+        assert (await journal.read(2, 2))[0] is recorded[2]

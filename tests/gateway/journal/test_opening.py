@@ -1,0 +1,212 @@
+"""Who may open a journal, and what damage does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import resource
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import JournalDamaged, JournalFailed, JournalForeign, JournalInUse, StartFailed
+from gateway.journal import Cursor
+from tests.gateway.journal.builders import START, batch, fill, opened, transition
+
+
+def fingerprint(directory: Path) -> dict[str, str]:
+    return {
+        p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in directory.iterdir() if p.name != "lock"
+    }
+
+
+def segments(directory: Path) -> list[Path]:
+    return sorted(directory.glob("journal-*.db"))
+
+
+def newest(directory: Path) -> Path:
+    return segments(directory)[-1]
+
+
+async def test_a_second_process_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        with pytest.raises(JournalInUse) as refused:
+            async with opened(tmp_path):
+                pass
+    assert str(os.getpid()) in refused.value.reason
+    async with opened(tmp_path):
+        pass
+
+
+async def test_another_gateways_journal_is_refused_untouched(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([transition(1)])
+    before = fingerprint(tmp_path)
+    with pytest.raises(JournalForeign) as refused:
+        async with opened(tmp_path, gateway="line-2"):
+            pass
+    assert "line-1" in refused.value.reason
+    assert "line-2" in refused.value.reason
+    assert fingerprint(tmp_path) == before
+
+
+@pytest.mark.parametrize(("pragma", "told"), [("user_version = 99", "99"), ("application_id = 7", "0x7")])
+async def test_a_newer_or_strange_file_is_refused_untouched(tmp_path: Path, pragma: str, told: str) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([transition(1)])
+    with closing(sqlite3.connect(newest(tmp_path))) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute(f"PRAGMA {pragma}")
+    before = fingerprint(tmp_path)
+    with pytest.raises(JournalForeign) as refused:
+        async with opened(tmp_path):
+            pass
+    assert told in refused.value.reason
+    assert fingerprint(tmp_path) == before
+
+
+async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StartFailed, match="file/journal"):
+        async with opened(tmp_path / "file" / "journal"):
+            pass
+
+
+async def test_a_damaged_newest_segment_is_not_built_upon(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([transition(n) for n in range(50)])
+    path = newest(tmp_path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b'"to_state":"Execute"') + 14
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(JournalDamaged) as refused:
+        async with opened(tmp_path):
+            pass
+    assert str(path) in refused.value.reason
+    assert "move the whole folder" in refused.value.hint
+
+
+async def test_an_empty_or_cut_newest_segment_is_named(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([transition(n) for n in range(50)])
+    whole = newest(tmp_path).read_bytes()
+    for size in (0, 60, 3000, len(whole) // 2):
+        newest(tmp_path).write_bytes(whole[:size])
+        with pytest.raises(JournalDamaged):
+            async with opened(tmp_path):
+                pass
+
+
+async def test_damage_in_a_finished_segment_leaves_out_only_what_it_hit(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        journal.require("database", events=True, batches=True)
+        last = await fill(journal, 3)
+    path = segments(tmp_path)[0]
+    data = bytearray(path.read_bytes())
+    data[data.index(b'"seq":7,') + 6] ^= 1
+    path.write_bytes(data)
+    async with opened(tmp_path) as journal:
+        assert [r.seq for r in await journal.read(0, 10**6)] == [n for n in range(1, last + 1) if n != 7]
+        [damage] = journal.stats().damaged
+        assert (damage.path, damage.seq) == (str(path), 7)
+        assert [d.seq for d in await journal.verify()] == [7]
+        await journal.append([transition(last + 1)])
+
+
+async def test_a_finished_segment_that_is_no_database_any_more_does_not_stop_the_others(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as journal:
+        journal.require("database", events=True, batches=True)
+        last = await fill(journal, 4)
+    one, two, *_ = segments(tmp_path)
+    one.write_bytes(b"\x00" * 5000)
+    two.unlink()
+    async with opened(tmp_path) as journal:
+        read = [r.seq for r in await journal.read(0, 10**6)]
+        assert read == list(range(read[0], last + 1))
+        assert {d.path for d in journal.stats().damaged} == {str(one)}
+
+
+@pytest.mark.parametrize("which", ["finished", "newest"])
+async def test_no_flipped_bit_is_handed_on(tmp_path: Path, which: str) -> None:
+    """Random flips of a segment: what is read is what was written, or it is told as damaged."""
+    async with opened(tmp_path) as journal:
+        journal.require("database", events=True, batches=True)
+        await fill(journal, 2)
+        await journal.append([transition(99)], [batch(1, 900)], {"plc": START})
+        await journal.advance("database", Cursor(3, 3))
+        events = {r.seq: r.json for r in await journal.read(0, 10**6)}
+        batches = dict(await journal.read_batches(0, 10**6, samples_max=10**9))
+        newest_of = await journal.last_transitions()
+    path = segments(tmp_path)[0 if which == "finished" else -1]
+    whole = path.read_bytes()
+    chance = random.Random(7)
+    told = 0
+    for _ in range(200):
+        data = bytearray(whole)
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        path.write_bytes(data)
+        try:
+            async with opened(tmp_path) as journal:
+                read = {r.seq: r.json for r in await journal.read(0, 10**6)}
+                held = dict(await journal.read_batches(0, 10**6, samples_max=10**9))
+                assert read.items() <= events.items()
+                assert held.items() <= batches.items()
+                assert await journal.last_transitions() == newest_of
+                assert await journal.alive() == {"plc": START}
+                assert await journal.cursor("database") == Cursor(3, 3)
+                if len(read) < len(events) or len(held) < len(batches):
+                    told += 1
+                    assert which == "finished"
+                    assert await journal.verify()
+        except (JournalDamaged, JournalForeign):
+            told += 1
+            assert which == "newest"
+    assert told > 10, "the flips were meant to hit something"
+
+
+async def test_a_log_torn_anywhere_opens_with_an_unbroken_beginning(tmp_path: Path) -> None:
+    """Every kind of cut through the write-ahead log: no start is refused, no number is missing."""
+    crashed, trial = tmp_path / "crashed", tmp_path / "trial"
+    async with opened(tmp_path / "live", segment_bytes=10**9) as journal:
+        written = [r for n in range(1, 9) for r in await journal.append([transition(n)], [batch(n)])]
+        shutil.copytree(tmp_path / "live", crashed)
+    log = next(crashed.glob("*-wal"))
+    whole = log.read_bytes()
+    held = set()
+    for size in sorted({*range(0, len(whole), 997), *range(0, len(whole), 4120), len(whole)}):
+        for tail in (b"", b"\x00" * 4096):
+            shutil.rmtree(trial, ignore_errors=True)
+            shutil.copytree(crashed, trial)
+            (trial / log.name).write_bytes(whole[:size] + tail)
+            async with opened(trial) as journal:
+                read = await journal.read(0, 100)
+                assert read == written[: len(read)]
+                assert journal.position.last_batch == len(read)
+                held.add(len(read))
+    assert {0, len(written)} <= held
+
+
+async def test_after_a_refused_write_nothing_is_taken_any_more(tmp_path: Path) -> None:
+    async with opened(tmp_path, segment_bytes=10**9) as journal:
+        [kept] = await journal.append([transition(1)])
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+        try:
+            with pytest.raises(JournalFailed) as failed:
+                await journal.append([transition(2)], [batch(1, 5000)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert str(tmp_path) in failed.value.reason
+        for refused in (journal.append([transition(3)]), journal.cursor("x"), journal.wait_beyond(1, 0)):
+            with pytest.raises(JournalFailed):
+                await refused
+    async with opened(tmp_path) as journal:
+        assert (await journal.read(0, 1)) == [kept]
+        assert [r.seq for r in await journal.append([transition(3)])] == [journal.position.last_seq]
