@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from statemodel.industry import ISA88, ISA95_JOB_ORDER, MTCONNECT, SEMI_E10
 from statemodel.model import Edge, Model, State
 from statemodel.packml import PACKML_2015, PACKML_2022
 
@@ -19,5 +20,8 @@ RUN_STOP: Final = Model(
 )
 
 BUILTIN: Final[Mapping[str, Model]] = MappingProxyType(
-    {model.name: model for model in (PACKML_2022, PACKML_2015, RUN_STOP)}
+    {
+        model.name: model
+        for model in (PACKML_2022, PACKML_2015, SEMI_E10, ISA95_JOB_ORDER, ISA88, MTCONNECT, RUN_STOP)
+    }
 )

@@ -15,7 +15,7 @@ from statemodel.builtin import BUILTIN
 from statemodel.check import check
 from statemodel.durations import parse_duration
 from statemodel.guard import GuardError, parse_guard
-from statemodel.model import CATEGORIES, COLOURS, Edge, Model, OnIllegal, Rule, State
+from statemodel.model import CATEGORIES, COLOURS, Edge, Model, OnIllegal, Rule, State, every_edge
 from statemodel.problems import Problem, Table, did_you_mean
 from statemodel.types import UNKNOWN
 
@@ -84,7 +84,7 @@ class _Reader:
         title = top.text("title")
         if self._problems or name is None or initial is None:
             return None
-        first_code = {state: code for code, state in reversed(codes.items())}
+        first_code = {state: code for code, state in reversed(codes.items()) if isinstance(code, int)}
         return Model(
             name=name,
             initial=initial,
@@ -182,7 +182,7 @@ class _Reader:
         edges = {(edge.from_state, edge.to_state): edge for edge in base.transitions} if base else {}
         if base is None and "transitions" not in self._top:
             # without a table nothing is illegal: every state may follow every other
-            return tuple(Edge(a, b) for a in self._known for b in self._known if a != b)
+            return every_edge(self._known)
         for place, item in enumerate(self._top.items("transitions", most=TRANSITIONS_MAX)):
             table = Table(item, f"transitions[{place}]", _TRANSITION_KEYS, self._problems)
             trigger = table.text("trigger") or ""
@@ -235,7 +235,7 @@ class _Reader:
                 self._top.problem("disable", f"{name} can never be disabled", "leave it out")
         return frozenset(names) | (base.disabled if base else frozenset())
 
-    def _codes(self, base: Model | None) -> dict[int, str]:
+    def _codes(self, base: Model | None) -> dict[int | str, str]:
         if "codes" not in self._top:
             return self._own_codes(base)
         given = self._top.raw("codes")
@@ -244,20 +244,20 @@ class _Reader:
                 "codes", "a table is needed here", "write codes = { Running = 1, Stopped = [0, 2] }"
             )
             return {}
-        codes: dict[int, str] = {}
+        codes: dict[int | str, str] = {}
         table = Table(given, "codes", [*self._known, UNKNOWN], self._problems)
         for name in given:
             values = given[name] if isinstance(given[name], list) else [given[name]]
             for code in values:
-                if type(code) is not int:
-                    table.problem(name, "a whole number or a list of them is needed here")
+                if type(code) is not int and type(code) is not str:
+                    table.problem(name, "a whole number, a word, or a list of them is needed here")
                 else:
                     self._claim(codes, code, name, "codes." + name)
         return codes
 
-    def _own_codes(self, base: Model | None) -> dict[int, str]:
+    def _own_codes(self, base: Model | None) -> dict[int | str, str]:
         """The states' own codes, and those of the extended model that none of them has taken."""
-        codes: dict[int, str] = {}
+        codes: dict[int | str, str] = {}
         if base is None:
             for name, state in self._known.items():
                 if state.code is not None:
@@ -271,7 +271,7 @@ class _Reader:
                 self._claim(codes, code, name, "states")
         return codes
 
-    def _claim(self, codes: dict[int, str], code: int, name: str, path: str) -> None:
+    def _claim(self, codes: dict[int | str, str], code: int | str, name: str, path: str) -> None:
         holder = codes.setdefault(code, name)
         if holder != name:
             reason = f"{holder} and {name} share code {code}"

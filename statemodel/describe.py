@@ -103,9 +103,9 @@ _PAINT = {
 }
 
 
-def _codes_of(model: Model) -> dict[str, list[int]]:
-    codes: dict[str, list[int]] = {}
-    for code, name in sorted(model.codes.items()):
+def _codes_of(model: Model) -> dict[str, list[int | str]]:
+    codes: dict[str, list[int | str]] = {}
+    for code, name in model.codes.items():
         codes.setdefault(name, []).append(code)
     codes.pop(UNKNOWN, None)
     return codes

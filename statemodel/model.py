@@ -7,7 +7,7 @@ draw it. It knows nothing of tags, samples or time; how a model is written in TO
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
@@ -85,6 +85,17 @@ class Edge:
     trigger: str = ""
 
 
+def edges_of(rows: Iterable[tuple[str, str, str]]) -> tuple[Edge, ...]:
+    """A table of (trigger, states it starts from separated by |, state it leads to) as transitions."""
+    return tuple(Edge(start, to, trigger) for trigger, starts, to in rows for start in starts.split("|"))
+
+
+def every_edge(states: Iterable[str]) -> tuple[Edge, ...]:
+    """Every move there is: for models without a table of their own."""
+    names = tuple(states)
+    return tuple(Edge(start, to) for start in names for to in names if start != to)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The equipment is in `state` when `guard` has been true for `for_`. `text` is the rule as written."""
@@ -116,8 +127,9 @@ class Model:
     keep their names and codes but take no part: an acting one is passed over to the states behind it, so the
     machine may go there directly; a wait state takes with it the acting states that could only end in it
     (PackML's skipping rules: with Held disabled, Hold is refused). `permanent` states cannot be disabled.
-    `codes` maps every code that may be read to a state, `Unknown` included; without it the states' own
-    codes serve. With `accept_uncertain`, samples of uncertain quality count as usable.
+    `codes` maps every code that may be read, a number or a word, to a state, `Unknown` included; without it
+    the states' own codes serve. A state's name is always understood. With `accept_uncertain`, samples of
+    uncertain quality count as usable.
 
     Raises:
         ValueError: a transition, rule, code or `initial` names a state that is not there, or two states
@@ -132,7 +144,7 @@ class Model:
     on_illegal: OnIllegal | None = None
     disabled: frozenset[str] = frozenset()
     permanent: frozenset[str] = frozenset()
-    codes: Mapping[int, str] = field(default_factory=dict)
+    codes: Mapping[int | str, str] = field(default_factory=dict)
     accept_uncertain: bool = False
     title: str = ""
 
@@ -151,7 +163,7 @@ class Model:
         if len(by_name) != len(self.states):
             raise ValueError(f"model {self.name}: two states share a name")
         by_name.setdefault(UNKNOWN, UNKNOWN_STATE)
-        codes = dict(self.codes) or _own_codes(self)
+        codes: dict[int | str, str] = dict(self.codes) or _own_codes(self)
         named = {self.initial, *self.disabled, *codes.values()}
         named.update(rule.state for rule in self.rules)
         named.update(name for edge in self.transitions for name in (edge.from_state, edge.to_state))
@@ -164,7 +176,7 @@ class Model:
         put = object.__setattr__  # the one way to finish a frozen value
         put(self, "codes", MappingProxyType(codes))
         put(self, "by_name", MappingProxyType(by_name))
-        put(self, "by_value", {**codes, **{name: name for name in by_name if name != UNKNOWN}})
+        put(self, "by_value", {**{name: name for name in by_name if name != UNKNOWN}, **codes})
         put(self, "edges", edges)
         put(self, "successors", MappingProxyType(successors))
         put(self, "inputs", tuple(sorted({name for rule in self.rules for name in rule.guard.names})))
@@ -208,8 +220,8 @@ def _path_to(state: str, came_from: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(reversed(path))
 
 
-def _own_codes(model: Model) -> dict[int, str]:
-    codes: dict[int, str] = {}
+def _own_codes(model: Model) -> dict[int | str, str]:
+    codes: dict[int | str, str] = {}
     for state in model.states:
         if state.code is None:
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from statemodel.model import STATE_COMPLETE, Edge, Model, State
+from statemodel.model import STATE_COMPLETE, Model, State, edges_of
 from statemodel.types import UNKNOWN
 
 #: code, state, acting, category, lamp (solid or flashing is not told apart here).
@@ -83,17 +83,12 @@ def _model(name: str, revision: str) -> Model:
         State(state, code, category, colour, acting, transient=acting and state != "Execute")
         for code, state, acting, category, colour in _STATES
     )
-    transitions = tuple(
-        Edge(from_state, to_state, trigger)
-        for trigger, from_states, to_state, since in _TABLE
-        if since in ("", revision)
-        for from_state in from_states.split("|")
-    )
+    rows = ((trigger, starts, to) for trigger, starts, to, since in _TABLE if since in ("", revision))
     return Model(
         name=name,
         initial="Stopped",
         states=states,
-        transitions=transitions,
+        transitions=edges_of(rows),
         permanent=frozenset({"Stopped", "Idle", "Execute", "Aborted"}),
         # 0 is the standard's own word for "undefined": the machine says that it does not know.
         codes={0: UNKNOWN, **{code: state for code, state, *_ in _STATES}},

@@ -84,7 +84,7 @@ def test_without_a_table_every_move_is_legal() -> None:
         (_with(disable=["C"]), [("disable", 'no state "C"')]),
         (_with(disable="A"), [("initial", "A is disabled")]),
         (_with(codes=[1]), [("codes", "a table is needed")]),
-        (_with(codes={"A": "x"}), [("codes.A", "a whole number")]),
+        (_with(codes={"A": 1.5, "B": [True]}), [("codes.A", "a whole number"), ("codes.B", "a word")]),
         (_with(codes={"A": 1, "B": [2, 1]}), [("codes.B", "A and B share code 1")]),
         (_with(codes={"C": 1}), [("codes.C", "not known")]),
         (
