@@ -141,9 +141,9 @@ class Pki:
             raise self._untrusted(server)
         for certificate in path:
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-                start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+                first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
                 raise DeviceRefused(
-                    f'the certificate "{_name(certificate)}" is valid from {start:%Y-%m-%d} to {end:%Y-%m-%d}',
+                    f'the certificate "{_name(certificate)}" is valid {first:%Y-%m-%d} to {last:%Y-%m-%d}',
                     hint="renew it on the server, or set the clocks",
                 )
         self._refuse_revoked(path)

@@ -30,9 +30,9 @@ from connectors.opcua.pki import Identity, Pki, host_uri
 from connectors.opcua.plan import Item, Limits, SubscriptionPlan, chunked
 from connectors.registry import Environment
 
-# At its debug level the library prints whole requests, and with them passwords.
-logging.getLogger("asyncua.client.ua_client").setLevel(logging.WARNING)
-logging.getLogger("asyncua.client.ua_session").setLevel(logging.WARNING)
+# Everything the library could report comes to us as an error and is told once, in our words; its own lines
+# would flood the log when a device is off, and at its debug level they hold whole requests with passwords.
+logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
 
 CHUNK_BYTES_MAX = 65_536
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 from asyncua import ua
 
 from connectors.base import Connector
-from connectors.opcua import PROTOCOL
-from connectors.registry import Environment
 from statemodel.types import TagValue
-from tests.connectors.contract import ConnectorContract, SystemClock
-from tests.connectors.opcua.plant import URI, VARIABLES, Plant
+from tests.connectors.contract import ConnectorContract
+from tests.connectors.opcua.plant import VARIABLES, Plant, build
 
 
 class OpcuaHarness:
@@ -45,35 +43,6 @@ class OpcuaHarness:
 
     def build(self) -> Connector:
         return build(self.plant, self.data_dir)
-
-
-def build(plant: Plant, data_dir: Path, **more: Any) -> Any:
-    """A quick connector for a plant: three tags in one group, the others by browse path in a second."""
-    settings = {
-        "name": "plc",
-        "protocol": "opcua",
-        "endpoint": plant.endpoint,
-        "security": {"policy": "None", "mode": "None"},
-        "keep_alive": "200ms",
-        "groups": [
-            {
-                "name": "fast",
-                "interval": "20ms",
-                "tags": [{"name": name, "node": f"nsu={URI};s={name}"} for name in ("state", "speed", "run")],
-            },
-            {
-                "name": "slow",
-                "interval": "50ms",
-                "tags": [
-                    {"name": name, "node": f"/Objects/nsu={URI};Plant/nsu={URI};{name}"}
-                    for name in ("name", "count")
-                ],
-            },
-        ],
-    }
-    return PROTOCOL.build(
-        PROTOCOL.settings.model_validate(settings | more), Environment(SystemClock(), data_dir)
-    )
 
 
 class TestOpcua(ConnectorContract):

@@ -1,0 +1,546 @@
+"""What goes wrong between a gateway and a server, and what the gateway says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import struct
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from asyncua import ua
+
+from connectors.errors import ConnectionLost, ConnectorError
+from connectors.opcua import session as session_module
+from connectors.opcua.plan import Quarantine
+from statemodel.types import Quality, TagSample
+from tests.connectors.contract import RecordingLink, outcome, running
+from tests.connectors.opcua.plant import URI, VARIABLES, Plant, build, free_port
+
+
+@pytest.fixture
+async def plant() -> AsyncIterator[Plant]:
+    plant = Plant()
+    await plant.start()
+    yield plant
+    await plant.stop()
+
+
+def group(name: str, interval: str, *tags: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "interval": interval,
+        "tags": [{"node": f"nsu={URI};s={tag['name']}"} | tag for tag in tags],
+    }
+
+
+STATE = {"groups": [group("fast", "50ms", {"name": "state"})]}
+
+
+def values(link: RecordingLink, tag: str) -> list[Any]:
+    return [sample.value for sample in link.samples if sample.tag == tag]
+
+
+async def subscribed(plant: Plant, link: RecordingLink) -> Any:
+    """Wait for the first value of `state`; the server's own object of the (only) subscription."""
+    await link.until_value("plc/state", 6)
+    (subscription,) = plant.subscriptions()
+    return subscription
+
+
+# Values
+
+
+async def test_all_values_of_one_interval_arrive_in_order_and_in_one_batch(
+    plant: Plant, tmp_path: Path
+) -> None:
+    link = RecordingLink()
+    async with running(
+        build(plant, tmp_path, groups=[group("g", "200ms", {"name": "state", "sampling": "10ms"})]), link
+    ):
+        await link.until_value("plc/state", 6)
+        for value in (1, 2, 3, 2, 7):
+            await plant.set("state", value)
+        await link.until_value("plc/state", 7)
+    assert values(link, "plc/state") == [6, 1, 2, 3, 2, 7]
+    assert [len(batch.samples) for batch in link.batches] == [1, 5]
+
+
+async def test_tags_of_one_response_are_told_in_the_order_they_changed(plant: Plant, tmp_path: Path) -> None:
+    link = RecordingLink()
+    tags = ({"name": "state", "sampling": "10ms"}, {"name": "run", "sampling": "10ms"})
+    start = datetime.now(UTC)
+    async with running(build(plant, tmp_path, groups=[group("g", "200ms", *tags)]), link):
+        await link.until_value("plc/run", True)
+        await link.until_value("plc/state", 6)
+        for at, (tag, value) in enumerate([("state", 1), ("run", False), ("state", 2)]):
+            await plant.set(tag, value, at=start + timedelta(milliseconds=at))
+        await link.until_value("plc/state", 2)
+    assert [(s.tag, s.value) for s in link.batches[-1].samples] == [
+        ("plc/state", 1),
+        ("plc/run", False),
+        ("plc/state", 2),
+    ]
+
+
+async def test_status_and_source_time_come_with_the_value(plant: Plant, tmp_path: Path) -> None:
+    link = RecordingLink()
+    at = datetime(2026, 3, 4, 5, 6, 7, 250_000, tzinfo=UTC)
+    async with running(build(plant, tmp_path, time="source"), link):
+        await link.until_value("plc/state", 6)
+        await plant.set("state", 5, at=at, code=ua.StatusCodes.UncertainLastUsableValue)
+        sample = await link.until_quality("plc/state", Quality.UNCERTAIN)
+        assert (sample.value, sample.substatus, sample.source_at) == (5, "last_usable_value", at)
+        await plant.set("state", None, at=at, code=ua.StatusCodes.BadNoCommunication)
+        sample = await link.until_quality("plc/state", Quality.BAD)
+        assert (sample.value, sample.substatus) == (None, "no_communication")
+        await plant.set("state", 4, at=datetime(1970, 1, 1, tzinfo=UTC))
+        sample = await link.until_value("plc/state", 4)
+        assert sample.source_at is None
+    assert all(batch.source_time for batch in link.batches)
+
+
+async def test_the_server_applies_the_deadband_where_it_can(plant: Plant, tmp_path: Path) -> None:
+    link = RecordingLink()
+    tags = ({"name": "speed", "deadband": 1.0, "server_deadband": True}, {"name": "state"})
+    async with running(build(plant, tmp_path, groups=[group("g", "20ms", *tags)]), link):
+        await link.until_value("plc/speed", 1.5)
+        await plant.set("speed", 2.0)
+        await plant.set("state", 7)
+        await link.until_value("plc/state", 7)
+        await plant.set("speed", 3.5)
+        await link.until_value("plc/speed", 3.5)
+    assert values(link, "plc/speed") == [1.5, 3.5]
+
+
+async def test_a_deadband_the_server_refuses_is_left_to_the_gateway(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(service: Any, original: Any) -> Any:
+        async def create(params: Any) -> Any:
+            results = await original(params)
+            for result, item in zip(results, params.ItemsToCreate, strict=True):
+                if isinstance(item.RequestedParameters.Filter, ua.DataChangeFilter):
+                    result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterNotAllowed)
+            return results
+
+        return create
+
+    assert plant.server is not None
+    service = plant.server.iserver.subscription_service
+    monkeypatch.setattr(service, "create_monitored_items", refuse(service, service.create_monitored_items))
+    link = RecordingLink()
+    tags = ({"name": "speed", "deadband": 1.0, "server_deadband": True},)
+    async with running(build(plant, tmp_path, groups=[group("g", "20ms", *tags)]), link):
+        await link.until_value("plc/speed", 1.5)
+        assert link.refusals == []
+
+
+# Loss
+
+
+async def test_an_overflow_is_counted_for_the_tag_and_its_value_stays_good(
+    plant: Plant, tmp_path: Path
+) -> None:
+    link = RecordingLink()
+    connector = build(plant, tmp_path, **STATE)
+    async with running(connector, link):
+        await link.until_value("plc/state", 6)
+        await plant.set("state", 9, code=0x00000480)
+        await link.until_value("plc/state", 9)
+    assert connector.losses.overflow_count == 1
+    (gap,) = connector.losses.gaps
+    assert (gap.connection, gap.tag) == ("plc", "plc/state")
+    assert gap.at <= gap.until
+
+
+async def lose_one_message(plant: Plant, subscription: Any, value: int) -> int:
+    """Let the server send a message that never arrives; its number."""
+    await plant.set("state", value)
+    number: int = subscription._pop_publish_result().NotificationMessage.SequenceNumber
+    return number
+
+
+async def keep_alives(link: RecordingLink, count: int) -> None:
+    """Wait until some publish responses without data have been handled."""
+    before = len(link.cycles)
+    await link.until(lambda: len(link.cycles) >= before + count, "keep-alives")
+
+
+async def test_a_pulse_lost_after_a_keep_alive_is_fetched_again(plant: Plant, tmp_path: Path) -> None:
+    # The server sends keep-alives with an empty array, which is what used to hide the loss.
+    link = RecordingLink()
+    connector = build(plant, tmp_path, **STATE)
+    async with running(connector, link):
+        subscription = await subscribed(plant, link)
+        await plant.set("state", 1)
+        await link.until_value("plc/state", 1)
+        await keep_alives(link, 2)
+        await lose_one_message(plant, subscription, 2)
+        await plant.set("state", 1)
+        await link.until(lambda: len(link.samples) >= 4, "the pulse")
+    assert values(link, "plc/state") == [6, 1, 2, 1]
+    assert connector.losses.republished == 1
+    assert connector.losses.message_count == 0
+
+
+async def test_a_lost_pulse_the_server_has_forgotten_is_a_gap(plant: Plant, tmp_path: Path) -> None:
+    link = RecordingLink()
+    connector = build(plant, tmp_path, **STATE)
+    async with running(connector, link):
+        subscription = await subscribed(plant, link)
+        await keep_alives(link, 2)
+        number = await lose_one_message(plant, subscription, 2)
+        del subscription._not_acknowledged_results[number]
+        await plant.set("state", 1)
+        await link.until_value("plc/state", 1)
+    assert values(link, "plc/state") == [6, 1]
+    assert connector.losses.message_count == 1
+    assert len(connector.losses.gaps) == 1
+    assert any(skipped for *_, skipped in link.cycles)
+
+
+async def test_messages_are_acknowledged_so_that_the_server_need_not_keep_them(
+    plant: Plant, tmp_path: Path
+) -> None:
+    link = RecordingLink()
+    async with running(build(plant, tmp_path, **STATE), link):
+        subscription = await subscribed(plant, link)
+        for value in range(100, 120):
+            await plant.set("state", value)
+            await link.until_value("plc/state", value)
+        await keep_alives(link, 2)
+        assert len(subscription._not_acknowledged_results) <= 3
+
+
+# Nodes
+
+
+async def test_one_bad_node_of_many_is_named_and_the_others_go_on(plant: Plant, tmp_path: Path) -> None:
+    link = RecordingLink()
+    tags = [{"name": name} for name, *_ in VARIABLES]
+    bad = [
+        {"name": "gone"},
+        {"name": "elsewhere", "node": "nsu=urn:nowhere;s=x"},
+        {"name": "astray", "node": "/Objects/2:Nothing"},
+    ]
+    async with running(build(plant, tmp_path, groups=[group("g", "20ms", *tags, *bad)]), link):
+        for name, value, _ in VARIABLES:
+            await link.until_value(f"plc/{name}", value)
+        for name in ("gone", "elsewhere", "astray"):
+            sample = await link.until_quality(f"plc/{name}", Quality.BAD)
+            assert sample.substatus == "configuration_error"
+        reasons = dict(link.refusals)
+        assert set(reasons) == {"plc/gone", "plc/elsewhere", "plc/astray"}
+        assert "BadNodeIdUnknown" in reasons["plc/gone"]
+        assert "urn:nowhere" in reasons["plc/elsewhere"]
+        assert "browse path" in reasons["plc/astray"]
+        await plant.set("state", 99)
+        await link.until_value("plc/state", 99)
+
+
+async def test_a_node_that_appears_is_taken_in(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Quarantine, "FIRST_S", 0.05)
+    link = RecordingLink()
+    async with running(
+        build(plant, tmp_path, groups=[group("g", "20ms", {"name": "late"}, {"name": "state"})]), link
+    ):
+        await link.until_quality("plc/late", Quality.BAD)
+        assert plant.server is not None
+        plant.types["late"] = ua.VariantType.Int32
+        await plant.add(plant.server, plant.server.nodes.objects, "late", 3, ua.VariantType.Int32)
+        await link.until_value("plc/late", 3)
+    assert [reason == "" for tag, reason in link.refusals if tag == "plc/late"] == [False, True]
+    assert len([s for s in link.samples if s.tag == "plc/late" and s.quality is Quality.BAD]) == 1
+
+
+async def test_namespace_indexes_may_move_between_sessions(tmp_path: Path) -> None:
+    plant = Plant()
+    connector = build(plant, tmp_path)
+    for before in ([], ["urn:new", "urn:newer"]):
+        plant.namespaces = before
+        await plant.start()
+        link = RecordingLink()
+        async with running(connector, link):
+            for name, value, _ in VARIABLES:
+                await link.until_value(f"plc/{name}", value)
+        await plant.stop()
+    assert plant.index == 4
+
+
+async def test_items_are_created_within_the_limits_the_server_states(plant: Plant, tmp_path: Path) -> None:
+    assert plant.server is not None
+    limit = plant.server.get_node(
+        ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall
+    )
+    await limit.write_value(2, ua.VariantType.UInt32)
+    sizes = await _sizes_of_calls(plant, tmp_path, refuse_above=100)
+    assert sizes == [2, 2, 1]
+
+
+async def test_a_call_the_server_finds_too_large_is_halved(plant: Plant, tmp_path: Path) -> None:
+    assert await _sizes_of_calls(plant, tmp_path, refuse_above=2) == [5, 2, 3, 1, 2]
+
+
+async def _sizes_of_calls(plant: Plant, tmp_path: Path, *, refuse_above: int) -> list[int]:
+    assert plant.server is not None
+    service = plant.server.iserver.subscription_service
+    original, sizes = service.create_monitored_items, []
+
+    async def create(params: Any) -> Any:
+        sizes.append(len(params.ItemsToCreate))
+        if len(params.ItemsToCreate) > refuse_above:
+            raise ua.uaerrors.BadTooManyOperations
+        return await original(params)
+
+    service.create_monitored_items = create
+    link = RecordingLink()
+    tags = [{"name": name} for name, *_ in VARIABLES]
+    async with running(build(plant, tmp_path, groups=[group("g", "20ms", *tags)]), link):
+        for name, value, _ in VARIABLES:
+            await link.until_value(f"plc/{name}", value)
+    return sizes
+
+
+# Life
+
+
+async def test_a_server_that_is_shutting_down_is_lost(plant: Plant, tmp_path: Path) -> None:
+    link = RecordingLink()
+    async with running(build(plant, tmp_path), link) as task:
+        await link.until_value("plc/state", 6)
+        assert plant.server is not None
+        state = plant.server.get_node(ua.ObjectIds.Server_ServerStatus_State)
+        await state.write_value(ua.ServerState.Shutdown, ua.VariantType.Int32)
+        error = await outcome(task)
+    assert isinstance(error, ConnectionLost)
+    assert "shutting down" in error.reason
+
+
+async def test_a_subscription_that_falls_silent_is_lost_although_the_server_answers(
+    plant: Plant, tmp_path: Path
+) -> None:
+    link = RecordingLink()
+    async with running(build(plant, tmp_path, **STATE), link) as task:
+        subscription = await subscribed(plant, link)
+        before = len(link.seen_at)
+        subscription._task.cancel()
+        stopped_at = datetime.now(UTC)
+        error = await outcome(task)
+    assert isinstance(error, ConnectionLost)
+    assert 'group "fast" has been silent' in error.reason
+    assert error.last_seen_at is not None
+    assert error.last_seen_at <= stopped_at
+    assert len(link.seen_at) > before, "reads were answered all the time"
+    await until_no_sessions(plant)
+
+
+async def test_a_subscription_the_server_ends_is_lost(plant: Plant, tmp_path: Path) -> None:
+    link = RecordingLink()
+    async with running(build(plant, tmp_path, **STATE), link) as task:
+        subscription = await subscribed(plant, link)
+        await subscription.enqueue_statuschange(ua.StatusCode(ua.StatusCodes.BadTimeout))
+        await plant.set("state", 1)
+        error = await outcome(task)
+    assert isinstance(error, ConnectionLost)
+    assert "ended the subscription" in error.reason
+
+
+async def until_no_sessions(plant: Plant) -> None:
+    await eventually(lambda: not plant.subscriptions())
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for something of which no news comes."""
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("waited 5 s in vain")
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_the_secure_channel_is_renewed_without_anyone_noticing(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewals = 0
+    original = session_module.Session.renew
+
+    async def renew(self: session_module.Session) -> None:
+        nonlocal renewals
+        await original(self)
+        renewals += 1
+        link._news.set()
+
+    monkeypatch.setattr(session_module, "_CHANNEL_LIFETIME", 0.4)
+    monkeypatch.setattr(session_module.Session, "renew", renew)
+    link = RecordingLink()
+    async with running(build(plant, tmp_path), link):
+        await link.until_value("plc/state", 6)
+        await link.until(lambda: renewals >= 3, "renewals")
+        await plant.set("state", 8)
+        await link.until_value("plc/state", 8)
+
+
+async def test_flapping_leaves_nothing_behind(plant: Plant, tmp_path: Path) -> None:
+    connector = build(plant, tmp_path)
+
+    async def flap() -> None:
+        link = RecordingLink()
+        async with running(connector, link):
+            await link.until_value("plc/state", 6)
+
+    await flap()
+    await until_no_sessions(plant)
+    tasks, files = len(asyncio.all_tasks()), open_files()
+    for _ in range(15):
+        await flap()
+    await until_no_sessions(plant)
+    await eventually(lambda: len(asyncio.all_tasks()) <= tasks and open_files() <= files)
+
+
+# Servers that are programs of their own
+
+
+@asynccontextmanager
+async def program(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    script = Path(__file__).with_name("plant.py")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), str(port), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            assert await process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        process._transport.close()  # type: ignore[attr-defined]
+
+
+COUNT = {"groups": [group("fast", "50ms", {"name": "count", "sampling": "10ms"})]}
+
+
+def counting(link: RecordingLink) -> bool:
+    return len({s.value for s in link.samples if s.quality is Quality.GOOD}) > 5
+
+
+async def test_a_frozen_server_is_lost_in_time_and_from_the_moment_it_froze(tmp_path: Path) -> None:
+    port = free_port()
+    connector = build(Plant(port), tmp_path, **COUNT)
+    async with program(port) as process:
+        link = RecordingLink()
+        async with running(connector, link) as task:
+            await link.until(lambda: counting(link), "counting")
+            process.send_signal(signal.SIGSTOP)
+            frozen_at, frozen_s = datetime.now(UTC), monotonic()
+            error = await outcome(task)
+            noticed_s = monotonic() - frozen_s
+        assert isinstance(error, ConnectionLost)
+        assert "silent" in error.reason
+        assert error.last_seen_at is not None
+        # What was on its way when the server froze may still have been read.
+        assert error.last_seen_at <= frozen_at + timedelta(milliseconds=100)
+        assert error.last_seen_at >= max(sample.received_at for sample in link.samples)
+        assert noticed_s < 3 * 0.2 + 0.2 + 1.0
+        process.send_signal(signal.SIGCONT)
+        link = RecordingLink()
+        async with running(connector, link):
+            await link.until(lambda: counting(link), "counting again")
+
+
+async def test_a_killed_server_is_lost_at_once(tmp_path: Path) -> None:
+    port = free_port()
+    async with program(port) as process:
+        link = RecordingLink()
+        async with running(build(Plant(port), tmp_path, **COUNT, keep_alive="10s"), link) as task:
+            await link.until(lambda: counting(link), "counting")
+            process.kill()
+            killed_s = monotonic()
+            error = await outcome(task)
+    assert isinstance(error, ConnectionLost)
+    assert monotonic() - killed_s < 3
+    numbers = [s.value for s in link.samples]
+    assert numbers == sorted(numbers), "in order"  # type: ignore[type-var]
+
+
+# Servers that mean no good
+
+
+@asynccontextmanager
+async def stranger(*answers: bytes) -> AsyncIterator[int]:
+    """Accepts, answers each thing it is sent with the next of the answers, then says nothing more."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            for answer in answers:
+                await reader.read(4096)
+                writer.write(answer)
+                await writer.drain()
+            await reader.read()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+ACKNOWLEDGE = b"ACKF" + struct.pack("<IIIIII", 28, 0, 65536, 65536, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ((), "in time"),
+        ((ACKNOWLEDGE,), "in time"),
+        ((ACKNOWLEDGE, b"OPNF" + struct.pack("<II", 2**31, 1) + bytes(1_000_000)), "closed"),
+        ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), "opc.tcp"),
+        ((ACKNOWLEDGE, b"OPNF" + struct.pack("<I", 0)), "opc.tcp"),
+        ((ACKNOWLEDGE, b"ERRF" + struct.pack("<IIi", 16, 0x80830000, -1)), "endpoint"),
+    ],
+    ids=[
+        "silence",
+        "half a handshake",
+        "a length of 2 GB",
+        "another protocol",
+        "a length of zero",
+        "an error",
+    ],
+)
+async def test_a_stranger_at_the_address_is_given_up_in_time(
+    answers: tuple[bytes, ...], words: str, tmp_path: Path
+) -> None:
+    async with stranger(*answers) as port:
+        link = RecordingLink()
+        started_s = monotonic()
+        error = await outcome(
+            asyncio.create_task(build(Plant(port), tmp_path, connect_timeout="500ms").run(link))
+        )
+    assert monotonic() - started_s < 2
+    assert isinstance(error, ConnectorError)
+    assert words in str(error)
+    assert link.ups == 0
+
+
+def test_samples_are_small() -> None:
+    # The hot path makes one of these for every notification.
+    assert sys.getsizeof(TagSample("t", 1, Quality.GOOD, None, datetime.now(UTC))) <= 64
