@@ -161,7 +161,9 @@ class Link:
 
     def abort(self) -> None:
         """End the connection without a word: the broker then publishes the will."""
-        self._end(SinkUnavailable("the connection was given up"))
+        self._over(SinkUnavailable("the connection was given up"))
+        if self._wire is not None:
+            self._wire.abort()
 
     # --- sending
 
@@ -323,10 +325,11 @@ class Link:
             self._end(SinkUnavailable(f"the connection broke: {error}"))
 
     def _end(self, why: SinkUnavailable | SinkRefused) -> None:
-        """It is over, now. The first reason counts; later ones are its echoes."""
-        self._over(why)
-        if self._wire is not None:
-            self._wire.abort()
+        """It failed. The first reason counts; later ones are its echoes."""
+        if not self._ended.done():
+            self._over(why)
+            if self._wire is not None:
+                self._wire.abort()
 
     def _over(self, why: SinkUnavailable | SinkRefused) -> None:
         if self._ended.done():

@@ -1,7 +1,7 @@
 """What may be said and in which order: the rules that keep retained topics true and the cursor honest. Pure.
 
-Two facts are kept here: the newest `seq` said on each retained topic, and how far the broker has
-acknowledged the events without a hole. Neither knows of topics' names, brokers or the journal.
+Three facts are kept here: the newest `seq` said on each retained topic, how far the broker has acknowledged
+the events without a hole, and how far it had a moment ago. None knows topics, brokers or the journal.
 """
 
 from __future__ import annotations
@@ -78,3 +78,29 @@ class Acknowledged:
         """The connection is gone: nothing waits, and everything after `seq` has to be sent again."""
         self._order.clear()
         self._waiting.clear()
+
+
+class Lately:
+    """How far the events were acknowledged `window_s` ago.
+
+    Brokers acknowledge before they store or pass on. When one dies, what it acknowledged in its last moments
+    may be lost, so that much is said again. Bounded by how often it is noted.
+    """
+
+    def __init__(self, window_s: float, at: float, seq: int) -> None:
+        self._window_s = window_s
+        self._noted: deque[tuple[float, int]] = deque([(at, seq)])
+
+    def note(self, at: float, seq: int) -> None:
+        """At monotonic time `at`, everything up to `seq` was acknowledged."""
+        self._noted.append((at, seq))
+        self._forget(at)
+
+    def seq(self, at: float) -> int:
+        """What was certainly acknowledged `window_s` before `at`, or the first thing that was ever noted."""
+        self._forget(at)
+        return self._noted[0][1]
+
+    def _forget(self, at: float) -> None:
+        while len(self._noted) > 1 and self._noted[1][0] <= at - self._window_s:
+            self._noted.popleft()

@@ -3,7 +3,8 @@
 After every connect: `online`, then the current state of all equipment (whatever the broker kept or lost),
 then the events the broker has not acknowledged yet, in order, to event topics only. The journal's cursor
 moves over an event when its acknowledgement and those of all before it have arrived, so an event can come
-twice (same id) but never be missing. Knows nothing of MQTT packets (`mqtt`) nor of where states come from.
+twice (same id) but never be missing. For the same reason, what a lost broker acknowledged in its last
+moments is said again. Knows nothing of MQTT packets (`mqtt`) nor of where states come from.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from gateway.journal.values import Cursor
 from gateway.publish import payloads
 from gateway.publish.mqtt import Link
 from gateway.publish.options import LinkOptions, link_options
-from gateway.publish.order import Acknowledged, Newest
+from gateway.publish.order import Acknowledged, Lately, Newest
 from gateway.publish.retry import Failure, Retry
 from gateway.publish.source import EventSource
 from gateway.publish.status import SinkStatus
@@ -40,10 +41,12 @@ SINK = "mqtt"
 #: Most events in memory at once.
 READ_MAX = 256
 
-#: Least time between two writes of the cursor, and longest time it stays behind the sample batches (which
-#: nobody here reads), in seconds.
+#: Least time between two writes of the cursor, in seconds.
 SAVE_EVERY_S = 0.25
-SAVE_IDLE_S = 5.0
+
+#: How far back events are said again after a connection was lost, in seconds: a broker that dies may have
+#: acknowledged them without having passed them on.
+REPEAT_S = 2.0
 
 #: Longest wait for acknowledgements when leaving, in seconds.
 STOP_S = 3.0
@@ -106,7 +109,9 @@ class MqttPublisher:
         self._retry = Retry()
         self._newest = Newest()
         self._acked = Acknowledged()
-        self._saved = Cursor()
+        self._saved_seq = 0
+        self._lately = Lately(REPEAT_S, clock.monotonic(), 0)
+        self._resume_after = 0
         self._moved = asyncio.Event()
         self._link: Link | None = None
         self._last_error: str | None = None
@@ -125,8 +130,11 @@ class MqttPublisher:
         Raises:
             GatewayError: the journal failed. Failures of the broker never end this.
         """
-        self._saved = await self._journal.cursor(SINK)
-        self._acked = Acknowledged(self._saved.seq)
+        self._journal.require(SINK, events=True, batches=False)
+        self._saved_seq = (await self._journal.cursor(SINK)).seq
+        self._acked = Acknowledged(self._saved_seq)
+        self._lately = Lately(REPEAT_S, self._clock.monotonic(), self._saved_seq)
+        self._resume_after = self._saved_seq
         try:
             await _together(self._keep_cursor(), self._stay_connected())
         except asyncio.CancelledError:
@@ -194,6 +202,7 @@ class MqttPublisher:
             await link.stop(STOP_S)
             self._link = None
             self._acked.lost()
+            self._resume_after = self._lately.seq(self._clock.monotonic())
             self._counts.sent += link.sent
             self._counts.acknowledged += link.acknowledged
             self._counts.too_large += link.too_large
@@ -220,9 +229,15 @@ class MqttPublisher:
     async def _say_states_and_events(self, link: Link) -> None:
         link.publish(self._topics.status, payloads.ONLINE, retain=True)
         await self._say_states(link, self._equipment, {}, again=True)
-        after = self._acked.seq
+        after = self._resume_after
         while True:
+            last = self._journal.position.last_seq
             events = await self._journal.read(after, READ_MAX)
+            if not events and last > after:  # they cannot be read; the journal says so elsewhere
+                if last > self._acked.seq:
+                    self._acked.sent(last, link.connected_at)
+                    self._acknowledge(last, told=False)
+                after = last
             if not events:
                 await self._journal.wait_beyond(after, NEVER)
                 continue
@@ -252,18 +267,20 @@ class MqttPublisher:
         for event in events:
             if link.in_flight >= link.limit:
                 await link.room()
-            self._acked.sent(event.seq, event.recorded_at)
+            again = event.seq <= self._acked.seq
+            if not again:
+                self._acked.sent(event.seq, event.recorded_at)
             on_its_way = link.publish(
                 self._topics.event(event.path, event.type),
                 event.json,
                 late=event.recorded_at < link.connected_at,
-                on_ack=partial(self._acknowledge, event.seq),
+                on_ack=None if again else partial(self._acknowledge, event.seq),
             )
-            if not on_its_way:
-                self._acknowledge(event.seq, too_large=True)
+            if not on_its_way and not again:
+                self._acknowledge(event.seq, told=False)
 
-    def _acknowledge(self, seq: int, *, too_large: bool = False) -> None:
-        self._counts.events += not too_large
+    def _acknowledge(self, seq: int, *, told: bool = True) -> None:
+        self._counts.events += told
         if self._acked.done(seq):
             self._moved.set()
 
@@ -289,20 +306,17 @@ class MqttPublisher:
 
     async def _keep_cursor(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(SAVE_IDLE_S):
-                    await self._moved.wait()
-            except TimeoutError:
-                pass  # time to let go of sample batches
+            await self._moved.wait()
             self._moved.clear()
             await self._save_cursor()
             await self._clock.sleep(SAVE_EVERY_S)
 
     async def _save_cursor(self) -> None:
-        cursor = Cursor(self._acked.seq, self._journal.position.last_batch).beyond(self._saved)
-        if cursor != self._saved:
-            await self._journal.advance(SINK, cursor)
-            self._saved = cursor
+        seq = self._acked.seq
+        self._lately.note(self._clock.monotonic(), seq)
+        if seq > self._saved_seq:
+            await self._journal.advance(SINK, Cursor(seq=seq))
+            self._saved_seq = seq
 
 
 def newer(state: EquipmentState | None, transition: Recorded | None) -> EquipmentState | None:

@@ -20,11 +20,6 @@ class Position(Protocol):
         """Number of the newest event; 0 before the first."""
         ...
 
-    @property
-    def last_batch(self) -> int:
-        """Number of the newest sample batch; 0 before the first."""
-        ...
-
 
 class EventSource(Protocol):
     """The one ordered log of events, and the place where sinks keep their cursors."""
@@ -35,11 +30,15 @@ class EventSource(Protocol):
         ...
 
     async def read(self, after: int, limit: int) -> Sequence[Recorded]:
-        """Events with `seq > after`, in order, at most `limit`; empty when there are none yet."""
+        """Events with `seq > after`, in order, at most `limit`. Those that cannot be read are left out."""
         ...
 
     async def cursor(self, sink: str) -> Cursor:
         """Where a sink is; a new sink is at the beginning."""
+        ...
+
+    def require(self, sink: str, *, events: bool, batches: bool) -> None:
+        """What a sink reads; only that is kept until the sink is done with it."""
         ...
 
     async def advance(self, sink: str, cursor: Cursor) -> None:

@@ -1,0 +1,258 @@
+"""A connection to brokers that misbehave: scripted ones that answer with exactly the bytes a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.clock import SystemClock
+from gateway.config.schema import MqttSettings
+from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.publish.embedded_broker import EmbeddedBroker
+from gateway.publish.mqtt import Link
+from gateway.publish.options import LinkOptions, link_options
+from gateway.publish.reasons import ClosedByBroker, TakenOver
+from tests.gateway.publish.support import GATEWAY, until, within
+
+#: MQTT 5 CONNACK: accepted, no properties. MQTT 3.1.1 has no property length.
+ACCEPTED_5 = bytes([0x20, 3, 0, 0, 0])
+ACCEPTED_3 = bytes([0x20, 2, 0, 0])
+
+
+def puback(packet: int, reason: int | None = None) -> bytes:
+    body = packet.to_bytes(2, "big") + (bytes([reason]) if reason is not None else b"")
+    return bytes([0x40, len(body)]) + body
+
+
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def scripted(script: Script, **more: Any) -> AsyncIterator[LinkOptions]:
+    """A broker that runs a script for each connection; how to connect to it."""
+
+    serving: set[asyncio.Task[Any]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        try:
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await script(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            serving.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    options = link_options(MqttSettings(broker=f"mqtt://127.0.0.1:{port}"), GATEWAY)
+    try:
+        yield replace(options, connect_timeout_s=2.0, **more)
+    finally:
+        server.close()
+        for task in serving:
+            task.cancel()
+        while serving:
+            await asyncio.wait(serving)
+        await server.wait_closed()
+
+
+def says(*parts: bytes, then_close: bool = False) -> Script:
+    """Wait for each thing the client says before answering it; then listen on or close."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            await reader.read(65536)
+            writer.write(part)
+        if not then_close:
+            while await reader.read(65536):
+                pass
+
+    return script
+
+
+async def opened(options: LinkOptions) -> Link:
+    return await within(Link.open(options, SystemClock()))
+
+
+async def opened_and_ended(options: LinkOptions) -> None:
+    link = await opened(options)
+    with contextlib.suppress(SinkUnavailable, SinkRefused):
+        link.publish("t", b"1")
+    await within(link.ended())
+
+
+@pytest.mark.parametrize(
+    ("connack", "kind", "words"),
+    [
+        (bytes([0x20, 3, 0, 0x86, 0]), SinkRefused, "bad user name or password"),
+        (bytes([0x20, 3, 0, 0x87, 0]), SinkRefused, "not authorised"),
+        (bytes([0x20, 3, 0, 0x84, 0]), SinkRefused, "this version of MQTT"),
+        (bytes([0x20, 2, 0, 1]), SinkRefused, "this version of MQTT"),  # as a 3.1.1 broker says it
+        (bytes([0x20, 3, 0, 0x8A, 0]), SinkRefused, "banned"),
+        (bytes([0x20, 3, 0, 0x88, 0]), SinkUnavailable, "unavailable"),
+        (bytes([0x20, 3, 0, 0x9F, 0]), SinkUnavailable, "rate"),
+        (bytes([0x20, 5, 0, 0, 2, 0x25, 0]), SinkRefused, "retained"),
+        (bytes([0x20, 5, 0, 0, 2, 0x24, 0]), SinkRefused, "QoS 1"),
+        (bytes([0xF0, 2, 1, 1]), SinkUnavailable, "failed"),
+    ],
+)
+async def test_a_refusal_is_told_by_its_reason(connack: bytes, kind: type[Exception], words: str) -> None:
+    async with scripted(says(connack)) as options:
+        with pytest.raises(kind, match=words):
+            await opened(options)
+
+
+async def test_no_answer_is_no_connection() -> None:
+    async with scripted(says()) as options:
+        with pytest.raises(SinkUnavailable, match="does not answer within"):
+            await opened(replace(options, connect_timeout_s=0.1))
+
+
+async def test_closed_instead_of_an_answer_names_the_usual_reasons() -> None:
+    async with scripted(says(b"", then_close=True)) as options:
+        with pytest.raises(SinkUnavailable, match="instead of answering") as failed:
+            await opened(options)
+        assert "3.1.1" in failed.value.hint
+
+
+async def test_a_broker_of_3_1_1_only_is_told_to_a_person() -> None:
+    broker = EmbeddedBroker(0)
+    await broker.start()
+    options = link_options(MqttSettings(broker=f"mqtt://127.0.0.1:{broker.port}"), GATEWAY)
+    with pytest.raises(SinkRefused, match="version") as refused:
+        await opened(options)
+    assert 'protocol = "3.1.1"' in refused.value.hint
+    await broker.stop()
+
+
+@pytest.mark.parametrize(
+    ("disconnect", "kind"),
+    [
+        (bytes([0xE0, 1, 0x8E]), TakenOver),
+        (bytes([0xE0, 1, 0x8B]), SinkUnavailable),
+        (bytes([0xE0, 1, 0x98]), SinkUnavailable),
+        (bytes([0xE0, 1, 0x9D]), SinkRefused),
+        (bytes([0xE0, 0]), ClosedByBroker),
+    ],
+)
+async def test_the_brokers_good_bye_is_understood(disconnect: bytes, kind: type[Exception]) -> None:
+    async with scripted(says(ACCEPTED_5 + disconnect)) as options:
+        with pytest.raises(kind):
+            await opened_and_ended(options)
+
+
+async def test_acknowledgements_are_told_once_each() -> None:
+    answer = puback(2) + puback(1) + puback(1) + puback(77)
+    async with scripted(says(ACCEPTED_5, answer), inflight_max=3) as options:
+        link = await opened(options)
+        told: list[int] = []
+        for number in (1, 2, 3):
+            link.publish("t", b"x", on_ack=partial(told.append, number))
+        assert link.in_flight == link.limit == 3
+        await within(link.room(2))
+        assert told == [2, 1]
+        assert (link.in_flight, link.sent, link.acknowledged) == (1, 3, 2)
+        link.abort()
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"), [(0x87, SinkRefused), (0x97, SinkUnavailable), (0x99, SinkRefused)]
+)
+async def test_a_refused_message_ends_the_connection(reason: int, kind: type[Exception]) -> None:
+    async with scripted(says(ACCEPTED_5, puback(1, reason))) as options:
+        link = await opened(options)
+        told: list[int] = []
+        link.publish("t", b"1", on_ack=lambda: told.append(1))
+        with pytest.raises(kind):
+            await within(link.ended())
+        assert told == []
+        with pytest.raises(kind):
+            link.publish("t", b"2")
+        with pytest.raises(kind):
+            await link.room()
+
+
+async def test_no_subscribers_is_no_refusal() -> None:
+    async with scripted(says(ACCEPTED_5, puback(1, 0x10))) as options:
+        link = await opened(options)
+        link.publish("t", b"1")
+        await within(link.room(1))
+        assert link.acknowledged == 1
+        link.abort()
+
+
+async def test_a_broker_that_stops_acknowledging_is_left() -> None:
+    async with scripted(says(ACCEPTED_5), ack_timeout_s=0.2) as options:
+        link = await opened(options)
+        link.publish("t", b"1")
+        with pytest.raises(SinkUnavailable, match="not acknowledged"):
+            await within(link.ended())
+
+
+async def test_a_silent_broker_is_noticed_by_keep_alive() -> None:
+    async with scripted(says(ACCEPTED_5), keep_alive_s=1) as options:
+        link = await opened(options)
+        with pytest.raises(SinkUnavailable, match="keep alive"):
+            await within(link.ended())
+
+
+async def test_leaving_does_not_wait_for_ever() -> None:
+    async with scripted(says(ACCEPTED_5)) as options:
+        link = await opened(options)
+        assert not await within(link.stop(0.1), 2.0)
+        assert not await within(link.stop(0.1), 2.0), "a second time does nothing"
+        with pytest.raises(SinkUnavailable):
+            await link.ended()
+
+
+async def test_nothing_is_left_behind() -> None:
+    before = len(asyncio.all_tasks())
+    async with scripted(says(ACCEPTED_5)) as options:
+        for _ in range(5):
+            link = await opened(options)
+            link.abort()
+    async with scripted(says()) as options:
+        attempt = asyncio.create_task(Link.open(options, SystemClock()))
+        await asyncio.sleep(0)
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+    await until(lambda: len(asyncio.all_tasks()) == before, "no task left")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    version=st.sampled_from(["5", "3.1.1"]),
+    garbage=st.one_of(
+        st.binary(min_size=1, max_size=60),
+        st.tuples(
+            st.sampled_from([0x20, 0x30, 0x32, 0x40, 0x50, 0x62, 0x90, 0xD0, 0xE0]), st.binary(max_size=40)
+        ).map(lambda packet: bytes([packet[0], len(packet[1])]) + packet[1]),
+    ),
+)
+def test_no_bytes_of_a_broker_break_more_than_the_connection(version: str, garbage: bytes) -> None:
+    """After the garbage the broker closes, so the connection always ends: with one of our two failures."""
+
+    async def scenario() -> None:
+        failures: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        accepted = ACCEPTED_5 if version == "5" else ACCEPTED_3
+        async with scripted(says(accepted + garbage, then_close=True), protocol=version) as options:
+            with pytest.raises((SinkUnavailable, SinkRefused)):
+                await opened_and_ended(options)
+        assert failures == []
+
+    asyncio.run(scenario())

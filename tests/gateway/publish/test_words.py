@@ -1,0 +1,179 @@
+"""Topics, payloads, options, reasons and pauses: values in, values out."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.schema import MqttSettings
+from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.publish import payloads
+from gateway.publish.options import link_options, tls_context
+from gateway.publish.publisher import newer
+from gateway.publish.reasons import NEEDS_A_PERSON, PASSES, TAKEN_OVER, ClosedByBroker, TakenOver, failure
+from gateway.publish.retry import KICKS_MAX, Retry
+from gateway.publish.topics import Topics
+from statemodel.records import state_after
+from statemodel.types import Quality, TagSample
+from tests.gateway.publish.support import GATEWAY, T0, recorded, transition
+
+TOPICS = Topics("acme", "berlin", "line-1")
+
+
+def test_topics() -> None:
+    path = "filling/line-1/filler-1"
+    assert TOPICS.status == "andon/line-1/status"
+    assert TOPICS.state(path) == "acme/berlin/filling/line-1/filler-1/_state"
+    assert TOPICS.event(path, "transition") == "acme/berlin/filling/line-1/filler-1/_event/transition"
+    assert TOPICS.event("", "source_lost") == "andon/line-1/_event/source_lost"
+    assert TOPICS.tag(path, "plc/speed") == "acme/berlin/filling/line-1/filler-1/_tag/plc/speed"
+    assert TOPICS.tag("", "plc/speed") == "acme/berlin/_tag/plc/speed"
+
+
+def test_a_state_is_told_as_rest_tells_it() -> None:
+    event = recorded(1042, transition("filler-1", 37))
+    assert json.loads(payloads.state(state_after(transition("filler-1", 37), event.seq))) == {
+        "equipment": "filler-1",
+        "path": "filling/line-1/filler-1",
+        "model": "packml",
+        "state": "Starting",
+        "code": 3,
+        "category": "productive",
+        "since": "2026-11-21T22:00:37Z",
+        "seq": 1042,
+        "sequence": 37,
+        "reason": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(True, True), (2**53 + 1, 2**53 + 1), (1.5, 1.5), (float("nan"), None), ("°", "°"), (None, None)],
+)
+def test_a_tag_keeps_the_type_of_its_value(value: bool | float | str | None, told: object) -> None:
+    got = json.loads(payloads.tag(TagSample("plc/x", value, Quality.UNCERTAIN, None, T0, "stale"), "bar"))
+    assert got == {
+        "tag": "plc/x",
+        "value": told,
+        "quality": "uncertain",
+        "substatus": "stale",
+        "unit": "bar",
+        "source_at": None,
+        "received_at": "2026-11-21T22:00:00Z",
+    }
+    assert type(got["value"]) is type(told)
+
+
+def test_of_a_state_and_a_transition_the_newer_is_told() -> None:
+    old, new = recorded(4, transition("a", 1)), recorded(9, transition("a", 2))
+    state = state_after(transition("a", 1), 4)
+    assert newer(state, None) is state
+    assert newer(state, old) is state
+    assert newer(state, new) == state_after(transition("a", 2), 9)
+    assert newer(None, old) == state
+    assert newer(None, None) is None
+
+
+# --- options
+
+
+def test_the_address_gives_host_port_tls_and_login() -> None:
+    settings = MqttSettings(broker="mqtts://andon:p%40ss@broker.plant:8884", keep_alive=timedelta(seconds=20))
+    options = link_options(settings, GATEWAY)
+    assert (options.host, options.port, options.tls) == ("broker.plant", 8884, True)
+    assert (options.user, options.password) == ("andon", "p@ss")
+    assert (options.client_id, options.protocol, options.keep_alive_s) == ("andon-line-1", "5", 20)
+    assert options.address == "mqtts://broker.plant:8884"
+    assert link_options(MqttSettings(broker="mqtt://[::1]:1883"), GATEWAY).host == "::1"
+
+
+def test_settings_win_over_the_address() -> None:
+    settings = MqttSettings(broker="mqtt://a:b@h:1", user="c", password="d", client_id="me")
+    options = link_options(settings, GATEWAY)
+    assert (options.user, options.password, options.client_id) == ("c", "d", "me")
+
+
+def test_the_embedded_broker_is_spoken_to_in_its_own_version() -> None:
+    options = link_options(MqttSettings(broker="embedded", protocol="5"), GATEWAY, embedded_port=4321)
+    assert (options.host, options.port, options.protocol, options.tls) == ("127.0.0.1", 4321, "3.1.1", False)
+
+
+def test_a_certificate_file_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("not a certificate")
+    for ca_file in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
+        options = link_options(MqttSettings(broker="mqtts://h:1", ca_file=str(ca_file)), GATEWAY)
+        with pytest.raises(SinkRefused, match=ca_file.name) as refused:
+            tls_context(options)
+        assert "ca_file" in refused.value.hint
+    plain = tls_context(link_options(MqttSettings(broker="mqtts://h:1"), GATEWAY))
+    assert plain is not None
+    assert plain.verify_mode is ssl.CERT_REQUIRED
+
+
+# --- reasons and pauses
+
+
+def test_every_reason_code_of_mqtt_5_has_one_meaning() -> None:
+    for code in range(0x80, 0x100):
+        told = failure(code, "the connection")
+        assert isinstance(told, SinkRefused) == (code in NEEDS_A_PERSON or code == TAKEN_OVER)
+        assert told.reason
+        assert bool(told.hint) == isinstance(told, SinkRefused)
+    assert not set(NEEDS_A_PERSON) & set(PASSES)
+    assert isinstance(failure(TAKEN_OVER, "the connection"), TakenOver)
+    assert "full moon" in failure(0x97, "a message", said="full moon").reason
+
+
+@given(st.lists(st.floats(0.0, 9.0), max_size=40), st.floats(0.0, 1.0, exclude_max=True))
+def test_a_broker_that_is_away_is_tried_every_few_seconds(ups: list[float], random01: float) -> None:
+    retry = Retry()
+    for up_for_s in ups:
+        pause = retry.failed(SinkUnavailable("away"), up_for_s=up_for_s, random01=random01)
+        assert 0.3 < pause <= 5.0
+        assert retry.alarm == ""
+
+
+def test_a_refusal_waits_and_says_so_until_it_passes() -> None:
+    retry = Retry()
+    assert retry.failed(SinkRefused("no"), up_for_s=0.0, random01=0.5) == 60.0
+    assert retry.alarm == "refused"
+    retry.failed(SinkUnavailable("away"), up_for_s=0.0, random01=0.5)
+    assert retry.alarm == ""
+
+
+def test_a_taken_client_id_waits_longest() -> None:
+    retry = Retry()
+    assert retry.failed(TakenOver("taken"), up_for_s=100.0, random01=0.0) == 90.0
+    assert retry.alarm == "client_id_taken"
+    retry.settled()
+    assert retry.alarm == ""
+
+
+def test_being_closed_again_and_again_looks_like_a_taken_client_id() -> None:
+    retry = Retry()
+    pauses = [
+        retry.failed(ClosedByBroker("closed"), up_for_s=0.1, random01=0.5) for _ in range(KICKS_MAX + 1)
+    ]
+    assert pauses == [0.5, 1.0, 120.0, 120.0]
+    assert retry.alarm == "client_id_taken"
+
+
+def test_a_broker_that_restarts_again_and_again_does_not() -> None:
+    """Between two of its lives it answers nobody, and a life may last."""
+    retry = Retry()
+    for _ in range(10):
+        retry.failed(ClosedByBroker("closed"), up_for_s=0.1, random01=0.5)
+        retry.failed(SinkUnavailable("cannot be reached"), up_for_s=0.0, random01=0.5)
+        retry.failed(ClosedByBroker("closed"), up_for_s=60.0, random01=0.5)
+        assert retry.alarm == ""
+
+
+def test_newer_needs_the_number_not_the_clock() -> None:
+    early = recorded(9, transition("a", 2), at=datetime(1970, 1, 1, tzinfo=UTC))
+    assert newer(state_after(transition("a", 1), 4), early) == state_after(transition("a", 2), 9)
