@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,6 +18,7 @@ from asyncua import ua as _ua
 from asyncua.common.callback import CallbackType
 from asyncua.server.server import Server
 
+from simulators.address_space import CopyingServer
 from simulators.link import Gate, Link
 from simulators.machine import Value
 from simulators.maps import ARM_NODE, COMMAND_NODE, NAMESPACE, OpcuaGroup
@@ -42,7 +42,7 @@ class OpcuaServer:
         self.gate = Gate(host, port, self._relay)
         self._groups = groups
         self._on_command = on_command
-        self._server = Server()
+        self._server = Server(CopyingServer())
         self._inner_port = 0
         self._clock: asyncio.Task[None] | None = None
         self._kinds: dict[tuple[str, str], Any] = {}
@@ -65,13 +65,7 @@ class OpcuaServer:
     async def load(self) -> None:
         """Build the address space and start the inner server; the gate stays shut."""
         server = self._server
-        collecting = gc.isenabled()
-        gc.disable()  # 100 000 lasting objects are made at once: collecting meanwhile takes longer than that
-        try:
-            await server.init()
-        finally:
-            if collecting:
-                gc.enable()
+        await server.init()
         server.set_server_name(f"Andon simulated plant, {self.name}")
         await server.set_application_uri(f"urn:andon:simulator:{self.name}")
         server.set_endpoint(f"opc.tcp://{_INNER_HOST}:0/")
