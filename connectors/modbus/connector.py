@@ -7,8 +7,9 @@ the wire by `client`; this puts them together and talks to the gateway.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from connectors.base import Clock, Link
 from connectors.errors import ConnectionLost
@@ -18,11 +19,14 @@ from connectors.modbus.exceptions import meaning_of
 from connectors.modbus.frame import Question
 from connectors.modbus.plan import ReadRequest, plan_reads
 from connectors.modbus.poll import Answer, Asking, GroupPoll
-from connectors.modbus.schedule import Schedule
+from connectors.modbus.schedule import Cycle
+from connectors.modbus.turns import Turns
 from statemodel.types import SampleBatch, TagSample
 
 #: Longest sleep between two looks at the schedule, in seconds.
 _REST_MAX_S = 3600.0
+#: A rest shorter than this is not worth watching over the connection: the next request will tell.
+_UNWATCHED_REST_MAX_S = 1.0
 
 
 class ModbusConnector:
@@ -112,44 +116,49 @@ class _Session:
     async def poll(self, link: Link) -> None:
         """Poll all groups for ever, and tell the link."""
         clock, name = self._clock, self._settings.name
-        schedule = Schedule([group.interval.total_seconds() for group in self._groups], clock.monotonic())
-        turns: list[tuple[Asking, Question] | None] = [None] * len(self._groups)
+        names = [group.name for group in self._groups]
         is_up = False
-        while True:
+        news: tuple[GroupPoll, datetime] | None = None
+
+        def finished(index: int, cycle: Cycle) -> None:
+            link.cycle(names[index], cycle.duration_s, cycle.lateness_s, cycle.skipped)
+
+        def answered(answer: Answer) -> Question | None:
+            """As long as there is nothing to await for, the next question follows at once."""
+            nonlocal news
             now = clock.monotonic()
-            index = schedule.next(now)
-            if index is None:
-                await self._rest(schedule.wait_s(now))
-                continue
-            turn = turns[index]
-            if turn is None:
-                schedule.began(index, now)
-                asking = self._polls[index].cycle(now)
-                asked = next(asking, None)
-            else:
-                asking, question = turn
-                answer = await self._ask(question)
-                if not is_up:
-                    is_up = True
-                    await link.up()
+            poll = turns.answered(answer, now)
+            if is_up and not poll.samples and not poll.refusals:
                 if self.seen_at is answer[1]:  # the device itself answered, not a gateway before it
                     link.seen(answer[1])
-                asked = _step(asking, answer)
-                poll = self._polls[index]
-                if poll.refusals:
-                    for tag, reason in poll.refusals:
-                        link.refused(tag, reason)
-                    poll.refusals.clear()
-                if poll.samples:
-                    batch = SampleBatch(name, answer[1], tuple(poll.samples))
-                    poll.samples.clear()
-                    await link.emit(batch)
-            if asked is not None:
-                turns[index] = asking, asked
-            else:
-                turns[index] = None
-                cycle = schedule.finished(index, clock.monotonic())
-                link.cycle(self._groups[index].name, cycle.duration_s, cycle.lateness_s, cycle.skipped)
+                return turns.next(now)
+            news = poll, answer[1]
+            return None
+
+        intervals_s = [group.interval.total_seconds() for group in self._groups]
+        turns = Turns(self._polls, intervals_s, clock.monotonic(), finished)
+        while True:
+            now = clock.monotonic()
+            question = turns.next(now)
+            if question is None:
+                await self._rest(turns.wait_s(now))
+                continue
+            await self._converse(question, answered)
+            if news is None:
+                continue
+            (poll, at), news = news, None
+            if not is_up:
+                is_up = True
+                await link.up()
+            if self.seen_at is at:
+                link.seen(at)
+            for tag, reason in poll.refusals:
+                link.refused(tag, reason)
+            poll.refusals.clear()
+            if poll.samples:
+                batch = SampleBatch(name, at, tuple(poll.samples))
+                poll.samples.clear()
+                await link.emit(batch)
 
     async def read_all(self) -> list[TagSample]:
         """One cycle of every group, one after the other."""
@@ -157,39 +166,55 @@ class _Session:
         for poll in self._polls:
             asking = poll.cycle(self._clock.monotonic())
             question = next(asking, None)
-            while question is not None:
-                question = _step(asking, await self._ask(question))
+            if question is not None:
+                await self._converse(question, partial(_step, asking))
             samples.extend(poll.samples)
         return samples
 
-    async def _ask(self, question: Question) -> Answer:
-        """Ask until there is an answer, but not more often than `timeouts_max`."""
+    async def _converse(self, question: Question, answered: Callable[[Answer], Question | None]) -> None:
+        """Ask until `answered` has no more questions.
+
+        A question without an answer is asked again, but not more often than `timeouts_max` in a row.
+        """
         assert self._client is not None, "open() comes first"
-        client, timeouts_max = self._client, self._settings.timeouts_max
-        late_before = self._counts.late
-        for _ in range(timeouts_max):
-            if self._pause_s and self._asked_before:
-                await self._clock.sleep(self._pause_s)
-            self._asked_before = True
-            try:
-                answer = await client.ask(question)
-            except NoAnswer:
-                continue
+        client, pause_s = self._client, self._pause_s
+        open_question: Question | None = question
+
+        def came(answer: bytes | int) -> Question | None:
+            nonlocal open_question
             at = client.received_at
             if isinstance(answer, bytes) or meaning_of(answer).from_device:
                 self.seen_at = at
-            return answer, at
-        timeout_s = self._settings.timeout.total_seconds()
-        unit = self._settings.unit
-        what = f"unit {unit} did not answer {timeouts_max} requests in a row within {timeout_s:g} s each"
-        if self._counts.late > late_before:
+            open_question = answered((answer, at))
+            return None if pause_s else open_question
+
+        while open_question is not None:
+            if pause_s and self._asked_before:
+                await self._clock.sleep(pause_s)
+            self._asked_before = True
+            try:
+                await client.converse(open_question, came)
+            except NoAnswer:
+                if client.misses >= self._settings.timeouts_max:
+                    raise self._silence() from None
+
+    def _silence(self) -> ConnectionLost:
+        """The device does not answer, or not in time; these are two things to people."""
+        assert self._client is not None, "open() comes first"
+        timeout_s, unit = self._settings.timeout.total_seconds(), self._settings.unit
+        misses = self._client.misses
+        what = f"unit {unit} did not answer {misses} requests in a row within {timeout_s:g} s each"
+        if self._client.late:
             hint = "the device is slow: raise `timeout`, or ask it less often"
-            raise ConnectionLost(f"{what}, but later", hint=hint)
-        raise ConnectionLost(what, hint="is the unit id right, and the device behind the gateway on?")
+            return ConnectionLost(f"{what}, but later", hint=hint)
+        return ConnectionLost(what, hint="is the unit id right, and the device behind the gateway on?")
 
     async def _rest(self, seconds: float) -> None:
         """Sleep, but not through the end of the connection."""
         assert self._client is not None, "open() comes first"
+        if seconds <= _UNWATCHED_REST_MAX_S:
+            await self._clock.sleep(seconds)
+            return
         sleeper = asyncio.ensure_future(self._clock.sleep(min(seconds, _REST_MAX_S)))
         try:
             await asyncio.wait((sleeper, self._client.closed), return_when=asyncio.FIRST_COMPLETED)

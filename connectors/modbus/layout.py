@@ -160,6 +160,8 @@ class Signal:
         return self.scale != 1.0 or self.offset != 0.0
 
 
+_TABLES = {str(table): table for table in Table}
+_KINDS = {str(kind): kind for kind in Kind}
 _NAMED = re.compile(r"(?P<table>[a-z]+):(?P<start>\d{1,9})(?:\.(?P<bit>\d{1,9}))?", re.ASCII)
 _NUMBERED = re.compile(r"(?P<table>\d)(?P<number>\d{4,5})(?:\.(?P<bit>\d{1,9}))?", re.ASCII)
 _STRING = re.compile(r"string\((\d{1,9})\)", re.ASCII)
@@ -181,12 +183,12 @@ def parse_address(text: str) -> Address:
     """
     text = text.strip().lower()
     if named := _NAMED.fullmatch(text):
-        if named["table"] not in set(Table):
+        if named["table"] not in _TABLES:
             raise LayoutError(
                 f'there is no table "{named["table"]}"; '
                 "tables: coil, discrete (one bit each), input, holding (registers)"
             )
-        table, start = Table(named["table"]), int(named["start"])
+        table, start = _TABLES[named["table"]], int(named["start"])
         if start > ADDRESS_MAX:
             raise LayoutError(
                 f"address {start} is beyond the end of the table; addresses are 0 to {ADDRESS_MAX}"
@@ -240,6 +242,6 @@ def parse_type(text: str) -> DataType:
         return DataType(Kind.STRING, characters)
     if text == Kind.STRING:
         raise LayoutError('the length of the string is missing; write "string(16)" for 16 characters')
-    if text not in set(Kind):
+    if text not in _KINDS:
         raise LayoutError(f'there is no type "{text}"; {TYPE_HINT}')
-    return DataType(Kind(text))
+    return DataType(_KINDS[text])

@@ -413,7 +413,7 @@ async def test_two_registers_of_a_value_are_never_read_at_two_instants(device: S
     link = RecordingLink()
     limits = {"registers_per_request": 7, "gap_max": 2}
     async with running(connector(device, tags, limits=limits), link):
-        await link.until(lambda: len(link.cycles) >= 3, "three cycles")
+        await link.until(lambda: len(link.cycles) >= 4, "four cycles")
     values = [s.value for s in link.samples]
     assert len(values) >= 300
     assert all(isinstance(v, int) and v >> 16 == v & 0xFFFF for v in values)
@@ -521,6 +521,17 @@ async def test_fifty_flaps_leave_no_task_and_no_file_open(device: ScriptedDevice
         await free(device)
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) <= tasks
+
+
+async def test_an_error_of_ours_is_not_blamed_on_the_device(device: ScriptedDevice) -> None:
+    class Broken(RecordingLink):
+        def cycle(self, group: str, duration_s: float, lateness_s: float, skipped: int) -> None:
+            raise RuntimeError("a mistake in the gateway")
+
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    task = asyncio.create_task(connector(device).run(Broken()))
+    error = await outcome(task)
+    assert isinstance(error, RuntimeError)
 
 
 async def test_exceptions_are_frames_of_their_own(device: ScriptedDevice) -> None:
