@@ -1,0 +1,166 @@
+"""Why is it in this state? Answered from what was recorded, and from nothing else.
+
+An explanation is made from the event the journal holds, so it says the same years later, whatever the
+configuration has become meanwhile. It reads no model and no live value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from statemodel.durations import format_duration
+from statemodel.records import Recorded
+from statemodel.types import CauseInput, Conformance, Rejection, Transition
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A move that was tried and refused."""
+
+    seq: int
+    state: str
+    attempted: str
+    at: datetime
+    reason: str
+    text: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Everything the record says about one transition.
+
+    `because` is one sentence; `rule` and `inputs` are what it was made of. `refused_before` are moves refused
+    in the state that was left, `refused_since` in the state entered. `recorded_after_s` is how long after
+    the event it was durable. `text` says all of it to people.
+    """
+
+    equipment: str
+    path: str
+    model: str
+    seq: int
+    sequence: int
+    state: str
+    at: datetime
+    recorded_at: datetime
+    recorded_after_s: float
+    from_state: str
+    from_duration_s: float
+    conformance: Conformance
+    skipped: tuple[str, ...]
+    rule: str
+    because: str
+    inputs: tuple[CauseInput, ...]
+    refused_before: tuple[Refusal, ...]
+    refused_since: tuple[Refusal, ...]
+    text: str
+
+
+def explain(recorded: Recorded, *, rejections: Iterable[Recorded] = ()) -> Explanation:
+    """Explain a recorded transition.
+
+    `rejections` may hold any recorded events around it: those that belong to it are picked out.
+
+    Raises:
+        ValueError: the event is not a transition.
+    """
+    made = recorded.event
+    if not isinstance(made, Transition):
+        raise ValueError(f"event {recorded.seq} is a {recorded.type}, not a transition")  # noqa: TRY004 - see Raises
+    began_at = made.at - timedelta(seconds=made.duration_s)
+    refused = sorted(_refusals(rejections, made.equipment), key=lambda refusal: refusal.seq)
+    before = tuple(
+        refusal
+        for refusal in refused
+        if refusal.seq < recorded.seq and refusal.state == made.from_state and refusal.at >= began_at
+    )
+    since = tuple(_since(refused, recorded.seq, made.to_state))
+    explanation = Explanation(
+        equipment=made.equipment,
+        path=made.path,
+        model=made.model,
+        seq=recorded.seq,
+        sequence=made.sequence,
+        state=made.to_state,
+        at=made.at,
+        recorded_at=recorded.recorded_at,
+        recorded_after_s=(recorded.recorded_at - made.at).total_seconds(),
+        from_state=made.from_state,
+        from_duration_s=made.duration_s,
+        conformance=made.conformance,
+        skipped=made.skipped,
+        rule=made.cause.rule,
+        because=made.cause.text or made.cause.rule,
+        inputs=made.cause.inputs,
+        refused_before=before,
+        refused_since=since,
+        text="",
+    )
+    return msgspec.structs.replace(explanation, text=_text(explanation))
+
+
+def _refusals(events: Iterable[Recorded], equipment: str) -> Iterable[Refusal]:
+    for recorded in events:
+        event = recorded.event
+        if isinstance(event, Rejection) and event.equipment == equipment:
+            yield Refusal(
+                recorded.seq,
+                event.state,
+                event.attempted,
+                event.at,
+                event.reason,
+                event.cause.text or event.cause.rule,
+            )
+
+
+def _since(refused: Iterable[Refusal], seq: int, state: str) -> Iterable[Refusal]:
+    """Refusals after the transition, as long as the equipment stayed in the state it led to."""
+    for refusal in refused:
+        if refusal.seq > seq:
+            if refusal.state != state:
+                return
+            yield refusal
+
+
+def _text(told: Explanation) -> str:
+    duration = format_duration(timedelta(seconds=told.from_duration_s))
+    lines = [
+        f"{told.equipment} went from {told.from_state} to {told.state} at {_instant(told.at)}.",
+        f"Why: {told.because}.",
+        *(f"  {_reading(item)}" for item in told.inputs),
+        f"Before: {told.from_state} for {duration}.",
+        f"By the model: {_judgement(told)}",
+    ]
+    lines += [f"Refused before: {_refusal(refusal)}" for refusal in told.refused_before]
+    lines += [f"Refused since: {_refusal(refusal)}" for refusal in told.refused_since]
+    lines.append(
+        f"Recorded: event {told.seq}, transition {told.sequence} of {told.equipment}, "
+        f"{told.recorded_after_s:.3f} s after it happened."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _judgement(told: Explanation) -> str:
+    move = f"{told.from_state} to {told.state}"
+    if told.rule == "unknown_code":
+        return f"{told.model} has no state for what was read; recorded and flagged."
+    if told.conformance is Conformance.LEGAL:
+        return f"{move} is legal in {told.model}."
+    if told.conformance is Conformance.LEGAL_BY_CLOSURE:
+        return f"{move} is legal in {told.model} by way of {', '.join(told.skipped)}, which passed unseen."
+    return f"{move} is not a transition of {told.model}; recorded as it was shown, and flagged."
+
+
+def _reading(item: CauseInput) -> str:
+    quality = str(item.quality) + (f" ({item.substatus})" if item.substatus else "")
+    source = f", source time {_instant(item.source_at)}" if item.source_at else ""
+    received = f", received {_instant(item.received_at)}" if item.received_at else ""
+    return f"{item.tag} = {item.value!r}, {quality}{source}{received}"
+
+
+def _refusal(refusal: Refusal) -> str:
+    return f"{refusal.attempted} at {_instant(refusal.at)}: {refusal.reason}. {refusal.text}."
+
+
+def _instant(at: datetime) -> str:
+    return at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", " UTC")
