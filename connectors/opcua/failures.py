@@ -13,7 +13,7 @@ from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
-from connectors.opcua.decode import Malformed
+from connectors.opcua.binary import Malformed
 from connectors.opcua.quality import MEANING, name_of
 
 #: Everything a request to a server can end in, besides our own errors. The last six are what the library

@@ -21,6 +21,7 @@ from asyncua.common.utils import Buffer
 from connectors.base import Clock, Link
 from connectors.errors import ConnectionLost
 from connectors.opcua import decode, fallback
+from connectors.opcua.binary import NotKnown
 from connectors.opcua.decode import Answer
 from connectors.opcua.failures import TROUBLE, explain, explain_code
 from connectors.opcua.losses import Losses
@@ -254,7 +255,7 @@ class Feed:
             data = bytes(arrived.answer.result())
             try:
                 return ours(data, 0, self._tags, arrived.at)
-            except decode.NotKnown:
+            except NotKnown:
                 return theirs(data, 0, self._tags, arrived.at)
         except TROUBLE as error:
             raise explain(error, self._endpoint) from error

@@ -1,4 +1,4 @@
-"""One session with one server: the only file that touches the library's client objects.
+"""One session with one server: what the gateway asks of the library.
 
 The library carries the protocol (framing, security, services). What it does around that is left out, because
 it hides losses: its automatic reconnect, its publish loop, its subscription objects and its health tasks.
@@ -8,19 +8,16 @@ A session is opened once and closed once; the next one is a new object. It knows
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from asyncua import ua
 from asyncua.client.client import Client
-from asyncua.client.ua_client import UaClient, UASocketProtocol
-from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import Buffer
 from asyncua.crypto import security_policies
 from asyncua.ua.attribute_ids import AttributeIds
-from asyncua.ua.ua_binary import header_to_binary, struct_from_binary, struct_to_binary
+from asyncua.ua.ua_binary import struct_from_binary
 
 from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
 from connectors.opcua.config import OpcuaConnection
@@ -28,15 +25,9 @@ from connectors.opcua.failures import TROUBLE, explain
 from connectors.opcua.nodes import numbered
 from connectors.opcua.pki import Identity, Pki, host_uri
 from connectors.opcua.plan import Item, Limits, SubscriptionPlan, chunked
+from connectors.opcua.wire import Wire
 from connectors.registry import Environment
 
-# Everything the library could report comes to us as an error and is told once, in our words; its own lines
-# would flood the log when a device is off, and at its debug level they hold whole requests with passwords.
-logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
-
-CHUNK_BYTES_MAX = 65_536
-MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-_CHUNKS_MAX = MESSAGE_BYTES_MAX // 8192
 #: How long a server that has stopped answering may hold up the end of a session.
 _GOODBYE_S = 0.5
 _CHANNEL_LIFETIME = 3600.0
@@ -63,79 +54,10 @@ _TOO_MUCH = frozenset({0x8010_0000, 0x80B8_0000, 0x80B9_0000, 0x8008_0000})
 _NO_FILTER = frozenset({0x8043_0000, 0x8044_0000, 0x8045_0000, 0x808E_0000})
 
 
-class _OurLimits(TransportLimits):
-    """What we take is for us to say; the server only says what it takes."""
-
-    def update_client_limits(self, msg: ua.Acknowledge) -> None:
-        if msg.ReceiveBufferSize:
-            self.max_send_buffer = min(self.max_send_buffer, int(msg.ReceiveBufferSize))
-
-
-class _Socket(UASocketProtocol):
-    """The library's framing with bounds, and Publish requests nobody has to wait for."""
-
-    def __init__(self, timeout: float, policy: security_policies.SecurityPolicy) -> None:
-        limits = _OurLimits(CHUNK_BYTES_MAX, CHUNK_BYTES_MAX, _CHUNKS_MAX, MESSAGE_BYTES_MAX)
-        super().__init__(timeout, policy, limits)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.receive_buffer is not None and len(self.receive_buffer) > CHUNK_BYTES_MAX:
-            # A chunk longer than the server was told to send: it would be collected for ever.
-            self.abort()
-
-    async def send_hello(self, url: str, max_messagesize: int = 0, max_chunkcount: int = 0) -> ua.Acknowledge:
-        hello: Any = ua.Hello()
-        hello.EndpointUrl = url
-        hello.ReceiveBufferSize = hello.SendBufferSize = CHUNK_BYTES_MAX
-        hello.MaxMessageSize, hello.MaxChunkCount = MESSAGE_BYTES_MAX, _CHUNKS_MAX
-        answer: asyncio.Future[ua.Acknowledge] = asyncio.get_running_loop().create_future()
-        self._callbackmap[0] = answer
-        if self.transport is None:
-            raise ConnectionError("connection lost")
-        body = struct_to_binary(hello)
-        new_header: Any = ua.Header
-        header = new_header(ua.MessageType.Hello, ua.ChunkType.Single)
-        header.body_size = len(body)
-        self.transport.write(header_to_binary(header) + body)
-        async with asyncio.timeout(self.timeout):
-            return await answer
-
-    def publish(self, request: ua.PublishRequest) -> asyncio.Future[Buffer]:
-        return self._send_request(request, timeout=0)
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
-
-
-class _Wire(UaClient):
-    """The library's service calls over a socket with bounds."""
-
-    protocol: _Socket | None
-
-    def _make_protocol(self) -> _Socket:
-        protocol = _Socket(self._timeout, self.security_policy)
-        protocol.on_connection_lost = self._on_transport_lost
-        protocol.is_session_closing = self._is_session_closing
-        self.protocol = protocol
-        return protocol
-
-    async def connect_socket(self, host: str, port: int) -> None:
-        await asyncio.get_running_loop().create_connection(self._make_protocol, host, port)
-
-    async def ask(self, request: Any) -> Buffer:
-        return await self._send_request(request)
-
-    def abort(self) -> None:
-        if self.protocol is not None:
-            self.protocol.abort()
-
-
-def _client(settings: OpcuaConnection, uri: str) -> tuple[Client, _Wire]:
+def _client(settings: OpcuaConnection, uri: str) -> tuple[Client, Wire]:
     timeout_s = settings.request_timeout.total_seconds()
     client = Client(settings.endpoint, timeout=timeout_s)
-    wire = _Wire(timeout_s)
+    wire = Wire(timeout_s)
     client.uaclient = wire
     client.name = "Andon"
     client.description = f"Andon {settings.name}"
@@ -149,7 +71,7 @@ def _client(settings: OpcuaConnection, uri: str) -> tuple[Client, _Wire]:
 class Session:
     """An activated session. Every method raises `ConnectionLost` or `DeviceRefused` and nothing else."""
 
-    def __init__(self, settings: OpcuaConnection, client: Client, wire: _Wire, own_certificate: str) -> None:
+    def __init__(self, settings: OpcuaConnection, client: Client, wire: Wire, own_certificate: str) -> None:
         self._settings = settings
         self._client = client
         self._wire = wire

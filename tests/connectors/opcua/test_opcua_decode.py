@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.opcua import decode, fallback
-from connectors.opcua.decode import Malformed, NotKnown, decode_publish
+from connectors.opcua.binary import Malformed, NotKnown
+from connectors.opcua.decode import decode_publish
 from connectors.opcua.failures import TROUBLE
 from statemodel.types import Quality, TagSample
 
