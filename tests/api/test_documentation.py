@@ -17,6 +17,7 @@ import api
 from api.ports import ConnectionView, EquipmentView, TagView
 from api.problems import KINDS, ProblemDetails
 from api.schemas import EquipmentList, Timeline
+from api.settings import ApiSettings
 from statemodel.records import EquipmentState, read_told
 
 _FILES = Path(api.__file__).parent / "docs"
@@ -162,3 +163,25 @@ def test_the_page_never_makes_markup_of_what_it_reads() -> None:
 async def test_files_of_the_page_say_what_they_are(client: httpx.AsyncClient, path: str, media: str) -> None:
     response = await client.get(path)
     assert response.headers["content-type"] == f"{media}; charset=utf-8"
+
+
+def test_the_guide_names_every_route_and_every_problem(document: dict[str, Any]) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "rest.md").read_text()
+    for path in document["paths"]:
+        assert path in guide or path.startswith("/docs/"), path
+    for code in KINDS:
+        assert f"`{code}`" in guide, code
+
+
+def test_the_guide_states_the_limits_there_are() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "rest.md").read_text()
+    limits = ApiSettings()
+    for sentence in (
+        f"{limits.page_limit} unless asked for, at most {limits.page_limit_max}",
+        f"| open event streams | {limits.streams_max} |",
+        f"At least every {limits.heartbeat_s:g} s there is a comment",
+        f"takes nothing for {limits.stall_s:g} s is cut off",
+        f"covers the {limits.timeline_s / 3600:g} hours before",
+        f"retry: {limits.retry_ms}",
+    ):
+        assert sentence in guide, sentence
