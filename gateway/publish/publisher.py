@@ -196,7 +196,7 @@ class MqttPublisher:
         log.info("broker connected", broker=self._options.address)
         try:
             await _together(
-                link.ended(), self._say_states_and_events(link), self._say_tags(link), self._settle()
+                link.ended(), self._say_states_and_events(link), self._say_tags(link), self._settle(link)
             )
         finally:
             await link.stop(STOP_S)
@@ -207,9 +207,12 @@ class MqttPublisher:
             self._counts.acknowledged += link.acknowledged
             self._counts.too_large += link.too_large
 
-    async def _settle(self) -> None:
+    async def _settle(self, link: Link) -> None:
+        """Once the connection has lasted: no alarm, and `online` again, in case our old will came late."""
         await self._clock.sleep(self._retry.backoff.settled_s)
         self._retry.settled()
+        await link.room()
+        link.publish(self._topics.status, payloads.ONLINE, retain=True)
 
     def _note(self, failure: Failure, pause_s: float) -> None:
         if failure.reason != self._last_error:  # once, not at every attempt

@@ -20,6 +20,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from connectors.base import Clock
 from gateway.clock import SystemClock
 from gateway.config.schema import GatewaySettings, MqttSettings
 from gateway.publish.embedded_broker import EmbeddedBroker
@@ -99,17 +100,24 @@ class Plant:
 
         return {name: (f"filling/line-1/{name}", state_of(name)) for name in self.names}
 
-    def publisher(self, settings: MqttSettings, **more: Any) -> MqttPublisher:
+    def publisher(self, settings: MqttSettings, *, clock: Clock | None = None, **more: Any) -> MqttPublisher:
         return MqttPublisher(
             settings,
             journal=self.journal,
             gateway=GATEWAY,
             equipment=self.equipment(),
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             tags={"oven-plc/temp": PublishedTag("°C", ("baking/oven-1",)), "hall/air": PublishedTag("°C")},
             random01=lambda: 0.0,
             **more,
         )
+
+
+class HurriedClock(SystemClock):
+    """Waits at most a fifth of a second."""
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(min(seconds, 0.2))
 
 
 class Running:
@@ -353,6 +361,8 @@ class Proxy:
         self.swallowed = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._held: set[asyncio.StreamWriter] = set()
 
     @property
     def port(self) -> int:
@@ -376,6 +386,19 @@ class Proxy:
         """Reset every connection."""
         for writer in self._writers:
             writer.transport.abort()
+        self.cut_held()
+
+    def cut_half(self) -> None:
+        """Reset the client's side only: the broker goes on believing in the old connections."""
+        self._held |= {writer for writer in self._writers if writer not in self._clients}
+        for writer in self._clients:
+            writer.transport.abort()
+
+    def cut_held(self) -> None:
+        """Now the broker learns of it."""
+        for writer in self._held:
+            writer.transport.abort()
+        self._held.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -385,12 +408,14 @@ class Proxy:
             return
         both = {writer, far_writer}
         self._writers |= both
+        self._clients.add(writer)
         with contextlib.suppress(OSError):
             await asyncio.gather(
                 self._pipe(reader, far_writer, from_broker=False),
                 self._pipe(far_reader, writer, from_broker=True),
             )
         self._writers -= both
+        self._clients.discard(writer)
 
     async def _pipe(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_broker: bool
@@ -403,4 +428,5 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
         finally:
-            writer.transport.abort() if self.deaf else writer.close()
+            if writer not in self._held:
+                writer.transport.abort() if self.deaf else writer.close()

@@ -224,9 +224,16 @@ async def test_nothing_is_left_behind() -> None:
         for _ in range(5):
             link = await opened(options)
             link.abort()
-    async with scripted(says()) as options:
+    asked = asyncio.Event()
+
+    async def never_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        asked.set()
+        await reader.read(65536)
+
+    async with scripted(never_answers) as options:
         attempt = asyncio.create_task(Link.open(options, SystemClock()))
-        await asyncio.sleep(0)
+        await within(asked.wait())
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):
             await attempt

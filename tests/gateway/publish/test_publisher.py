@@ -11,6 +11,7 @@ from statemodel.types import Gap, Quality, SourceLost, TagSample
 from tests.gateway.publish.support import (
     T0,
     BrokerUnderTest,
+    HurriedClock,
     Plant,
     Proxy,
     Running,
@@ -222,6 +223,24 @@ async def test_the_will_speaks_for_a_gateway_that_died(
             proxy.target_port = broker.port
             await subscriber.wait(lambda: subscriber.on("status")[-1].payload == b"online", "online again")
             await until(lambda: publisher.status().in_flight == 0, "all told")
+            assert (await retained(broker.port))[STATUS] == b"online"
+
+
+async def test_a_will_that_comes_late_does_not_have_the_last_word(
+    broker: BrokerUnderTest, subscriber: Subscriber
+) -> None:
+    """The broker keeps the old connection for alive, and speaks its will when the new one stands already."""
+    async with Proxy(broker.port) as proxy:
+        publisher = Plant("filler-1").publisher(broker.settings(proxy.port), clock=HurriedClock())
+        async with Running(publisher):
+            await until(lambda: publisher.status().connected, "connected")
+            proxy.cut_half()
+            await until(lambda: publisher.status().connects == 2, "connected again")
+            proxy.cut_held()
+            await subscriber.wait(
+                lambda: [m.payload for m in subscriber.on("status")][-2:] == [b"offline", b"online"],
+                "both words",
+            )
             assert (await retained(broker.port))[STATUS] == b"online"
 
 
