@@ -7,10 +7,9 @@ is for.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from simulators.maps import SERVERS
 from simulators.modbus_server import WRONGS
@@ -44,6 +43,7 @@ FAULTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 
 EXCEPTION_CODES: Final = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
 _FAULT_KEYS: Final = ("fault", "server", "seconds")
+_SPAN_S_MAX: Final = 365 * 86400
 
 
 class OrderError(ValueError):
@@ -110,8 +110,7 @@ Order = Fault | Clear | Command | Randomness | Go | Quit
 
 
 def read_order(raw: Mapping[str, object]) -> Order:
-    """Read one order, as `{"fault": ...}`, `{"clear": ...}`, `{"command": ...}`, `{"random": ...}`, `{"quit":
-    true}`.
+    """Read one order: one of the keys fault, clear, command, random, go, quit, and its settings.
 
     Raises:
         OrderError: with every reason.
@@ -155,28 +154,36 @@ def _read_fault(raw: Mapping[str, object]) -> Fault:
         if key not in (*_FAULT_KEYS, *keys):
             known = ", ".join(keys) or "no settings of its own"
             problems.append(f'the fault "{kind}" has no setting "{key}"; it has {known}')
-    seconds = raw.get("seconds")
-    if seconds is not None and not _is_span(seconds):
-        problems.append("seconds must be a number above 0")
-    if "delay_s" in raw and not _is_span(raw["delay_s"]):
-        problems.append("delay_s must be a number of seconds above 0")
-    if "code" in raw and (isinstance(raw["code"], bool) or raw["code"] not in EXCEPTION_CODES):
-        problems.append(f"code must be one of {', '.join(map(str, EXCEPTION_CODES))}")
-    if "how" in raw and raw["how"] not in WRONGS:
-        problems.append(f"how must be one of {', '.join(WRONGS)}")
-    if "status" in raw and raw["status"] not in STATUSES:
-        problems.append(f"status must be one of {', '.join(STATUSES)}")
-    nodes = raw.get("nodes", ())
-    if not isinstance(nodes, list | tuple) or not all(isinstance(node, str) for node in nodes):
-        problems.append('nodes must be a list of names such as "Filler.StateCurrent"')
+    for key, (is_right, what) in _SETTINGS.items():
+        if key in raw and not is_right(raw[key]):
+            problems.append(f"{key} must be {what}")
     if problems:
         raise OrderError(tuple(problems))
-    own = {key: raw[key] for key in keys if key in raw and key != "nodes"}
-    return Fault(kind, server, seconds, nodes=tuple(nodes), **own)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {key: raw[key] for key in ("seconds", *keys) if key in raw}
+    settings["nodes"] = tuple(settings.get("nodes", ()))
+    return Fault(kind, server, **settings)
 
 
 def _is_span(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _SPAN_S_MAX
+
+
+def _is_one_of(*allowed: object) -> Callable[[object], bool]:
+    return lambda value: any(type(value) is type(choice) and value == choice for choice in allowed)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
+_SETTINGS: Final[dict[str, tuple[Callable[[object], bool], str]]] = {
+    "seconds": (_is_span, "a number above 0"),
+    "delay_s": (_is_span, "a number of seconds above 0"),
+    "code": (_is_one_of(*EXCEPTION_CODES), f"one of {', '.join(map(str, EXCEPTION_CODES))}"),
+    "how": (_is_one_of(*WRONGS), f"one of {', '.join(WRONGS)}"),
+    "status": (_is_one_of(*STATUSES), f"one of {', '.join(STATUSES)}"),
+    "nodes": (_are_names, 'a list of names such as "Filler.StateCurrent"'),
+}
 
 
 def _text(raw: Mapping[str, object], key: str) -> str:

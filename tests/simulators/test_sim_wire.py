@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asyncua import Client as _Client
 from asyncua import ua as _ua
+from asyncua.client.client import Client as _Client
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 
@@ -124,7 +124,7 @@ async def test_a_subscriber_sees_every_state_with_the_ledgers_own_time(tmp_path:
         subscription = await client.create_subscription(50, changes)
         await subscription.subscribe_data_change(node(client, "Capper.StateCurrent"), queuesize=20)
         await plant.order(Go())
-        seen = []
+        seen: list[tuple[int, Any]] = []
         async with asyncio.timeout(20):
             while len(seen) < 8:
                 seen.append(await changes.values.get())
