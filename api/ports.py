@@ -67,7 +67,7 @@ class EquipmentView(msgspec.Struct, frozen=True):
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A stretch of time in one state. `to` is null while it lasts; `seq` is of the transition that began it."""
+    """A stretch of time in one state. `to` is null while it lasts; `seq` is of its first transition."""
 
     state: str
     code: int | None

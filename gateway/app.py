@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import partial
 from importlib.metadata import version as installed_version
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -287,7 +288,8 @@ class _Run:
             equipment=len(self.settings.equipment),
             connections=len(self.settings.connections),
             api=where.api or None,
-            broker=where.broker or None,
+            broker=_without_secrets(where.broker) or None,
+            database=_without_secrets(where.database) or None,
             stream=self.journal.stream,
         )
         if self.owner.started is not None:
@@ -385,3 +387,11 @@ def lost_while_away(
 
 def _state_of(recorded: Recorded) -> str:
     return recorded.event.to_state if isinstance(recorded.event, Transition) else UNKNOWN
+
+
+def _without_secrets(url: str) -> str:
+    """An address as it may be shown: a password in it is left out."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=f"{parts.username}@{parts.netloc.rpartition('@')[2]}").geturl()

@@ -63,6 +63,8 @@ class Live:
         self._why = {
             name: item.event.cause.text for name, item in last.items() if isinstance(item.event, Transition)
         }
+        #: A snapshot must not claim a sequence whose states it does not show yet.
+        self._announced_seq = source.position().last_seq
         self._samples: dict[str, TagSample] = {}
         self._tags = {
             connection.tag_id(tag): (connection.name, tag.name, group.name, tag.unit)
@@ -82,6 +84,7 @@ class Live:
     def announce(self, recorded: Sequence[Recorded]) -> None:
         """Events that are now durable, in order."""
         for item in recorded:
+            self._announced_seq = item.seq
             if isinstance(item.event, Transition):
                 self._states[item.equipment] = state_after(item.event, item.seq)
                 self._why[item.equipment] = item.event.cause.text
@@ -95,7 +98,7 @@ class Live:
 
     def position(self) -> StreamPosition:
         """Where the sequence stands."""
-        return self._source.position()
+        return msgspec.structs.replace(self._source.position(), last_seq=self._announced_seq)
 
     def state(self, equipment: str) -> EquipmentState:
         """The state of a configured equipment, with the reason when it is not known yet."""

@@ -22,7 +22,12 @@ def configure(level: str, *, json: bool | None = None, file: TextIO | None = Non
         _without_empty,
     ]
     if as_json:
-        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        processors += [
+            structlog.processors.format_exc_info,
+            structlog.processors.EventRenamer("message"),
+            _first_things_first,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
     else:
         processors += [structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)]
     structlog.configure(
@@ -33,6 +38,13 @@ def configure(level: str, *, json: bool | None = None, file: TextIO | None = Non
     )
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _first_things_first(
+    _logger: object, _method: str, fields: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    first = ("timestamp", "level", "message")
+    return {name: fields[name] for name in first if name in fields} | dict(fields)
 
 
 def _without_empty(

@@ -41,9 +41,9 @@ class EventLog(Protocol):
         self,
         events: Sequence[Recordable],
         batches: Sequence[SampleBatch] = ...,
-        alive: Mapping[str, datetime] = ...,
+        alive: Mapping[str, datetime | None] = ...,
     ) -> Sequence[Recorded]:
-        """Number and keep; returns when it is durable."""
+        """Number and keep; returns when it is durable. `alive` None: the connection is known to be down."""
         ...
 
 
@@ -104,7 +104,7 @@ class Pipeline:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_EVENTS_MAX)
         self._finished = False
         self._waiting = dict.fromkeys(self._connections, 0)
-        self._alive = dict(alive)
+        self._alive: dict[str, datetime | None] = dict(alive)
         self._came_round = came_round
         self._wake_at: datetime | None = None
         self.counts = Counts()
@@ -122,7 +122,7 @@ class Pipeline:
         """A connection proved that it lives. Counts only when nothing it said before is still waiting here,
         so that the durable proof of life never runs ahead of the durable events."""
         if not self._waiting[connection]:
-            self._alive[connection] = max(at, self._alive.get(connection, at))
+            self._alive[connection] = max(at, self._alive.get(connection) or at)
 
     @property
     def backlog(self) -> int:
@@ -186,7 +186,7 @@ class Pipeline:
         self.counts.passed += len(passed.samples)
         self.counts.bad_samples += sum(sample.quality is Quality.BAD for sample in passed.samples)
         self._alive[batch.connection] = max(
-            batch.received_at, self._alive.get(batch.connection, batch.received_at)
+            batch.received_at, self._alive.get(batch.connection) or batch.received_at
         )
         if not passed.samples:
             return
@@ -204,7 +204,7 @@ class Pipeline:
         self._step(event, records)
         if isinstance(event, SourceLost):
             # Down connections have no proof of life: a restart must not report their loss again.
-            self._alive.pop(event.connection, None)
+            self._alive[event.connection] = None
             self._filter.forget(event.connection)
             self._keep(no_communication(self._connections[event.connection], event.at), batches)
 

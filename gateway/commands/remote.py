@@ -43,7 +43,17 @@ def show_state(url: str, equipment: str | None, *, connections: bool, json: bool
             for state in states:
                 print_json(state)
             return
-        out.print(state_table(states, colours_of(client), {}, datetime.now(UTC)))
+        why = {state["equipment"]: _why(client, state) for state in states}
+        out.print(state_table(states, colours_of(client), why, datetime.now(UTC)))
+
+
+def _why(client: Client, state: dict[str, Any]) -> str:
+    """The sentence of the transition that led to a state."""
+    if not state["seq"]:
+        return ""
+    path = f"/equipment/{state['equipment']}/transitions"
+    items = client.get(path, after=state["seq"] - 1, limit=1)["items"]
+    return str(items[0]["cause"].get("text", "")) if items else ""
 
 
 def follow(url: str, after: str | None, *, json: bool) -> None:

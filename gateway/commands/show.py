@@ -26,7 +26,10 @@ STYLE = {
     "grey": "dim",
 }
 
-out = Console(highlight=False, soft_wrap=True)
+#: Columns where there is no terminal to ask: wide enough that pipes and files lose nothing.
+_WIDTH = None if sys.stdout.isatty() else 200
+
+out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -1,0 +1,279 @@
+"""The line from events to durable, announced transitions, on a journal kept in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
+from gateway.errors import JournalFailed
+from gateway.pipeline import COMMIT_EVENTS_MAX, Pipeline
+from statemodel.builtin import BUILTIN
+from statemodel.engine import Engine, EquipmentSpec
+from statemodel.records import Recorded, tell
+from statemodel.types import (
+    Quality,
+    Recordable,
+    SampleBatch,
+    SourceLost,
+    SourceRestored,
+    TagSample,
+    Transition,
+)
+from tests.support.manual_clock import ManualClock
+
+PLC = ConnectionSettings(
+    name="plc",
+    protocol="toy",
+    endpoint="toy://",
+    groups=(
+        GroupSettings(
+            name="all",
+            interval=timedelta(seconds=1),
+            tags=(TagSettings(name="state"), TagSettings(name="noise", record=False)),
+        ),
+    ),
+)
+
+
+class MemoryLog:
+    """A journal that can be held up or made to fail."""
+
+    def __init__(self) -> None:
+        self.recorded: list[Recorded] = []
+        self.batches: list[SampleBatch] = []
+        self.alive: Mapping[str, datetime | None] = {}
+        self.commits: list[int] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.fail = False
+
+    async def append(
+        self,
+        events: Sequence[Recordable],
+        batches: Sequence[SampleBatch] = (),
+        alive: Mapping[str, datetime | None] | None = None,
+    ) -> Sequence[Recorded]:
+        await self.open.wait()
+        if self.fail:
+            raise JournalFailed("the disk refused")
+        first = len(self.recorded) + 1
+        new = [
+            tell(event, gateway="g", stream="s", seq=seq, recorded_at=event.at)
+            for seq, event in enumerate(events, first)
+        ]
+        self.recorded += new
+        self.batches += batches
+        self.alive = dict(alive or {})
+        self.commits.append(len(events))
+        return new
+
+
+class Hearer:
+    """Remembers what it is told, and what the journal held at that moment."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self.log = log
+        self.heard: list[Recorded] = []
+        self.values: list[TagSample] = []
+
+    def samples(self, samples: Sequence[TagSample]) -> None:
+        self.values += samples
+
+    def announce(self, recorded: Sequence[Recorded]) -> None:
+        assert set(recorded) <= set(self.log.recorded), "announced before it was journalled"
+        self.heard += recorded
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.log = MemoryLog()
+        self.hearer = Hearer(self.log)
+        spec = EquipmentSpec(name="m-1", path="a/b/m-1", model=BUILTIN["packml"], state="plc/state")
+        self.pipeline = Pipeline(
+            engine=Engine([spec], at=self.clock.now()),
+            log=self.log,
+            connections=[PLC],
+            listeners=[self.hearer],
+            clock=self.clock,
+            heartbeat=timedelta(milliseconds=20),
+            alive={},
+            came_round=lambda: None,
+        )
+
+    def batch(self, **values: int) -> SampleBatch:
+        self.clock.advance(1)
+        now = self.clock.now()
+        samples = tuple(
+            TagSample(f"plc/{name}", value, Quality.GOOD, None, now) for name, value in values.items()
+        )
+        return SampleBatch("plc", now, samples)
+
+    @property
+    def states(self) -> list[str]:
+        return [item.event.to_state for item in self.hearer.heard if isinstance(item.event, Transition)]
+
+
+async def finished(bench: Bench, *last_words: SourceLost) -> None:
+    await bench.pipeline.finish(last_words)
+    await bench.pipeline.run()
+
+
+async def test_samples_become_recorded_transitions_in_order() -> None:
+    bench = Bench()
+    await bench.pipeline.offer(SourceRestored("plc", bench.clock.now()))
+    for code in (4, 3, 6, 6):
+        await bench.pipeline.offer(bench.batch(state=code))
+
+    await finished(bench)
+
+    assert bench.states == ["Idle", "Starting", "Execute"]
+    assert [item.seq for item in bench.hearer.heard] == [1, 2, 3, 4]
+    assert bench.hearer.heard[0].type == "source_restored"
+
+
+async def test_nothing_is_announced_while_the_disk_has_not_answered() -> None:
+    bench = Bench()
+    bench.log.open.clear()
+    await bench.pipeline.offer(bench.batch(state=4))
+    running = asyncio.create_task(bench.pipeline.run())
+    while bench.pipeline.backlog:
+        await asyncio.sleep(0)
+
+    assert bench.states == []
+
+    bench.log.open.set()
+    await bench.pipeline.finish([])
+    await running
+    assert bench.states == ["Idle"]
+
+
+async def test_what_arrives_during_a_commit_becomes_the_next_one() -> None:
+    bench = Bench()
+    bench.log.open.clear()
+    await bench.pipeline.offer(bench.batch(state=4))
+    running = asyncio.create_task(bench.pipeline.run())
+    while bench.pipeline.backlog:
+        await asyncio.sleep(0)
+    for code in (3, 6, 10):
+        await bench.pipeline.offer(bench.batch(state=code))
+    bench.log.open.set()
+
+    await bench.pipeline.finish([])
+    await running
+
+    assert [count for count in bench.log.commits if count] == [1, 3]
+
+
+async def test_a_burst_is_split_so_that_its_first_events_are_not_held_up() -> None:
+    bench = Bench()
+    for index in range(COMMIT_EVENTS_MAX + 10):
+        await bench.pipeline.offer(bench.batch(state=(3, 6)[index % 2]))
+
+    await finished(bench)
+
+    assert max(bench.log.commits) <= COMMIT_EVENTS_MAX
+    assert len(bench.states) == COMMIT_EVENTS_MAX + 10
+
+
+async def test_a_lost_source_is_recorded_and_its_tags_turn_bad() -> None:
+    bench = Bench()
+    await bench.pipeline.offer(bench.batch(state=6))
+    lost_at = bench.clock.now()
+    await bench.pipeline.offer(SourceLost("plc", lost_at, "cable cut"))
+    await bench.pipeline.offer(bench.batch(state=6))
+
+    await finished(bench)
+
+    assert bench.states == ["Execute", "Unknown", "Execute"]
+    assert [item.type for item in bench.hearer.heard] == [
+        "transition",
+        "source_lost",
+        "transition",
+        "transition",
+    ]
+    unknown = bench.hearer.heard[2].event
+    assert isinstance(unknown, Transition)
+    assert unknown.at == lost_at
+    assert "cable cut" in unknown.cause.text
+    assert [value.substatus for value in bench.hearer.values if value.quality is Quality.BAD] == [
+        "no_communication",
+        "no_communication",
+    ]
+
+
+async def test_tags_that_are_not_recorded_are_seen_but_not_kept() -> None:
+    bench = Bench()
+    await bench.pipeline.offer(bench.batch(state=6, noise=1))
+
+    await finished(bench)
+
+    assert [value.tag for value in bench.hearer.values] == ["plc/state", "plc/noise"]
+    assert [item.tag for batch in bench.log.batches for item in batch.samples] == ["plc/state"]
+
+
+async def test_the_proof_of_life_never_runs_ahead_of_what_is_waiting() -> None:
+    bench = Bench()
+    batch = bench.batch(state=6)
+    await bench.pipeline.offer(batch)
+    bench.clock.advance(5)
+    bench.pipeline.seen("plc", bench.clock.now())
+
+    await finished(bench)
+    assert bench.log.alive == {"plc": batch.received_at}
+
+    bench.pipeline.seen("plc", bench.clock.now())
+    await bench.pipeline.finish([])
+    await bench.pipeline._work([])
+    assert bench.log.alive == {"plc": bench.clock.now()}
+
+
+async def test_a_connection_that_is_down_has_no_proof_of_life() -> None:
+    bench = Bench()
+    await bench.pipeline.offer(bench.batch(state=6))
+    await finished(bench, SourceLost("plc", bench.clock.now(), "the gateway was stopped"))
+
+    assert bench.log.alive == {"plc": None}
+    assert bench.states[-1] == "Unknown"
+
+
+async def test_a_journal_that_fails_ends_the_pipeline() -> None:
+    bench = Bench()
+    bench.log.fail = True
+    await bench.pipeline.offer(bench.batch(state=6))
+
+    with pytest.raises(JournalFailed):
+        await bench.pipeline.run()
+
+    assert bench.hearer.heard == []
+
+
+async def test_a_full_queue_makes_the_connector_wait() -> None:
+    bench = Bench()
+    bench.log.open.clear()
+    running = asyncio.create_task(bench.pipeline.run())
+    offered = 0
+
+    async def flood() -> None:
+        nonlocal offered
+        for index in range(5000):
+            await bench.pipeline.offer(bench.batch(state=(3, 6)[index % 2]))
+            offered += 1
+
+    flooding = asyncio.create_task(flood())
+    before = -1
+    while offered != before:
+        before = offered
+        for _ in range(100):
+            await asyncio.sleep(0)
+    assert 0 < offered < 5000
+
+    bench.log.open.set()
+    await flooding
+    await bench.pipeline.finish([])
+    await running
+    assert len(bench.states) == 5000
