@@ -71,7 +71,7 @@ class EmbeddedPostgres:
         self._watch: asyncio.Task[None] | None = None
 
     @property
-    def psql(self) -> str:
+    def psql_hint(self) -> str:
         """The command with which a person looks into the database."""
         return f"psql -h {self._socket_dir} -U {_NAME} {_NAME}"
 

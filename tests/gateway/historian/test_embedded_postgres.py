@@ -94,7 +94,7 @@ async def test_it_starts_keeps_its_data_and_is_private(tmp_path: Path) -> None:
         assert await ask(server, "SHOW listen_addresses") == ""
         assert await ask(server, "SHOW server_encoding") == "UTF8"
         assert mode(tmp_path / "postgres-socket") == 0o700
-        assert server.psql == f"psql -h {tmp_path}/postgres-socket -U andon andon"
+        assert server.psql_hint == f"psql -h {tmp_path}/postgres-socket -U andon andon"
         pid = postmaster(tmp_path)
     assert not alive(pid)
     async with running(tmp_path) as server:
@@ -113,7 +113,7 @@ async def test_a_directory_too_deep_for_a_socket_gets_one_elsewhere(tmp_path: Pa
     deep = tmp_path / ("deep-" * 20)
     async with running(deep) as server:
         assert await ask(server, "SELECT 1") == 1
-        socket_dir = Path(server.psql.split()[2])
+        socket_dir = Path(server.psql_hint.split()[2])
         assert not socket_dir.is_relative_to(tmp_path)
         assert mode(socket_dir) == 0o700
     with pytest.raises(FileNotFoundError):
