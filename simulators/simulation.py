@@ -10,7 +10,6 @@ Use it as an async context manager:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import time
 from dataclasses import dataclass
@@ -160,6 +159,9 @@ class Simulation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._close()
+        driver = self._driver
+        if error is None and driver is not None and not driver.cancelled():
+            driver.result()  # raises what made the plant stand still, if nobody was waiting for it
 
     async def order(self, order: Order) -> None:
         """Hand in an order; it is carried out in turn, and refusals are said."""
@@ -173,8 +175,7 @@ class Simulation:
     async def _close(self) -> None:
         if self._driver is not None:
             self._driver.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OSError):
-                await self._driver
+            await asyncio.gather(self._driver, return_exceptions=True)
         await self._faults.clear()
         await asyncio.gather(*(server.close() for server in self._opcua.values()))
         for server in self._modbus.values():

@@ -132,6 +132,7 @@ async def test_without_standard_input_it_runs_on_and_ends_when_done(tmp_path: Pa
         (["--host", "0.0.0.0"], 2, "add --allow-remote"),
         (["--speed", "0"], 2, "must be from 0.1 to 100"),
         (["--ledger", "/nowhere/truth.jsonl"], 1, "No such file or directory"),
+        (["--ledger", "/dev/full"], 1, "No space left on device"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(
@@ -200,8 +201,21 @@ def test_what_is_no_order_is_refused_with_the_reason(line: str, reason: str) -> 
 
 
 WORDS = st.sampled_from(
-    "fault server seconds late wrong bad_quality modbus-a opcua-a delay_s code how status nodes command equipment "
-    "filler-1 clear random go quit".split()
+    [
+        *(
+            "fault",
+            "server",
+            "seconds",
+            "late",
+            "wrong",
+            "bad_quality",
+            "modbus-a",
+            "opcua-a",
+            "delay_s",
+            "code",
+        ),
+        *("how", "status", "nodes", "command", "equipment", "filler-1", "clear", "random", "go", "quit"),
+    ]
 )
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | WORDS
 JSON = st.recursive(

@@ -101,7 +101,7 @@ def node(client: Any, name: str) -> Any:
 async def until(reached: Callable[[], Any], wanted: Any) -> None:
     """Poll until `reached()` gives `wanted`."""
     async with asyncio.timeout(10):
-        while (await reached()) != wanted:  # noqa: ASYNC110 - what is polled has no event
+        while (await reached()) != wanted:
             await asyncio.sleep(0.01)
 
 
