@@ -126,11 +126,13 @@ class Client(asyncio.Protocol):
             self._answer(data[PAYLOAD_AT:])
             return
         self._buffer += data
+        answers = self._counts.answers
         try:
             while (size := frame_bytes(self._buffer)) is not None and size <= len(self._buffer):
                 frame = bytes(self._buffer[:size])
                 del self._buffer[:size]
-                self._take(frame)
+                # What came together with an answer was sent before the next question was.
+                self._take(frame, awaited=self._counts.answers == answers)
         except BadReply as error:
             self._refuse(error)
 
@@ -145,9 +147,9 @@ class Client(asyncio.Protocol):
         if self._watch is None:
             self._watch = self._loop.call_at(self._deadline, self._look_at_the_time)
 
-    def _take(self, frame: bytes) -> None:
-        """A whole frame has come."""
-        transaction, question = transaction_of(frame), self._question
+    def _take(self, frame: bytes, *, awaited: bool) -> None:
+        """A whole frame has come; unless `awaited` it cannot be the answer to the open question."""
+        transaction, question = transaction_of(frame), self._question if awaited else None
         if question is None or transaction != self._transaction:
             if transaction in self._given_up:
                 self._given_up.remove(transaction)

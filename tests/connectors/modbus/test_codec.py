@@ -141,6 +141,11 @@ def test_a_block_of_everything_is_decoded_at_once() -> None:
     assert BlockFormat(request).decode(data) == [65534, True, -2, 123456.0, 0x200047F1, 0x47F1, -2, "Obr"]
 
 
+def test_values_that_lie_side_by_side_in_one_order_take_one_struct() -> None:
+    sigs = [signal(f"holding:{start}", "float32", CDAB) for start in range(0, 124, 2)]
+    assert len(BlockFormat(request_of(sigs)).layers) == 1
+
+
 @pytest.mark.parametrize(
     ("type_", "scale", "offset", "registers", "expected"),
     [

@@ -148,14 +148,14 @@ async def test_silence_ends_the_connection_after_the_set_number_of_timeouts(devi
     assert plc.counts.timeouts == 3
 
 
-async def test_one_timeout_is_only_counted(device: ScriptedDevice) -> None:
+async def test_timeouts_with_answers_between_them_are_only_counted(device: ScriptedDevice) -> None:
     plc = connector(device)
     async with up(device, plc) as (link, _):
-        device.faults = [silent]
+        device.faults = [silent, None, silent, None, None, silent, None]
         await device.asked(lambda requests: not device.faults)
         device.hold(0, 3)
         await link.until_value("plc/one", 3)
-    assert plc.counts.timeouts == 1
+    assert plc.counts.timeouts == 3
     assert device.connections == 1
 
 
@@ -313,6 +313,14 @@ async def test_each_exception_is_a_quality(device: ScriptedDevice, code: int, su
     assert link.ups == 1
 
 
+async def test_reading_once_takes_busy_for_an_answer(device: ScriptedDevice) -> None:
+    device.hold(100, 2)
+    device.refused["holding", 0] = 6
+    one, two = await connector(device).read_once()
+    assert (one.value, one.quality, one.substatus) == (None, Quality.BAD, "busy")
+    assert (two.value, two.quality) == (2, Quality.GOOD)
+
+
 async def test_a_gateways_word_that_the_device_is_dead_is_no_proof_of_its_life(
     device: ScriptedDevice,
 ) -> None:
@@ -372,7 +380,7 @@ async def test_the_place_is_given_back_on_cancel(device: ScriptedDevice) -> None
 async def free(device: ScriptedDevice) -> None:
     """Wait until the device has noticed that its client is gone."""
     async with asyncio.timeout(2):
-        while device._writers:  # noqa: ASYNC110
+        while device._writers:
             await asyncio.sleep(0.001)
 
 

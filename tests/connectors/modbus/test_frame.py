@@ -55,6 +55,7 @@ def test_an_exception_is_its_code() -> None:
         ("0001 0000 000B 11 03 08 022B 0000 0064 0001", "8 bytes of values"),
         ("0001 0000 0009 11 03 05 022B 0000 0064", "it says 5, there are 6"),
         ("0001 0000 0007 11 03 06 022B 0000", "it says 6, there are 4"),
+        ("0001 0000 0009 11 03 06 022B 0000 00", "it says 6, there are 5"),
         ("0001 0000 0003 11 84 02", "function 132 was answered"),
         ("0001 0000 0004 11 83 02 00", "3 bytes long, this one 4"),
         ("0001 0000 0003 11 83 00", "exception with code 0"),

@@ -66,6 +66,10 @@ def test_tags_may_share_registers() -> None:
     assert all(request.needless_count == 0 for request in requests)
 
 
+def test_a_short_tag_inside_a_long_one_hides_no_neighbour() -> None:
+    assert spans(plan_reads([at(0, 4), at(1), at(4)], Limits(gap_max=0))) == [(0, 5)]
+
+
 def test_nothing_needs_no_request() -> None:
     assert plan_reads([], Limits()) == ()
 

@@ -213,6 +213,17 @@ def test_a_device_that_refuses_everything_is_probed_a_little_and_wholly_read_whe
     assert {reason for tag, reason in plc.refusals()[60:]} == {""}
 
 
+def test_of_many_tags_set_aside_each_has_its_turn() -> None:
+    plc = driver(*(signal(f"holding:{n}") for n in range(10)))
+    plc.code = lambda _: 2
+    plc.cycle()
+    tried = set()
+    for _ in range(3):
+        plc.cycle(31.0)  # all are due each time, and four are tried
+        tried.update(plc.asked)
+    assert len(tried) == 10
+
+
 def test_an_unknown_function_sets_the_whole_request_aside_without_a_search() -> None:
     plc = driver(*REGISTERS)
     plc.code = lambda _: 1
