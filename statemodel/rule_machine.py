@@ -43,11 +43,11 @@ class RuleMachine(Machine):
     __slots__ = (
         "_at",
         "_code_sample",
+        "_fresh",
         "_latest",
         "_memory",
         "_now",
         "_program",
-        "_stirred",
         "_tags",
         "_touched",
         "_values",
@@ -66,8 +66,8 @@ class RuleMachine(Machine):
         self._at = memory.since
         #: Inputs with a new value since the rules were last asked, one bit each (the code's is the highest).
         self._touched = 0
-        #: Ask the rules at the next good sample even when it repeats what was known.
-        self._stirred = True
+        #: Nothing has been asked yet: a remembered state must stand the first sample, good or bad.
+        self._fresh = True
         #: When time alone may next change the state.
         self.wake: datetime | None = None
 
@@ -80,7 +80,7 @@ class RuleMachine(Machine):
             if touched & bit:
                 return False  # the sample that brought the value is the one that decides
             self._note(place, sample)
-            if not self._stirred or (value is None and self.state == UNKNOWN):
+            if not self._fresh or self.state == UNKNOWN:
                 return False
         elif touched & bit:
             self.settle(draft)  # a second value in one batch: the first has its moment too
@@ -130,11 +130,10 @@ class RuleMachine(Machine):
             inputs[code_tag] = self._code_sample = as_lost(code_tag, self._code_sample)
         self._now = max(self._now, event.at)
         self.wake = self._program.look(self._values, self._memory, self._now)
-        self._stirred = True
         self.lost(event, inputs, draft)
 
     def _ask(self, now: datetime, at: datetime, draft: Draft) -> None:
-        self._stirred = False
+        self._fresh = False
         values = self._values
         self.wake = self._program.look(values, self._memory, now)
         for test, rule in zip(self._program.tests, self.model.rules, strict=True):

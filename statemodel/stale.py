@@ -65,7 +65,6 @@ class StaleWatch:
                 self._queued.add(tag)
                 heapq.heappush(self._due, (due, tag))
                 continue
-            del self._latest[tag]
             stale = TagSample(tag, sample.value, Quality.BAD, sample.source_at, due, STALE)
             found.setdefault(tag.partition("/")[0], []).append(stale)
         return tuple(

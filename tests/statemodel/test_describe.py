@@ -28,6 +28,13 @@ def test_the_data_is_plain_and_complete() -> None:
     assert describe(BUILTIN["packml"])["on_illegal"] == "flag"
 
 
+def test_the_transitions_told_are_those_in_force() -> None:
+    told = describe(model_of({"name": "m", "extends": "packml", "disable": ["Starting"]}))
+    assert {"from": "Idle", "to": "Execute", "trigger": "Start"} in told["transitions"]
+    assert not [move for move in told["transitions"] if "Starting" in (move["from"], move["to"])]
+    assert [state["name"] for state in told["states"] if state["disabled"]] == ["Starting"]
+
+
 def test_the_diagram_draws_every_transition_in_force() -> None:
     packml = mermaid(BUILTIN["packml"]).splitlines()
     assert packml[0] == "stateDiagram-v2"

@@ -331,6 +331,24 @@ def test_a_tag_that_changes_twice_in_a_batch_is_judged_twice() -> None:
     assert outcome.transitions[0].at == after(2)
 
 
+def test_the_sample_that_brought_a_value_is_the_evidence() -> None:
+    engine = engine_for(model_of(OVEN))
+    twice = batch_of(5, sample("plc/run", False, 5, source_s=1), sample("plc/run", False, 5, source_s=2))
+    (transition,) = engine.step(twice).transitions
+    assert transition.cause.inputs[0].source_at == after(1)
+
+
+def test_what_another_connection_repeats_brings_nothing_back() -> None:
+    """Whether repetitions reach the engine must not matter: filters drop them."""
+    model = rules_model({"state": "Off", "when": "not run"}, {"state": "On", "when": "temp > 5"})
+    spec = EquipmentSpec("m1", "p", model, bind={"run": "a/run", "temp": "b/temp"})
+    engine = Engine([spec], at=START)
+    engine.step(batch_of(1, sample("a/run", False, 1), sample("b/temp", 9, 1)))
+    engine.step(SourceLost("b", after(2), "timeout"))
+    assert engine.step(batch_of(3, sample("a/run", False, 3))) == Outcome()
+    assert states(engine.step(batch_of(4, sample("b/temp", 9, 4)))) == ["Off"]
+
+
 def test_a_derived_illegal_move_is_rejected_once() -> None:
     engine = engine_for(model_of(OVEN))
     engine.step(batch(1, run=True, temp=200.0, door=False))
@@ -458,6 +476,24 @@ def test_the_earliest_timer_of_all_equipment_is_told() -> None:
     outcome = engine.step(Tick(after(100)))
     assert [(t.equipment, t.at) for t in outcome.transitions] == [("m0", after(12)), ("m2", after(14))]
     assert outcome.wake_at is None
+
+
+def test_a_forgotten_timer_asks_nothing() -> None:
+    """A pulse holds until the rules are asked again, so a needless question would show."""
+    model = rules_model(
+        {"state": "A", "when": "x", "for": "10s"},
+        {"state": "On", "when": "rising(p)"},
+        {"state": "Off", "when": "True"},
+    )
+    specs = [EquipmentSpec(f"m{i}", "p", model, bind={"x": f"plc/x{i}", "p": f"plc/p{i}"}) for i in range(2)]
+    engine = Engine(specs, at=START)
+    engine.step(batch(0, x0=False, p0=False, x1=False, p1=False))
+    engine.step(batch(0.5, x0=True))
+    engine.step(batch(1, x1=True))
+    engine.step(batch(2, x1=False))
+    assert states(engine.step(batch(3, p1=True))) == ["On"]
+    outcome = engine.step(Tick(after(20)))
+    assert [(t.equipment, t.to_state) for t in outcome.transitions] == [("m0", "A")]
 
 
 def test_forgotten_timers_do_not_pile_up() -> None:

@@ -77,8 +77,27 @@ def test_what_was_refused_before_and_since_belongs_to_it() -> None:
     heating = explain(journal[4], rejections=journal)
     assert [r.seq for r in heating.refused_before] == [4]
     assert heating.refused_since == ()
+    assert explain(journal[4], rejections=journal[:3]).refused_before == ()
     first = explain(journal[0], rejections=journal)
     assert [r.seq for r in first.refused_since] == [2]
+
+
+def test_what_was_refused_in_an_earlier_stay_belongs_to_that() -> None:
+    events = [
+        batch(1, run=True, temp=200.0, door=False),
+        batch(2, temp=100.0),
+        batch(3, run=False),
+        batch(4, run=True),
+        batch(5, run=False, temp=100.0),
+        batch(6, run=True),
+        batch(7, temp=200.0),
+        batch(8, run=False),
+    ]
+    journal = _journal(engine_for(model_of(OVEN)), events)
+    last = explain(journal[-1], rejections=journal)
+    assert (last.from_state, last.state) == ("Baking", "Off")
+    assert last.refused_before == ()
+    assert any(r.type == "rejection" and r.at == after(2) for r in journal)
 
 
 @pytest.mark.parametrize(
