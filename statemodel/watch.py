@@ -59,7 +59,11 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """`held(x, "5s")`: x has been true without a break for at least that long. Rules' `for` is the same."""
+    """`held(x, "5s")`: x has been true without a break for at least that long. Rules' `for` is the same.
+
+    When nobody saw x become true (a restart, a lost link), it may have been true for long already: the
+    answer is undecided until x has been watched for the whole duration, or turns false.
+    """
 
     test: Test
     out: int
@@ -68,17 +72,18 @@ class Held:
 
     def look(self, values: Values, memory: list[Any], now: datetime) -> datetime | None:
         """Note the present value; returns the instant at which x will have held for long enough."""
-        value = self.test(values)
+        value, before = self.test(values), memory[self.place]
         if value is not True:
-            memory[self.place] = None
-            values[self.out] = value
+            memory[self.place] = values[self.out] = value
             return None
-        since: datetime | None = memory[self.place]
-        if since is None:
-            since = memory[self.place] = now
-        held = now - since >= self.duration
-        values[self.out] = held
-        return None if held else since + self.duration
+        if not isinstance(before, tuple):
+            before = memory[self.place] = (now, before is False)
+        since, seen_beginning = before
+        if now - since >= self.duration:
+            values[self.out] = True
+            return None
+        values[self.out] = False if seen_beginning else None
+        return since + self.duration
 
 
 @dataclass(frozen=True, slots=True)

@@ -326,7 +326,7 @@ def test_held_names_the_instant_it_comes_true() -> None:
     assert guard.ask(15) is True
     assert guard.due_s() is None
     assert guard.ask(16, x=None) is None
-    assert guard.ask(17, x=4) is False, "a gap breaks the holding"
+    assert guard.ask(17, x=4) is None, "it may have begun to hold during the gap"
     assert guard.due_s() == 22
 
 
@@ -354,11 +354,24 @@ def test_age_under_a_limit_turns_false_in_time() -> None:
 
 def test_watches_may_be_nested() -> None:
     guard = _Watched('held(held(x, "2s"), "3s")')
+    assert guard.ask(-1, x=False) is False
     assert guard.ask(0, x=True) is False
     assert guard.due_s() == 2
     assert guard.ask(2) is False
     assert guard.due_s() == 5
     assert guard.ask(5) is True
+
+
+def test_how_long_something_has_held_is_open_when_its_beginning_was_not_seen() -> None:
+    guard = _Watched('held(x, "5s")')
+    assert guard.ask(0, x=True) is None, "it may have been true for an hour"
+    assert guard.due_s() == 5
+    assert guard.ask(5) is True, "now it has been watched for long enough"
+
+    guard = _Watched('held(x, "5s")')
+    assert guard.ask(0, x=True) is None
+    assert guard.ask(1, x=False) is False, "it is not true at all any more"
+    assert guard.ask(2, x=True) is False, "this time the beginning was seen"
 
 
 def test_an_absurd_age_limit_never_comes() -> None:
