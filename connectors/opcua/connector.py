@@ -25,7 +25,7 @@ from connectors.opcua.quality import is_bad, name_of, quality_of
 from connectors.opcua.session import Session, open_session
 from connectors.opcua.values import bad_sample, sample_of
 from connectors.registry import Environment
-from statemodel.types import TagSample
+from statemodel.types import Quality, TagSample
 
 _log = structlog.get_logger("connectors.opcua")
 
@@ -34,6 +34,8 @@ _RENEW_AT = 0.75
 #: A tag of which the server says nothing for this many publishing intervals is told to be waiting.
 _FIRST_WORD_PERIODS = 5
 _FIRST_WORD_MIN_S = 2.0
+#: Groups that publish this rarely are read once at the start, so as not to be unknown for a whole interval.
+_READ_FIRST_S = 1.0
 
 #: ServerState (OPC 10000-5 section 12.6) in which a server serves no data.
 _NOT_SERVING = {1: "has failed", 2: "has no configuration", 3: "is suspended", 4: "is shutting down"}
@@ -159,13 +161,19 @@ class _Run:
             )
         self.feed.add(Stream(subscription, wanted.group, publishing_s * keep_alive_count))
         self.feed.ask()
-        await self._monitor(subscription, wanted.items)
+        await self._monitor(subscription, wanted.items, read_first=publishing_s >= _READ_FIRST_S)
 
-    async def _monitor(self, subscription: int, items: Sequence[Item]) -> None:
+    async def _monitor(self, subscription: int, items: Sequence[Item], *, read_first: bool = False) -> None:
         """Create monitored items, and set aside those the server will not serve."""
         resolved = await _resolve(self._session, items)
         found = [(one.item, one.node) for one in resolved if one.node is not None]
         refused = [(one.item, one.reason) for one in resolved if one.node is None]
+        if read_first:
+            # Before the items exist: what they report later is then never older than what was read.
+            data = await self._session.read([node for _, node in found])
+            now = self._clock.now()
+            read = (sample_of(item.tag, value, now) for (item, _), value in zip(found, data, strict=True))
+            self.feed.put(tuple(sample for sample in read if sample.quality is not Quality.BAD))
         codes = await self._session.monitor(subscription, found)
         for (item, node), code in zip(found, codes, strict=True):
             if is_bad(code):

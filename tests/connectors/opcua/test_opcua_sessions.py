@@ -17,6 +17,7 @@ import pytest
 from asyncua import ua
 
 from connectors.errors import ConnectionLost, ConnectorError
+from connectors.opcua import connector as connector_module
 from connectors.opcua import session as session_module
 from connectors.opcua.plan import Quarantine
 from statemodel.types import Quality, TagSample
@@ -122,24 +123,24 @@ async def test_the_server_applies_the_deadband_where_it_can(plant: Plant, tmp_pa
 async def test_a_deadband_the_server_refuses_is_left_to_the_gateway(
     plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(service: Any, original: Any) -> Any:
-        async def create(params: Any) -> Any:
-            results = await original(params)
-            for result, item in zip(results, params.ItemsToCreate, strict=True):
-                if isinstance(item.RequestedParameters.Filter, ua.DataChangeFilter):
-                    result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterNotAllowed)
-            return results
-
-        return create
-
     assert plant.server is not None
     service = plant.server.iserver.subscription_service
-    monkeypatch.setattr(service, "create_monitored_items", refuse(service, service.create_monitored_items))
+    original, asked = service.create_monitored_items, []
+
+    async def create(params: Any) -> Any:
+        (item,) = params.ItemsToCreate
+        asked.append(hasattr(item.RequestedParameters.Filter, "DeadbandValue"))
+        if asked[-1]:
+            return [ua.MonitoredItemCreateResult(ua.StatusCode(ua.StatusCodes.BadFilterNotAllowed))]
+        return await original(params)
+
+    monkeypatch.setattr(service, "create_monitored_items", create)
     link = RecordingLink()
     tags = ({"name": "speed", "deadband": 1.0, "server_deadband": True},)
     async with running(build(plant, tmp_path, groups=[group("g", "20ms", *tags)]), link):
         await link.until_value("plc/speed", 1.5)
-        assert link.refusals == []
+    assert asked == [True, False]
+    assert link.refusals == []
 
 
 # Loss
@@ -260,6 +261,32 @@ async def test_a_node_that_appears_is_taken_in(
         await link.until_value("plc/late", 3)
     assert [reason == "" for tag, reason in link.refusals if tag == "plc/late"] == [False, True]
     assert len([s for s in link.samples if s.tag == "plc/late" and s.quality is Quality.BAD]) == 1
+
+
+async def test_a_tag_the_server_never_speaks_of_is_told_too(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector_module, "_FIRST_WORD_MIN_S", 0.3)
+    assert plant.server is not None
+    service = plant.server.iserver.subscription_service
+    original = service.create_monitored_items
+
+    async def create(params: Any) -> Any:
+        results = await original(params)
+        (subscription,) = plant.subscriptions()
+        subscription._triggered_datachanges.pop(results[1].MonitoredItemId)
+        return results
+
+    monkeypatch.setattr(service, "create_monitored_items", create)
+    link = RecordingLink()
+    async with running(
+        build(plant, tmp_path, groups=[group("g", "50ms", {"name": "state"}, {"name": "run"})]), link
+    ):
+        sample = await link.until_quality("plc/run", Quality.BAD)
+        assert sample.substatus == "waiting_for_initial_data"
+        await plant.set("run", False)
+        await link.until_value("plc/run", False)
+    assert values(link, "plc/state") == [6]
 
 
 async def test_namespace_indexes_may_move_between_sessions(tmp_path: Path) -> None:
@@ -460,6 +487,21 @@ async def test_a_frozen_server_is_lost_in_time_and_from_the_moment_it_froze(tmp_
         link = RecordingLink()
         async with running(connector, link):
             await link.until(lambda: counting(link), "counting again")
+
+
+async def test_a_frozen_server_is_lost_in_time_however_rarely_it_publishes(tmp_path: Path) -> None:
+    port = free_port()
+    rare = {"groups": [group("rare", "10m", {"name": "name"})]}
+    async with program(port) as process:
+        link = RecordingLink()
+        async with running(build(Plant(port), tmp_path, **rare), link) as task:
+            await link.until_value("plc/name", "Füller 1")
+            process.send_signal(signal.SIGSTOP)
+            frozen_s = monotonic()
+            error = await outcome(task)
+    assert isinstance(error, ConnectionLost)
+    assert "the server has been silent" in error.reason
+    assert monotonic() - frozen_s < 3 * 0.2 + 0.2 + 1.0
 
 
 async def test_a_killed_server_is_lost_at_once(tmp_path: Path) -> None:
