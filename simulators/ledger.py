@@ -10,6 +10,7 @@ seconds, `plant_s` the plant clock. The same seed, scenario and speed give the s
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Sequence
 from datetime import datetime
@@ -45,12 +46,12 @@ class Ledger:
         """Start a new ledger; an old file of that name is replaced.
 
         Raises:
-            OSError: the file cannot be written.
+            OSError: the file cannot be written, or another simulator is writing it.
         """
         self.path = path
         self.lines = 0
         self.transitions = 0
-        self._file: TextIO | None = path.open("w", encoding="utf-8") if path is not None else None
+        self._file = _opened(path) if path is not None else None
 
     def write(self, changes: Sequence[Change], at: datetime, mono_s: float) -> None:
         """Record changes that become visible at this instant.
@@ -72,3 +73,20 @@ class Ledger:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _opened(path: Path) -> TextIO:
+    file = path.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_file():
+            file.truncate(0)
+    except BlockingIOError:
+        file.close()
+        raise OSError(
+            f"{path} is the ledger of another simulator that is running; give this one its own"
+        ) from None
+    except OSError:
+        file.close()
+        raise
+    return file

@@ -17,6 +17,7 @@ from asyncua.client.client import Client as _Client
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 
+from simulators.ledger import Ledger
 from simulators.link import Gate
 from simulators.maps import MODBUS, NAMESPACE, OPCUA
 from simulators.modbus_server import ModbusServer
@@ -429,6 +430,17 @@ async def test_nothing_is_left_after_the_end(ear: Ear, tmp_path: Path) -> None:
         return [task for task in asyncio.all_tasks() - before if "simulators" in repr(task)]
 
     await until(left, [])
+
+
+def test_two_plants_cannot_share_a_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text("an old story\n")
+    first = Ledger(path)
+    assert path.read_text() == ""
+    with pytest.raises(OSError, match="another simulator"):
+        Ledger(path)
+    first.close()
+    Ledger(path).close()
 
 
 async def test_a_port_in_use_is_an_error_and_frees_the_others(ear: Ear) -> None:
