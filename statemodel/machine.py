@@ -34,6 +34,9 @@ SOURCE_BEHIND_MAX: Final = timedelta(hours=1)
 NO_COMMUNICATION: Final = "no_communication"
 NO_SAMPLE: Final = "no_sample"
 
+#: Shared by all equipment that refused nothing, which is nearly all of them nearly always.
+_NONE: Final[frozenset[str]] = frozenset()
+
 GOOD: Final = Quality.GOOD
 UNCERTAIN: Final = Quality.UNCERTAIN
 
@@ -102,7 +105,7 @@ class Machine:
         self.reject_codes = spec.model.on_illegal == "reject"
         self.reject_rules = spec.model.on_illegal != "flag"
         #: States refused since this one was last confirmed: each is recorded once, not at every sample.
-        self.attempted: set[str] = set()
+        self.attempted: frozenset[str] = _NONE
 
     def memory(self) -> EquipmentMemory:
         """What to keep of this equipment."""
@@ -154,14 +157,17 @@ class Machine:
             )
         )
         self.state, self.code, self.since = to, code, at
-        if self.attempted:
-            self.attempted.clear()
+        self.attempted = _NONE
+
+    def confirm(self) -> None:
+        """The state it is in is what was asked for: what is refused from now on is a new attempt."""
+        self.attempted = _NONE
 
     def refuse(self, to: str, at: datetime, cause: Cause, draft: Draft) -> None:
         """Stay, and record once that the move was tried."""
         if to in self.attempted:
             return
-        self.attempted.add(to)
+        self.attempted |= {to}
         reason = f"{self.state} to {to} is not a transition of model {self.model.name}"
         draft.rejections.append(
             Rejection(
@@ -192,8 +198,7 @@ class Machine:
             return
         to = self.model.by_value.get(value)  # 3.0 finds code 3, True finds code 1
         if to == self.state:
-            if self.attempted:
-                self.attempted.clear()
+            self.confirm()
         elif to is None:
             if self.state != UNKNOWN:
                 text = f"{sample.tag} read {value}, which is no state of model {self.model.name}"

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from statemodel.durations import format_duration
+from statemodel.guard import calls
 from statemodel.guard_program import Program, compile_guards
 from statemodel.kleene import Value, usable
 from statemodel.machine import (
@@ -150,8 +151,7 @@ class RuleMachine(Machine):
     def _derived(self, rule: Rule, at: datetime, draft: Draft) -> None:
         to = rule.state
         if to == self.state:
-            if self.attempted:
-                self.attempted.clear()
+            self.confirm()
             return
         if to in self.attempted:
             return
@@ -169,7 +169,7 @@ class RuleMachine(Machine):
         places = [named[name] for name in rule.guard.names]
         bad = [place for place in places if self._values[place] is None]
         evidence = tuple(self._input(place) for place in bad or places)
-        doubts = "; ".join(self._doubt(place) for place in bad) or self._readings(rule)
+        doubts = "; ".join(self._doubt(place) for place in bad) or self._unsettled(rule)
         stale = bool(bad) and all(item.substatus == "stale" for item in evidence)
         text = f'rule "{rule.text}" cannot be decided: {doubts}'
         self.enter(UNKNOWN, None, at, LEGAL, Cause("stale" if stale else "undecided", evidence, text), draft)
@@ -206,6 +206,11 @@ class RuleMachine(Machine):
     def _readings(self, rule: Rule) -> str:
         places = self._places()
         return ", ".join(f"{name} = {self._values[places[name]]!r}" for name in self._names(rule))
+
+    def _unsettled(self, rule: Rule) -> str:
+        """What is open about a rule whose inputs are all good."""
+        timed = rule.for_ is not None or not {"held", "age"}.isdisjoint(calls(rule.guard))
+        return self._readings(rule) + (", but nobody saw since when" if timed else ", which has no answer")
 
     def _doubt(self, place: int) -> str:
         name, sample = self._program.inputs[place], self._latest[place]

@@ -78,11 +78,11 @@ class Held:
             return None
         if not isinstance(before, tuple):
             before = memory[self.place] = (now, before is False)
-        since, seen_beginning = before
+        since: datetime = before[0]
         if now - since >= self.duration:
             values[self.out] = True
             return None
-        values[self.out] = False if seen_beginning else None
+        values[self.out] = False if before[1] else None
         return since + self.duration
 
 
@@ -92,7 +92,8 @@ class Aged:
 
     The age is that of the value, not of the sample: a tag that is read again and again without changing
     grows older, whether or not its repetitions reach the gateway. That makes it the test for a heartbeat
-    that has stopped.
+    that has stopped. Of a value that nobody saw begin (a restart, a lost link) only a least age is known:
+    until that passes the limit, or the value changes, the answer is undecided.
     """
 
     test: Test
@@ -105,14 +106,16 @@ class Aged:
         """Note the present value; returns the instant at which its age will pass the limit."""
         value, limit_s = self.test(values), self.limit(values)
         if value is None:
-            memory[self.place] = None
-            values[self.out] = None
+            memory[self.place] = values[self.out] = None
             return None
         before = memory[self.place]
         if before is None or before[0] != value:
-            before = memory[self.place] = (value, now)
-        since = before[1]
-        values[self.out] = COMPARISONS[self.sign]((now - since).total_seconds(), limit_s)
+            before = memory[self.place] = (value, now, before is not None)
+        since: datetime = before[1]
+        answer = COMPARISONS[self.sign]((now - since).total_seconds(), limit_s)
+        # an age that is only known to be at least so much can pass a limit, but not stay under it
+        passed = answer is (self.sign in (">", ">="))
+        values[self.out] = answer if before[2] or passed else None
         return _passing(since, limit_s, now, exclusive=self.sign in (">", "<="))
 
 

@@ -263,12 +263,22 @@ def test_an_undecided_rule_is_unknown_and_names_its_bad_inputs() -> None:
     assert states(engine.step(batch(6, temp=200.0))) == ["Baking"]
 
 
+def test_a_dwell_that_nobody_saw_begin_says_so() -> None:
+    kept = EquipmentMemory("m1", "Baking", None, after(-100), 3)
+    engine = Engine([bound(model_of(OVEN))], at=START, memory={"m1": kept})
+    (transition,) = engine.step(batch(1, run=True, door=True, temp=200.0)).transitions
+    assert (transition.to_state, transition.cause.rule) == (UNKNOWN, "undecided")
+    assert transition.cause.text == ('rule "door" cannot be decided: door = True, but nobody saw since when')
+    assert states(engine.step(Tick(after(3)))) == ["DoorOpen"]
+
+
 def test_arithmetic_that_has_no_answer_is_undecided() -> None:
     engine = engine_for(rules_model({"state": "A", "when": "x / y > 1"}, {"state": "B", "when": "True"}))
     assert states(engine.step(batch(1, x=4, y=2))) == ["A"]
     (transition,) = engine.step(batch(2, y=0)).transitions
     assert (transition.to_state, transition.cause.rule) == (UNKNOWN, "undecided")
     assert [item.tag for item in transition.cause.inputs] == ["plc/x", "plc/y"]
+    assert transition.cause.text == 'rule "x / y > 1" cannot be decided: x = 4, y = 0, which has no answer'
 
 
 def test_a_dwell_time_is_waited_for_and_dated_exactly() -> None:

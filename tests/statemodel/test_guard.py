@@ -335,6 +335,7 @@ def test_held_names_the_instant_it_comes_true() -> None:
 )
 def test_age_counts_from_the_last_change_of_value(text: str, turns_s: float) -> None:
     guard = _Watched(text)
+    guard.ask(-1, x=0)
     assert guard.ask(0, x=1) is False
     assert guard.due_s() == turns_s
     assert guard.ask(5, x=1) is False
@@ -347,9 +348,21 @@ def test_age_counts_from_the_last_change_of_value(text: str, turns_s: float) -> 
 
 def test_age_under_a_limit_turns_false_in_time() -> None:
     guard = _Watched("age(x) < 10 and x > 0")
+    guard.ask(-1, x=0)
     assert guard.ask(0, x=1) is True
     assert guard.due_s() == 10
     assert guard.ask(10) is False
+
+
+def test_a_value_nobody_saw_begin_may_be_older_than_it_looks() -> None:
+    over, under = _Watched("age(x) > 10"), _Watched("age(x) <= 10")
+    for guard, passed in ((over, True), (under, False)):
+        assert guard.ask(0, x=1) is None
+        assert guard.ask(9) is None
+        assert guard.ask(11) is passed, "it is at least that old"
+        assert guard.ask(12, x=2) is not passed, "this time its beginning was seen"
+        assert guard.ask(13, x=None) is None
+        assert guard.ask(14, x=2) is None, "a gap hides the beginning again"
 
 
 def test_watches_may_be_nested() -> None:
@@ -376,5 +389,6 @@ def test_how_long_something_has_held_is_open_when_its_beginning_was_not_seen() -
 
 def test_an_absurd_age_limit_never_comes() -> None:
     guard = _Watched("age(x) > y")
-    assert guard.ask(0, x=1, y=1e300) is False
+    guard.ask(-1, x=0, y=1e300)
+    assert guard.ask(0, x=1) is False
     assert guard.due_s() is None
