@@ -25,6 +25,9 @@ from statemodel.types import SampleBatch, TagSample
 
 #: Longest sleep between two looks at the schedule, in seconds.
 _REST_MAX_S = 3600.0
+#: Event loops keep time in milliseconds and some round down: half of one more, and nobody wakes too early
+#: only to lie down again many times over.
+_TIMER_ROUNDING_S = 0.0005
 #: A rest shorter than this is not worth watching over the connection: the next request will tell.
 _UNWATCHED_REST_MAX_S = 1.0
 
@@ -212,6 +215,7 @@ class _Session:
     async def _rest(self, seconds: float) -> None:
         """Sleep, but not through the end of the connection."""
         assert self._client is not None, "open() comes first"
+        seconds += _TIMER_ROUNDING_S
         if seconds <= _UNWATCHED_REST_MAX_S:
             await self._clock.sleep(seconds)
             return
