@@ -307,7 +307,12 @@ class Link:
         elif flags.is_disconnect_packet_from_server:
             self._end(ClosedByBroker("the broker ended the connection"))
         else:
-            self._end(SinkUnavailable(f"the connection failed: {str(reason).lower()}"))
+            hint = (
+                ""
+                if self._accepted.done()
+                else "the broker may speak another version: see protocol in [mqtt]"
+            )
+            self._end(SinkUnavailable(f"the connection failed: {str(reason).lower()}", hint=hint))
 
     # --- the end
 

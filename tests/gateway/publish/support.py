@@ -142,7 +142,7 @@ async def until(true: Callable[[], bool], what: str, within_s: float = WAIT_S) -
     """Wait for something only a figure tells."""
     try:
         async with asyncio.timeout(within_s):
-            while not true():  # noqa: ASYNC110 - figures have no event to wait for
+            while not true():  # figures have no event to wait for
                 await asyncio.sleep(0.01)
     except TimeoutError:
         pytest.fail(f"never came true: {what}")

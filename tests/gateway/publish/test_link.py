@@ -115,6 +115,36 @@ async def test_a_refusal_is_told_by_its_reason(connack: bytes, kind: type[Except
             await opened(options)
 
 
+async def test_another_version_is_never_tried_behind_our_back() -> None:
+    """paho would connect again by itself with MQTT 3.1."""
+    connects: list[bytes] = []
+
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connects.append(await reader.read(65536))
+        writer.write(bytes([0x20, 2, 0, 1]))
+        await reader.read(65536)
+
+    async with scripted(refuses, protocol="3.1.1") as options:
+        with pytest.raises(SinkUnavailable) as failed:
+            await opened(options)
+        assert "protocol" in failed.value.hint
+    assert len(connects) == 1
+
+
+async def test_what_the_client_library_trips_over_ends_this_connection_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scripted(says(ACCEPTED_5)) as options:
+        link = await opened(options)
+
+        def trips() -> None:
+            raise RuntimeError("a bug in paho")
+
+        monkeypatch.setattr(link._client, "loop_misc", trips)
+        with pytest.raises(SinkUnavailable, match="a bug in paho"):
+            await within(link.ended())
+
+
 async def test_no_answer_is_no_connection() -> None:
     async with scripted(says()) as options:
         with pytest.raises(SinkUnavailable, match="does not answer within"):
