@@ -10,11 +10,11 @@ import struct
 import uuid
 
 from connectors.opcua.nodes import full_node_text, identifier_text
-from connectors.opcua.values import UNSUPPORTED, Raw, datetime_text
+from connectors.opcua.values import UNSUPPORTED, Raw, Reading, datetime_text
 
 #: The mask of a DataValue (OPC 10000-6 table 26).
 VALUE, STATUS, SOURCE, SERVER, SOURCE_PICO, SERVER_PICO = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
-_IS_ARRAY, _HAS_DIMENSIONS, _TYPE = 0x80, 0x40, 0x3F
+IS_ARRAY, _HAS_DIMENSIONS, _TYPE = 0x80, 0x40, 0x3F
 #: Variants may hold variants; nobody means more levels than this, and each costs a stack frame.
 DEPTH_MAX = 16
 
@@ -25,11 +25,9 @@ FIXED = {1: "?", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", 8: "q", 9: "Q",
 _FIXED_STRUCTS = {number: struct.Struct("<" + code) for number, code in FIXED.items()}
 _WIDTHS = {number: fixed.size for number, fixed in _FIXED_STRUCTS.items()} | {13: 8, 14: 16, 19: 4}
 _NULL, STRING, _DATETIME, _GUID, _BYTESTRING, _XML = 0, 12, 13, 14, 15, 16
-_NODEID, _EXPANDED, _STATUSCODE, _QUALIFIED, _LOCALIZED, _EXTENSION, _DATAVALUE, _VARIANT = range(17, 25)
-
-
-class NotKnown(Exception):
-    """The message holds something this decoder does not read."""
+_NODEID, _EXPANDED, _STATUSCODE, _QUALIFIED, _LOCALIZED, _EXTENSION, _DATAVALUE, _VARIANT, _DIAGNOSTIC = (
+    range(17, 26)
+)
 
 
 class Malformed(Exception):
@@ -114,8 +112,7 @@ class Reader:
         """Read a ResponseHeader; the service result."""
         self.skip(12)
         result = self.u32()
-        if self.u8() != 0:
-            raise NotKnown("service diagnostics")
+        self.diagnostic_info(DEPTH_MAX)
         for _ in range(self.count()):
             self.bytes()
         self.extension_object()
@@ -162,26 +159,37 @@ class Reader:
         self.node_id()
         if self.u8():
             length = self.i32()
-            if length < 0:
-                raise NotKnown("a structure without a length")
-            self.skip(length)
+            self.skip(max(length, 0))
 
-    def data_value(self, depth: int) -> tuple[Raw, int, int | None]:
-        """A DataValue: raw value, status code, source time in ticks."""
+    def diagnostic_info(self, depth: int) -> None:
+        """Step over a DiagnosticInfo: indexes, a text, a status and what caused it."""
+        if depth == 0:
+            raise Malformed("diagnostics nested too deeply")
+        mask = self.u8()
+        self.skip(4 * (mask & 0x0F).bit_count())
+        if mask & 0x10:
+            self.bytes()
+        if mask & 0x20:
+            self.skip(4)
+        if mask & 0x40:
+            self.diagnostic_info(depth - 1)
+
+    def data_value(self, depth: int) -> Reading:
+        """A DataValue."""
         mask = self.u8()
         value = self.variant(depth) if mask & VALUE else None
         code = self.u32() if mask & STATUS else 0
         ticks = self.i64() if mask & SOURCE else None
         rest = 2 * bool(mask & SOURCE_PICO) + 8 * bool(mask & SERVER) + 2 * bool(mask & SERVER_PICO)
         self.skip(rest)
-        return value, code, ticks
+        return Reading(value, code, ticks)
 
     def variant(self, depth: int) -> Raw:
         if depth == 0:
             raise Malformed("values nested too deeply")
         encoding = self.u8()
         number = encoding & _TYPE
-        if encoding & _IS_ARRAY:
+        if encoding & IS_ARRAY:
             self._skip_elements(number, depth)
             if encoding & _HAS_DIMENSIONS:
                 self.skip(4 * self.count())
@@ -238,7 +246,10 @@ class Reader:
         if number == _DATAVALUE:
             self.data_value(depth - 1)
             return UNSUPPORTED
-        raise NotKnown(f"a value of type {number}")
+        if number == _DIAGNOSTIC:
+            self.diagnostic_info(depth - 1)
+            return UNSUPPORTED
+        raise Malformed(f"a value of type {number}")
 
     def _reserved(self) -> Raw:
         self.bytes()

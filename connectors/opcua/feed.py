@@ -20,9 +20,7 @@ from asyncua.common.utils import Buffer
 
 from connectors.base import Clock, Link
 from connectors.errors import ConnectionLost
-from connectors.opcua import decode, fallback
-from connectors.opcua.binary import NotKnown
-from connectors.opcua.decode import Answer
+from connectors.opcua.decode import Answer, decode_publish, decode_republish
 from connectors.opcua.failures import TROUBLE, explain, explain_code
 from connectors.opcua.losses import Losses
 from connectors.opcua.plan import publish_requests
@@ -194,7 +192,7 @@ class Feed:
 
     async def _handle(self, arrived: _Arrived) -> None:
         started_s = self._clock.monotonic()
-        answer = self._decoded(arrived, decode.decode_publish, fallback.decode_publish)
+        answer = self._decoded(arrived, decode_publish)
         if is_bad(answer.status):
             self._troubled(answer.status)
             return
@@ -224,7 +222,7 @@ class Feed:
         if body is None:
             return False
         again = _Arrived(_done(body), at)
-        answer = self._decoded(again, decode.decode_republish, fallback.decode_republish)
+        answer = self._decoded(again, decode_republish)
         if is_bad(answer.status) or answer.number != number:
             return False
         self._acknowledge.append((stream.subscription, number))
@@ -250,13 +248,9 @@ class Feed:
         ordered = in_order(samples)
         await self._link.emit(SampleBatch(self._connection, at, ordered, self._source_time))
 
-    def _decoded(self, arrived: _Arrived, ours: _Decoder, theirs: _Decoder) -> Answer:
+    def _decoded(self, arrived: _Arrived, decoder: _Decoder) -> Answer:
         try:
-            data = bytes(arrived.answer.result())
-            try:
-                return ours(data, 0, self._tags, arrived.at)
-            except NotKnown:
-                return theirs(data, 0, self._tags, arrived.at)
+            return decoder(bytes(arrived.answer.result()), 0, self._tags, arrived.at)
         except TROUBLE as error:
             raise explain(error, self._endpoint) from error
 

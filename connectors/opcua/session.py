@@ -19,12 +19,16 @@ from asyncua.crypto import security_policies
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.ua_binary import struct_from_binary
 
-from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
+from connectors.errors import ConnectorError, DeviceRefused
+from connectors.opcua.binary import Malformed
 from connectors.opcua.config import OpcuaConnection
+from connectors.opcua.decode import decode_read, decode_texts
 from connectors.opcua.failures import TROUBLE, explain
 from connectors.opcua.nodes import numbered
 from connectors.opcua.pki import Identity, Pki, host_uri
 from connectors.opcua.plan import Item, Limits, SubscriptionPlan, chunked
+from connectors.opcua.quality import is_bad
+from connectors.opcua.values import Reading
 from connectors.opcua.wire import Wire
 from connectors.registry import Environment
 
@@ -92,35 +96,34 @@ class Session:
 
     async def prepare(self) -> None:
         """Read what every session needs anew: the namespace array and the server's limits."""
-        ids = [_NAMESPACE_ARRAY, *_LIMITS]
         with self._told():
-            data = await self._client.uaclient.session.read_attributes(
-                [numbered(id_) for id_ in ids], AttributeIds.Value
-            )
-            uris = data[0].Value.Value if data[0].Value is not None else None
-            if not isinstance(uris, list):
-                raise ConnectionLost(f"{self._settings.endpoint}: the server does not tell its namespaces")
-            self.namespaces = tuple(str(uri) for uri in uris)
-            self.limits = Limits(*(_limit(value) for value in data[1:]))
+            self.namespaces = decode_texts(await self._read_request([numbered(_NAMESPACE_ARRAY)]), 0)
+            told = decode_read(await self._read_request([numbered(id_) for id_ in _LIMITS]), 0)
+            self.limits = Limits(*(_limit(reading) for reading in told))
 
     async def server_state(self) -> int:
         """ServerState (OPC 10000-5 section 12.6): 0 while all is well."""
-        with self._told():
-            data = await self._client.uaclient.session.read_attributes(
-                [numbered(_SERVER_STATE)], AttributeIds.Value
-            )
-            return int(data[0].Value.Value) if data[0].Value is not None else 0
+        (reading,) = await self.read([numbered(_SERVER_STATE)])
+        return reading.value if isinstance(reading.value, int) else 0
 
-    async def read(self, nodes: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+    async def read(self, nodes: Sequence[ua.NodeId]) -> list[Reading]:
         """Values of nodes, one each."""
-        found: list[ua.DataValue] = []
+        found: list[Reading] = []
         with self._told():
             for part in chunked(nodes, self.limits.nodes_per_read):
-                answer = await self._client.uaclient.session.read_attributes(list(part), AttributeIds.Value)
+                answer = decode_read(await self._read_request(part), 0)
                 if len(answer) != len(part):
-                    raise ValueError(f"{len(answer)} values for {len(part)} nodes")
+                    raise Malformed(f"{len(answer)} values for {len(part)} nodes")
                 found.extend(answer)
         return found
+
+    async def _read_request(self, nodes: Sequence[ua.NodeId]) -> bytes:
+        request: Any = ua.ReadRequest()
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Source
+        request.Parameters.NodesToRead = [
+            ua.ReadValueId(NodeId=node, AttributeId=AttributeIds.Value) for node in nodes
+        ]
+        return bytes(await self._wire.ask(request))
 
     async def translate(self, paths: Sequence[ua.RelativePath]) -> list[list[ua.NodeId] | int]:
         """The nodes at the end of paths from the root folder; a status code where there is none."""
@@ -130,7 +133,7 @@ class Session:
                 asked = [ua.BrowsePath(StartingNode=numbered(_ROOT), RelativePath=path) for path in part]
                 answer = await self._client.uaclient.session.translate_browsepaths_to_nodeids(asked)
                 if len(answer) != len(part):
-                    raise ValueError(f"{len(answer)} results for {len(part)} paths")
+                    raise Malformed(f"{len(answer)} results for {len(part)} paths")
                 for result in answer:
                     code = int(result.StatusCode.value)
                     found.append(code if code else [_plain(target.TargetId) for target in result.Targets])
@@ -194,7 +197,7 @@ class Session:
             first = await self._monitor_part(subscription, items[:half], filtered=filtered)
             return first + await self._monitor_part(subscription, items[half:], filtered=filtered)
         if len(results) != len(items):
-            raise ValueError(f"{len(results)} results for {len(items)} monitored items")
+            raise Malformed(f"{len(results)} results for {len(items)} monitored items")
         return [int(result.StatusCode.value) for result in results]
 
     def publish(self, acknowledged: Sequence[tuple[int, int]]) -> asyncio.Future[Buffer]:
@@ -336,9 +339,8 @@ def _told(endpoint: str, own_certificate: str) -> Iterator[None]:
         raise explain(error, endpoint, own_certificate) from error
 
 
-def _limit(data: ua.DataValue) -> int:
-    value = data.Value.Value if data.Value is not None else None
-    return value if isinstance(value, int) and value > 0 else 0
+def _limit(reading: Reading) -> int:
+    return reading.value if isinstance(reading.value, int) and not is_bad(reading.code) else 0
 
 
 def _plain(target: ua.ExpandedNodeId) -> ua.NodeId:

@@ -18,13 +18,9 @@ away, because a last good value under a bad status looks good to whoever forgets
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-from asyncua import ua
-
-from connectors.opcua.nodes import full_node_text, identifier_text
 from connectors.opcua.quality import quality_of
 from statemodel.types import Quality, TagSample, TagValue
 
@@ -83,63 +79,18 @@ def judge(value: Raw, code: int) -> tuple[TagValue, Quality, str]:
     return value, quality, substatus
 
 
-def _text(value: str | None) -> str:
-    # The library keeps undecodable bytes as lone surrogates, which no JSON or database takes.
-    return "" if value is None else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+class Reading(NamedTuple):
+    """A data value as it was sent: raw value, status code, source time in ticks if there is one."""
+
+    value: Raw
+    code: int
+    ticks: int | None
 
 
-def _node_text(node: Any) -> str:
-    identifier = node.Identifier
-    if isinstance(identifier, str):
-        identifier = _text(identifier)
-    uri = getattr(node, "NamespaceUri", None)
-    server = getattr(node, "ServerIndex", None)
-    return full_node_text(identifier_text(identifier), node.NamespaceIndex, uri, server)
-
-
-_Type = ua.VariantType
-_SCALARS: dict[ua.VariantType, Callable[[Any], Raw]] = {
-    _Type.Null: lambda value: None,
-    _Type.Boolean: bool,
-    _Type.SByte: int,
-    _Type.Byte: int,
-    _Type.Int16: int,
-    _Type.UInt16: int,
-    _Type.Int32: int,
-    _Type.UInt32: int,
-    _Type.Int64: int,
-    _Type.UInt64: int,
-    _Type.Float: float,
-    _Type.Double: float,
-    _Type.String: _text,
-    _Type.XmlElement: lambda value: _text(value.Value if isinstance(value, ua.XmlElement) else value),
-    _Type.DateTime: lambda value: datetime_text(ua.datetime_to_win_epoch(value)),
-    _Type.Guid: str,
-    _Type.ByteString: lambda value: (value or b"").hex(),
-    _Type.NodeId: lambda value: _node_text(value),
-    _Type.ExpandedNodeId: lambda value: _node_text(value),
-    _Type.StatusCode: lambda value: int(value.value),
-    _Type.QualifiedName: lambda value: f"{value.NamespaceIndex}:{_text(value.Name)}",
-    _Type.LocalizedText: lambda value: _text(value.Text),
-}
-
-
-def raw_of(variant: ua.Variant | None) -> Raw:
-    """What a variant of the library carries, as a tag value."""
-    if variant is None:
-        return None
-    if variant.is_array or variant.Dimensions is not None:
-        return UNSUPPORTED
-    convert = _SCALARS.get(variant.VariantType)
-    return UNSUPPORTED if convert is None else convert(variant.Value)
-
-
-def sample_of(tag: str, data: ua.DataValue, received_at: datetime) -> TagSample:
-    """A data value of the library as a sample of a tag."""
-    code = 0 if data.StatusCode is None else int(data.StatusCode.value)
-    value, quality, substatus = judge(raw_of(data.Value), code)
-    stamp = data.SourceTimestamp
-    source_at = None if stamp is None else source_time(ua.datetime_to_win_epoch(stamp))
+def sample_of(tag: str, reading: Reading, received_at: datetime) -> TagSample:
+    """A data value as a sample of a tag."""
+    value, quality, substatus = judge(reading.value, reading.code)
+    source_at = None if reading.ticks is None else source_time(reading.ticks)
     return TagSample(tag, value, quality, source_at, received_at, substatus)
 
 

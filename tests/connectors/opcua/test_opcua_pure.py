@@ -32,7 +32,7 @@ from connectors.opcua.nodes import (
 )
 from connectors.opcua.plan import QUEUE_FASTEST, Limits, Quarantine, chunked, items_of, plan, tag_ids
 from connectors.opcua.quality import overflowed, quality_of
-from connectors.opcua.values import datetime_text, sample_of, source_time
+from connectors.opcua.values import UNSUPPORTED, Reading, datetime_text, sample_of, source_time
 from statemodel.types import Quality, TagSample
 
 NAMESPACES = ("http://opcfoundation.org/UA/", "urn:server", "urn:plant")
@@ -166,12 +166,11 @@ def test_dates_are_text_to_the_microsecond(when: datetime) -> None:
 
 
 def test_values_read_one_by_one_follow_the_same_rules() -> None:
-    data = ua.DataValue(
-        ua.Variant([1, 2], ua.VariantType.Int32), StatusCode=ua.StatusCode(0), SourceTimestamp=NOW
-    )
-    assert sample_of("t", data, NOW) == TagSample("t", None, Quality.BAD, NOW, NOW, "unsupported_type")
-    data = ua.DataValue(ua.Variant(5, ua.VariantType.Int32), StatusCode=ua.StatusCode(0x80310000))
-    assert sample_of("t", data, NOW) == TagSample("t", None, Quality.BAD, None, NOW, "no_communication")
+    ticks = ua.datetime_to_win_epoch(NOW)
+    said = sample_of("t", Reading(UNSUPPORTED, 0, ticks), NOW)
+    assert said == TagSample("t", None, Quality.BAD, NOW, NOW, "unsupported_type")
+    said = sample_of("t", Reading(5, 0x80310000, None), NOW)
+    assert said == TagSample("t", None, Quality.BAD, None, NOW, "no_communication")
 
 
 def settings_of(**more: Any) -> OpcuaConnection:
