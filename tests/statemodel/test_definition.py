@@ -6,12 +6,15 @@ import tomllib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from statemodel.builtin import BUILTIN
 from statemodel.check import check
 from statemodel.definition import read_model
+from statemodel.describe import describe, mermaid, table
 from statemodel.types import UNKNOWN, Conformance
-from tests.statemodel.support import OVEN, model_of
+from tests.statemodel.support import OVEN, batch, engine_for, model_of
 
 _MINIMAL = {"name": "m", "initial": "A", "states": [{"name": "A", "code": 1}, {"name": "B", "code": 2}]}
 
@@ -197,3 +200,61 @@ def test_check_finds_traps_and_states_nothing_leads_to() -> None:
     assert [(p.path, p.severity) for p in found] == [("states[1]", "warning")] * 2
     assert "no transition leaves B" in found[0].reason
     assert "no code and no rule" in found[1].reason
+
+
+_SCALARS = st.one_of(
+    st.sampled_from(
+        ["A", "B", "*", "Unknown", "packml", "isa88", "x > 1", "rising(x)", "2s", "Idle", "Held", ""]
+    ),
+    st.integers(-2, 5),
+    st.booleans(),
+    st.floats(),
+    st.text(max_size=3),
+)
+_WORDS = """
+    name initial title states transitions rules on_illegal extends disable codes accept_uncertain
+    code category colour acting transient from to trigger state when for A Idle
+"""
+_KEYS = st.sampled_from(_WORDS.split())
+_ANYTHING = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=5),
+    max_leaves=20,
+)
+_STATES = st.lists(
+    st.fixed_dictionaries(
+        {"name": st.sampled_from("ABC")}, optional={"code": _SCALARS, "acting": st.booleans()}
+    ),
+    max_size=4,
+)
+_NAMES = st.sampled_from(["A", "B", "C", "*", "Idle", "Held", "Holding", "Running"])
+_MOVES = st.fixed_dictionaries({"from": _NAMES | st.lists(_NAMES), "to": _NAMES | st.lists(_NAMES)})
+
+
+@given(
+    st.dictionaries(_KEYS, _ANYTHING, max_size=8)
+    | st.fixed_dictionaries(
+        {"name": st.just("m")},
+        optional={
+            "initial": _NAMES,
+            "extends": st.sampled_from(sorted(BUILTIN)),
+            "states": _STATES,
+            "transitions": st.lists(_MOVES, max_size=4),
+            "disable": st.lists(_NAMES, max_size=3),
+            "codes": st.dictionaries(_NAMES, st.integers(0, 3) | st.lists(_SCALARS, max_size=2), max_size=4),
+            "rules": st.lists(st.fixed_dictionaries({"state": _NAMES, "when": _SCALARS}), max_size=3),
+        },
+    )
+)
+def test_whatever_a_file_holds_is_read_or_refused(data: dict[str, Any]) -> None:
+    model, problems = read_model(data)
+    assert (model is None) == bool(problems)
+    for problem in problems:
+        assert problem.reason
+        assert problem.severity == "error"
+    if model is not None:
+        check(model)
+        describe(model)
+        assert mermaid(model).startswith("stateDiagram-v2\n")
+        table(model)
+        engine_for(model, state="plc/state").step(batch(1, state=1))
