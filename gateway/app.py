@@ -26,9 +26,11 @@ from connectors.base import Clock
 from connectors.registry import Environment
 from gateway.clock import SystemClock
 from gateway.config.load import Loaded
+from gateway.errors import StartFailed
 from gateway.embedded_postgres import EmbeddedPostgres
 from gateway.health import HealthReport, SinkOf
 from gateway.historian.historian import Historian
+from gateway.historian.values import EquipmentMeta, TagMeta
 from gateway.history import JoinedHistory
 from gateway.journal.journal import Journal
 from gateway.live import Live
@@ -176,8 +178,14 @@ class _Run:
             gateway=self.settings.gateway.id,
             settings=settings,
             clock=self.clock,
-            tags=tag_meta(self.loaded),
-            equipment=equipment_meta(self.loaded),
+            tags={
+                connection.tag_id(tag): TagMeta(connection.name, tag.name, tag.unit)
+                for connection in self.settings.connections
+                for tag in connection.tags()
+            },
+            equipment={
+                spec.name: EquipmentMeta(spec.path, spec.model.name) for spec in self.loaded.equipment
+            },
         )
         self.sinks["historian"] = historian
         return historian
@@ -256,7 +264,13 @@ class _Run:
         server = Server(
             create_app(ports, ApiSettings(), now=self.clock.now), host=host.strip("[]"), port=int(port)
         )
-        await server.start()
+        try:
+            await server.start()
+        except OSError as error:
+            raise StartFailed(
+                f"cannot listen on {self.settings.api.listen}: {error.strerror or error}",
+                hint="is another gateway running? choose another [api] listen address",
+            ) from error
         self.stack.push_async_callback(server.stop)
         self.owner.addresses.api = f"http://{host}:{server.port}"
 

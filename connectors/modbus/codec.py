@@ -166,6 +166,10 @@ def _conversion(signal: Signal) -> Convert:
     if kind in (Kind.BCD16, Kind.BCD32):
         return (lambda raw: _scale(_decimal(raw), scale, offset)) if signal.scaled else _decimal
     if signal.scaled:
+        divisor = round(1 / scale) if scale else 0
+        if divisor and 1 / divisor == scale:
+            # 1726 / 10 is 172.6, while 1726 * 0.1 is 172.60000000000002.
+            return lambda raw: _finite(raw / divisor + offset)
         return lambda raw: _scale(raw, scale, offset)
     return _finite if kind in (Kind.FLOAT32, Kind.FLOAT64) else None
 

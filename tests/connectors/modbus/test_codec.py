@@ -202,8 +202,16 @@ def test_scaled_integers_read_back_as_written(data: st.DataObject, type_: str) -
     raw = data.draw(st.integers(*RANGES[type_]))
     scale = data.draw(st.sampled_from([0.001, 0.01, 0.1, 0.5, 2.0, 10.0, -1.0]))
     offset = data.draw(st.sampled_from([0.0, -40.0, 273.15]))
-    value = raw * scale + offset
-    assert round_trip(signal("holding:0", type_, scale=scale, offset=offset), value) == value
+    sig = signal("holding:0", type_, scale=scale, offset=offset)
+    registers = encode(sig, raw * scale + offset)
+    value = decode_one(sig, registers_bytes(registers))
+    assert value == pytest.approx(raw * scale + offset, rel=1e-12)
+    assert encode(sig, value) == registers
+
+
+@pytest.mark.parametrize(("raw", "scale", "value"), [(1726, 0.1, 172.6), (3, 0.1, 0.3), (2999, 0.001, 2.999)])
+def test_a_decimal_scale_gives_the_decimal_people_expect(raw: int, scale: float, value: float) -> None:
+    assert decode_one(signal("holding:0", "int16", scale=scale), registers_bytes([raw])) == value
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), orders)
