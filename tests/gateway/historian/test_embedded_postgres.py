@@ -67,7 +67,7 @@ def mode(path: Path) -> int:
 
 async def gone(pid: int) -> None:
     async with asyncio.timeout(20):
-        while alive(pid):  # noqa: ASYNC110 - a process tells nobody that it ends
+        while alive(pid):
             await asyncio.sleep(0.02)
 
 

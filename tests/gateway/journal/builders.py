@@ -38,7 +38,7 @@ class ManualClock(manual_clock.ManualClock):
 async def eventually(true: Callable[[], bool], *, within_s: float = 10.0) -> None:
     """Return once the condition holds; fail when it does not in time."""
     async with asyncio.timeout(within_s):
-        while not true():  # noqa: ASYNC110 - what is waited for has no event
+        while not true():
             await asyncio.sleep(0.002)
 
 
@@ -104,5 +104,5 @@ async def kept_house(
     async with asyncio.timeout(10):
         while not true():
             clock.move(by)
-            while not any(pause > 0 for pause in clock.pauses) and not true():  # noqa: ASYNC110 - it runs now
+            while not any(pause > 0 for pause in clock.pauses) and not true():
                 await asyncio.sleep(0.001)

@@ -1,0 +1,354 @@
+"""From the journal into the database, for ever: connect, drain, and try again when it is away.
+
+Where to go on is read from the database, never remembered: rows and cursor move in one transaction there,
+so a replayed range changes nothing. No failure of the database ends this; each is named in `status()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from connectors.backoff import Backoff
+from connectors.base import Clock
+from gateway.config.schema import HistorianSettings
+from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.historian.connection import Readers, connect, examine, place_of
+from gateway.historian.failures import DATABASE_ERRORS
+from gateway.historian.migrate import SQL
+from gateway.historian.retention import delete_old_samples
+from gateway.historian.session import CursorMoved, Missing, Portion, Refused, Session, open_session
+from gateway.historian.values import EquipmentMeta, ServerInfo, SinkStatus, TagMeta
+from gateway.journal import Cursor, Journal
+from statemodel.records import Recorded, read_told
+from statemodel.types import SampleBatch
+
+log = structlog.get_logger(__name__)
+
+#: Name of this sink in the journal.
+SINK = "historian"
+_EVENTS_MAX = 5_000
+_BATCHES_MAX = 5_000
+_REFUSED_PAUSE_S = 30.0
+_RETENTION_EVERY_S = 3600.0
+
+
+class Historian:
+    """The sink that writes history. `run` is its one task; questions may be asked from any other."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        journal: Journal,
+        gateway: str,
+        settings: HistorianSettings,
+        clock: Clock,
+        tags: Mapping[str, TagMeta],
+        equipment: Mapping[str, EquipmentMeta],
+    ) -> None:
+        self._dsn, self._place = dsn, place_of(dsn)
+        self._journal, self._gateway, self._settings, self._clock = journal, gateway, settings, clock
+        self._tags, self._equipment = tags, equipment
+        self._readers = Readers(dsn, settings, gateway)
+        self._drained = Cursor()
+        self._first_seq: int | None = None
+        self._other_streams = False
+        self._connected = False
+        self._last_error: str | None = None
+        self._alarm = ""
+        self._retry_at: datetime | None = None
+        self._server = ""
+        self._oldest_unsent_at: datetime | None = None
+        self._events = self._samples = self._set_aside = self._missing = 0
+        self._transactions = self._connects = 0
+        journal.require(SINK, events=True, batches=True)
+
+    # -- what others may know
+
+    @property
+    def drained(self) -> Cursor:
+        """What the database certainly holds of this stream."""
+        return self._drained
+
+    @property
+    def first_seq(self) -> int | None:
+        """The first event of this stream the database holds, as far as is known."""
+        return self._first_seq
+
+    @property
+    def has_other_streams(self) -> bool:
+        """Whether the database holds events of an earlier journal of this gateway, as far as is known."""
+        return self._other_streams
+
+    def status(self) -> SinkStatus:
+        """How it is now."""
+        position, drained = self._journal.position, self._drained
+        lag_events, lag_batches = position.last_seq - drained.seq, position.last_batch - drained.batch
+        return SinkStatus(
+            connected=self._connected,
+            last_error=self._last_error,
+            alarm=self._alarm,
+            retry_at=self._retry_at,
+            server=self._server,
+            lag_events=max(0, lag_events),
+            lag_batches=max(0, lag_batches),
+            oldest_unsent_at=self._oldest_unsent_at if lag_events > 0 or lag_batches > 0 else None,
+            events=self._events,
+            samples=self._samples,
+            set_aside=self._set_aside,
+            missing=self._missing,
+            transactions=self._transactions,
+            connects=self._connects,
+        )
+
+    async def check(self) -> ServerInfo:
+        """Connect once and say what server it is; changes nothing.
+
+        Raises:
+            SinkUnavailable, SinkRefused: the database is away, or will not have us.
+        """
+        return await examine(self._dsn, self._settings)
+
+    # -- writing
+
+    async def run(self) -> None:
+        """Drain the journal into the database until cancelled."""
+        self._drained = await self._journal.cursor(SINK)
+        backoff = Backoff()
+        keeping = asyncio.create_task(self._keep_retention(), name="historian-retention")
+        try:
+            while True:
+                began_s, refused = self._clock.monotonic(), False
+                try:
+                    await self._run_session()
+                except (SinkUnavailable, SinkRefused) as error:
+                    refused = isinstance(error, SinkRefused)
+                    self._lost(error)
+                pause_s = backoff.failed(self._clock.monotonic() - began_s, random.random())  # noqa: S311
+                pause_s = _REFUSED_PAUSE_S if refused else pause_s
+                self._retry_at = self._clock.now() + timedelta(seconds=pause_s)
+                await self._look_at_oldest()
+                await self._clock.sleep(pause_s)
+        finally:
+            self._connected = False
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            self._readers.drop()
+
+    async def _run_session(self) -> None:
+        async with open_session(
+            self._dsn,
+            place=self._place,
+            gateway=self._gateway,
+            stream=self._journal.stream,
+            settings=self._settings,
+            tags=self._tags,
+            equipment=self._equipment,
+        ) as session:
+            self._first_seq = await session.first_seq()
+            self._other_streams = await session.has_other_streams()
+            await self._stand_at(await session.cursor())
+            self._found(session.info)
+            await self._drain(session)
+
+    async def _drain(self, session: Session) -> None:
+        flush_s = self._settings.flush.total_seconds()
+        while True:
+            began_s = self._clock.monotonic()
+            portion = await self._next_portion()
+            if portion is not None:
+                await self._hand_over(session, portion)
+                if (
+                    portion.samples >= self._settings.batch_rows
+                    or len(portion.batches) >= _BATCHES_MAX
+                    or len(portion.events) >= _EVENTS_MAX
+                ):
+                    continue  # there is more: do not wait for it to gather
+                await self._clock.sleep(max(0.0, began_s + flush_s - self._clock.monotonic()))
+            else:
+                await self._journal.wait_beyond(self._drained.seq, self._drained.batch)
+
+    async def _next_portion(self) -> Portion | None:
+        """What comes after the cursor, or None. Numbers that are missing are passed over and noted."""
+        before, position = self._drained, self._journal.position
+        events = await self._journal.read(before.seq, _EVENTS_MAX)
+        batches = await self._journal.read_batches(
+            before.batch, _BATCHES_MAX, samples_max=self._settings.batch_rows
+        )
+        missing: list[Missing] = []
+        seq = _end("event", before.seq, [e.seq for e in events], position.last_seq, missing)
+        batch = _end("batch", before.batch, [n for n, _ in batches], position.last_batch, missing)
+        after = Cursor(seq, batch)
+        if after == before:
+            return None
+        self._note_oldest(events, batches)
+        return Portion(before, after, events, batches, missing)
+
+    async def _hand_over(self, session: Session, portion: Portion) -> None:
+        set_aside = 0
+        try:
+            try:
+                await session.write(portion)
+            except Refused as refused:
+                log.warning("the database refuses a row; looking for it", reason=str(refused))
+                set_aside = await session.write_carefully(portion)
+        except CursorMoved:
+            log.warning("the database's cursor is not where it was left; reading it again")
+            await self._stand_at(await session.cursor())
+            return
+        self._transactions += 1
+        self._events += len(portion.events)
+        self._samples += portion.samples
+        if set_aside:
+            self._set_aside += set_aside
+            log.error("rows were set aside in andon.set_aside", rows=set_aside)
+        for missing in portion.missing:
+            self._missing += missing.last - missing.first + 1
+            log.error(
+                "the journal could not give some records to the database",
+                numbering=missing.numbering,
+                first=missing.first,
+                last=missing.last,
+            )
+        if self._first_seq is None and portion.events:
+            self._first_seq = portion.events[0].seq
+        await self._move_to(portion.after)
+
+    async def _stand_at(self, cursor: Cursor) -> None:
+        """Begin where the database is.
+
+        Raises:
+            SinkRefused: it is ahead of the journal.
+        """
+        position = self._journal.position
+        if cursor.seq > position.last_seq or cursor.batch > position.last_batch:
+            raise SinkRefused(
+                f"the database holds events up to {cursor.seq} and batches up to {cursor.batch} of this "
+                f"journal, which ends at {position.last_seq} and {position.last_batch}: an older copy was "
+                "put back",
+                hint="move the journal folder away, so that the gateway begins a new stream",
+            )
+        await self._move_to(cursor)
+
+    async def _move_to(self, cursor: Cursor) -> None:
+        self._drained = cursor
+        await self._journal.advance(SINK, cursor)
+
+    # -- being away
+
+    def _found(self, info: ServerInfo) -> None:
+        self._connects += 1
+        self._connected, self._last_error, self._alarm, self._retry_at = True, None, "", None
+        self._server = str(info)
+        log.info("the database is there", place=self._place, server=self._server)
+
+    def _lost(self, error: SinkUnavailable | SinkRefused) -> None:
+        reason = f"{error.reason}; {error.hint}" if error.hint else error.reason
+        if reason != self._last_error:
+            log.warning("the database is away; the journal keeps everything", reason=reason)
+        self._connected, self._last_error = False, reason
+        self._alarm = "refused" if isinstance(error, SinkRefused) else ""
+        self._readers.drop()
+
+    async def _look_at_oldest(self) -> None:
+        """Note since when something waits, for those who ask while the database is away."""
+        events = await self._journal.read(self._drained.seq, 1)
+        batches = await self._journal.read_batches(self._drained.batch, 1)
+        self._note_oldest(events, batches)
+
+    def _note_oldest(self, events: Sequence[Recorded], batches: Sequence[tuple[int, SampleBatch]]) -> None:
+        times = [event.recorded_at for event in events[:1]] + [batch.received_at for _, batch in batches[:1]]
+        self._oldest_unsent_at = min(times, default=None)
+
+    # -- retention
+
+    async def _keep_retention(self) -> None:
+        retention = self._settings.retention
+        if retention is None:
+            return
+        while True:
+            if self._connected:
+                await self.delete_old_samples(self._clock.now() - retention)
+            await self._clock.sleep(_RETENTION_EVERY_S if self._connected else 60.0)
+
+    async def delete_old_samples(self, before: datetime) -> None:
+        """Delete this gateway's samples older than an instant. A database that is away is left in peace."""
+        try:
+            info = await examine(self._dsn, self._settings)
+            connection = await connect(self._dsn, self._settings, f"andon {self._gateway} retention")
+            try:
+                deleted = await delete_old_samples(connection, info, self._gateway, before)
+            finally:
+                connection.terminate()
+        except (SinkUnavailable, SinkRefused, *DATABASE_ERRORS) as error:
+            log.warning("old samples could not be deleted; trying again later", reason=str(error))
+            return
+        if deleted:
+            log.info("old samples deleted", before=before, count=deleted)
+
+    # -- questions
+
+    async def transition_before(self, equipment: str, at: datetime) -> Recorded | None:
+        """The newest transition of one equipment at or before an instant, of whatever stream.
+
+        Raises:
+            SinkUnavailable, SinkRefused: the database does not answer; so for all questions.
+        """
+        rows = await self._readers.fetch(SQL["transition_before"], self._gateway, equipment, at)
+        return read_told(rows[0]["body"].encode(), "transition") if rows else None
+
+    async def transitions_by_seq(
+        self,
+        equipment: str,
+        *,
+        after: int,
+        up_to: int,
+        from_: datetime | None,
+        to: datetime | None,
+        limit: int,
+    ) -> Sequence[Recorded]:
+        """Transitions of this stream with `after < seq <= up_to` and `from <= at < to`, in order."""
+        rows = await self._readers.fetch(
+            SQL["transitions_by_seq"],
+            self._gateway,
+            equipment,
+            self._journal.stream,
+            after,
+            up_to,
+            from_,
+            to,
+            limit,
+        )
+        return [read_told(row["body"].encode(), "transition") for row in rows]
+
+    async def transitions_by_time(
+        self, equipment: str, from_: datetime, to: datetime, limit: int
+    ) -> Sequence[Recorded]:
+        """Transitions of any stream with `from < at < to`, in order of time."""
+        rows = await self._readers.fetch(
+            SQL["transitions_by_time"], self._gateway, equipment, from_, to, limit
+        )
+        return [read_told(row["body"].encode(), "transition") for row in rows]
+
+    async def events_after(self, seq: int, limit: int) -> Sequence[Recorded]:
+        """Events of this stream after a sequence, byte for byte as they were first told."""
+        rows = await self._readers.fetch(SQL["events_after"], self._gateway, self._journal.stream, seq, limit)
+        return [read_told(row["body"].encode(), row["type"]) for row in rows]
+
+
+def _end(numbering: str, before: int, numbers: Sequence[int], last: int, missing: list[Missing]) -> int:
+    """Where a portion ends. Jumps in the numbers, made only by what the journal lost, are noted."""
+    expected = before + 1
+    for number in numbers:
+        if number != expected:
+            missing.append(Missing(numbering, expected, number - 1))
+        expected = number + 1
+    if not numbers and last > before:
+        missing.append(Missing(numbering, expected, last))
+        return last
+    return expected - 1

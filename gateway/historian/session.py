@@ -1,0 +1,384 @@
+"""One connection for writing: rows and cursor in one transaction, or nothing.
+
+The cursor moves by compare-and-set, first thing in the transaction: an earlier connection whose COMMIT is
+still under way holds its row, so nothing can be written twice however a connection ended. After any failure
+that is not a row's fault the connection is thrown away, never closed politely: a frozen server does not
+answer. This module does not decide when to write or try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import asyncpg
+import msgspec
+
+from gateway.config.schema import HistorianSettings
+from gateway.errors import SinkRefused
+from gateway.historian.connection import connect
+from gateway.historian.failures import DATABASE_ERRORS, blames_a_row, sqlstate, translate
+from gateway.historian.migrate import SQL, inspect, migrate, use_timescale
+from gateway.historian.rows import (
+    SAMPLE_COLUMNS,
+    SampleEncoder,
+    UnknownTag,
+    clean,
+    event_rows,
+    sample_in_words,
+)
+from gateway.historian.values import EquipmentMeta, ServerInfo, TagMeta
+from gateway.journal import Cursor
+from statemodel.records import Recorded
+from statemodel.types import SampleBatch, TagSample
+
+R = TypeVar("R")
+
+_COPY_CHUNK_BYTES = 256 * 1024
+_REASON_CHARS_MAX = 1000
+#: More refused rows than this in one transaction are not bad rows but a changed table.
+_SET_ASIDE_MAX = 1000
+
+
+class CursorMoved(Exception):
+    """Somebody else has moved our cursor, or our own lost COMMIT did take effect: read it again."""
+
+
+class Refused(Exception):
+    """The database will not take some row of what it was given; nothing was written."""
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """Numbers the journal could not give any more."""
+
+    numbering: str
+    first: int
+    last: int
+
+
+class Portion(msgspec.Struct, frozen=True):
+    """What one transaction writes, and between which cursors it lies."""
+
+    before: Cursor
+    after: Cursor
+    events: Sequence[Recorded]
+    batches: Sequence[tuple[int, SampleBatch]]
+    missing: Sequence[Missing] = ()
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return sum(len(batch.samples) for _, batch in self.batches)
+
+
+class Session:
+    """A connection that is ready to write. Made by `open_session`."""
+
+    def __init__(
+        self,
+        connection: asyncpg.Connection[asyncpg.Record],
+        *,
+        place: str,
+        gateway: str,
+        stream: str,
+        info: ServerInfo,
+        tags: Mapping[str, TagMeta],
+    ) -> None:
+        self.info = info
+        self._connection, self._place = connection, place
+        self._gateway, self._stream = gateway, stream
+        self._tags = tags
+        self._encoder = SampleEncoder({}, {})
+        self._equipment: set[str] = set()
+        self._given_up = 0
+
+    def terminate(self) -> None:
+        """Drop the connection without asking the server."""
+        self._connection.terminate()
+
+    async def register(self, equipment: Mapping[str, EquipmentMeta]) -> None:
+        """Tell the database what there is, and learn the numbers of tags."""
+        names = list(equipment)
+        await self._connection.execute(
+            SQL["register_equipment"],
+            self._gateway,
+            names,
+            [equipment[name].path for name in names],
+            [equipment[name].model for name in names],
+        )
+        self._equipment.update(names)
+        await self._register_tags(self._tags)
+        await self._connection.execute(
+            SQL["rename_units"],
+            self._gateway,
+            list(self._tags),
+            [clean(meta.unit) for meta in self._tags.values()],
+        )
+        await self._connection.execute(SQL["begin_cursor"], self._gateway, self._stream)
+
+    async def _register_tags(self, tags: Mapping[str, TagMeta]) -> None:
+        await self._connection.execute(
+            SQL["register_tags"],
+            self._gateway,
+            list(tags),
+            [meta.connection for meta in tags.values()],
+            [meta.name for meta in tags.values()],
+            [clean(meta.unit) for meta in tags.values()],
+        )
+        rows = await self._connection.fetch(SQL["tag_ids"], self._gateway)
+        self._encoder.learn(
+            {row["tag"]: row["tag_id"] for row in rows}, {row["tag"]: row["kind"] for row in rows}
+        )
+
+    async def cursor(self) -> Cursor:
+        """What the database certainly holds of this stream."""
+        row = await self._asking(self._connection.fetchrow(SQL["cursor"], self._gateway, self._stream))
+        return Cursor() if row is None else Cursor(row["seq"], row["batch"])
+
+    async def first_seq(self) -> int | None:
+        """The first event of this stream the database holds."""
+        found: int | None = await self._asking(
+            self._connection.fetchval(SQL["first_seq"], self._gateway, self._stream)
+        )
+        return found
+
+    async def has_other_streams(self) -> bool:
+        """Whether this gateway had another journal before."""
+        return bool(
+            await self._asking(self._connection.fetchval(SQL["other_streams"], self._gateway, self._stream))
+        )
+
+    # -- writing
+
+    async def write(self, portion: Portion) -> None:
+        """All of a portion and its cursor in one transaction.
+
+        Raises:
+            CursorMoved: the database does not stand where the portion begins; nothing was written.
+            Refused: some row is not taken; nothing was written. `write_carefully` finds which.
+            SinkUnavailable, SinkRefused: whether it was written is unknown; this session is over.
+        """
+        await self._transaction(portion, careful=False)
+
+    async def write_carefully(self, portion: Portion) -> int:
+        """As `write`, but rows that are not taken go to `andon.set_aside`; says how many did."""
+        return await self._transaction(portion, careful=True)
+
+    async def _transaction(self, portion: Portion, *, careful: bool) -> int:
+        data = await self._encode(portion.batches) if not careful else b""
+        set_aside = self._given_up = 0
+        try:
+            await self._connection.execute("BEGIN")
+            before, after = portion.before, portion.after
+            moved = await self._connection.fetchval(
+                SQL["move_cursor"],
+                self._gateway,
+                self._stream,
+                *(before.seq, before.batch, after.seq, after.batch),
+            )
+            if not moved:
+                await self._connection.execute("ROLLBACK")
+                raise CursorMoved
+            await self._meet_equipment(portion.events)
+            if careful:
+                set_aside += await self._isolate(portion.events, self._insert_events, self._set_event_aside)
+                rows = [
+                    (number, batch.source_time, sample)
+                    for number, batch in portion.batches
+                    for sample in batch.samples
+                ]
+                set_aside += await self._isolate(rows, self._copy_rows, self._set_sample_aside)
+            else:
+                await self._insert_events(portion.events)
+                if portion.batches:
+                    await self._copy(data)
+            for missing in portion.missing:
+                await self._note_missing(missing)
+            await self._connection.execute("COMMIT")
+        except DATABASE_ERRORS as error:
+            if blames_a_row(error) and not self._connection.is_closed():
+                await self._asking(self._connection.execute("ROLLBACK"))
+                raise Refused(str(error)) from error
+            self.terminate()
+            raise translate(error, self._place) from error
+        except asyncio.CancelledError:
+            self.terminate()
+            raise
+        await self._note_kinds()
+        return set_aside
+
+    async def _encode(self, batches: Sequence[tuple[int, SampleBatch]]) -> bytes:
+        groups = [(batch.source_time, batch.samples) for _, batch in batches]
+        try:
+            return self._encoder.encode(groups)
+        except UnknownTag:
+            unknown = {
+                sample.tag: _meta_of(sample.tag)
+                for _, samples in groups
+                for sample in samples
+                if self._encoder.tag_id(sample.tag) is None
+            }
+            await self._asking(self._register_tags(unknown))
+            return self._encoder.encode(groups)
+
+    async def _insert_events(self, events: Sequence[Recorded]) -> None:
+        rows = event_rows(events)
+        for name, columns in (
+            ("insert_transitions", rows.transitions),
+            ("insert_rejections", rows.rejections),
+            ("insert_source_events", rows.source_events),
+        ):
+            if columns:
+                await self._connection.execute(SQL[name], self._gateway, self._stream, *columns)
+
+    async def _meet_equipment(self, events: Sequence[Recorded]) -> None:
+        """Rows for equipment that has left the configuration but is still on its way here."""
+        met = {
+            recorded.equipment: recorded
+            for recorded in events
+            if recorded.equipment and recorded.equipment not in self._equipment
+        }
+        if met:
+            await self._connection.execute(
+                SQL["meet_equipment"],
+                self._gateway,
+                [clean(name) for name in met],
+                [clean(recorded.path) for recorded in met.values()],
+                [clean(getattr(recorded.event, "model", "")) for recorded in met.values()],
+            )
+
+    async def _copy(self, data: bytes) -> None:
+        async def chunks() -> AsyncIterator[bytes]:
+            for at in range(0, len(data), _COPY_CHUNK_BYTES):
+                yield data[at : at + _COPY_CHUNK_BYTES]
+
+        await self._connection.copy_to_table(
+            "sample", schema_name="andon", columns=SAMPLE_COLUMNS, source=chunks(), format="binary"
+        )
+
+    async def _copy_rows(self, rows: Sequence[tuple[int, bool, TagSample]]) -> None:
+        await self._copy(self._encoder.encode([(source_time, (sample,)) for _, source_time, sample in rows]))
+
+    # -- rows the database will not take
+
+    async def _isolate(
+        self,
+        rows: Sequence[R],
+        insert: Callable[[Sequence[R]], Awaitable[None]],
+        give_up: Callable[[R, str, str], Awaitable[None]],
+    ) -> int:
+        """Insert rows, halving what is refused until the row at fault stands alone; how many there were."""
+        if not rows:
+            return 0
+        await self._connection.execute("SAVEPOINT portion")
+        try:
+            await insert(rows)
+        except DATABASE_ERRORS as error:
+            if not blames_a_row(error) or self._connection.is_closed():
+                raise
+            await self._connection.execute("ROLLBACK TO SAVEPOINT portion")
+            if len(rows) > 1:
+                half = len(rows) // 2
+                return await self._isolate(rows[:half], insert, give_up) + await self._isolate(
+                    rows[half:], insert, give_up
+                )
+            await give_up(rows[0], sqlstate(error), str(error))
+            self._given_up += 1
+            if self._given_up > _SET_ASIDE_MAX:
+                self.terminate()
+                raise SinkRefused(
+                    f"the database {self._place} refuses row after row: {error}",
+                    hint="look for a constraint or trigger that was added to the tables in the schema "
+                    "`andon`; the data waits in the journal",
+                ) from error
+            return 1
+        await self._connection.execute("RELEASE SAVEPOINT portion")
+        return 0
+
+    async def _set_event_aside(self, recorded: Recorded, code: str, reason: str) -> None:
+        body = recorded.json.decode()
+        await self._set_aside("event", recorded.type, "event", recorded.seq, recorded.seq, code, reason, body)
+
+    async def _set_sample_aside(self, row: tuple[int, bool, TagSample], code: str, reason: str) -> None:
+        number, _, sample = row
+        await self._set_aside("sample", "", "batch", number, number, code, reason, sample_in_words(sample))
+
+    async def _note_missing(self, missing: Missing) -> None:
+        reason = "the journal could not give these any more (freed or damaged)"
+        await self._set_aside("missing", "", missing.numbering, missing.first, missing.last, "", reason, "")
+
+    async def _set_aside(
+        self, kind: str, type_: str, numbering: str, first: int, last: int, code: str, reason: str, body: str
+    ) -> None:
+        await self._connection.execute(
+            SQL["set_aside"],
+            self._gateway,
+            self._stream,
+            kind,
+            type_,
+            numbering,
+            first,
+            last,
+            code,
+            clean(reason)[:_REASON_CHARS_MAX],
+            body,
+        )
+
+    # -- small things
+
+    async def _note_kinds(self) -> None:
+        changed, self._encoder.changed_kinds = self._encoder.changed_kinds, {}
+        if changed:
+            ids = [self._encoder.tag_id(tag) for tag in changed]
+            await self._asking(self._connection.execute(SQL["note_kinds"], ids, list(changed.values())))
+
+    async def _asking(self, answer: Awaitable[R]) -> R:
+        """Await an answer of the server; any failure ends the session."""
+        try:
+            return await answer
+        except DATABASE_ERRORS as error:
+            self.terminate()
+            raise translate(error, self._place) from error
+
+
+@asynccontextmanager
+async def open_session(
+    dsn: str,
+    *,
+    place: str,
+    gateway: str,
+    stream: str,
+    settings: HistorianSettings,
+    tags: Mapping[str, TagMeta],
+    equipment: Mapping[str, EquipmentMeta],
+) -> AsyncIterator[Session]:
+    """Connect, bring the database into shape, register what there is.
+
+    Raises:
+        SinkUnavailable, SinkRefused: the database is away, or will not have us.
+    """
+    try:
+        connection = await connect(dsn, settings, f"andon {gateway}")
+    except (*DATABASE_ERRORS, ValueError) as error:
+        raise translate(error, place) from error
+    try:
+        try:
+            info = await inspect(connection)
+            await migrate(connection)
+            info = await use_timescale(connection, info)
+            if not info.durable:
+                await connection.execute("SET synchronous_commit = on")
+            session = Session(connection, place=place, gateway=gateway, stream=stream, info=info, tags=tags)
+            await session.register(equipment)
+        except DATABASE_ERRORS as error:
+            raise translate(error, place) from error
+        yield session
+    finally:
+        connection.terminate()
+
+
+def _meta_of(tag: str) -> TagMeta:
+    connection, _, name = tag.partition("/")
+    return TagMeta(connection, name)

@@ -1,0 +1,175 @@
+-- The first shape of the database.
+
+-- One row for each tag a gateway has ever recorded. `kind` is what its last value was.
+CREATE TABLE andon.tag (
+    tag_id integer GENERATED ALWAYS AS IDENTITY,
+    gateway text NOT NULL,
+    tag text NOT NULL,
+    connection text NOT NULL,
+    name text NOT NULL,
+    unit text NOT NULL,
+    kind text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tag_id),
+    UNIQUE (gateway, tag)
+);
+
+-- Samples on change. `at` is the source's time where the connection says so and it is plausible, else the
+-- time of receipt; `source_at` is the device's own time when that is another. `quality`: 0 good, 1 uncertain,
+-- 2 bad. Numbers and booleans (0, 1) are in `value`, texts in `text`; an integer too large to be exact as a
+-- float has its digits in `text` as well. A hypertable where the server has TimescaleDB.
+CREATE TABLE andon.sample (
+    tag_id integer NOT NULL,
+    quality smallint NOT NULL,
+    at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL,
+    source_at timestamptz,
+    value double precision,
+    text text,
+    substatus text
+);
+
+CREATE INDEX sample_by_tag ON andon.sample (tag_id, at);
+
+-- One row for each equipment a gateway has ever had, with its present path and model.
+CREATE TABLE andon.equipment (
+    gateway text NOT NULL,
+    equipment text NOT NULL,
+    path text NOT NULL,
+    model text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (gateway, equipment)
+);
+
+-- Kept for ever, so a plain table: its key needs no time in it, and a state long ago is one index step away.
+CREATE TABLE andon.transition (
+    gateway text NOT NULL,
+    stream uuid NOT NULL,
+    seq bigint NOT NULL,
+    equipment text NOT NULL,
+    path text NOT NULL,
+    model text NOT NULL,
+    sequence bigint NOT NULL,
+    from_state text NOT NULL,
+    to_state text NOT NULL,
+    code bigint,
+    category text,
+    at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    duration_s double precision NOT NULL,
+    conformance text NOT NULL,
+    cause jsonb NOT NULL,
+    body json NOT NULL,
+    PRIMARY KEY (gateway, stream, seq)
+);
+
+CREATE INDEX transition_by_time ON andon.transition (gateway, equipment, at, seq);
+CREATE INDEX transition_by_seq ON andon.transition (gateway, equipment, stream, seq);
+
+-- Moves the model refused.
+CREATE TABLE andon.rejection (
+    gateway text NOT NULL,
+    stream uuid NOT NULL,
+    seq bigint NOT NULL,
+    equipment text NOT NULL,
+    path text NOT NULL,
+    model text NOT NULL,
+    state text NOT NULL,
+    attempted text NOT NULL,
+    at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    reason text NOT NULL,
+    cause jsonb NOT NULL,
+    body json NOT NULL,
+    PRIMARY KEY (gateway, stream, seq)
+);
+
+CREATE INDEX rejection_by_time ON andon.rejection (gateway, equipment, at);
+
+-- Events about a connection: `source_lost`, `source_restored`, and `gap` (samples known to be lost between
+-- `at` and `until`; of all tags when `tag` is empty).
+CREATE TABLE andon.source_event (
+    gateway text NOT NULL,
+    stream uuid NOT NULL,
+    seq bigint NOT NULL,
+    type text NOT NULL,
+    connection text NOT NULL,
+    tag text NOT NULL,
+    at timestamptz NOT NULL,
+    until timestamptz,
+    recorded_at timestamptz NOT NULL,
+    reason text NOT NULL,
+    body json NOT NULL,
+    PRIMARY KEY (gateway, stream, seq)
+);
+
+CREATE INDEX source_event_by_time ON andon.source_event (gateway, connection, at);
+
+-- What the database certainly holds of each journal. Moves in the same transaction as the rows.
+CREATE TABLE andon.sink_cursor (
+    gateway text NOT NULL,
+    stream uuid NOT NULL,
+    seq bigint NOT NULL,
+    batch bigint NOT NULL,
+    began_at timestamptz NOT NULL DEFAULT now(),
+    moved_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (gateway, stream)
+);
+
+-- What the database would not take, or the journal could not give, with the reason: nothing is dropped in
+-- silence. `kind`: `event`, `sample`, or `missing`; `numbering` says whether `first` to `last` number events or
+-- batches.
+CREATE TABLE andon.set_aside (
+    set_aside_id bigint GENERATED ALWAYS AS IDENTITY,
+    gateway text NOT NULL,
+    stream uuid NOT NULL,
+    kind text NOT NULL,
+    type text NOT NULL,
+    numbering text NOT NULL,
+    first bigint NOT NULL,
+    last bigint NOT NULL,
+    sqlstate text NOT NULL,
+    reason text NOT NULL,
+    body text NOT NULL,
+    set_aside_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (set_aside_id)
+);
+
+CREATE INDEX set_aside_by_number ON andon.set_aside (gateway, stream, numbering, first);
+
+-- The newest transition of each equipment.
+CREATE VIEW andon.current_state AS
+SELECT
+    e.gateway, e.equipment, e.path, e.model,
+    t.to_state AS state, t.code, t.category, t.at AS since, t.stream, t.seq, t.sequence, t.cause
+FROM andon.equipment AS e
+CROSS JOIN LATERAL (
+    SELECT * FROM andon.transition
+    WHERE transition.gateway = e.gateway AND transition.equipment = e.equipment
+    ORDER BY transition.at DESC, transition.seq DESC
+    LIMIT 1
+) AS t;
+
+-- The time each equipment spent in each state; `until` is null while it lasts.
+CREATE VIEW andon.state_interval AS
+SELECT
+    t.gateway, t.equipment, t.path, t.model,
+    t.to_state AS state, t.code, t.category, t.at AS since, n.at AS until,
+    extract(epoch FROM n.at - t.at)::double precision AS duration_s,
+    t.stream, t.seq, t.sequence
+FROM andon.transition AS t
+LEFT JOIN LATERAL (
+    SELECT transition.at FROM andon.transition
+    WHERE transition.gateway = t.gateway AND transition.equipment = t.equipment
+        AND (transition.at, transition.seq) > (t.at, t.seq)
+    ORDER BY transition.at, transition.seq
+    LIMIT 1
+) AS n ON true;
+
+-- Samples with the names people know.
+CREATE VIEW andon.tag_sample AS
+SELECT
+    t.gateway, t.tag, s.at, s.value, s.text, t.unit,
+    (ARRAY['good', 'uncertain', 'bad'])[s.quality + 1] AS quality, s.substatus, s.received_at, s.source_at
+FROM andon.sample AS s
+JOIN andon.tag AS t ON t.tag_id = s.tag_id;

@@ -1,0 +1,221 @@
+-- Statements of the historian, by name. Parameters are in the order the comments give.
+
+-- name: server
+SELECT
+    current_setting('server_version_num')::integer AS version_number,
+    current_setting('server_version') AS version,
+    current_database()::text AS database,
+    (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescale,
+    current_setting('timescaledb.license', true) AS license,
+    EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb') AS timescale_available,
+    current_setting('transaction_read_only') = 'on' AS read_only,
+    current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off' AS durable
+
+-- name: preloaded
+SELECT current_setting('shared_preload_libraries')
+
+-- name: lock_migrations
+SELECT pg_advisory_xact_lock(4711250117)
+
+-- name: migrations_table
+CREATE TABLE IF NOT EXISTS andon.migration (
+    number integer NOT NULL,
+    name text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (number)
+)
+
+-- name: schema
+CREATE SCHEMA IF NOT EXISTS andon
+
+-- name: have_schema
+SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'andon')
+
+-- name: have_migrations
+SELECT to_regclass('andon.migration') IS NOT NULL
+
+-- name: applied_migrations
+SELECT number FROM andon.migration ORDER BY number
+
+-- name: note_migration
+INSERT INTO andon.migration (number, name) VALUES ($1, $2)
+
+-- name: is_hypertable
+SELECT EXISTS (
+    SELECT 1 FROM timescaledb_information.hypertables
+    WHERE hypertable_schema = 'andon' AND hypertable_name = 'sample'
+)
+
+-- name: make_hypertable
+SELECT create_hypertable(
+    'andon.sample', 'at',
+    chunk_time_interval => interval '1 day', create_default_indexes => false,
+    if_not_exists => true, migrate_data => true
+)
+
+-- name: compress
+ALTER TABLE andon.sample SET (
+    timescaledb.compress, timescaledb.compress_segmentby = 'tag_id', timescaledb.compress_orderby = 'at'
+)
+
+-- name: compress_later
+SELECT add_compression_policy('andon.sample', interval '7 days', if_not_exists => true)
+
+-- name: only_gateway
+SELECT NOT EXISTS (SELECT 1 FROM andon.tag WHERE gateway <> $1)
+
+-- name: drop_old_chunks
+SELECT count(*) FROM drop_chunks('andon.sample', older_than => $1::timestamptz)
+
+-- name: tags_of
+SELECT tag_id FROM andon.tag WHERE gateway = $1 ORDER BY tag_id
+
+-- name: oldest_sample
+SELECT min(at) FROM andon.sample WHERE tag_id = $1
+
+-- name: delete_samples
+DELETE FROM andon.sample WHERE tag_id = $1 AND at < $2
+
+-- name: register_equipment
+INSERT INTO andon.equipment (gateway, equipment, path, model)
+SELECT $1::text, * FROM unnest($2::text[], $3::text[], $4::text[])
+ON CONFLICT (gateway, equipment) DO UPDATE SET path = excluded.path, model = excluded.model
+WHERE (equipment.path, equipment.model) IS DISTINCT FROM (excluded.path, excluded.model)
+
+-- name: meet_equipment
+INSERT INTO andon.equipment (gateway, equipment, path, model)
+SELECT $1::text, * FROM unnest($2::text[], $3::text[], $4::text[])
+ON CONFLICT (gateway, equipment) DO NOTHING
+
+-- name: register_tags
+INSERT INTO andon.tag (gateway, tag, connection, name, unit, kind)
+SELECT $1::text, tag, connection, name, unit, '' FROM
+    unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS t (tag, connection, name, unit)
+WHERE NOT EXISTS (SELECT 1 FROM andon.tag AS known WHERE known.gateway = $1 AND known.tag = t.tag)
+ON CONFLICT (gateway, tag) DO NOTHING
+
+-- name: rename_units
+UPDATE andon.tag SET unit = t.unit FROM unnest($2::text[], $3::text[]) AS t (tag, unit)
+WHERE tag.gateway = $1 AND tag.tag = t.tag AND tag.unit <> t.unit
+
+-- name: tag_ids
+SELECT tag, tag_id, kind FROM andon.tag WHERE gateway = $1
+
+-- name: note_kinds
+UPDATE andon.tag SET kind = t.kind FROM unnest($1::integer[], $2::text[]) AS t (tag_id, kind)
+WHERE tag.tag_id = t.tag_id
+
+-- name: begin_cursor
+INSERT INTO andon.sink_cursor (gateway, stream, seq, batch) VALUES ($1, $2, 0, 0)
+ON CONFLICT (gateway, stream) DO NOTHING
+
+-- name: cursor
+SELECT seq, batch FROM andon.sink_cursor WHERE gateway = $1 AND stream = $2
+
+-- name: other_streams
+SELECT EXISTS (SELECT 1 FROM andon.sink_cursor WHERE gateway = $1 AND stream <> $2 AND seq > 0)
+
+-- name: move_cursor
+UPDATE andon.sink_cursor SET seq = $5, batch = $6, moved_at = clock_timestamp()
+WHERE gateway = $1 AND stream = $2 AND seq = $3 AND batch = $4
+RETURNING true
+
+-- name: insert_transitions
+INSERT INTO andon.transition (
+    gateway, stream, seq, equipment, path, model, sequence, from_state, to_state, code, category,
+    at, recorded_at, duration_s, conformance, cause, body
+)
+SELECT
+    $1::text, $2::uuid, seq, equipment, path, model, sequence, from_state, to_state, code, category,
+    at, recorded_at, duration_s, conformance, cause::jsonb, body::json
+FROM unnest(
+    $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::bigint[],
+    $11::text[], $12::timestamptz[], $13::timestamptz[], $14::double precision[], $15::text[], $16::text[],
+    $17::text[]
+) AS t (
+    seq, equipment, path, model, sequence, from_state, to_state, code,
+    category, at, recorded_at, duration_s, conformance, cause, body
+)
+ON CONFLICT (gateway, stream, seq) DO NOTHING
+
+-- name: insert_rejections
+INSERT INTO andon.rejection (
+    gateway, stream, seq, equipment, path, model, state, attempted, at, recorded_at, reason, cause, body
+)
+SELECT
+    $1::text, $2::uuid, seq, equipment, path, model, state, attempted, at, recorded_at, reason, cause::jsonb, body::json
+FROM unnest(
+    $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
+    $10::timestamptz[], $11::text[], $12::text[], $13::text[]
+) AS t (seq, equipment, path, model, state, attempted, at, recorded_at, reason, cause, body)
+ON CONFLICT (gateway, stream, seq) DO NOTHING
+
+-- name: insert_source_events
+INSERT INTO andon.source_event (
+    gateway, stream, seq, type, connection, tag, at, until, recorded_at, reason, body
+)
+SELECT $1::text, $2::uuid, seq, type, connection, tag, at, until, recorded_at, reason, body::json
+FROM unnest(
+    $3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
+    $9::timestamptz[], $10::text[], $11::text[]
+) AS t (seq, type, connection, tag, at, until, recorded_at, reason, body)
+ON CONFLICT (gateway, stream, seq) DO NOTHING
+
+-- name: set_aside
+INSERT INTO andon.set_aside (gateway, stream, kind, type, numbering, first, last, sqlstate, reason, body)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: first_seq
+SELECT min(seq) FROM (
+    (SELECT seq FROM andon.transition WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
+    UNION ALL
+    (SELECT seq FROM andon.rejection WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
+    UNION ALL
+    (SELECT seq FROM andon.source_event WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
+    UNION ALL
+    (
+        SELECT first FROM andon.set_aside
+        WHERE gateway = $1 AND stream = $2 AND numbering = 'event' AND kind = 'event' ORDER BY first LIMIT 1
+    )
+) AS e
+
+-- name: events_after
+SELECT seq, type, body FROM (
+    (
+        SELECT seq, 'transition' AS type, body::text FROM andon.transition
+        WHERE gateway = $1 AND stream = $2 AND seq > $3 ORDER BY seq LIMIT $4
+    )
+    UNION ALL
+    (
+        SELECT seq, 'rejection', body::text FROM andon.rejection
+        WHERE gateway = $1 AND stream = $2 AND seq > $3 ORDER BY seq LIMIT $4
+    )
+    UNION ALL
+    (
+        SELECT seq, type, body::text FROM andon.source_event
+        WHERE gateway = $1 AND stream = $2 AND seq > $3 ORDER BY seq LIMIT $4
+    )
+    UNION ALL
+    (
+        SELECT first, type, body FROM andon.set_aside
+        WHERE gateway = $1 AND stream = $2 AND numbering = 'event' AND kind = 'event' AND first > $3
+        ORDER BY first LIMIT $4
+    )
+) AS e
+ORDER BY seq LIMIT $4
+
+-- name: transition_before
+SELECT body::text FROM andon.transition
+WHERE gateway = $1 AND equipment = $2 AND at <= $3
+ORDER BY at DESC, seq DESC LIMIT 1
+
+-- name: transitions_by_seq
+SELECT body::text FROM andon.transition
+WHERE gateway = $1 AND equipment = $2 AND stream = $3 AND seq > $4 AND seq <= $5
+    AND ($6::timestamptz IS NULL OR at >= $6) AND ($7::timestamptz IS NULL OR at < $7)
+ORDER BY seq LIMIT $8
+
+-- name: transitions_by_time
+SELECT body::text FROM andon.transition
+WHERE gateway = $1 AND equipment = $2 AND at > $3 AND at < $4
+ORDER BY at, seq LIMIT $5

@@ -1,0 +1,75 @@
+"""What the historian is told and what it says of itself. Values only."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+
+class TagMeta(msgspec.Struct, frozen=True):
+    """What people should know of a recorded tag; the key beside it is its full id."""
+
+    connection: str
+    name: str
+    unit: str = ""
+
+
+class EquipmentMeta(msgspec.Struct, frozen=True):
+    """What people should know of an equipment; the key beside it is its name."""
+
+    path: str
+    model: str
+
+
+class ServerInfo(msgspec.Struct, frozen=True):
+    """What kind of server it is. `timescale` is the extension's version, empty without it."""
+
+    version: str
+    version_number: int
+    database: str
+    timescale: str
+    license: str
+    durable: bool
+
+    @property
+    def policies(self) -> bool:
+        """Whether the server compresses and drops chunks by itself."""
+        return bool(self.timescale) and self.license == "timescale"
+
+    def __str__(self) -> str:
+        extension = f", TimescaleDB {self.timescale} ({self.license})" if self.timescale else ""
+        return f"PostgreSQL {self.version}{extension}"
+
+
+class SinkStatus(msgspec.Struct, frozen=True):
+    """The historian at one instant. Counts are since the start of the process.
+
+    `alarm` is `refused` while a person has to act (password, rights, version), else empty.
+    """
+
+    connected: bool
+    last_error: str | None
+    alarm: str
+    retry_at: datetime | None
+    """When the next attempt to connect is due, while there is no connection."""
+    server: str
+    """What answered last, empty before the first time."""
+    lag_events: int
+    """Events in the journal the database does not hold yet."""
+    lag_batches: int
+    """Sample batches in the journal the database does not hold yet."""
+    oldest_unsent_at: datetime | None
+    """When the oldest of them was recorded."""
+    events: int
+    """Events written."""
+    samples: int
+    """Samples written."""
+    set_aside: int
+    """Events and samples the database would not take, kept with the reason in `andon.set_aside`."""
+    missing: int
+    """Events and batches the journal could not give any more, noted in `andon.set_aside`."""
+    transactions: int
+    """Transactions committed."""
+    connects: int
+    """Connections made for writing."""

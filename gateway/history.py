@@ -1,0 +1,185 @@
+"""What was true: the journal for what is recent, the database for what is long ago, joined without a seam.
+
+The journal is asked first, because it is here. The database is asked only for what the journal no longer
+holds, and only then can an answer fail because the database is away. Implements `api.ports.History` and the
+source that streams read from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from api.ports import HistoryUnavailable, Interval, StreamPosition, TooOld
+from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.historian.historian import Historian
+from gateway.journal import Journal
+from statemodel.records import EquipmentState, Recorded, state_after
+from statemodel.types import Transition
+
+_NO_BATCH = 2**62
+
+
+class JoinedHistory:
+    """Journal and, where there is one, database as one history."""
+
+    def __init__(self, journal: Journal, historian: Historian | None) -> None:
+        self._journal, self._historian = journal, historian
+
+    # -- `api.ports.History`
+
+    async def state_at(self, equipment: str, at: datetime) -> EquipmentState | None:
+        """The state at an instant; None before the first transition.
+
+        Raises:
+            HistoryUnavailable: only the database knows, and it does not answer; so for every question.
+        """
+        recorded = await self._transition_before(equipment, at)
+        return None if recorded is None else state_after(_transition(recorded), recorded.seq)
+
+    async def transitions(
+        self, equipment: str, *, after: int, from_: datetime | None, to: datetime | None, limit: int
+    ) -> Sequence[Recorded]:
+        """Transitions of one equipment in the present stream, `seq > after`, `from <= at < to`, in order."""
+        if await self._journal_suffices(equipment, after, from_):
+            return await self._journal.transitions(equipment, after=after, from_=from_, to=to, limit=limit)
+        assert self._historian is not None, "without a database the journal has to do"
+        up_to = self._historian.drained.seq
+        try:
+            old = await self._historian.transitions_by_seq(
+                equipment, after=after, up_to=up_to, from_=from_, to=to, limit=limit
+            )
+        except (SinkUnavailable, SinkRefused) as error:
+            raise HistoryUnavailable(error.reason) from error
+        if len(old) >= limit:
+            return old
+        new = await self._journal.transitions(
+            equipment, after=max(after, up_to), from_=from_, to=to, limit=limit - len(old)
+        )
+        return [*old, *new]
+
+    async def timeline(self, equipment: str, from_: datetime, to: datetime, limit: int) -> Sequence[Interval]:
+        """The states between two instants, cut exactly at both, oldest first, without holes."""
+        if to <= from_ or limit < 1:
+            return []
+        first = await self._transition_before(equipment, from_)
+        found = [] if first is None else [first]
+        found += await self._transitions_between(equipment, from_, to, limit + 1 - len(found))
+        return _intervals(found, from_, to, whole=len(found) <= limit)[:limit]
+
+    # -- what streams read
+
+    def position(self) -> StreamPosition:
+        """What can be read of the present stream, in the database or in the journal."""
+        position = self._journal.position
+        first = position.first_seq
+        if self._historian is not None and self._historian.first_seq is not None:
+            first = min(first, self._historian.first_seq)
+        return StreamPosition(position.stream, first, position.last_seq)
+
+    async def events_after(self, seq: int, limit: int) -> Sequence[Recorded]:
+        """Events with a larger sequence, in order; at most `limit`, none when there are none yet.
+
+        Raises:
+            TooOld: the next one is not held anywhere any more.
+            HistoryUnavailable: only the database has it, and it does not answer.
+        """
+        if seq + 1 >= self._journal.position.first_seq:
+            return await self._journal.read(seq, limit)
+        position = self.position()
+        if self._historian is None or (
+            self._historian.first_seq is not None and seq + 1 < self._historian.first_seq
+        ):
+            raise TooOld(position)
+        try:
+            events = await self._historian.events_after(seq, limit)
+        except (SinkUnavailable, SinkRefused) as error:
+            raise HistoryUnavailable(error.reason) from error
+        if not events:
+            raise TooOld(position)
+        return events
+
+    async def wait_beyond(self, seq: int) -> None:
+        """Return when there is an event after `seq`."""
+        await self._journal.wait_beyond(seq, _NO_BATCH)
+
+    # -- inside
+
+    async def _transition_before(self, equipment: str, at: datetime) -> Recorded | None:
+        recorded = await self._journal.transition_before(equipment, at)
+        if recorded is not None or self._holds_all():
+            return recorded
+        assert self._historian is not None, "without a database the journal holds all there is"
+        try:
+            return await self._historian.transition_before(equipment, at)
+        except (SinkUnavailable, SinkRefused) as error:
+            raise HistoryUnavailable(error.reason) from error
+
+    async def _transitions_between(
+        self, equipment: str, from_: datetime, to: datetime, limit: int
+    ) -> Sequence[Recorded]:
+        """Transitions with `from < at < to` of any stream, in order of time."""
+        if self._holds_all() or await self._journal.transition_before(equipment, from_) is not None:
+            return await self._journal_between(equipment, from_, to, limit)
+        assert self._historian is not None, "without a database the journal holds all there is"
+        up_to = self._historian.drained.seq
+        try:
+            old = await self._historian.transitions_by_time(equipment, from_, to, limit)
+        except (SinkUnavailable, SinkRefused) as error:
+            raise HistoryUnavailable(error.reason) from error
+        if len(old) >= limit:
+            return old
+        new = await self._journal_between(equipment, from_, to, limit)
+        known = {recorded.id for recorded in old}
+        return [*old, *(r for r in new if r.seq > up_to and r.id not in known)][:limit]
+
+    async def _journal_between(
+        self, equipment: str, from_: datetime, to: datetime, limit: int
+    ) -> Sequence[Recorded]:
+        return await self._journal.transitions(
+            equipment, after=0, from_=from_ + timedelta(microseconds=1), to=to, limit=limit
+        )
+
+    def _holds_all(self) -> bool:
+        """Whether what the journal does not know is not known anywhere."""
+        if self._historian is None:
+            return True
+        return self._journal.position.first_seq == 1 and not self._historian.has_other_streams
+
+    async def _journal_suffices(self, equipment: str, after: int, from_: datetime | None) -> bool:
+        if self._historian is None or after + 1 >= self._journal.position.first_seq:
+            return True
+        # The journal knows the newest transition at or before `from_`, so it holds every later one.
+        return from_ is not None and await self._journal.transition_before(equipment, from_) is not None
+
+
+def _transition(recorded: Recorded) -> Transition:
+    assert isinstance(recorded.event, Transition), "only transitions are asked for"
+    return recorded.event
+
+
+def _intervals(
+    transitions: Sequence[Recorded], from_: datetime, to: datetime, *, whole: bool
+) -> list[Interval]:
+    """Intervals from transitions in order, of which the first may lie before `from_`.
+
+    The last one lasts until `to` when `whole`; else more follow, and how long it lasts is not known here.
+    """
+    ends = [recorded.at for recorded in transitions[1:]] + ([to] if whole else [])
+    found: list[Interval] = []
+    for recorded, end in zip(transitions, ends, strict=False):
+        event = _transition(recorded)
+        start = max(event.at, from_)
+        if end > start:
+            found.append(
+                Interval(
+                    state=event.to_state,
+                    code=event.code,
+                    category=event.category,
+                    from_=start,
+                    to=end,
+                    duration_s=(end - start).total_seconds(),
+                    seq=recorded.seq,
+                )
+            )
+    return found
