@@ -290,7 +290,7 @@ class Account:
         parts = [self._setpriv, "--pdeathsig=INT"]
         if self._user is not None:
             parts += [f"--reuid={self._user.pw_uid}", f"--regid={self._user.pw_gid}", "--clear-groups"]
-            if not all(_open_to_all(path) for path in (program, *(path.parent for path in paths))):
+            if not all(_open_to_all(path) for path in (program, *paths)):
                 # Without the secure bit, access(2) would judge by the user alone and call the way closed.
                 capability = "+dac_override"
                 parts += [f"--inh-caps={capability}", f"--ambient-caps={capability}"]

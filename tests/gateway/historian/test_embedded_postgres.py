@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -120,12 +121,14 @@ async def test_a_directory_too_deep_for_a_socket_gets_one_elsewhere(tmp_path: Pa
         mode(socket_dir)
 
 
-async def test_a_directory_only_its_owner_may_enter_will_do(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    async with running(closed / "data") as server:
-        assert await ask(server, "SELECT 1") == 1
-        assert not runs_as_root(postmaster(closed / "data"))
+@pytest.mark.parametrize("closed", ["", "closed"])
+async def test_a_directory_only_its_owner_may_enter_will_do(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:  # 0700, right under an open one
+        data_dir = Path(directory, closed)
+        data_dir.mkdir(mode=0o700, exist_ok=True)
+        async with running(data_dir) as server:
+            assert await ask(server, "SELECT 1") == 1
+            assert not runs_as_root(postmaster(data_dir))
 
 
 async def test_a_second_gateway_does_not_end_the_server_of_the_first(tmp_path: Path) -> None:

@@ -72,10 +72,7 @@ async def test_every_question_is_answered_as_if_there_were_one_store(
         assert history.position().first_seq == 1
         busy = [r for r in told if r.equipment == "busy"]
         for after in (0, 1, 3, first - 2, first - 1, first, last - 1, last):
-            assert (
-                await history.events_after(after, 3) == told[after : after + 3]
-                or after + 3 > first > after + 1
-            )
+            assert await history.events_after(after, 3) == told[after : after + 3]
             expected = [r for r in busy if r.seq > after]
             for limit in (1, 4, 1000):
                 found = await history.transitions("busy", after=after, from_=None, to=None, limit=limit)
