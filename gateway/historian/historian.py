@@ -21,7 +21,7 @@ from gateway.historian.connection import Readers, connect, examine, place_of
 from gateway.historian.failures import DATABASE_ERRORS
 from gateway.historian.migrate import SQL
 from gateway.historian.retention import delete_old_samples
-from gateway.historian.session import CursorMoved, Missing, Portion, Refused, Session, open_session
+from gateway.historian.session import CursorMoved, Missing, Packed, Portion, Refused, Session, open_session
 from gateway.historian.values import EquipmentMeta, ServerInfo, SinkStatus, TagMeta
 from gateway.journal import Cursor, Journal
 from statemodel.records import Recorded, read_told
@@ -160,22 +160,49 @@ class Historian:
         flush_s = self._settings.flush.total_seconds()
         while True:
             began_s = self._clock.monotonic()
-            portion = await self._next_portion()
-            if portion is not None:
-                await self._hand_over(session, portion)
-                if (
-                    portion.samples >= self._settings.batch_rows
-                    or len(portion.batches) >= _BATCHES_MAX
-                    or len(portion.events) >= _EVENTS_MAX
-                ):
-                    continue  # there is more: do not wait for it to gather
-                await self._clock.sleep(max(0.0, began_s + flush_s - self._clock.monotonic()))
-            else:
+            portion = await self._next_portion(self._drained)
+            if portion is None:
                 await self._journal.wait_beyond(self._drained.seq, self._drained.batch)
+                continue
+            packed = await session.pack(portion)
+            while portion is not None and self._is_full(portion):
+                portion, packed = await self._hand_over_and_look_ahead(session, portion, packed)
+            if portion is not None:
+                await self._hand_over(session, portion, packed)
+                await self._clock.sleep(max(0.0, began_s + flush_s - self._clock.monotonic()))
 
-    async def _next_portion(self) -> Portion | None:
-        """What comes after the cursor, or None. Numbers that are missing are passed over and noted."""
-        before, position = self._drained, self._journal.position
+    def _is_full(self, portion: Portion) -> bool:
+        """Whether there is more, so that nothing is won by letting it gather."""
+        return (
+            portion.samples >= self._settings.batch_rows
+            or len(portion.batches) >= _BATCHES_MAX
+            or len(portion.events) >= _EVENTS_MAX
+        )
+
+    async def _hand_over_and_look_ahead(
+        self, session: Session, portion: Portion, packed: Packed | None
+    ) -> tuple[Portion | None, Packed | None]:
+        """Write a portion and make the next one ready while the server works.
+
+        That one is None when there is none, or when the cursor is not where it begins.
+        """
+        ahead = asyncio.create_task(self._look_ahead(session, portion.after), name="historian-look-ahead")
+        try:
+            await self._hand_over(session, portion, packed)
+            following = await ahead
+        finally:
+            ahead.cancel()
+        if following[0] is None or following[0].before != self._drained:
+            return None, None
+        return following
+
+    async def _look_ahead(self, session: Session, after: Cursor) -> tuple[Portion | None, Packed | None]:
+        portion = await self._next_portion(after)
+        return portion, None if portion is None else await session.pack(portion)
+
+    async def _next_portion(self, before: Cursor) -> Portion | None:
+        """What comes after a cursor, or None. Numbers that are missing are passed over and noted."""
+        position = self._journal.position
         events = await self._journal.read(before.seq, _EVENTS_MAX)
         batches = await self._journal.read_batches(
             before.batch, _BATCHES_MAX, samples_max=self._settings.batch_rows
@@ -189,11 +216,11 @@ class Historian:
         self._note_oldest(events, batches)
         return Portion(before, after, events, batches, missing)
 
-    async def _hand_over(self, session: Session, portion: Portion) -> None:
+    async def _hand_over(self, session: Session, portion: Portion, packed: Packed | None) -> None:
         set_aside = 0
         try:
             try:
-                await session.write(portion)
+                await session.write(portion, packed)
             except Refused as refused:
                 log.warning("the database refuses a row; looking for it", reason=str(refused))
                 set_aside = await session.write_carefully(portion)

@@ -22,8 +22,8 @@ SAMPLE_COLUMNS = ("tag_id", "quality", "at", "received_at", "source_at", "value"
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-_TRAILER = b"\xff\xff"
+HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+TRAILER = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
 _QUALITY = {Quality.GOOD: 0, Quality.UNCERTAIN: 1, Quality.BAD: 2}
 _EXACT_MAX = 2**53
@@ -68,12 +68,14 @@ class SampleEncoder:
         return self._ids.get(tag)
 
     def encode(self, groups: Iterable[tuple[bool, Sequence[TagSample]]]) -> bytes:
-        """Rows of samples; each group says whether its connection asks for source time.
+        """Rows of samples, to go between `HEADER` and `TRAILER`.
+
+        Each group says whether its connection asks for source time.
 
         Raises:
             UnknownTag: one has no number yet; nothing is lost by asking again once it has.
         """
-        parts = [_HEADER]
+        parts: list[bytes] = []
         add = parts.append
         plain, good = self._plain, Quality.GOOD
         last_at: datetime | None = None
@@ -98,7 +100,6 @@ class SampleEncoder:
                     add(_pack_number(8, value, -1, -1))
                 else:
                     add(self._row(sample, source_time))
-        add(_TRAILER)
         return b"".join(parts)
 
     def _row(self, sample: TagSample, source_time: bool) -> bytes:

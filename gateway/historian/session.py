@@ -9,7 +9,7 @@ answer. This module does not decide when to write or try again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -22,7 +22,9 @@ from gateway.historian.connection import connect
 from gateway.historian.failures import DATABASE_ERRORS, blames_a_row, sqlstate, translate
 from gateway.historian.migrate import SQL, inspect, migrate, use_timescale
 from gateway.historian.rows import (
+    HEADER,
     SAMPLE_COLUMNS,
+    TRAILER,
     SampleEncoder,
     UnknownTag,
     clean,
@@ -36,7 +38,11 @@ from statemodel.types import SampleBatch, TagSample
 
 R = TypeVar("R")
 
-_COPY_CHUNK_BYTES = 256 * 1024
+#: Samples as COPY takes them, in pieces.
+Packed = list[bytes]
+
+#: Samples packed in one go, about a millisecond of work.
+_SLICE_SAMPLES = 2_000
 _REASON_CHARS_MAX = 1000
 #: More refused rows than this in one transaction are not bad rows but a changed table.
 _SET_ASIDE_MAX = 1000
@@ -152,22 +158,36 @@ class Session:
 
     # -- writing
 
-    async def write(self, portion: Portion) -> None:
-        """All of a portion and its cursor in one transaction.
+    async def pack(self, portion: Portion) -> Packed | None:
+        """The samples of a portion as COPY takes them, or None when a tag has no number yet.
+
+        Does not speak to the server, so it may be done while an earlier portion is on its way, and lets
+        others have their turn in between.
+        """
+        packed = [HEADER]
+        try:
+            for groups in _slices(portion):
+                packed.append(self._encoder.encode(groups))
+                await asyncio.sleep(0)
+        except UnknownTag:
+            return None
+        return [*packed, TRAILER]
+
+    async def write(self, portion: Portion, packed: Packed | None = None) -> None:
+        """All of a portion and its cursor in one transaction; `packed` is what `pack` made of it.
 
         Raises:
             CursorMoved: the database does not stand where the portion begins; nothing was written.
             Refused: some row is not taken; nothing was written. `write_carefully` finds which.
             SinkUnavailable, SinkRefused: whether it was written is unknown; this session is over.
         """
-        await self._transaction(portion, careful=False)
+        await self._transaction(portion, packed or await self._pack_all(portion))
 
     async def write_carefully(self, portion: Portion) -> int:
         """As `write`, but rows that are not taken go to `andon.set_aside`; says how many did."""
-        return await self._transaction(portion, careful=True)
+        return await self._transaction(portion, None)
 
-    async def _transaction(self, portion: Portion, *, careful: bool) -> int:
-        data = await self._encode(portion.batches) if not careful else b""
+    async def _transaction(self, portion: Portion, packed: Packed | None) -> int:
         set_aside = self._given_up = 0
         try:
             await self._connection.execute("BEGIN")
@@ -182,7 +202,7 @@ class Session:
                 await self._connection.execute("ROLLBACK")
                 raise CursorMoved
             await self._meet_equipment(portion.events)
-            if careful:
+            if packed is None:
                 set_aside += await self._isolate(portion.events, self._insert_events, self._set_event_aside)
                 rows = [
                     (number, batch.source_time, sample)
@@ -193,7 +213,7 @@ class Session:
             else:
                 await self._insert_events(portion.events)
                 if portion.batches:
-                    await self._copy(data)
+                    await self._copy(packed)
             for missing in portion.missing:
                 await self._note_missing(missing)
             await self._connection.execute("COMMIT")
@@ -209,19 +229,17 @@ class Session:
         await self._note_kinds()
         return set_aside
 
-    async def _encode(self, batches: Sequence[tuple[int, SampleBatch]]) -> bytes:
-        groups = [(batch.source_time, batch.samples) for _, batch in batches]
-        try:
-            return self._encoder.encode(groups)
-        except UnknownTag:
+    async def _pack_all(self, portion: Portion) -> Packed:
+        """As `pack`, but tags that have left the configuration get numbers first."""
+        while (packed := await self.pack(portion)) is None:
             unknown = {
                 sample.tag: _meta_of(sample.tag)
-                for _, samples in groups
-                for sample in samples
+                for _, batch in portion.batches
+                for sample in batch.samples
                 if self._encoder.tag_id(sample.tag) is None
             }
             await self._asking(self._register_tags(unknown))
-            return self._encoder.encode(groups)
+        return packed
 
     async def _insert_events(self, events: Sequence[Recorded]) -> None:
         rows = event_rows(events)
@@ -249,17 +267,18 @@ class Session:
                 [clean(getattr(recorded.event, "model", "")) for recorded in met.values()],
             )
 
-    async def _copy(self, data: bytes) -> None:
+    async def _copy(self, packed: Packed) -> None:
         async def chunks() -> AsyncIterator[bytes]:
-            for at in range(0, len(data), _COPY_CHUNK_BYTES):
-                yield data[at : at + _COPY_CHUNK_BYTES]
+            for chunk in packed:
+                yield chunk
 
         await self._connection.copy_to_table(
             "sample", schema_name="andon", columns=SAMPLE_COLUMNS, source=chunks(), format="binary"
         )
 
     async def _copy_rows(self, rows: Sequence[tuple[int, bool, TagSample]]) -> None:
-        await self._copy(self._encoder.encode([(source_time, (sample,)) for _, source_time, sample in rows]))
+        groups = [(source_time, (sample,)) for _, source_time, sample in rows]
+        await self._copy([HEADER, self._encoder.encode(groups), TRAILER])
 
     # -- rows the database will not take
 
@@ -377,6 +396,20 @@ async def open_session(
         yield session
     finally:
         connection.terminate()
+
+
+def _slices(portion: Portion) -> Iterator[list[tuple[bool, Sequence[TagSample]]]]:
+    """The batches of a portion, some thousand samples at a time."""
+    groups: list[tuple[bool, Sequence[TagSample]]] = []
+    samples = 0
+    for _, batch in portion.batches:
+        groups.append((batch.source_time, batch.samples))
+        samples += len(batch.samples)
+        if samples >= _SLICE_SAMPLES:
+            yield groups
+            groups, samples = [], 0
+    if groups:
+        yield groups
 
 
 def _meta_of(tag: str) -> TagMeta:

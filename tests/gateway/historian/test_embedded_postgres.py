@@ -125,7 +125,6 @@ async def test_a_directory_too_deep_for_a_socket_gets_one_elsewhere(tmp_path: Pa
 async def test_a_directory_only_its_owner_may_enter_will_do(closed: str) -> None:
     with tempfile.TemporaryDirectory() as directory:  # 0700, right under an open one
         data_dir = Path(directory, closed)
-        data_dir.mkdir(mode=0o700, exist_ok=True)
         async with running(data_dir) as server:
             assert await ask(server, "SELECT 1") == 1
             assert not runs_as_root(postmaster(data_dir))
