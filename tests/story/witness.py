@@ -119,6 +119,9 @@ class SseWitness:
                     async with http.stream(
                         "GET", self._url, headers={"Last-Event-ID": self._cursor}
                     ) as response:
+                        if response.status_code == 503:  # it is being stopped
+                            await asyncio.sleep(0.1)
+                            continue
                         assert response.status_code == 200, await response.aread()
                         pending = data = ""
                         async for line in response.aiter_lines():
