@@ -15,7 +15,10 @@ settings.load_profile(os.environ.get("ANDON_TEST_PROFILE", "default"))
 
 MISSING = {
     "TimescaleDB": not os.environ.get("ANDON_TEST_TIMESCALE"),
-    "Mosquitto": not (os.environ.get("ANDON_TEST_MOSQUITTO") or shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")),
+    "Mosquitto": not (
+        os.environ.get("ANDON_TEST_MOSQUITTO")
+        or shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    ),
 }
 
 
