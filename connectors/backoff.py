@@ -1,4 +1,4 @@
-"""How long to wait before trying again: doubling, capped, with jitter, and reset only by a link that lasted."""
+"""How long to wait before trying again: doubling, capped, jittered, reset only by a link that lasted."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ def _duration(value: Any) -> Any:
         except ValueError as error:
             raise PydanticCustomError("duration", "{reason}", {"reason": str(error)}) from error
     raise PydanticCustomError(
-        "duration", '{value} is not a duration; write a string with a unit, such as "250ms"', {"value": repr(value)}
+        "duration",
+        '{value} is not a duration; write a string with a unit, such as "250ms"',
+        {"value": repr(value)},
     )
 
 

@@ -26,8 +26,8 @@ from connectors.base import Clock
 from connectors.registry import Environment
 from gateway.clock import SystemClock
 from gateway.config.load import Loaded
-from gateway.errors import StartFailed
 from gateway.embedded_postgres import EmbeddedPostgres
+from gateway.errors import StartFailed
 from gateway.health import HealthReport, SinkOf
 from gateway.historian.historian import Historian
 from gateway.historian.values import EquipmentMeta, TagMeta

@@ -18,7 +18,8 @@ def parse_duration(text: str) -> timedelta:
     """
     compact = text.replace(" ", "")
     if not _WHOLE.fullmatch(compact):
-        raise ValueError(f'"{text}" is not a duration; write a number with a unit, such as "250ms", "5s", "1h30m"')
+        hint = 'write a number with a unit, such as "250ms", "5s", "1h30m"'
+        raise ValueError(f'"{text}" is not a duration; {hint}')
     try:
         return timedelta(seconds=sum(float(n) * _UNITS[u] for n, u in _PART.findall(compact)))
     except OverflowError:

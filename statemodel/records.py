@@ -258,9 +258,7 @@ def read_told(json: bytes, type_: str) -> Recorded:
     return _recorded(told, told.event(), json)
 
 
-def _recorded(
-    told: ToldTransition | ToldRejection | ToldSource, event: Recordable, json: bytes
-) -> Recorded:
+def _recorded(told: ToldTransition | ToldRejection | ToldSource, event: Recordable, json: bytes) -> Recorded:
     return Recorded(
         stream=told.stream,
         seq=told.seq,

@@ -175,7 +175,8 @@ def build(plant: Plant, data_dir: Path, **more: Any) -> OpcuaConnector:
         ],
     }
     # Here, because the frozen program needs nothing of it.
-    from connectors.opcua import OpcuaConnection, OpcuaConnector
+    from connectors.opcua.config import OpcuaConnection
+    from connectors.opcua.connector import OpcuaConnector
     from connectors.registry import Environment
     from tests.connectors.contract import SystemClock
 

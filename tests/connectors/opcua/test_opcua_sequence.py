@@ -93,7 +93,9 @@ def test_a_server_that_does_not_count_is_believed() -> None:
 )
 def test_every_message_is_delivered_once_or_asked_for_once(first: int, script: list[tuple[str]]) -> None:
     count = SequenceCount(expected=first)
-    number, sent, had = first, [], []
+    number = first
+    sent: list[int] = []
+    had: list[int] = []
 
     def take(arrival: Arrival, carried: int) -> None:
         assert arrival.lost_count == 0
