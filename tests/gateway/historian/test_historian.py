@@ -157,6 +157,19 @@ async def test_a_restart_goes_on_where_the_database_is(database: Database, tmp_p
     assert await counts(database) == (39, 39, 117, 117)
 
 
+async def test_a_new_database_gets_all_the_journal_still_holds(database: Database, tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([transition(1)], [batch(1)])
+        async with running(journal, database.dsn) as historian:
+            await drained(historian, journal)
+        await database.do("DROP SCHEMA andon CASCADE")
+        await journal.append([transition(2)], [batch(2)])
+        async with running(journal, database.dsn) as historian:
+            await drained(historian, journal)
+            assert historian.status().missing == 0
+    assert await counts(database) == (2, 2, 6, 6)
+
+
 async def test_a_range_written_again_changes_nothing(database: Database, tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         events = await journal.append([transition(n) for n in range(1, 6)], [batch(1), batch(2)])

@@ -113,6 +113,29 @@ async def test_events_are_read_in_order_across_the_seam(database: Database, tmp_
             assert read == told
 
 
+async def test_what_the_database_has_yet_to_get_is_told_without_a_hole(
+    database: Database, tmp_path: Path
+) -> None:
+    async with (
+        split_history(database, tmp_path) as (journal, told),
+        running(journal, database.dsn) as historian,
+    ):
+        await drained(historian, journal)
+        history = JoinedHistory(journal, historian)
+        blocker = await database.connect()
+        try:
+            await blocker.execute("BEGIN; LOCK TABLE andon.sink_cursor IN EXCLUSIVE MODE")
+            last = told[-1].seq
+            told += await journal.append([transition(n, "busy") for n in range(last + 1, last + 4)])
+            busy = [r for r in told if r.equipment == "busy"]
+            assert historian.drained.seq == last
+            timeline = list(await history.timeline("busy", LONG_AGO, SOON, 1000))
+            assert plain(timeline) == model_timeline(told, "busy", LONG_AGO, SOON)
+            assert await history.transitions("busy", after=0, from_=None, to=None, limit=1000) == busy
+        finally:
+            await blocker.close()
+
+
 async def test_with_the_database_away_the_journal_answers_what_it_can(
     database: Database, tmp_path: Path
 ) -> None:

@@ -97,6 +97,11 @@ async def fill(journal: Journal, segments: int, *, equipment: str = "filler-1") 
     return n
 
 
+def last_numbers(directory: Path) -> list[int]:
+    """The last event of each finished segment, as the names of the files after them say."""
+    return [int(path.name.split("-")[2]) - 1 for path in sorted(directory.glob("journal-*.db"))[1:]]
+
+
 async def kept_house(
     journal: Journal, clock: ManualClock, true: Callable[[], bool], *, by: timedelta = timedelta(seconds=1)
 ) -> None:

@@ -18,6 +18,7 @@ from tests.gateway.journal.builders import (
     eventually,
     fill,
     kept_house,
+    last_numbers,
     opened,
     transition,
 )
@@ -129,20 +130,38 @@ async def test_nothing_is_freed_before_every_required_sink_has_read_it(tmp_path:
         journal.require("database", events=True, batches=True)
         journal.require("mqtt", events=True, batches=False)
         last = await fill(journal, 4)
-        await journal.advance("mqtt", Cursor(last, 0))
-        await journal.advance("database", Cursor(last, 3))
-        clock.move(timedelta(seconds=2))
-        await eventually(lambda: journal.stats().sinks.get("database") == Cursor(last, 3))
-        assert journal.stats().segments == 4
-        await journal.advance("database", Cursor(last, last))
-        await kept_house(journal, clock, lambda: journal.stats().segments == 1)
-        assert journal.position.first_seq > 1
-        held = [r.seq for r in await journal.read(0, 10**6)]
-        assert held == list(range(held[0], last + 1))
+
+        async def stand(database: Cursor, mqtt: Cursor, segments: int) -> None:
+            await journal.advance("database", database)
+            await journal.advance("mqtt", mqtt)
+            await kept_house(
+                journal, clock, lambda: journal.stats().sinks == {"database": database, "mqtt": mqtt}
+            )
+            await kept_house(journal, clock, lambda: journal.stats().segments <= segments)
+            assert journal.stats().segments == segments
+
+        first, second, third = last_numbers(tmp_path)
+        await stand(Cursor(last, first - 1), Cursor(last, 0), 4)
+        await stand(Cursor(last, first), Cursor(last, 0), 3)
+        assert journal.position.first_seq == journal.position.first_batch == first + 1
+        await stand(Cursor(last, second), Cursor(last, 0), 2)
+        await stand(Cursor(last, third), Cursor(last, 0), 1)
+        assert [r.seq for r in await journal.read(third, 10**6)] == list(range(third + 1, last + 1))
     async with opened(tmp_path) as journal:
-        assert [r.seq for r in await journal.read(0, 10**6)] == list(
-            range(journal.position.first_seq, last + 1)
-        )
+        assert [r.seq for r in await journal.read(0, 10**6)] == list(range(third + 1, last + 1))
+
+
+async def test_a_sink_of_events_alone_holds_them_too(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock, keep=timedelta(0)) as journal:
+        journal.require("mqtt", events=True, batches=False)
+        last = await fill(journal, 2)
+        [end] = last_numbers(tmp_path)
+        await journal.advance("mqtt", Cursor(end - 1, 0))
+        await kept_house(journal, clock, lambda: journal.stats().sinks == {"mqtt": Cursor(end - 1, 0)})
+        assert journal.stats().segments == 2
+        await journal.advance("mqtt", Cursor(last, 0))
+        await kept_house(journal, clock, lambda: journal.stats().segments == 1)
 
 
 async def test_what_was_read_stays_for_a_while(tmp_path: Path) -> None:
