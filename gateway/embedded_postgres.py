@@ -107,6 +107,7 @@ class EmbeddedPostgres:
         except BaseException:
             await self.stop()
             raise
+        log.info("the embedded database runs", look_inside=self.psql_hint)
         self._watch = asyncio.create_task(self._keep_running(programs, account), name="embedded-postgres")
         return self.dsn
 
