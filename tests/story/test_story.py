@@ -49,6 +49,7 @@ class Stage:
     gateway: GatewayProcess
     mqtt: MqttWitness
     sse: SseWitness
+    #: Empty: the gateway's own, which may move from start to start.
     dsn: str
     database: Proxy | None
     broker: Mosquitto | None
@@ -91,16 +92,15 @@ async def stage(directory: Path, scenario: str, *, real: bool) -> AsyncIterator[
             await asyncio.to_thread(mqtt.wait_subscribed)
             heard_after = await last_seq(running.url)
         sse = await stack.enter_async_context(SseWitness(running.url))
-        dsn = dsn or embedded_dsn(directory)
         yield Stage(simulated, running, mqtt, sse, dsn, database, broker, heard_after)
 
 
 def embedded_dsn(directory: Path) -> str:
-    """Where the gateway's own PostgreSQL listens, as its log says."""
-    for line in (directory / "gateway.log").read_text(encoding="utf-8").splitlines():
-        if json.loads(line)["message"] == "started":
-            return str(json.loads(line)["database"])
-    raise AssertionError("the gateway did not say where its database is")
+    """Where the gateway's own PostgreSQL listens, as its log said at the newest start."""
+    lines = [
+        json.loads(line) for line in (directory / "gateway.log").read_text(encoding="utf-8").splitlines()
+    ]
+    return str([line["database"] for line in lines if line["message"] == "started"][-1])
 
 
 async def recorded_by_rest(url: str) -> list[dict[str, Any]]:
@@ -173,7 +173,7 @@ async def agree(stage: Stage, *, mqtt_complete: bool = True) -> list[dict[str, A
     rest = await recorded_by_rest(stage.gateway.url)
     sse = [event for event in stage.sse.events if event["type"] == "transition"]
     mqtt = [event for event in stage.mqtt.first_copies if event["type"] == "transition"]
-    sql = await recorded_by_sql(stage.dsn)
+    sql = await recorded_by_sql(stage.dsn or embedded_dsn(stage.gateway.config.parent))
 
     assert [event["seq"] for event in stage.sse.events] == list(range(1, len(stage.sse.events) + 1))
     assert sse == rest
