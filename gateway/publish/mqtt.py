@@ -305,7 +305,7 @@ class Link:
         if flags.is_disconnect_packet_from_server and reason.value >= 0x80:
             self._end(failure(reason.value, "the connection", said=getattr(said, "ReasonString", "")))
         elif flags.is_disconnect_packet_from_server:
-            self._end(ClosedByBroker("the broker ended the connection"))
+            self._end(SinkUnavailable("the broker ended the connection"))
         else:
             hint = (
                 ""
@@ -363,6 +363,20 @@ class Link:
             return
         self._drive(self._client.loop_misc)
         self._ticker = self._loop.call_later(TICK_S, self._tick)
+
+
+async def listens(options: LinkOptions) -> bool:
+    """Whether the broker still accepts connections. Says nothing to it, so nobody loses a session by this."""
+    try:
+        async with asyncio.timeout(options.connect_timeout_s):
+            wire = await Wire.open(
+                options.host, options.port, None, on_data=lambda: None, on_lost=lambda error: None
+            )
+    except OSError:  # a timeout is one too
+        return False
+    wire.abort()
+    await wire.closed.wait()
+    return True
 
 
 def packet_size(topic: int, payload: int, properties: int) -> int:

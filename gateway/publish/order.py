@@ -74,11 +74,6 @@ class Acknowledged:
             moved = True
         return moved
 
-    def lost(self) -> None:
-        """The connection is gone: nothing waits, and everything after `seq` has to be sent again."""
-        self._order.clear()
-        self._waiting.clear()
-
 
 class Lately:
     """How far the events were acknowledged `window_s` ago.

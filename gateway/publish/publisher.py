@@ -25,9 +25,10 @@ from gateway.config.schema import GatewaySettings, MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.journal.values import Cursor
 from gateway.publish import payloads
-from gateway.publish.mqtt import Link
+from gateway.publish.mqtt import Link, listens
 from gateway.publish.options import LinkOptions, link_options
 from gateway.publish.order import Acknowledged, Lately, Newest
+from gateway.publish.reasons import ClosedByBroker
 from gateway.publish.retry import Failure, Retry
 from gateway.publish.source import EventSource
 from gateway.publish.status import SinkStatus
@@ -44,8 +45,8 @@ READ_MAX = 256
 #: Least time between two writes of the cursor, in seconds.
 SAVE_EVERY_S = 0.25
 
-#: How far back events are said again after a connection was lost, in seconds: a broker that dies may have
-#: acknowledged them without having passed them on.
+#: How long a connection has to last after an acknowledgement for that to count for ever, in seconds: a broker
+#: that dies may have acknowledged events without having passed them on. They are said again.
 REPEAT_S = 2.0
 
 #: Longest wait for acknowledgements when leaving, in seconds.
@@ -111,7 +112,6 @@ class MqttPublisher:
         self._acked = Acknowledged()
         self._saved_seq = 0
         self._lately = Lately(REPEAT_S, clock.monotonic(), 0)
-        self._resume_after = 0
         self._moved = asyncio.Event()
         self._link: Link | None = None
         self._last_error: str | None = None
@@ -134,12 +134,7 @@ class MqttPublisher:
         self._saved_seq = (await self._journal.cursor(SINK)).seq
         self._acked = Acknowledged(self._saved_seq)
         self._lately = Lately(REPEAT_S, self._clock.monotonic(), self._saved_seq)
-        self._resume_after = self._saved_seq
-        try:
-            await _together(self._keep_cursor(), self._stay_connected())
-        except asyncio.CancelledError:
-            await self._save_cursor()
-            raise
+        await _together(self._keep_cursor(), self._stay_connected())
 
     def publish_tag(self, sample: TagSample) -> None:
         """Say the newest value of a tag as soon as there is room; tags that are not published are ignored.
@@ -183,7 +178,11 @@ class MqttPublisher:
             except (SinkUnavailable, SinkRefused) as failure:
                 accepted = self._counts.connects > connects
                 up_for_s = max(self._clock.monotonic() - since, 1e-9) if accepted else 0.0
-                pause_s = self._retry.failed(failure, up_for_s=up_for_s, random01=self._random01())
+                # A broker that closes and goes on listening meant us; one that died did not.
+                meant = isinstance(failure, ClosedByBroker) and await listens(self._options)
+                pause_s = self._retry.failed(
+                    failure, up_for_s=up_for_s, random01=self._random01(), listens=meant
+                )
                 self._note(failure, pause_s)
             waiting = await self._journal.read(self._acked.seq, 1)
             self._waiting_since = waiting[0].recorded_at if waiting else None
@@ -201,8 +200,11 @@ class MqttPublisher:
         finally:
             await link.stop(STOP_S)
             self._link = None
-            self._acked.lost()
-            self._resume_after = self._lately.seq(self._clock.monotonic())
+            await self._save_cursor()
+            # What this broker acknowledged in its last moments is as if it had not: it has to last anew.
+            now = self._clock.monotonic()
+            self._acked = Acknowledged(self._lately.seq(now))
+            self._lately = Lately(REPEAT_S, now, self._acked.seq)
             self._counts.sent += link.sent
             self._counts.acknowledged += link.acknowledged
             self._counts.too_large += link.too_large
@@ -232,14 +234,13 @@ class MqttPublisher:
     async def _say_states_and_events(self, link: Link) -> None:
         link.publish(self._topics.status, payloads.ONLINE, retain=True)
         await self._say_states(link, self._equipment, {}, again=True)
-        after = self._resume_after
+        after = self._acked.seq
         while True:
             last = self._journal.position.last_seq
             events = await self._journal.read(after, READ_MAX)
             if not events and last > after:  # they cannot be read; the journal says so elsewhere
-                if last > self._acked.seq:
-                    self._acked.sent(last, link.connected_at)
-                    self._acknowledge(last, told=False)
+                self._acked.sent(last, link.connected_at)
+                self._acknowledge(last, told=False)
                 after = last
             if not events:
                 await self._journal.wait_beyond(after, NEVER)
@@ -270,16 +271,14 @@ class MqttPublisher:
         for event in events:
             if link.in_flight >= link.limit:
                 await link.room()
-            again = event.seq <= self._acked.seq
-            if not again:
-                self._acked.sent(event.seq, event.recorded_at)
+            self._acked.sent(event.seq, event.recorded_at)
             on_its_way = link.publish(
                 self._topics.event(event.path, event.type),
                 event.json,
                 late=event.recorded_at < link.connected_at,
-                on_ack=None if again else partial(self._acknowledge, event.seq),
+                on_ack=partial(self._acknowledge, event.seq),
             )
-            if not on_its_way and not again:
+            if not on_its_way:
                 self._acknowledge(event.seq, told=False)
 
     def _acknowledge(self, seq: int, *, told: bool = True) -> None:

@@ -16,7 +16,7 @@ class TakenOver(SinkRefused):
 
 
 class ClosedByBroker(SinkUnavailable):
-    """The broker accepted us and then closed the connection without a word."""
+    """The broker accepted us and then closed the connection without a word: it died, or does not want us."""
 
 
 #: Codes a person has to deal with: what the broker means, and what to do.

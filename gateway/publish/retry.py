@@ -19,9 +19,10 @@ REFUSED_PAUSE_S = 60.0
 #: 90 s, jitter included.
 TAKEN_OVER_PAUSE_S = 120.0
 
-#: So many connections in a row, each accepted and then closed without a word, look like a client id in use
-#: twice: MQTT 3.1.1 has no other way to say it.
-KICKS_MAX = 3
+#: So many connections in a row, each accepted and soon closed without a word by a broker that goes on
+#: listening, look like a client id in use twice: MQTT 3.1.1 has no other way to say it, and Mosquitto 2.0
+#: does not say it in MQTT 5 either. A guess: so the pauses grow step by step to that of a taken client id.
+KICKS_MAX = 5
 
 Failure = SinkUnavailable | SinkRefused
 
@@ -31,25 +32,33 @@ class Retry:
     """Pauses between attempts, and the word of alarm."""
 
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=0.5, max_s=4.0, settled_s=10.0))
-    kicks: int = 0
+    kicks: Backoff = field(
+        default_factory=lambda: Backoff(first_s=0.5, max_s=TAKEN_OVER_PAUSE_S, settled_s=10.0)
+    )
     alarm: str = ""
 
-    def failed(self, failure: Failure, *, up_for_s: float, random01: float) -> float:
-        """Seconds to wait before the next attempt. `up_for_s` is 0 when the broker never accepted us."""
-        kicked = isinstance(failure, ClosedByBroker) and 0 < up_for_s < self.backoff.settled_s
-        self.kicks = self.kicks + 1 if kicked else 0
+    def failed(self, failure: Failure, *, up_for_s: float, random01: float, listens: bool = False) -> float:
+        """Seconds to wait before the next attempt.
+
+        `up_for_s` is 0 when the broker never accepted us; `listens` tells whether it still accepts others.
+        """
+        if listens and isinstance(failure, ClosedByBroker) and 0 < up_for_s < self.kicks.settled_s:
+            pause = self.kicks.failed(up_for_s, random01)
+            self.alarm = "client_id_taken" if self.kicks.failures >= KICKS_MAX else ""
+            return pause
+        self.kicks.failures = 0
         pause = self.backoff.failed(up_for_s, random01)
-        if isinstance(failure, TakenOver) or self.kicks >= KICKS_MAX:
+        spread = 0.75 + random01 / 2
+        if isinstance(failure, TakenOver):
             self.alarm = "client_id_taken"
-            return TAKEN_OVER_PAUSE_S * (0.75 + random01 / 2)
+            return TAKEN_OVER_PAUSE_S * spread
         if isinstance(failure, SinkRefused):
             self.alarm = "refused"
-            return REFUSED_PAUSE_S * (0.75 + random01 / 2)
-        if not kicked:
-            self.alarm = ""
+            return REFUSED_PAUSE_S * spread
+        self.alarm = ""
         return pause
 
     def settled(self) -> None:
         """The connection has lasted: no alarm any longer."""
-        self.kicks = 0
+        self.kicks.failures = 0
         self.alarm = ""

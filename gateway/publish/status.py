@@ -20,7 +20,7 @@ class SinkStatus(msgspec.Struct, frozen=True):
     retry_at: datetime | None
     """When the next attempt to connect is due, while there is no connection."""
     lag_events: int
-    """Events in the journal the broker has not acknowledged."""
+    """Events in the journal that the broker has not acknowledged, or that are to be said again."""
     oldest_unsent_at: datetime | None
     """When the oldest of them was recorded, as far as is known."""
     in_flight: int
@@ -30,7 +30,7 @@ class SinkStatus(msgspec.Struct, frozen=True):
     acknowledged: int
     """Messages the broker acknowledged."""
     events: int
-    """Events the broker acknowledged."""
+    """Events the broker acknowledged; one that was said again counts again."""
     too_large: int
     """Messages left out because the broker's Maximum Packet Size forbids them."""
     tags_merged: int

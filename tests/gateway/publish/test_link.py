@@ -18,7 +18,7 @@ from gateway.clock import SystemClock
 from gateway.config.schema import MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.publish.embedded_broker import EmbeddedBroker
-from gateway.publish.mqtt import Link
+from gateway.publish.mqtt import Link, listens
 from gateway.publish.options import LinkOptions, link_options
 from gateway.publish.reasons import ClosedByBroker, TakenOver
 from tests.gateway.publish.support import GATEWAY, until, within
@@ -175,13 +175,24 @@ async def test_a_broker_of_3_1_1_only_is_told_to_a_person() -> None:
         (bytes([0xE0, 1, 0x8B]), SinkUnavailable),
         (bytes([0xE0, 1, 0x98]), SinkUnavailable),
         (bytes([0xE0, 1, 0x9D]), SinkRefused),
-        (bytes([0xE0, 0]), ClosedByBroker),
+        (bytes([0xE0, 0]), SinkUnavailable),
     ],
 )
 async def test_the_brokers_good_bye_is_understood(disconnect: bytes, kind: type[Exception]) -> None:
     async with scripted(says(ACCEPTED_5 + disconnect)) as options:
         with pytest.raises(kind):
             await opened_and_ended(options)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_a_broker_that_closes_without_a_word_is_told_apart(version: str) -> None:
+    connack = ACCEPTED_5 if version == "5" else ACCEPTED_3
+    async with scripted(says(connack, then_close=True), protocol=version) as options:
+        link = await opened(options)
+        with pytest.raises(ClosedByBroker):
+            await within(link.ended())
+        assert await listens(options)
+    assert not await listens(options)
 
 
 async def test_acknowledgements_are_told_once_each() -> None:

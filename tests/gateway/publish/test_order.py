@@ -57,20 +57,6 @@ def test_the_cursor_moves_over_what_is_acknowledged_without_a_hole(
     assert len(acknowledged) == 0
 
 
-def test_a_lost_connection_leaves_the_cursor_where_it_was() -> None:
-    acknowledged = Acknowledged(5)
-    for seq in (6, 7, 8):
-        acknowledged.sent(seq, T0)
-    acknowledged.done(6)
-    acknowledged.done(8)
-    acknowledged.lost()
-    assert not acknowledged.done(7), "an answer from the old connection means nothing"
-    assert (acknowledged.seq, acknowledged.oldest_at) == (6, None)
-    acknowledged.sent(7, T0)
-    assert acknowledged.done(7)
-    assert acknowledged.seq == 7
-
-
 @given(st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(0, 9)), max_size=30), st.floats(0.0, 5.0))
 def test_what_was_acknowledged_lately_is_said_again(steps: list[tuple[float, int]], later: float) -> None:
     lately = Lately(2.0, 10.0, 50)

@@ -156,21 +156,20 @@ def test_a_taken_client_id_waits_longest() -> None:
 
 
 def test_being_closed_again_and_again_looks_like_a_taken_client_id() -> None:
-    retry = Retry()
-    pauses = [
-        retry.failed(ClosedByBroker("closed"), up_for_s=0.1, random01=0.5) for _ in range(KICKS_MAX + 1)
-    ]
-    assert pauses == [0.5, 1.0, 120.0, 120.0]
-    assert retry.alarm == "client_id_taken"
-
-
-def test_a_broker_that_restarts_again_and_again_does_not() -> None:
-    """Between two of its lives it answers nobody, and a life may last."""
-    retry = Retry()
+    retry, pauses, alarms = Retry(), [], []
     for _ in range(10):
-        retry.failed(ClosedByBroker("closed"), up_for_s=0.1, random01=0.5)
-        retry.failed(SinkUnavailable("cannot be reached"), up_for_s=0.0, random01=0.5)
-        retry.failed(ClosedByBroker("closed"), up_for_s=60.0, random01=0.5)
+        pauses.append(retry.failed(ClosedByBroker("closed"), up_for_s=0.1, random01=0.5, listens=True))
+        alarms.append(retry.alarm)
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 120.0, 120.0]
+    assert alarms == [""] * (KICKS_MAX - 1) + ["client_id_taken"] * (11 - KICKS_MAX)
+
+
+@pytest.mark.parametrize(("up_for_s", "listens"), [(0.1, False), (60.0, True)])
+def test_a_broker_that_dies_again_and_again_does_not(up_for_s: float, listens: bool) -> None:
+    retry = Retry()
+    for _ in range(100):
+        pause = retry.failed(ClosedByBroker("closed"), up_for_s=up_for_s, random01=0.5, listens=listens)
+        assert pause <= 4.0
         assert retry.alarm == ""
 
 
