@@ -20,7 +20,7 @@ from statemodel.guard import (
 from statemodel.guard_program import decide
 from statemodel.kleene import FUNCTIONS
 from statemodel.model import COLOUR_OF_CATEGORY
-from statemodel.types import Conformance, TagValue
+from statemodel.types import Cause, Conformance, TagValue
 from tests.docs.builtin_models import MARK, PAGE, anyone_may_follow, render
 from tests.docs.pages import Table, blocks, tables
 
@@ -82,6 +82,12 @@ def test_conformances() -> None:
     shown = [row[0].strip("`") for row in TABLES["Moves that are not in the table", "`conformance`"].rows]
 
     assert shown == [conformance.value for conformance in Conformance]
+
+
+def test_reasons_for_unknown() -> None:
+    shown = {row[0].strip("`") for row in TABLES["Unknown", "`cause.rule`"].rows}
+
+    assert shown == set(re.findall(r"`([a-z_]+)`", Cause.__doc__ or "")) - {"rule", "text"}
 
 
 def test_every_function_of_the_guard_language_is_shown() -> None:
