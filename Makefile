@@ -14,8 +14,8 @@ help:
 	@echo "make bench   figures against floors measured in the same run (ONLY=latency for one part)"
 	@echo "make run     andon run CONFIG (ARGS=path/to/andon.toml)"
 
-# The environment is made again whenever the lock file or the project file changes.
-$(STAMP): requirements.lock pyproject.toml scripts/make-environment
+# The environment is made again whenever the lock file changes.
+$(STAMP): requirements.lock scripts/make-environment
 	@scripts/make-environment "$(PYTHON)" "$(VENV)"
 	@touch $(STAMP)
 
