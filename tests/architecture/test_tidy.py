@@ -32,7 +32,7 @@ TEST_LINES_MAX = 600
 #: Modules that may look at a clock themselves; everything else is handed a `Clock` or an instant.
 CLOCKS = {
     "gateway/clock.py": "it is the clock",
-    "gateway/commands/": "shows people at a terminal how old something is; what runs in the gateway is not here",
+    "gateway/commands/": "people at a terminal are shown how old something is; no part of the gateway",
     "simulators/simulation.py": "another program: the plant's own clock",
     "simulators/faults.py": "another program: time stamps of the PLCs",
     "simulators/opcua_server.py": "another program: time stamps of the PLCs",
