@@ -61,6 +61,8 @@ class TagSettings(Settings):
     """Whether samples go to history. States are recorded in any case."""
     publish: bool = False
     """Whether the value is published as a retained MQTT topic."""
+    stale: Duration | None = None
+    """Longest time without a sample or a reading of its whole group; then it is bad. Unset: as the group."""
 
 
 class GroupSettings(Settings):
@@ -72,6 +74,8 @@ class GroupSettings(Settings):
     tags: tuple[TagSettings, ...] = ()
     tags_csv: str | None = None
     """Path of a CSV file with one tag a row, relative to the configuration file."""
+    stale: Duration | None = None
+    """`stale` of the tags that name none; unset: as the connection."""
 
 
 class ConnectionSettings(Settings):
@@ -82,6 +86,8 @@ class ConnectionSettings(Settings):
     endpoint: str
     time: Literal["received", "source"] = "received"
     """Which time transitions carry: ours on receipt, or the device's where it is plausible."""
+    stale: Duration | None = None
+    """`stale` of the groups that name none; unset: tags are bad only when the device or the link says so."""
     groups: tuple[GroupSettings, ...] = ()
 
     def tags(self) -> tuple[TagSettings, ...]:
@@ -91,3 +97,12 @@ class ConnectionSettings(Settings):
     def tag_id(self, tag: TagSettings) -> str:
         """The id under which the rest of the gateway knows a tag of this connection."""
         return f"{self.name}/{tag.name}"
+
+    def stale_limit(self, group: GroupSettings, tag: TagSettings) -> timedelta | None:
+        """How long a tag may go without proof: as it says, else its group, else the connection."""
+        limits = (tag.stale, group.stale, self.stale)
+        return next((limit for limit in limits if limit is not None), None)
+
+    def proof_interval(self, group: GroupSettings) -> timedelta:
+        """Longest time between two readings of a group that works and has nothing new to say."""
+        return group.interval

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+import msgspec
+
 from connectors.base import Clock
 from connectors.settings import ConnectionSettings
 from gateway.filters import ChangeFilter, no_communication
 from statemodel.engine import Engine
 from statemodel.records import Recorded
+from statemodel.stale import StaleWatch
 from statemodel.types import (
     Event,
     Quality,
@@ -32,6 +35,14 @@ from statemodel.types import (
 QUEUE_EVENTS_MAX = 2000
 #: Most events in one commit, so that a burst does not delay the first of it for long.
 COMMIT_EVENTS_MAX = 256
+
+
+class _Reread(msgspec.Struct, frozen=True):
+    """A group with stale tags was read completely at `at`, and what it had to say is ahead in the queue."""
+
+    connection: str
+    group: str
+    at: datetime
 
 
 class EventLog(Protocol):
@@ -97,11 +108,14 @@ class Pipeline:
             if not tag.record
         )
         self._filter = ChangeFilter(connections)
+        self._stale = stale_watch(connections)
+        #: When a group with stale tags was first read again.
+        self._first_reading: dict[str, datetime] = {}
         self._listeners = tuple(listeners)
         self._clock = clock
         self._heartbeat_s = heartbeat.total_seconds()
         #: None, put last, ends the work.
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_EVENTS_MAX)
+        self._queue: asyncio.Queue[Event | _Reread | None] = asyncio.Queue(QUEUE_EVENTS_MAX)
         self._finished = False
         self._waiting = dict.fromkeys(self._connections, 0)
         self._alive: dict[str, datetime | None] = dict(alive)
@@ -124,6 +138,21 @@ class Pipeline:
         if not self._waiting[connection]:
             self._alive[connection] = max(at, self._alive.get(connection) or at)
 
+    def read(self, connection: str, group: str, at: datetime) -> None:
+        """A group has been read completely, with or without news: its tags are not stale.
+
+        Those that were are taken at their last word again, but only at the second reading: by then all the
+        first had to say is in the queue ahead, and a newer value is not overtaken by the proof of an old one.
+        """
+        key = f"{connection}/{group}"
+        if not self._stale.read(key, at):
+            self._first_reading.pop(key, None)
+        elif key not in self._first_reading:
+            self._first_reading[key] = at
+        elif not self._queue.full():
+            self._waiting[connection] += 1
+            self._queue.put_nowait(_Reread(connection, key, self._first_reading.pop(key)))
+
     @property
     def backlog(self) -> int:
         """Events waiting."""
@@ -142,18 +171,19 @@ class Pipeline:
             await self.offer(words)
         await self._queue.put(None)
 
-    async def _next(self) -> list[Event]:
+    async def _next(self) -> list[Event | _Reread]:
         """What has arrived, or a tick when time itself is due, or nothing when it is time for a heartbeat."""
         pause_s = self._heartbeat_s
-        if self._wake_at is not None:
-            pause_s = min(pause_s, max(0.0, (self._wake_at - self._clock.now()).total_seconds()))
+        wake_at = min((at for at in (self._wake_at, self._stale.wake_at()) if at is not None), default=None)
+        if wake_at is not None:
+            pause_s = min(pause_s, max(0.0, (wake_at - self._clock.now()).total_seconds()))
         try:
             async with asyncio.timeout(pause_s):
                 first = await self._queue.get()
         except TimeoutError:
             now = self._clock.now()
-            return [Tick(now)] if self._wake_at is not None and now >= self._wake_at else []
-        events: list[Event] = []
+            return [Tick(now)] if wake_at is not None and now >= wake_at else []
+        events: list[Event | _Reread] = []
         event = first
         while event is not None:
             events.append(event)
@@ -163,13 +193,21 @@ class Pipeline:
         self._finished = True
         return events
 
-    async def _work(self, events: Sequence[Event]) -> None:
+    async def _work(self, events: Sequence[Event | _Reread]) -> None:
         """Filter and step each event, then one commit for all of them, then tell."""
         records: list[Recordable] = []
         batches: list[SampleBatch] = []
         for event in events:
+            self._distrust(
+                event.received_at if isinstance(event, SampleBatch) else event.at, records, batches
+            )
             if isinstance(event, SampleBatch):
+                self._prove(event)
                 self._take_batch(event, records, batches)
+            elif isinstance(event, _Reread):
+                fresh = SampleBatch(event.connection, event.at, self._stale.fresh(event.group, event.at))
+                self._stale.note(fresh)
+                self._take_batch(fresh, records, batches)
             else:
                 self._take(event, records, batches)
             if not isinstance(event, Tick):
@@ -180,14 +218,27 @@ class Pipeline:
             for listener in self._listeners:
                 listener.announce(recorded)
 
+    def _distrust(self, now: datetime, records: list[Recordable], batches: list[SampleBatch]) -> None:
+        """What nobody has proved in time is bad before anything later is looked at."""
+        due = self._stale.wake_at()
+        if due is not None and due <= now:
+            for batch in self._stale.overdue(now):
+                self._take_batch(batch, records, batches)
+
+    def _prove(self, batch: SampleBatch) -> None:
+        """A batch from the device: its connection lives, and its tags are not stale."""
+        self._stale.note(batch)
+        self._alive[batch.connection] = max(
+            batch.received_at, self._alive.get(batch.connection) or batch.received_at
+        )
+
     def _take_batch(self, batch: SampleBatch, records: list[Recordable], batches: list[SampleBatch]) -> None:
+        if not batch.samples:
+            return
         passed = self._filter.apply(batch)
         self.counts.samples += len(batch.samples)
         self.counts.passed += len(passed.samples)
         self.counts.bad_samples += sum(sample.quality is Quality.BAD for sample in passed.samples)
-        self._alive[batch.connection] = max(
-            batch.received_at, self._alive.get(batch.connection) or batch.received_at
-        )
         if not passed.samples:
             return
         self._step(passed, records)
@@ -206,6 +257,7 @@ class Pipeline:
             # Down connections have no proof of life: a restart must not report their loss again.
             self._alive[event.connection] = None
             self._filter.forget(event.connection)
+            self._stale.forget(event.connection)
             self._keep(no_communication(self._connections[event.connection], event.at), batches)
 
     def _step(self, event: Event, records: list[Recordable]) -> None:
@@ -227,3 +279,15 @@ class Pipeline:
         if kept.samples:
             batches.append(kept)
             self.counts.recorded += len(kept.samples)
+
+
+def stale_watch(connections: Iterable[ConnectionSettings]) -> StaleWatch:
+    """The watch over the tags that may not go without proof for long."""
+    limits, groups = {}, {}
+    for connection in connections:
+        for group in connection.groups:
+            for tag in group.tags:
+                if (limit := connection.stale_limit(group, tag)) is not None:
+                    limits[connection.tag_id(tag)] = limit
+                    groups[connection.tag_id(tag)] = f"{connection.name}/{group.name}"
+    return StaleWatch(limits, groups)

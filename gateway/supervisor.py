@@ -210,6 +210,8 @@ class _Session:
 
     def cycle(self, group: str, duration_s: float, lateness_s: float, skipped: int) -> None:
         self._owner.note_cycle(group, duration_s, lateness_s, skipped)
+        if not self.closed:
+            self._owner._pipeline.read(self._owner.settings.name, group, self._owner._clock.now())
 
     def refused(self, tag: str, reason: str) -> None:
         name = self._owner.settings.name

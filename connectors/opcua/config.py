@@ -116,6 +116,10 @@ class OpcuaConnection(ConnectionSettings):
     ] = timedelta(seconds=2)
     """How often the server must prove that it lives; silence of three periods is a lost link."""
 
+    def proof_interval(self, group: GroupSettings) -> timedelta:
+        """A subscription without news answers once a keep-alive period."""
+        return max(group.interval, self.keep_alive)
+
     @field_validator("endpoint")
     @classmethod
     def _endpoint(cls, endpoint: str) -> str:

@@ -11,6 +11,7 @@ from connectors.settings import ConnectionSettings
 from gateway.config.lines import KeyPath
 from gateway.config.problems import did_you_mean
 from gateway.config.schema import EquipmentSettings
+from statemodel.durations import format_duration
 from statemodel.model import Model
 
 #: Place, reason, hint.
@@ -72,12 +73,32 @@ def _connection(index: int, connection: ConnectionSettings) -> Iterator[Finding]
                     f"the first is groups[{other_group}].tags[{other_tag}]",
                 )
             seen.setdefault(tag.name, (g, t))
+    yield from _stale(index, connection)
     if not seen:
         yield (
             ("connections", index),
             f'"{connection.name}" has no tags',
             "add [[connections.groups]] with an interval and tags, or take the connection out",
         )
+
+
+def _stale(index: int, connection: ConnectionSettings) -> Iterator[Finding]:
+    """Limits so short that a tag which does not change would be stale between two readings; each once."""
+    found: dict[KeyPath, Finding] = {}
+    for g, group in enumerate(connection.groups):
+        shortest = 2 * connection.proof_interval(group)
+        hint = f'a tag without news is proved that seldom; write "{format_duration(shortest)}" or more'
+        for t, tag in enumerate(group.tags):
+            place: KeyPath = ("connections", index)
+            if tag.stale is not None or group.stale is not None:
+                place = (*place, "groups", g)
+            if tag.stale is not None:
+                place = (*place, "tags", t)
+            limit = connection.stale_limit(group, tag)
+            if limit is not None and limit < shortest:
+                reason = f'is shorter than two readings of the group "{group.name}"'
+                found.setdefault((*place, "stale"), ((*place, "stale"), reason, hint))
+    yield from found.values()
 
 
 def _equipment(

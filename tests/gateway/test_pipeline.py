@@ -89,7 +89,7 @@ class Hearer:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, connection: ConnectionSettings = PLC) -> None:
         self.clock = ManualClock()
         self.log = MemoryLog()
         self.hearer = Hearer(self.log)
@@ -97,7 +97,7 @@ class Bench:
         self.pipeline = Pipeline(
             engine=Engine([spec], at=self.clock.now()),
             log=self.log,
-            connections=[PLC],
+            connections=[connection],
             listeners=[self.hearer],
             clock=self.clock,
             heartbeat=timedelta(milliseconds=20),
@@ -277,3 +277,101 @@ async def test_a_full_queue_makes_the_connector_wait() -> None:
     await bench.pipeline.finish([])
     await running
     assert len(bench.states) == 5000
+
+
+# -- stale tags ------------------------------------------------------------------------------
+
+
+def watched(limit_s: float = 5) -> Bench:
+    """A pipeline whose tags may go without proof for some seconds."""
+    return Bench(PLC.model_copy(update={"stale": timedelta(seconds=limit_s)}))
+
+
+async def played(bench: Bench) -> None:
+    """Work off what is in the queue, as `run` does, without ending."""
+    while bench.pipeline.backlog:
+        await bench.pipeline._work(await bench.pipeline._next())
+
+
+async def test_a_tag_nobody_proves_any_more_turns_bad_at_its_instant_although_the_link_is_up() -> None:
+    bench = watched()
+    await bench.pipeline.offer(bench.batch(state=6))
+    await played(bench)
+    read_at = bench.clock.now()
+    bench.clock.advance(60)
+    bench.pipeline.seen("plc", bench.clock.now())
+    await bench.pipeline._work(await bench.pipeline._next())
+
+    assert bench.states == ["Execute", "Unknown"]
+    unknown = bench.hearer.heard[-1].event
+    assert isinstance(unknown, Transition)
+    assert (unknown.cause.rule, unknown.at) == ("stale", read_at + timedelta(seconds=5))
+    assert [(s.tag, s.substatus) for s in bench.hearer.values if s.quality is Quality.BAD] == [
+        ("plc/state", "stale")
+    ]
+    assert bench.log.alive == {"plc": bench.clock.now()}
+
+
+async def test_a_group_that_is_read_without_news_keeps_its_tags_fresh() -> None:
+    bench = watched()
+    await bench.pipeline.offer(bench.batch(state=6))
+    await played(bench)
+    for _ in range(20):
+        bench.clock.advance(4)
+        bench.pipeline.read("plc", "all", bench.clock.now())
+        bench.pipeline.read("plc", "another", bench.clock.now())
+        await bench.pipeline._work(await bench.pipeline._next())
+
+    assert bench.states == ["Execute"]
+
+
+async def test_a_stale_tag_is_taken_at_its_word_again_at_the_second_reading() -> None:
+    bench = watched()
+    await bench.pipeline.offer(bench.batch(state=6))
+    await played(bench)
+    bench.clock.advance(30)
+    await bench.pipeline._work(await bench.pipeline._next())
+    first = bench.clock.now() + timedelta(seconds=1)
+    for _ in range(2):
+        bench.clock.advance(1)
+        bench.pipeline.read("plc", "all", bench.clock.now())
+    await played(bench)
+
+    assert bench.states == ["Execute", "Unknown", "Execute"]
+    assert bench.hearer.heard[-1].at == first
+
+
+async def test_the_proof_of_an_old_value_does_not_overtake_a_new_one() -> None:
+    bench = watched()
+    await bench.pipeline.offer(bench.batch(state=6))
+    await played(bench)
+    bench.clock.advance(30)
+    await bench.pipeline._work(await bench.pipeline._next())
+    bench.pipeline.read("plc", "all", bench.clock.now())  # a poll is told before its samples are
+    await bench.pipeline.offer(bench.batch(state=10))
+    bench.pipeline.read("plc", "all", bench.clock.now())
+    await played(bench)
+
+    assert bench.states == ["Execute", "Unknown", "Holding"]
+
+
+async def test_a_busy_pipeline_finds_stale_tags_too() -> None:
+    bench = watched()
+    await bench.pipeline.offer(bench.batch(state=6))
+    for value in range(10):
+        await bench.pipeline.offer(bench.batch(noise=value))
+    await played(bench)
+
+    assert bench.states == ["Execute", "Unknown"]
+
+
+async def test_a_lost_link_leaves_nothing_to_become_stale() -> None:
+    bench = watched()
+    await bench.pipeline.offer(bench.batch(state=6))
+    await bench.pipeline.offer(SourceLost("plc", bench.clock.now(), "cable cut"))
+    await played(bench)
+    bench.clock.advance(60)
+    await bench.pipeline._work(await bench.pipeline._next())
+
+    assert bench.states == ["Execute", "Unknown"]
+    assert bench.hearer.heard[-1].event.cause.rule == "source_lost"  # type: ignore[union-attr]

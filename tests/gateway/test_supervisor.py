@@ -29,12 +29,16 @@ class Collector:
     def __init__(self) -> None:
         self.events: list[SampleBatch | SourceLost | SourceRestored] = []
         self.proofs: list[datetime] = []
+        self.read_groups: list[str] = []
 
     async def offer(self, event: SampleBatch | SourceLost | SourceRestored) -> None:
         self.events.append(event)
 
     def seen(self, _connection: str, at: datetime) -> None:
         self.proofs.append(at)
+
+    def read(self, _connection: str, group: str, _at: datetime) -> None:
+        self.read_groups.append(group)
 
 
 class Scripted:
@@ -242,4 +246,5 @@ async def test_cycle_figures_are_those_of_the_last_minute() -> None:
     assert figures["duration_max_s"] == 0.3
     assert abs(figures["duration_mean_s"] - 0.2) < 1e-9
     assert bench.supervised.skipped_cycles == 2
+    assert "all" in bench.collector.read_groups, "each complete reading keeps the group's tags fresh"
     bench.task.cancel()

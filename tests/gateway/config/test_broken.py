@@ -137,6 +137,22 @@ CASES = [
         "not a duration",
         '"250ms"',
     ),
+    Broken(
+        "tag that is stale between two polls",
+        'tags_csv = "oven.csv"',
+        'tags_csv = "oven.csv"\nstale = "1500ms"',
+        "connections[1].groups[0].stale",
+        'shorter than two readings of the group "all"',
+        '"2s"',
+    ),
+    Broken(
+        "tags that are stale between two keep-alives",
+        'security = { policy = "None", mode = "None" }',
+        'security = { policy = "None", mode = "None" }\nstale = "3s"',
+        "connections[0].stale",
+        'shorter than two readings of the group "fast"',
+        '"4s"',
+    ),
     Broken("no such protocol", '"modbus"', '"modbuss"', "connections[1].protocol", "no protocol", '"modbus"'),
     Broken(
         "connection twice",
