@@ -22,6 +22,7 @@ from api.schemas import (
     Timeline,
     TransitionList,
 )
+from statemodel.explain import explain
 from statemodel.records import state_after, tell
 from statemodel.types import Cause, CauseInput, Conformance, Quality, TagSample, Transition
 
@@ -85,7 +86,20 @@ def _plain(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
+_before = msgspec.structs.replace(
+    _transition,
+    sequence=36,
+    from_state="Resetting",
+    to_state="Idle",
+    code=4,
+    at=_AT - timedelta(seconds=41.25),
+    duration_s=2.5,
+    cause=Cause("code", (), f"{_TAG} read 4 (Idle)"),
+)
+_told_before = tell(_before, gateway="line-1", stream=_STREAM, seq=1030, recorded_at=_before.at)
+
 STATE = _plain(_state)
+EXPLANATION = _plain(explain(_told, previous=_told_before))
 EQUIPMENT_VIEW = _plain(_equipment)
 EQUIPMENT_LIST = _plain(EquipmentList((_equipment,), None, _STREAM, _SEQ))
 TRANSITION_LIST = _plain(TransitionList((msgspec.Raw(_told.json),), None, _STREAM, _SEQ))
@@ -146,6 +160,9 @@ PROBLEM_DETAILS: dict[str, dict[str, Any]] = {
     "unknown_equipment": {
         "detail": 'No equipment is named "filer-1".',
         "hint": 'Did you mean "filler-1"?',
+    },
+    "unknown_transition": {
+        "detail": "Event 1041 is a source lost, not a transition of filler-1.",
     },
     "too_old": {
         "detail": "Events after 12 were asked for; the first one still held is 480.",

@@ -78,6 +78,18 @@ class Interval(msgspec.Struct, frozen=True):
     seq: int
 
 
+class Surroundings(msgspec.Struct, frozen=True):
+    """What is recorded around a transition of an equipment: its neighbours and the moves refused between.
+
+    `incomplete` is None, or says in a sentence what of it could not be read.
+    """
+
+    previous: Recorded | None
+    next: Recorded | None
+    rejections: Sequence[Recorded]
+    incomplete: str | None
+
+
 class TooOld(Exception):
     """The asked-for sequence is no longer held anywhere; `position` says what is."""
 
@@ -159,6 +171,22 @@ class History(Protocol):
 
     async def timeline(self, equipment: str, from_: datetime, to: datetime, limit: int) -> Sequence[Interval]:
         """The states between two instants, cut exactly at both, oldest first, without holes."""
+        ...
+
+    async def event(self, seq: int) -> Recorded | None:
+        """The event of this number in the present stream; None when it cannot be read any more.
+
+        Raises:
+            TooOld: it lies before what is held.
+        """
+        ...
+
+    async def transition_at(self, equipment: str, at: datetime) -> Recorded | None:
+        """The transition that led to the state at an instant; None before the first."""
+        ...
+
+    async def surroundings(self, transition: Recorded) -> Surroundings:
+        """What is recorded around a transition. Never fails: what cannot be read is left out and said."""
         ...
 
 

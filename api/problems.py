@@ -90,6 +90,13 @@ _KINDS = (
         "Ask for a later instant; its transitions show when the record begins.",
     ),
     Kind(
+        "unknown_transition",
+        404,
+        "Unknown transition",
+        "The event of this number is no transition of this equipment, or cannot be read any more.",
+        "GET /api/v1/equipment/{name}/transitions lists them with their seq.",
+    ),
+    Kind(
         "method_not_allowed",
         405,
         "Method not allowed",

@@ -26,6 +26,7 @@ app = typer.Typer(
 
 Config = Annotated[Path, typer.Argument(help="Configuration file (TOML).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document a line instead of text for people.")]
+FoundBy = Annotated[Path | None, typer.Option("--config", help="Find the gateway by its configuration.")]
 Url = Annotated[str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")]
 
 
@@ -130,6 +131,26 @@ def tail(
     from gateway.commands.remote import follow, url_from
 
     _ended(follow, url_from(config, url), after, json=json)
+
+
+@app.command()
+def explain(
+    equipment: Annotated[str, typer.Argument(help="Name of the equipment.", show_default=False)],
+    seq: Annotated[
+        str | None, typer.Option(help="The transition of this sequence number, not the newest.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="The state in force then: a time, or 8h for 8 h ago.")
+    ] = None,
+    config: FoundBy = None,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Why an equipment is, or was, in a state: from the record alone."""
+    from gateway.commands.explain import show_explanation
+    from gateway.commands.remote import url_from
+
+    show_explanation(url_from(config, url), equipment, seq=seq, at=at, json=json)
 
 
 @app.command(

@@ -8,9 +8,9 @@ source that streams read from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from api.ports import HistoryUnavailable, Interval, StreamPosition, TooOld
+from api.ports import HistoryUnavailable, Interval, StreamPosition, Surroundings, TooOld
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.historian.historian import Historian
 from gateway.journal import Journal
@@ -18,6 +18,14 @@ from statemodel.records import EquipmentState, Recorded, state_after
 from statemodel.types import Transition
 
 _NO_BATCH = 2**62
+_END = datetime(9999, 1, 1, tzinfo=UTC)
+_INSTANT = timedelta(microseconds=1)
+
+#: Refused moves told around one transition.
+REFUSALS_MAX = 200
+#: Events of the journal looked through for them; beyond it the database is asked, where there is one.
+SCAN_EVENTS_MAX = 5_000
+_PAGE_EVENTS = 500
 
 
 class JoinedHistory:
@@ -67,6 +75,39 @@ class JoinedHistory:
         found += await self._transitions_between(equipment, from_, to, limit + 1 - len(found))
         return _intervals(found, from_, to, whole=len(found) <= limit)[:limit]
 
+    async def event(self, seq: int) -> Recorded | None:
+        """The event of this number in the present stream; None when it cannot be read any more.
+
+        Raises:
+            TooOld: it lies before what is held.
+        """
+        found = await self.events_after(seq - 1, 1)
+        return found[0] if found and found[0].seq == seq else None
+
+    async def transition_at(self, equipment: str, at: datetime) -> Recorded | None:
+        """The transition that led to the state at an instant; None before the first."""
+        return await self._transition_before(equipment, at)
+
+    async def surroundings(self, transition: Recorded) -> Surroundings:
+        """What is recorded around a transition. Never fails: what cannot be read is left out and said."""
+        missing: list[str] = []
+        previous = following = None
+        try:
+            following = await self._following(transition)
+        except HistoryUnavailable as error:
+            missing.append(f"what came after it ({error.reason})")
+        try:
+            previous = await self._previous(transition)
+        except HistoryUnavailable as error:
+            missing.append(f"what came before it ({error.reason})")
+        if previous is None and _transition(transition).sequence > 1 and not missing:
+            missing.append("what came before it is no longer held")
+        after = previous.seq if previous is not None else transition.seq - 1
+        before = following.seq if following is not None else self._journal.position.last_seq + 1
+        rejections, left_out = await self._rejections(transition, after, before)
+        missing += [left_out] if left_out else []
+        return Surroundings(previous, following, rejections, "; ".join(missing) or None)
+
     # -- what streams read
 
     def position(self) -> StreamPosition:
@@ -104,6 +145,63 @@ class JoinedHistory:
         await self._journal.wait_beyond(seq, _NO_BATCH)
 
     # -- inside
+
+    async def _following(self, recorded: Recorded) -> Recorded | None:
+        """The next transition of the same equipment, if there has been one."""
+        name, stream = recorded.equipment, self._journal.stream
+        if recorded.stream == stream:
+            found = await self.transitions(name, after=recorded.seq, from_=recorded.at, to=None, limit=1)
+        else:
+            found = await self._transitions_between(name, recorded.at, _END, 1)
+        return found[0] if found else None
+
+    async def _previous(self, recorded: Recorded) -> Recorded | None:
+        """The transition of the same equipment that led to the state left; None when it is not held.
+
+        It lies exactly where that state began. Several may lie there, and some of another numbering.
+        """
+        event = _transition(recorded)
+        if event.sequence <= 1:
+            return None
+        began_at = event.at - timedelta(seconds=event.duration_s)
+        found = [await self._transition_before(recorded.equipment, began_at)]
+        if found[0] is None or not _leads_to(found[0], event):
+            found = list(
+                await self._transitions_between(
+                    recorded.equipment, began_at - _INSTANT, event.at + _INSTANT, SCAN_EVENTS_MAX
+                )
+            )
+        return next((item for item in reversed(found) if item is not None and _leads_to(item, event)), None)
+
+    async def _rejections(
+        self, recorded: Recorded, after: int, before: int
+    ) -> tuple[Sequence[Recorded], str | None]:
+        """Moves of the same equipment refused between two events, and what could not be read of them."""
+        present, first = recorded.stream == self._journal.stream, self._journal.position.first_seq
+        in_journal = present and after + 1 >= first
+        found: list[Recorded] = []
+        if self._historian is not None and not (in_journal and before - after <= SCAN_EVENTS_MAX):
+            try:
+                found += await self._historian.rejections_between(
+                    recorded.equipment, recorded.stream, after, before, REFUSALS_MAX + 1
+                )
+            except (SinkUnavailable, SinkRefused) as error:
+                if not in_journal:
+                    return (), f"moves refused around it ({error.reason})"
+            else:
+                after = max(after, self._historian.drained.seq) if present else before
+        elif not in_journal:
+            return (), "moves refused around it are no longer held"
+        last_scanned = min(before - 1, after + SCAN_EVENTS_MAX)
+        while after < last_scanned and len(found) <= REFUSALS_MAX:
+            events = await self._journal.read(after, min(_PAGE_EVENTS, last_scanned - after))
+            found += [r for r in events if r.type == "rejection" and _is_of(r, recorded) and r.seq < before]
+            after = events[-1].seq if events else last_scanned
+        if len(found) > REFUSALS_MAX:
+            return found[:REFUSALS_MAX], f"only the first {REFUSALS_MAX} refused moves are told"
+        if after < before - 1:
+            return found, f"refused moves were looked for only up to event {after}"
+        return found, None
 
     async def _transition_before(self, equipment: str, at: datetime) -> Recorded | None:
         recorded = await self._journal.transition_before(equipment, at)
@@ -156,6 +254,16 @@ class JoinedHistory:
 def _transition(recorded: Recorded) -> Transition:
     assert isinstance(recorded.event, Transition), "only transitions are asked for"
     return recorded.event
+
+
+def _is_of(recorded: Recorded, other: Recorded) -> bool:
+    return recorded.equipment == other.equipment
+
+
+def _leads_to(recorded: Recorded, event: Transition) -> bool:
+    """Whether this transition is the one right before."""
+    before = _transition(recorded)
+    return before.sequence == event.sequence - 1 and before.to_state == event.from_state
 
 
 def _intervals(

@@ -27,14 +27,28 @@ class Refusal(msgspec.Struct, frozen=True):
     text: str
 
 
+class Neighbour(msgspec.Struct, frozen=True):
+    """The transition before or after the one explained, in short."""
+
+    seq: int
+    sequence: int
+    from_state: str
+    to_state: str
+    at: datetime
+    because: str
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """Everything the record says about one transition.
 
     `because` is one sentence; `rule` and `inputs` are what it was made of. `refused_before` are moves refused
     in the state that was left, `refused_since` in the state entered. `recorded_after_s` is how long after
-    the event it was durable. `text` says all of it to people.
+    the event it was durable. `previous` and `next` are the transitions around it, null where there is none
+    (yet); `lasted_s` is how long the state entered lasted, null while it lasts. `incomplete` is null, or says
+    which part of the surroundings could not be read. `text` says all of it to people.
     """
 
+    stream: str
     equipment: str
     path: str
     model: str
@@ -53,20 +67,31 @@ class Explanation(msgspec.Struct, frozen=True):
     inputs: tuple[CauseInput, ...]
     refused_before: tuple[Refusal, ...]
     refused_since: tuple[Refusal, ...]
+    previous: Neighbour | None
+    next: Neighbour | None
+    lasted_s: float | None
+    incomplete: str | None
     text: str
 
 
-def explain(recorded: Recorded, *, rejections: Iterable[Recorded] = ()) -> Explanation:
+def explain(
+    recorded: Recorded,
+    *,
+    rejections: Iterable[Recorded] = (),
+    previous: Recorded | None = None,
+    following: Recorded | None = None,
+    incomplete: str | None = None,
+) -> Explanation:
     """Explain a recorded transition.
 
-    `rejections` may hold any recorded events around it: those that belong to it are picked out.
+    `rejections` may hold any recorded events around it: those that belong to it are picked out. `previous`
+    and `following` are the equipment's transitions around it, where known; `incomplete` says in a sentence
+    what of all this could not be read.
 
     Raises:
-        ValueError: the event is not a transition.
+        ValueError: an event that should be a transition is not one.
     """
-    made = recorded.event
-    if not isinstance(made, Transition):
-        raise ValueError(f"event {recorded.seq} is a {recorded.type}, not a transition")  # noqa: TRY004 - see Raises
+    made = _made(recorded)
     began_at = made.at - timedelta(seconds=made.duration_s)
     refused = sorted(_refusals(rejections, made.equipment), key=lambda refusal: refusal.seq)
     before = tuple(
@@ -76,6 +101,7 @@ def explain(recorded: Recorded, *, rejections: Iterable[Recorded] = ()) -> Expla
     )
     since = tuple(_since(refused, recorded.seq, made.to_state))
     explanation = Explanation(
+        stream=recorded.stream,
         equipment=made.equipment,
         path=made.path,
         model=made.model,
@@ -94,9 +120,25 @@ def explain(recorded: Recorded, *, rejections: Iterable[Recorded] = ()) -> Expla
         inputs=made.cause.inputs,
         refused_before=before,
         refused_since=since,
+        previous=None if previous is None else _neighbour(previous),
+        next=None if following is None else _neighbour(following),
+        lasted_s=None if following is None else (following.at - made.at).total_seconds(),
+        incomplete=incomplete,
         text="",
     )
     return msgspec.structs.replace(explanation, text=_text(explanation))
+
+
+def _made(recorded: Recorded) -> Transition:
+    if not isinstance(recorded.event, Transition):
+        raise ValueError(f"event {recorded.seq} is a {recorded.type}, not a transition")  # noqa: TRY004 - see Raises
+    return recorded.event
+
+
+def _neighbour(recorded: Recorded) -> Neighbour:
+    made = _made(recorded)
+    because = made.cause.text or made.cause.rule
+    return Neighbour(recorded.seq, made.sequence, made.from_state, made.to_state, made.at, because)
 
 
 def _refusals(events: Iterable[Recorded], equipment: str) -> Iterable[Refusal]:
@@ -128,16 +170,31 @@ def _text(told: Explanation) -> str:
         f"{told.equipment} went from {told.from_state} to {told.state} at {_instant(told.at)}.",
         f"Why: {told.because}.",
         *(f"  {_reading(item)}" for item in told.inputs),
-        f"Before: {told.from_state} for {duration}.",
+        f"Before: {told.from_state} for {duration}.{_entered_by(told)}",
         f"By the model: {_judgement(told)}",
     ]
     lines += [f"Refused before: {_refusal(refusal)}" for refusal in told.refused_before]
     lines += [f"Refused since: {_refusal(refusal)}" for refusal in told.refused_since]
+    if told.next is not None and told.lasted_s is not None:
+        lasted = format_duration(timedelta(seconds=told.lasted_s))
+        lines.append(
+            f"After: {told.state} for {lasted}, then {told.next.to_state} at {_instant(told.next.at)} "
+            f"(event {told.next.seq}): {told.next.because}."
+        )
+    if told.incomplete:
+        lines.append(f"Not all could be read: {told.incomplete}.")
     lines.append(
         f"Recorded: event {told.seq}, transition {told.sequence} of {told.equipment}, "
         f"{told.recorded_after_s:.3f} s after it happened."
     )
     return "\n".join(lines) + "\n"
+
+
+def _entered_by(told: Explanation) -> str:
+    if told.previous is None:
+        return ""
+    entered = f"{_instant(told.previous.at)} (event {told.previous.seq})"
+    return f" It was entered at {entered}: {told.previous.because}."
 
 
 def _judgement(told: Explanation) -> str:

@@ -367,6 +367,15 @@ class Historian:
         rows = await self._readers.fetch(SQL["events_after"], self._gateway, self._journal.stream, seq, limit)
         return [read_told(row["body"].encode(), row["type"]) for row in rows]
 
+    async def rejections_between(
+        self, equipment: str, stream: str, after: int, before: int, limit: int
+    ) -> Sequence[Recorded]:
+        """Moves of one equipment refused in a stream with `after < seq < before`, in order."""
+        rows = await self._readers.fetch(
+            SQL["rejections_between"], self._gateway, equipment, stream, after, before, limit
+        )
+        return [read_told(row["body"].encode(), "rejection") for row in rows]
+
 
 def _end(numbering: str, before: int, numbers: Sequence[int], last: int, missing: list[Missing]) -> int:
     """Where a portion ends. Jumps in the numbers, made only by what the journal lost, are noted."""

@@ -18,6 +18,7 @@ from api.ports import ConnectionView, EquipmentView, TagView
 from api.problems import KINDS, ProblemDetails
 from api.schemas import EquipmentList, Timeline
 from api.settings import ApiSettings
+from statemodel.explain import Explanation
 from statemodel.records import EquipmentState, read_told
 
 _FILES = Path(api.__file__).parent / "docs"
@@ -112,6 +113,7 @@ def test_references_lead_somewhere(document: dict[str, Any]) -> None:
         ("/api/v1/equipment", EquipmentList),
         ("/api/v1/equipment/{name}", EquipmentView),
         ("/api/v1/equipment/{name}/state", EquipmentState),
+        ("/api/v1/equipment/{name}/explain", Explanation),
         ("/api/v1/equipment/{name}/timeline", Timeline),
         ("/api/v1/tags/{connection}/{name}", TagView),
         ("/api/v1/connections/{name}", ConnectionView),

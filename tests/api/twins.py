@@ -14,6 +14,7 @@ from api.ports import (
     Interval,
     Ports,
     StreamPosition,
+    Surroundings,
     TagView,
     TooOld,
 )
@@ -66,6 +67,7 @@ class Plant:
         self.states: dict[str, EquipmentState] = {}
         self.sequences = dict.fromkeys(NAMES, 0)
         self.database_down: str | None = None
+        self.unreadable: set[int] = set()
         self.ready = True
         self.alive = True
         self.grown = asyncio.Condition()
@@ -242,6 +244,27 @@ class HistoryTwin:
                     Interval(state, code, category, first, last, (last - first).total_seconds(), seq)
                 )
         return spans[:limit]
+
+    async def event(self, seq: int) -> Recorded | None:
+        self._check()
+        if seq < self.plant.first_seq:
+            raise TooOld(StreamPosition(STREAM, self.plant.first_seq, self.plant.last_seq))
+        return None if seq in self.plant.unreadable else self.plant.log[seq - 1]
+
+    async def transition_at(self, equipment: str, at: datetime) -> Recorded | None:
+        self._check()
+        past = [recorded for recorded, event in self._of(equipment) if event.at <= at]
+        return past[-1] if past else None
+
+    async def surroundings(self, transition: Recorded) -> Surroundings:
+        mine = [recorded for recorded, _ in self._of(transition.equipment)]
+        place = mine.index(transition)
+        previous = mine[place - 1] if place else None
+        following = mine[place + 1] if place + 1 < len(mine) else None
+        before = following.seq if following else self.plant.last_seq + 1
+        after = previous.seq if previous else 0
+        refused = [r for r in self.plant.log if r.type == "rejection" and after < r.seq < before]
+        return Surroundings(previous, following, refused, self.plant.database_down)
 
 
 class ModelsTwin:

@@ -100,6 +100,25 @@ def test_what_was_refused_in_an_earlier_stay_belongs_to_that() -> None:
     assert any(r.type == "rejection" and r.at == after(2) for r in journal)
 
 
+def test_what_was_before_and_after_is_told_where_it_is_known() -> None:
+    journal = _journal(
+        engine_for(BUILTIN["packml"]), [batch(1, state=4), batch(41, state=6), batch(50, state=4)]
+    )
+    alone = explain(journal[1])
+    assert (alone.previous, alone.next, alone.lasted_s, alone.incomplete) == (None, None, None, None)
+    told = explain(journal[1], previous=journal[0], following=journal[2], incomplete="the rest is away")
+    assert told.previous is not None
+    assert told.next is not None
+    assert (told.previous.seq, told.previous.to_state, told.previous.at) == (1, "Idle", after(1))
+    assert (told.next.seq, told.next.from_state, told.lasted_s) == (3, "Execute", 9.0)
+    read = "plc/state read 4 (Idle)."
+    entered = f"It was entered at 2026-11-21 22:00:01.000 UTC (event 1): {read}"
+    assert f"Before: Idle for 40s. {entered}\n" in told.text
+    left = f"then Idle at 2026-11-21 22:00:50.000 UTC (event 3): {read}"
+    assert f"After: Execute for 9s, {left}\n" in told.text
+    assert "Not all could be read: the rest is away.\n" in told.text
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

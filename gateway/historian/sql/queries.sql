@@ -219,3 +219,8 @@ ORDER BY seq LIMIT $8
 SELECT body::text FROM andon.transition
 WHERE gateway = $1 AND equipment = $2 AND at > $3 AND at < $4
 ORDER BY at, seq LIMIT $5
+
+-- name: rejections_between
+SELECT body::text FROM andon.rejection
+WHERE gateway = $1 AND equipment = $2 AND stream = $3 AND seq > $4 AND seq < $5
+ORDER BY seq LIMIT $6
