@@ -125,7 +125,7 @@ async def test_another_version_is_never_tried_behind_our_back() -> None:
         await reader.read(65536)
 
     async with scripted(refuses, protocol="3.1.1") as options:
-        with pytest.raises(SinkUnavailable) as failed:
+        with pytest.raises(SinkUnavailable, match="protocol error") as failed:
             await opened(options)
         assert "protocol" in failed.value.hint
     assert len(connects) == 1
