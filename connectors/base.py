@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from statemodel.types import SampleBatch, TagSample
+from statemodel.types import Gap, SampleBatch, TagSample
 
 
 class Clock(Protocol):
@@ -47,6 +47,10 @@ class Link(Protocol):
 
     def cycle(self, group: str, duration_s: float, lateness_s: float, skipped: int) -> None:
         """A poll group has been read (or a publish response handled): figures for people and metrics."""
+        ...
+
+    def gap(self, gap: Gap) -> None:
+        """Samples are known to be lost (overflow, messages gone for good). Recorded with the next batch."""
         ...
 
     def refused(self, tag: str, reason: str) -> None:

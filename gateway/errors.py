@@ -39,8 +39,6 @@ class JournalDamaged(GatewayError):
 class JournalFailed(GatewayError):
     """A write was refused by the disk: its outcome is unknown. Stop, start again, read what is there."""
 
-    exit_code = 3
-
 
 class SinkUnavailable(GatewayError):
     """A database or broker does not answer. Its data waits in the journal; try again after a pause."""

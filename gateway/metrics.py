@@ -69,6 +69,7 @@ class Exposition(Collector):
         surprises = CounterMetricFamily(
             "andon_connector_unexpected_failures", "Failures nobody foresaw.", labels=label
         )
+        gaps = CounterMetricFamily("andon_connection_gaps", "Losses known and recorded.", labels=label)
         for item in self._supervised:
             name = [item.settings.name]
             up.add_metric(name, 1 if item.link == "up" else 0)
@@ -76,7 +77,8 @@ class Exposition(Collector):
             skipped.add_metric(name, item.skipped_cycles)
             bad.add_metric(name, len(item.bad_tags))
             surprises.add_metric(name, item.surprises)
-        yield from (up, late, skipped, bad, surprises)
+            gaps.add_metric(name, item.gaps)
+        yield from (up, late, skipped, bad, surprises, gaps)
 
     def _flow(self) -> Iterator[Metric]:
         counts = self._pipeline.counts

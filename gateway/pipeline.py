@@ -22,6 +22,7 @@ from statemodel.records import Recorded
 from statemodel.stale import StaleWatch
 from statemodel.types import (
     Event,
+    Gap,
     Quality,
     Recordable,
     SampleBatch,
@@ -115,7 +116,7 @@ class Pipeline:
         self._clock = clock
         self._heartbeat_s = heartbeat.total_seconds()
         #: None, put last, ends the work.
-        self._queue: asyncio.Queue[Event | _Reread | None] = asyncio.Queue(QUEUE_EVENTS_MAX)
+        self._queue: asyncio.Queue[Event | Gap | _Reread | None] = asyncio.Queue(QUEUE_EVENTS_MAX)
         self._finished = False
         self._waiting = dict.fromkeys(self._connections, 0)
         self._alive: dict[str, datetime | None] = dict(alive)
@@ -123,7 +124,7 @@ class Pipeline:
         self._wake_at: datetime | None = None
         self.counts = Counts()
 
-    async def offer(self, event: SampleBatch | SourceLost | SourceRestored) -> None:
+    async def offer(self, event: SampleBatch | SourceLost | SourceRestored | Gap) -> None:
         """Hand in what happened. Waits while the pipeline is behind."""
         self._waiting[event.connection] += 1
         try:
@@ -171,7 +172,7 @@ class Pipeline:
             await self.offer(words)
         await self._queue.put(None)
 
-    async def _next(self) -> list[Event | _Reread]:
+    async def _next(self) -> list[Event | Gap | _Reread]:
         """What has arrived, or a tick when time itself is due, or nothing when it is time for a heartbeat."""
         pause_s = self._heartbeat_s
         wake_at = min((at for at in (self._wake_at, self._stale.wake_at()) if at is not None), default=None)
@@ -183,7 +184,7 @@ class Pipeline:
         except TimeoutError:
             now = self._clock.now()
             return [Tick(now)] if wake_at is not None and now >= wake_at else []
-        events: list[Event | _Reread] = []
+        events: list[Event | Gap | _Reread] = []
         event = first
         while event is not None:
             events.append(event)
@@ -193,7 +194,7 @@ class Pipeline:
         self._finished = True
         return events
 
-    async def _work(self, events: Sequence[Event | _Reread]) -> None:
+    async def _work(self, events: Sequence[Event | Gap | _Reread]) -> None:
         """Filter and step each event, then one commit for all of them, then tell."""
         records: list[Recordable] = []
         batches: list[SampleBatch] = []
@@ -208,6 +209,8 @@ class Pipeline:
                 fresh = SampleBatch(event.connection, event.at, self._stale.fresh(event.group, event.at))
                 self._stale.note(fresh)
                 self._take_batch(fresh, records, batches)
+            elif isinstance(event, Gap):
+                records.append(event)
             else:
                 self._take(event, records, batches)
             if not isinstance(event, Tick):

@@ -20,10 +20,12 @@ from connectors.base import Clock, Connector
 from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
 from connectors.settings import ConnectionSettings
 from gateway.pipeline import Pipeline
-from statemodel.types import SampleBatch, SourceLost, SourceRestored
+from statemodel.types import Gap, SampleBatch, SourceLost, SourceRestored
 
 _log = structlog.get_logger("andon.connection")
 
+#: Gaps that wait for the next batch.
+GAPS_MAX = 1000
 #: Poll cycles remembered per group for people.
 CYCLES_KEPT = 600
 
@@ -64,6 +66,7 @@ class Supervised:
         self.skipped_cycles = 0
         self.late_s_max = 0.0
         self.surprises = 0
+        self.gaps = 0
         self._reported_down = known_down
         self._cycles: dict[str, deque[_Cycle]] = {
             group.name: deque(maxlen=CYCLES_KEPT) for group in settings.groups
@@ -188,6 +191,8 @@ class _Session:
         self._number = number
         self.is_up = False
         self.closed = False
+        #: Written into the journal ahead of the next batch; the oldest give way when there are too many.
+        self._gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
         self.last_seen_at: datetime | None = None
 
     async def up(self) -> None:
@@ -200,6 +205,8 @@ class _Session:
         if self.closed or not batch.samples:
             return
         self._mark(batch.received_at)
+        while self._gaps:
+            await self._owner._pipeline.offer(self._gaps.popleft())
         await self._owner._pipeline.offer(batch)
 
     def seen(self, at: datetime) -> None:
@@ -212,6 +219,11 @@ class _Session:
         self._owner.note_cycle(group, duration_s, lateness_s, skipped)
         if not self.closed:
             self._owner._pipeline.read(self._owner.settings.name, group, self._owner._clock.now())
+
+    def gap(self, gap: Gap) -> None:
+        self._owner.gaps += 1
+        if not self.closed:
+            self._gaps.append(gap)
 
     def refused(self, tag: str, reason: str) -> None:
         name = self._owner.settings.name

@@ -64,6 +64,7 @@ class OpcuaConnector:
     async def run(self, link: Link) -> None:
         """See `connectors.base.Connector.run`."""
         session = await open_session(self._settings, self._environment)
+        self.losses.tell = link.gap
         run = _Run(self._settings, self._environment, session, link, self._tags, self.losses)
         polite = True
         try:

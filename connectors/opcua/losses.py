@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import structlog
@@ -36,6 +36,8 @@ class Losses:
         self.strangers = 0
         """Notifications for items or subscriptions that are not ours."""
         self.gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
+        self.tell: Callable[[Gap], None] | None = None
+        """Where gaps are recorded; the link of the present session."""
 
     def overflowed(self, tags: Sequence[str], since: datetime | None, until: datetime) -> None:
         """The server dropped values of these tags between two publish responses."""
@@ -51,7 +53,10 @@ class Losses:
         self._say("notification messages lost", group=group, messages=count)
 
     def _gap(self, since: datetime | None, until: datetime, reason: str, tag: str) -> None:
-        self.gaps.append(Gap(self._connection, since or until, until, reason, tag))
+        gap = Gap(self._connection, since or until, until, reason, tag)
+        self.gaps.append(gap)
+        if self.tell is not None:
+            self.tell(gap)
 
     def _say(self, event: str, **details: object) -> None:
         now_s = self._clock.monotonic()

@@ -25,6 +25,7 @@ def check_configuration(path: Path, *, json: bool) -> None:
             {
                 "ok": True,
                 "problems": [],
+                "warnings": loaded.warnings,
                 "gateway": configuration.gateway.id,
                 "connections": len(configuration.connections),
                 "tags": tags,
@@ -32,6 +33,9 @@ def check_configuration(path: Path, *, json: bool) -> None:
             }
         )
         return
+    for warning in loaded.warnings:
+        out.print("[bold yellow]warning:[/] ", end="")
+        out.print(str(warning), markup=False)
     out.print(f"[bold green]fine[/]: {path}")
     out.print(
         f"gateway {configuration.gateway.id}: {len(configuration.connections)} connections, {tags} tags, "

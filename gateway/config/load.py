@@ -38,6 +38,7 @@ from gateway.config.schema import (
 )
 from gateway.config.secrets import resolve_all
 from statemodel.builtin import BUILTIN
+from statemodel.check import check as check_model
 from statemodel.definition import read_model
 from statemodel.engine import EquipmentSpec
 from statemodel.model import Model
@@ -63,6 +64,7 @@ class Loaded:
     models: Mapping[str, Model]
     equipment: Sequence[EquipmentSpec]
     registry: Registry
+    warnings: Sequence[Problem] = ()
 
     @property
     def data_dir(self) -> Path:
@@ -85,7 +87,12 @@ def load(
     )
     loaded = loader.load()
     if loaded is None or loader.problems:
-        raise ConfigurationRefused(loader.problems)
+        main = relative(path)
+        raise ConfigurationRefused(
+            sorted(
+                loader.problems, key=lambda problem: (problem.file != main, problem.file, problem.line or 0)
+            )
+        )
     return loaded
 
 
@@ -96,6 +103,8 @@ class _Loader:
     registry: Registry
     problems: list[Problem] = field(default_factory=list)
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    model_files: dict[Path, Model | None] = field(default_factory=dict)
+    warnings: list[Problem] = field(default_factory=list)
     #: Connection index -> group index -> path, rows, and how many tags the group has besides the rows.
     tag_files: dict[int, Mapping[int, tuple[Path, TagRows, int]]] = field(default_factory=dict)
 
@@ -152,6 +161,7 @@ class _Loader:
                 if (model := models[item.model])
             ],
             registry=self.registry,
+            warnings=tuple(self.warnings),
         )
 
     def tables(self, data: Mapping[str, Any], name: str) -> list[Any]:
@@ -253,9 +263,22 @@ class _Loader:
             self.problem(place, f'there is no built-in model "{item.model}"', hint)
             return None
         path = self.path.parent / item.model
+        if path in self.model_files:
+            return self.model_files[path]
         model, problems = load_model(path)
-        known = set(self.problems)
-        self.problems.extend(problem for problem in problems if problem not in known)
+        self.model_files[path] = model
+        self.problems += problems
+        if model is None:
+            return None
+        self.warnings += model_warnings(model, path)
+        namesake = next(
+            (f for f, m in self.model_files.items() if m and m.name == model.name and f != path), None
+        )
+        if model.name in BUILTIN or namesake is not None:
+            whose = f"that of {relative(namesake)}" if namesake is not None else "that of a built-in model"
+            self.problem(
+                place, f'the model in {item.model} is named "{model.name}", {whose}', "name it otherwise"
+            )
         return model
 
 
@@ -306,6 +329,15 @@ def load_model(path: Path) -> tuple[Model | None, tuple[Problem, ...]]:
         for problem in found
     )
     return model, problems
+
+
+def model_warnings(model: Model, path: Path) -> tuple[Problem, ...]:
+    """What is odd about a model but no reason to refuse it."""
+    return tuple(
+        Problem(relative(path), None, problem.path, problem.reason, problem.hint)
+        for problem in check_model(model)
+        if problem.severity == "warning"
+    )
 
 
 def _as_key_path(text: str) -> KeyPath:

@@ -25,7 +25,7 @@ import pytest
 
 from connectors.base import Connector
 from connectors.errors import ConnectionLost
-from statemodel.types import Quality, SampleBatch, TagSample, TagValue
+from statemodel.types import Gap, Quality, SampleBatch, TagSample, TagValue
 
 #: Nothing in the suite takes longer than this on a working connector; it only bounds a failing test.
 PATIENCE_S = 20.0
@@ -104,6 +104,7 @@ class RecordingLink:
     seen_at: list[datetime] = field(default_factory=list)
     cycles: list[tuple[str, float, float, int]] = field(default_factory=list)
     refusals: list[tuple[str, str]] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
     waiting: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _open: asyncio.Event = field(default_factory=asyncio.Event)
@@ -130,6 +131,10 @@ class RecordingLink:
 
     def seen(self, at: datetime) -> None:
         self.seen_at.append(at)
+        self._news.set()
+
+    def gap(self, gap: Gap) -> None:
+        self.gaps.append(gap)
         self._news.set()
 
     def cycle(self, group: str, duration_s: float, lateness_s: float, skipped: int) -> None:

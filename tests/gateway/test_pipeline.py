@@ -15,6 +15,7 @@ from statemodel.builtin import BUILTIN
 from statemodel.engine import Engine, EquipmentSpec
 from statemodel.records import Recorded, tell
 from statemodel.types import (
+    Gap,
     Quality,
     Recordable,
     SampleBatch,
@@ -204,6 +205,17 @@ async def test_a_lost_source_is_recorded_and_its_tags_turn_bad() -> None:
         "no_communication",
         "no_communication",
     ]
+
+
+async def test_a_gap_is_an_event_like_others_and_changes_no_state() -> None:
+    bench = Bench()
+    await bench.pipeline.offer(bench.batch(state=6))
+    now = bench.clock.now()
+    await bench.pipeline.offer(Gap("plc", now, now, "messages lost"))
+
+    await finished(bench)
+
+    assert [item.type for item in bench.hearer.heard] == ["transition", "gap"]
 
 
 async def test_tags_that_are_not_recorded_are_seen_but_not_kept() -> None:

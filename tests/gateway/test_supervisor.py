@@ -10,7 +10,7 @@ from connectors.base import Link
 from connectors.errors import ConnectionLost, DeviceRefused
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
 from gateway.supervisor import Supervised
-from statemodel.types import Quality, SampleBatch, SourceLost, SourceRestored, TagSample
+from statemodel.types import Gap, Quality, SampleBatch, SourceLost, SourceRestored, TagSample
 from tests.support.manual_clock import START, ManualClock
 
 PLC = ConnectionSettings(
@@ -27,11 +27,11 @@ class Collector:
     """Takes the place of the pipeline and remembers."""
 
     def __init__(self) -> None:
-        self.events: list[SampleBatch | SourceLost | SourceRestored] = []
+        self.events: list[SampleBatch | SourceLost | SourceRestored | Gap] = []
         self.proofs: list[datetime] = []
         self.read_groups: list[str] = []
 
-    async def offer(self, event: SampleBatch | SourceLost | SourceRestored) -> None:
+    async def offer(self, event: SampleBatch | SourceLost | SourceRestored | Gap) -> None:
         self.events.append(event)
 
     def seen(self, _connection: str, at: datetime) -> None:
@@ -225,6 +225,23 @@ async def test_refused_tags_are_shown_and_taken_back() -> None:
         await asyncio.sleep(0)
 
     assert bench.supervised.view().bad_tags == {"plc/state": "no such node"}
+    bench.task.cancel()
+
+
+async def test_a_gap_is_recorded_ahead_of_the_batch_it_came_with() -> None:
+    gap = Gap("plc", START, START + timedelta(seconds=1), "the server's queue overflowed", "plc/state")
+
+    async def overflows(link: Link) -> None:
+        await link.up()
+        link.gap(gap)
+        await link.emit(batch(START + timedelta(seconds=1)))
+        raise ConnectionLost("gone")
+
+    bench = Bench(overflows)
+    await bench.until_pausing()
+
+    assert bench.said() == ["SourceRestored", "Gap", "SampleBatch", "SourceLost"]
+    assert bench.supervised.gaps == 1
     bench.task.cancel()
 
 

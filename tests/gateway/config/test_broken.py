@@ -333,6 +333,31 @@ def test_every_problem_is_said_at_once(tmp_path: Path) -> None:
     assert {"gateway.site", "connections[0].groups[0].interval", "equipment[0].model"} <= set(places)
 
 
+def test_a_model_may_not_take_the_name_of_another(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    model = tmp_path / "oven.toml"
+    model.write_text(model.read_text(encoding="utf-8").replace('"oven"', '"packml"'), encoding="utf-8")
+
+    with pytest.raises(ConfigurationRefused) as caught:
+        load(path, environment=ENVIRONMENT)
+
+    [problem] = caught.value.problems
+    assert problem.path == "equipment[1].model"
+    assert "built-in" in problem.reason
+
+
+def test_a_model_that_is_odd_but_sound_is_accepted_with_a_warning(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    model = tmp_path / "oven.toml"
+    text = model.read_text(encoding="utf-8")
+    late = '  { state = "Heating", when = "True" },\n'
+    model.write_text(text.replace(late, late + '  { state = "Off", when = "temp < 5" },\n'), encoding="utf-8")
+
+    loaded = load(path, environment=ENVIRONMENT)
+
+    assert [warning.path for warning in loaded.warnings] == ["rules[3]"]
+
+
 def test_problems_name_the_line(tmp_path: Path) -> None:
     broken = next(case for case in CASES if case.id == "no such tag")
     path = write(tmp_path, broken)
