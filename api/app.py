@@ -22,7 +22,7 @@ from api.operation import Context, Operation, serve_operation
 from api.ports import HistoryUnavailable, Ports
 from api.problems import Problem
 from api.responses import encode_json, problem_answer
-from api.routes import connections, equipment, explain, health, models, tags
+from api.routes import connections, equipment, explain, health, kpi, models, tags
 from api.routes.documentation import OpenApiDocument
 from api.settings import ApiSettings
 from api.stream import operations as stream_operations
@@ -42,6 +42,7 @@ def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetim
     operations = (
         *equipment.operations(settings),
         *explain.operations(settings),
+        *kpi.operations(settings),
         *stream_operations(settings),
         *tags.operations(settings),
         *connections.operations(settings),

@@ -15,6 +15,7 @@ from api.ports import ConnectionView, EquipmentView, Interval, TagView
 from api.schemas import (
     ConnectionList,
     EquipmentList,
+    KpiReport,
     Liveness,
     ModelList,
     ModelName,
@@ -23,7 +24,9 @@ from api.schemas import (
     TransitionList,
 )
 from statemodel.explain import explain
+from statemodel.figures import Stretch, figures
 from statemodel.records import state_after, tell
+from statemodel.timeline import Span
 from statemodel.types import Cause, CauseInput, Conformance, Quality, TagSample, Transition
 
 EXAMPLE_EQUIPMENT = "filler-1"
@@ -80,6 +83,10 @@ _intervals = (
     Interval("Idle", 4, "standby", _from, _AT, (_AT - _from).total_seconds(), 1030),
     Interval("Starting", 3, "standby", _AT, _to, (_to - _AT).total_seconds(), _SEQ),
 )
+_spans = tuple(Span(i.state, i.category, i.from_, i.to) for i in _intervals if i.to is not None)
+_whole, *_parts = figures(
+    _spans, (Stretch(_from, _to), Stretch(_from, _AT, "early"), Stretch(_AT, _to, "late")), UTC
+)
 
 
 def _plain(value: Any) -> Any:
@@ -104,6 +111,7 @@ EQUIPMENT_VIEW = _plain(_equipment)
 EQUIPMENT_LIST = _plain(EquipmentList((_equipment,), None, _STREAM, _SEQ))
 TRANSITION_LIST = _plain(TransitionList((msgspec.Raw(_told.json),), None, _STREAM, _SEQ))
 TIMELINE = _plain(Timeline(EXAMPLE_EQUIPMENT, _from, _to, _intervals, None, _STREAM, _SEQ))
+KPI = _plain(KpiReport(EXAMPLE_EQUIPMENT, _from, _to, "UTC", "shift", _whole, _parts, _STREAM, _SEQ))
 TAG_VIEW = _plain(_tag)
 TAG_LIST = _plain(TagList((_tag,), None, _STREAM, _SEQ))
 CONNECTION_VIEW = _plain(_connection)

@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from api.ports import ConnectionView, EquipmentView, Interval, TagView
+from statemodel.figures import Figures
 
 
 class EquipmentList(msgspec.Struct, frozen=True):
@@ -84,6 +85,23 @@ class Timeline(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     to: datetime
     items: Sequence[Interval]
     next: str | None
+    stream: str
+    seq: int
+
+
+class KpiReport(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """Figures of one equipment over a range: the whole, and each bucket in order.
+
+    `bucket` is what the range was cut by: a unit of the calendar of `tz`, a length, `shift`, or null.
+    """
+
+    equipment: str
+    from_: datetime
+    to: datetime
+    tz: str
+    bucket: str | None
+    total: Figures
+    items: Sequence[Figures]
     stream: str
     seq: int
 

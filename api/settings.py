@@ -25,6 +25,10 @@ class ApiSettings(msgspec.Struct, frozen=True):
     """The most a request may ask for."""
     timeline_s: float = 86_400.0
     """How far back a timeline reaches when the request gives no `from`."""
+    buckets_max: int = 2000
+    """Buckets one question for figures may have."""
+    kpi_intervals_max: int = 100_000
+    """Changes of state one question for figures may read."""
     clock_skew_s: float = 5.0
     """How far ahead of our clock a client's `at` may lie before it is called the future."""
     gzip_bytes_min: int = 2048

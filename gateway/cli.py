@@ -26,6 +26,11 @@ app = typer.Typer(
 
 Config = Annotated[Path, typer.Argument(help="Configuration file (TOML).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document a line instead of text for people.")]
+Since = Annotated[
+    str | None,
+    typer.Option("--from", help="Begin: a time, a day, or 8h for 8 h ago.", show_default="24 h before --to"),
+]
+Until = Annotated[str | None, typer.Option("--to", help="End, written the same way.", show_default="now")]
 FoundBy = Annotated[Path | None, typer.Option("--config", help="Find the gateway by its configuration.")]
 Url = Annotated[str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")]
 
@@ -151,6 +156,40 @@ def explain(
     from gateway.commands.remote import url_from
 
     show_explanation(url_from(config, url), equipment, seq=seq, at=at, json=json)
+
+
+@app.command()
+def kpi(
+    equipment: Annotated[str, typer.Argument(help="Name of the equipment.", show_default=False)],
+    from_: Since = None,
+    to: Until = None,
+    bucket: Annotated[
+        str | None, typer.Option(help="hour, day, week, month, or a length such as 15m.")
+    ] = None,
+    tz: Annotated[
+        str | None, typer.Option(help="Time zone of the calendar, such as Europe/Berlin.", show_default="UTC")
+    ] = None,
+    shifts: Annotated[
+        str | None, typer.Option(help="Shifts instead of buckets: early=06:00-14:00,late=14:00-22:00.")
+    ] = None,
+    config: FoundBy = None,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """What the time of an equipment was spent on: durations, SEMI E10, ISO 22400."""
+    from gateway.commands.kpi import show_kpi
+    from gateway.commands.remote import url_from
+
+    show_kpi(
+        url_from(config, url),
+        equipment,
+        from_=from_,
+        to=to,
+        bucket=bucket,
+        tz=tz,
+        shifts=shifts,
+        json=json,
+    )
 
 
 @app.command(

@@ -272,13 +272,14 @@ def _intervals(
     """Intervals from transitions in order, of which the first may lie before `from_`.
 
     The last one lasts until `to` when `whole`; else more follow, and how long it lasts is not known here.
+    A state that lasted no time at all is told, so that as many intervals come back as were found.
     """
     ends = [recorded.at for recorded in transitions[1:]] + ([to] if whole else [])
     found: list[Interval] = []
     for recorded, end in zip(transitions, ends, strict=False):
         event = _transition(recorded)
         start = max(event.at, from_)
-        if end > start:
+        if end > start or end == event.at > from_:
             found.append(
                 Interval(
                     state=event.to_state,

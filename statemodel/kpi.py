@@ -118,20 +118,29 @@ def e10_metrics(
     )
 
 
-def e10_of(spans: Sequence[Span]) -> tuple[E10Times, E10Metrics]:
-    """Times and metrics of a timeline; failures are entries into unscheduled downtime.
+class E10Counts(msgspec.Struct, frozen=True):
+    """How often what the metrics divide by happened within a stretch of time."""
 
-    A stay that lasts at the end counts as a failure but not as a repair. One that comes out of `Unknown`
-    is neither: what led to it was not seen. Downtime that turns from scheduled to unscheduled is one event
-    of downtime, and no failure in uptime.
+    failures_productive: int
+    failures_uptime: int
+    repairs: int
+    downtime_events: int
+
+
+def e10_counts(spans: Sequence[Span], *, before: Span | None = None) -> E10Counts:
+    """Count failures (entries into unscheduled downtime), repairs and downtime events in a timeline.
+
+    `before` is the span that ended exactly where the first begins, so that what happened at that very instant
+    is counted, and counted once, however time is cut. A stay that lasts at the end counts as a failure but
+    not as a repair. One that comes out of `Unknown` is neither: what led to it was not seen. Downtime that
+    turns from scheduled to unscheduled is one event of downtime, and no failure in uptime.
     """
     down = ("scheduled-down", "unscheduled-down")
-    pairs = list(pairwise(spans))
     up = ("productive", "standby", "engineering")
-    times = e10_times(durations(spans))
-    return times, e10_metrics(
-        times,
-        failures_productive=entries(spans, "unscheduled-down", from_category="productive"),
+    whole = spans if before is None else (before, *spans)
+    pairs = list(pairwise(whole))
+    return E10Counts(
+        failures_productive=entries(whole, "unscheduled-down", from_category="productive"),
         failures_uptime=sum(b.category == "unscheduled-down" and a.category in up for a, b in pairs),
         repairs=sum(
             a.category == "unscheduled-down" != b.category and b.category is not None for a, b in pairs
@@ -140,6 +149,12 @@ def e10_of(spans: Sequence[Span]) -> tuple[E10Times, E10Metrics]:
             b.category in down and a.category is not None and a.category not in down for a, b in pairs
         ),
     )
+
+
+def e10_of(spans: Sequence[Span], *, before: Span | None = None) -> tuple[E10Times, E10Metrics]:
+    """Times and metrics of a timeline, counted as `e10_counts` says."""
+    times, counts = e10_times(durations(spans)), e10_counts(spans, before=before)
+    return times, e10_metrics(times, **msgspec.structs.asdict(counts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ knows no clock and no calendar (that is `calendars.py`); what the times are wort
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -96,6 +97,37 @@ def _add(spans: list[Span], state: str, category: str | None, begin: datetime, e
         spans[-1] = Span(state, category, last.begin, end)
     else:
         spans.append(Span(state, category, begin, end))
+
+
+def filled(spans: Iterable[Span], begin: datetime, end: datetime) -> tuple[Span, ...]:
+    """Spans in order as a timeline from `begin` to `end`: holes are `Unknown`, neighbours alike are one."""
+    whole: list[Span] = []
+    at = begin
+    for span in spans:
+        _add(whole, UNKNOWN, None, at, min(span.begin, end))
+        at = max(at, span.begin)
+        _add(whole, span.state, span.category, at, min(span.end, end))
+        at = max(at, span.end)
+    _add(whole, UNKNOWN, None, at, end)
+    return tuple(whole)
+
+
+def within(spans: Sequence[Span], begin: datetime, end: datetime) -> tuple[Span | None, tuple[Span, ...]]:
+    """The part of a timeline from `begin` to `end`, cut exactly at both, and the span that ended at `begin`.
+
+    That one is None when a span goes on across `begin`, or nothing is known before it.
+    """
+    place = max(0, bisect_right(spans, begin, key=lambda span: span.begin) - 1)
+    part: list[Span] = []
+    before = None
+    if place and spans[place].begin == begin:
+        before = spans[place - 1]
+    while place < len(spans) and spans[place].begin < end:
+        span = spans[place]
+        if span.end > begin:
+            part.append(Span(span.state, span.category, max(span.begin, begin), min(span.end, end)))
+        place += 1
+    return before, tuple(part)
 
 
 def cut(spans: Iterable[Span], bounds: Sequence[datetime]) -> tuple[tuple[Span, ...], ...]:

@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 import api
 from api.ports import ConnectionView, EquipmentView, TagView
 from api.problems import KINDS, ProblemDetails
-from api.schemas import EquipmentList, Timeline
+from api.schemas import EquipmentList, KpiReport, Timeline
 from api.settings import ApiSettings
 from statemodel.explain import Explanation
 from statemodel.records import EquipmentState, read_told
@@ -115,6 +115,7 @@ def test_references_lead_somewhere(document: dict[str, Any]) -> None:
         ("/api/v1/equipment/{name}/state", EquipmentState),
         ("/api/v1/equipment/{name}/explain", Explanation),
         ("/api/v1/equipment/{name}/timeline", Timeline),
+        ("/api/v1/equipment/{name}/kpi", KpiReport),
         ("/api/v1/tags/{connection}/{name}", TagView),
         ("/api/v1/connections/{name}", ConnectionView),
     ],
@@ -180,6 +181,8 @@ def test_the_guide_states_the_limits_there_are() -> None:
     limits = ApiSettings()
     for sentence in (
         f"{limits.page_limit} unless asked for, at most {limits.page_limit_max}",
+        f"| buckets of one `kpi` answer | {limits.buckets_max} |",
+        f"| changes of state one `kpi` answer may read | {limits.kpi_intervals_max} |",
         f"| open event streams | {limits.streams_max} |",
         f"At least every {limits.heartbeat_s:g} s there is a comment",
         f"takes nothing for {limits.stall_s:g} s is cut off",

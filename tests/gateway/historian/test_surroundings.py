@@ -104,6 +104,17 @@ async def test_moves_at_one_instant_are_told_apart_by_their_count(tmp_path: Path
             assert (found.previous, found.next) == (before, after)
 
 
+async def test_states_that_lasted_no_time_are_told_so_that_pages_are_whole(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([transition(n, at=START + timedelta(seconds=n // 3)) for n in range(1, 10)])
+        history, end = JoinedHistory(journal, None), START + timedelta(seconds=9)
+        whole = await history.timeline("filler-1", START - timedelta(seconds=1), end, 100)
+        assert len(whole) == 9
+        for limit in range(1, 9):
+            page = await history.timeline("filler-1", START - timedelta(seconds=1), end, limit)
+            assert list(page) == list(whole)[:limit]
+
+
 async def test_with_the_database_away_the_present_state_is_still_explained(
     database: Database, tmp_path: Path
 ) -> None:
