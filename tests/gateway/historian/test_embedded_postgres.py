@@ -25,7 +25,7 @@ from gateway.embedded_postgres import EmbeddedPostgres
 
 async def main():
     server = EmbeddedPostgres(Path(sys.argv[1]))
-    print(await server.start(), flush=True)
+    print("started at", await server.start(), flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -80,10 +80,12 @@ async def start_gateway_that_is_killed(directory: Path) -> int:
             [sys.executable, "-c", GATEWAY, str(directory)], stdout=subprocess.PIPE
         ) as process:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith(b"postgresql://")
-            pid = postmaster(directory)
-            process.kill()
-        return pid
+            try:
+                while not process.stdout.readline().startswith(b"started at postgresql://"):
+                    assert process.poll() is None
+                return postmaster(directory)
+            finally:
+                process.kill()
 
     return await asyncio.to_thread(start_and_kill)
 
