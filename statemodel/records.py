@@ -7,6 +7,7 @@ This module knows the form; it does not know who stores or sends it.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
@@ -76,21 +77,7 @@ class ToldTransition(msgspec.Struct, frozen=True):
 
     def event(self) -> Transition:
         """The transition without its envelope."""
-        return Transition(
-            equipment=self.equipment,
-            path=self.path,
-            model=self.model,
-            sequence=self.sequence,
-            from_state=self.from_state,
-            to_state=self.to_state,
-            code=self.code,
-            category=self.category,
-            at=self.at,
-            duration_s=self.duration_s,
-            conformance=self.conformance,
-            skipped=self.skipped,
-            cause=self.cause,
-        )
+        return _without_envelope(self, Transition)
 
 
 class ToldRejection(msgspec.Struct, frozen=True):
@@ -113,19 +100,10 @@ class ToldRejection(msgspec.Struct, frozen=True):
 
     def event(self) -> Rejection:
         """The rejection without its envelope."""
-        return Rejection(
-            equipment=self.equipment,
-            path=self.path,
-            model=self.model,
-            state=self.state,
-            attempted=self.attempted,
-            at=self.at,
-            reason=self.reason,
-            cause=self.cause,
-        )
+        return _without_envelope(self, Rejection)
 
 
-class ToldSource(msgspec.Struct, frozen=True, omit_defaults=True):
+class ToldSource(msgspec.Struct, frozen=True, kw_only=True):
     """JSON form of an event about a connection: lost, restored, or a gap (then with `until`)."""
 
     stream: str
@@ -133,13 +111,13 @@ class ToldSource(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     type: str
     gateway: str
-    equipment: str | None
+    equipment: None = None
     connection: str
     at: datetime
     recorded_at: datetime
     reason: str
-    until: datetime | None = None
-    tag: str = ""
+    until: datetime | msgspec.UnsetType = msgspec.UNSET
+    tag: str | msgspec.UnsetType = msgspec.UNSET
 
     def event(self) -> SourceLost | SourceRestored | Gap:
         """The event without its envelope."""
@@ -147,7 +125,7 @@ class ToldSource(msgspec.Struct, frozen=True, omit_defaults=True):
             return SourceLost(self.connection, self.at, self.reason)
         if self.type == "source_restored":
             return SourceRestored(self.connection, self.at, self.reason)
-        return Gap(self.connection, self.at, self.until or self.at, self.reason, self.tag)
+        return Gap(self.connection, self.at, self.until or self.at, self.reason, self.tag or "")
 
 
 class EquipmentState(msgspec.Struct, frozen=True):
@@ -169,6 +147,23 @@ class EquipmentState(msgspec.Struct, frozen=True):
     reason: str | None
 
 
+Told = ToldTransition | ToldRejection | ToldSource
+
+_TOLD_AS: dict[type, type[Told]] = {
+    Transition: ToldTransition,
+    Rejection: ToldRejection,
+    SourceLost: ToldSource,
+    SourceRestored: ToldSource,
+    Gap: ToldSource,
+}
+
+_E = TypeVar("_E", Transition, Rejection)
+
+
+def _without_envelope(told: Told, event: type[_E]) -> _E:
+    return event(*(getattr(told, field) for field in event.__struct_fields__))
+
+
 _encode = msgspec.json.Encoder().encode
 _decode_transition = msgspec.json.Decoder(ToldTransition).decode
 _decode_rejection = msgspec.json.Decoder(ToldRejection).decode
@@ -182,63 +177,16 @@ def event_id(stream: str, seq: int) -> str:
 
 def tell(event: Recordable, *, gateway: str, stream: str, seq: int, recorded_at: datetime) -> Recorded:
     """Give an event its number and its bytes."""
-    id_, type_ = event_id(stream, seq), TYPE_OF[type(event)]
-    told: ToldTransition | ToldRejection | ToldSource
-    match event:
-        case Transition():
-            told = ToldTransition(
-                stream=stream,
-                seq=seq,
-                id=id_,
-                type=type_,
-                gateway=gateway,
-                equipment=event.equipment,
-                path=event.path,
-                model=event.model,
-                sequence=event.sequence,
-                from_state=event.from_state,
-                to_state=event.to_state,
-                code=event.code,
-                category=event.category,
-                at=event.at,
-                recorded_at=recorded_at,
-                duration_s=event.duration_s,
-                conformance=event.conformance,
-                skipped=event.skipped,
-                cause=event.cause,
-            )
-        case Rejection():
-            told = ToldRejection(
-                stream=stream,
-                seq=seq,
-                id=id_,
-                type=type_,
-                gateway=gateway,
-                equipment=event.equipment,
-                path=event.path,
-                model=event.model,
-                state=event.state,
-                attempted=event.attempted,
-                at=event.at,
-                recorded_at=recorded_at,
-                reason=event.reason,
-                cause=event.cause,
-            )
-        case SourceLost() | SourceRestored() | Gap():
-            told = ToldSource(
-                stream=stream,
-                seq=seq,
-                id=id_,
-                type=type_,
-                gateway=gateway,
-                equipment=None,
-                connection=event.connection,
-                at=event.at,
-                recorded_at=recorded_at,
-                reason=event.reason,
-                until=event.until if isinstance(event, Gap) else None,
-                tag=event.tag if isinstance(event, Gap) else "",
-            )
+    type_ = TYPE_OF[type(event)]
+    told = _TOLD_AS[type(event)](
+        stream=stream,
+        seq=seq,
+        id=event_id(stream, seq),
+        type=type_,
+        gateway=gateway,
+        recorded_at=recorded_at,
+        **msgspec.structs.asdict(event),
+    )
     return _recorded(told, event, _encode(told))
 
 
@@ -248,7 +196,7 @@ def read_told(json: bytes, type_: str) -> Recorded:
     Raises:
         msgspec.MsgspecError: the bytes are not such an event.
     """
-    told: ToldTransition | ToldRejection | ToldSource
+    told: Told
     if type_ == "transition":
         told = _decode_transition(json)
     elif type_ == "rejection":
@@ -258,7 +206,7 @@ def read_told(json: bytes, type_: str) -> Recorded:
     return _recorded(told, told.event(), json)
 
 
-def _recorded(told: ToldTransition | ToldRejection | ToldSource, event: Recordable, json: bytes) -> Recorded:
+def _recorded(told: Told, event: Recordable, json: bytes) -> Recorded:
     return Recorded(
         stream=told.stream,
         seq=told.seq,

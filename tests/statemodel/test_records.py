@@ -1,0 +1,107 @@
+"""The told form of events: one JSON for everyone, and back again without loss."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from statemodel.records import event_id, read_told, state_after, tell
+from statemodel.types import (
+    Cause,
+    CauseInput,
+    Conformance,
+    Gap,
+    Quality,
+    Recordable,
+    Rejection,
+    SourceLost,
+    SourceRestored,
+    Transition,
+)
+
+AT = datetime(2026, 11, 21, 22, 7, 3, 250000, tzinfo=UTC)
+CAUSE = Cause(
+    "code", (CauseInput("filler-plc/state", 3, Quality.GOOD, AT, AT),), "filler-plc/state read 3 (Starting)"
+)
+TRANSITION = Transition(
+    equipment="filler-1",
+    path="filling/line-1/filler-1",
+    model="packml",
+    sequence=37,
+    from_state="Idle",
+    to_state="Starting",
+    code=3,
+    category="standby",
+    at=AT,
+    duration_s=41.25,
+    conformance=Conformance.LEGAL,
+    skipped=(),
+    cause=CAUSE,
+)
+REJECTION = Rejection(
+    "filler-1", "filling/line-1/filler-1", "packml", "Idle", "Execute", AT, "no such move", CAUSE
+)
+EVENTS: list[Recordable] = [
+    TRANSITION,
+    REJECTION,
+    SourceLost("filler-plc", AT, "connection refused"),
+    SourceRestored("filler-plc", AT),
+    Gap("filler-plc", AT, AT + timedelta(seconds=2), "the server's queue overflowed", "filler-plc/state"),
+    Gap("filler-plc", AT, AT, "messages lost"),
+]
+
+
+def kind(event: Recordable) -> str:
+    return type(event).__name__
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=kind)
+def test_what_was_told_is_read_back_whole(event: Recordable) -> None:
+    told = tell(event, gateway="line-1", stream="s", seq=1042, recorded_at=AT)
+
+    assert read_told(told.json, told.type) == told
+    assert told.event == event
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=kind)
+def test_every_event_carries_the_same_envelope(event: Recordable) -> None:
+    told = json.loads(tell(event, gateway="line-1", stream="s", seq=1042, recorded_at=AT).json)
+
+    assert (told["stream"], told["seq"], told["id"]) == ("s", 1042, event_id("s", 1042))
+    assert told["gateway"] == "line-1"
+    assert told["at"] == "2026-11-21T22:07:03.250000Z"
+    assert {"type", "equipment", "recorded_at"} <= told.keys()
+
+
+def test_a_transition_reads_as_its_contract_says() -> None:
+    told = json.loads(tell(TRANSITION, gateway="line-1", stream="s", seq=1042, recorded_at=AT).json)
+
+    assert told["type"] == "transition"
+    assert (told["from_state"], told["to_state"], told["sequence"]) == ("Idle", "Starting", 37)
+    assert (told["duration_s"], told["conformance"], told["skipped"]) == (41.25, "legal", [])
+    [seen] = told["cause"]["inputs"]
+    assert (seen["tag"], seen["value"], seen["quality"]) == ("filler-plc/state", 3, "good")
+
+
+def test_only_a_gap_has_an_end() -> None:
+    lost = json.loads(tell(EVENTS[2], gateway="g", stream="s", seq=1, recorded_at=AT).json)
+
+    assert "until" not in lost
+    assert "tag" not in lost
+
+
+def test_the_state_after_a_transition_says_why_when_it_is_unknown() -> None:
+    known = state_after(TRANSITION, 1042)
+    assert (known.state, known.code, known.since, known.seq, known.reason) == ("Starting", 3, AT, 1042, None)
+
+    lost = Cause("source_lost", (), "filler-plc lost: connection refused")
+    unknown = state_after(
+        Transition(
+            **{f: getattr(TRANSITION, f) for f in TRANSITION.__struct_fields__}
+            | {"to_state": "Unknown", "cause": lost}
+        ),
+        1043,
+    )
+    assert unknown.reason == "filler-plc lost: connection refused"
