@@ -1,40 +1,17 @@
-"""Which protocols there are. A new one is a folder beside this file and a line at the end of it."""
+"""Which protocols there are. A new one is a folder beside this file and a line here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any
 
-from connectors.base import Clock, Connector
-from connectors.settings import ConnectionSettings
+from connectors.modbus import PROTOCOL as MODBUS
+from connectors.opcua import PROTOCOL as OPCUA
+from connectors.protocol import Protocol
 
+BUILT_IN = (MODBUS, OPCUA)
 #: Entry-point group in which other distributions offer protocols; each entry names a `Protocol`.
 ENTRY_POINTS = "andon.connectors"
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What a connector may know of the process it runs in."""
-
-    clock: Clock
-    data_dir: Path
-    """Where it may keep files of its own, under a folder of its protocol's name (certificates)."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """One protocol: its name in the configuration, its settings, how to build a connector from them.
-
-    `csv_key` is the CSV column that holds the address (`tags_csv` serves every protocol).
-    """
-
-    name: str
-    settings: type[ConnectionSettings]
-    build: Callable[[Any, Environment], Connector]
-    csv_key: str = "address"
 
 
 @dataclass
@@ -52,11 +29,8 @@ class Registry:
 
 def default_registry() -> Registry:
     """The built-in protocols and those of installed plug-ins."""
-    from connectors.modbus import PROTOCOL as MODBUS
-    from connectors.opcua import PROTOCOL as OPCUA
-
     registry = Registry()
-    for protocol in (MODBUS, OPCUA):
+    for protocol in BUILT_IN:
         registry.add(protocol)
     for entry in entry_points(group=ENTRY_POINTS):
         registry.add(entry.load())

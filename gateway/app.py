@@ -23,7 +23,7 @@ from api.ports import Ports
 from api.server import Server
 from api.settings import ApiSettings
 from connectors.base import Clock
-from connectors.registry import Environment
+from connectors.protocol import Environment
 from gateway.clock import SystemClock
 from gateway.config.load import Loaded
 from gateway.embedded_postgres import EmbeddedPostgres

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connectors.modbus.config import ModbusSettings
 from connectors.modbus.connector import ModbusConnector
-from connectors.registry import Environment, Protocol
+from connectors.protocol import Environment, Protocol
 
 
 def build(settings: ModbusSettings, environment: Environment) -> ModbusConnector:

@@ -2,6 +2,6 @@
 
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.connector import OpcuaConnector
-from connectors.registry import Protocol
+from connectors.protocol import Protocol
 
 PROTOCOL = Protocol("opcua", OpcuaConnection, OpcuaConnector, csv_key="node")

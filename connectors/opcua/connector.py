@@ -24,7 +24,7 @@ from connectors.opcua.plan import Item, Quarantine, SubscriptionPlan, items_of, 
 from connectors.opcua.quality import is_bad, name_of, quality_of
 from connectors.opcua.session import Session, open_session
 from connectors.opcua.values import bad_sample, sample_of
-from connectors.registry import Environment
+from connectors.protocol import Environment
 from statemodel.types import Quality, TagSample
 
 _log = structlog.get_logger("connectors.opcua")

@@ -30,7 +30,7 @@ from connectors.opcua.plan import Item, Limits, SubscriptionPlan, chunked
 from connectors.opcua.quality import is_bad
 from connectors.opcua.values import Reading
 from connectors.opcua.wire import Wire
-from connectors.registry import Environment
+from connectors.protocol import Environment
 
 #: How long a server that has stopped answering may hold up the end of a session.
 _GOODBYE_S = 0.5

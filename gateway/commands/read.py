@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connectors.errors import ConnectorError
-from connectors.registry import Environment
+from connectors.protocol import Environment
 from gateway import log
 from gateway.clock import SystemClock
 from gateway.commands.show import err, out, print_json

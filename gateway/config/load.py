@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from connectors.registry import Protocol, Registry, default_registry
+from connectors.protocol import Protocol
+from connectors.registry import Registry, default_registry
 from connectors.settings import ConnectionSettings
 from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
 from gateway.config.lines import KeyPath, line_of, locate

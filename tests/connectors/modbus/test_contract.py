@@ -14,7 +14,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from connectors.base import Connector
 from connectors.modbus import PROTOCOL
-from connectors.registry import Environment
+from connectors.protocol import Environment
 from statemodel.types import TagValue
 from tests.connectors.contract import ConnectorContract, Harness, SystemClock
 from tests.connectors.modbus.device import ScriptedDevice

@@ -177,7 +177,7 @@ def build(plant: Plant, data_dir: Path, **more: Any) -> OpcuaConnector:
     # Here, because the frozen program needs nothing of it.
     from connectors.opcua.config import OpcuaConnection
     from connectors.opcua.connector import OpcuaConnector
-    from connectors.registry import Environment
+    from connectors.protocol import Environment
     from tests.connectors.contract import SystemClock
 
     return OpcuaConnector(
