@@ -34,6 +34,8 @@ SINK = "historian"
 _EVENTS_MAX = 5_000
 _BATCHES_MAX = 5_000
 _REFUSED_PAUSE_S = 30.0
+#: How often a quiet database is asked whether it is still there.
+_PROOF_OF_LIFE_S = 10.0
 _RETENTION_EVERY_S = 3600.0
 
 
@@ -162,7 +164,7 @@ class Historian:
             began_s = self._clock.monotonic()
             portion = await self._next_portion(self._drained)
             if portion is None:
-                await self._journal.wait_beyond(self._drained.seq, self._drained.batch)
+                await self._wait_for_news(session)
                 continue
             packed = await session.pack(portion)
             while portion is not None and self._is_full(portion):
@@ -170,6 +172,26 @@ class Historian:
             if portion is not None:
                 await self._hand_over(session, portion, packed)
                 await self._clock.sleep(max(0.0, began_s + flush_s - self._clock.monotonic()))
+
+    async def _wait_for_news(self, session: Session) -> None:
+        """Wait for the journal, and see to it meanwhile that the database is still there.
+
+        Raises:
+            SinkUnavailable, SinkRefused: it is not.
+        """
+        news = asyncio.create_task(self._journal.wait_beyond(self._drained.seq, self._drained.batch))
+        ended = asyncio.create_task(session.ended())
+        try:
+            await asyncio.wait({news, ended}, timeout=_PROOF_OF_LIFE_S, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                raise SinkUnavailable(f"the database {self._place} has ended the connection")
+            if news.done():
+                await news
+            elif await session.cursor() != self._drained:
+                await self._stand_at(await session.cursor())
+        finally:
+            for task in (news, ended):
+                task.cancel()
 
     def _is_full(self, portion: Portion) -> bool:
         """Whether there is more, so that nothing is won by letting it gather."""

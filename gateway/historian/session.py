@@ -99,10 +99,16 @@ class Session:
         self._encoder = SampleEncoder({}, {})
         self._equipment: set[str] = set()
         self._given_up = 0
+        self._ended = asyncio.Event()
+        connection.add_termination_listener(lambda _: self._ended.set())
 
     def terminate(self) -> None:
         """Drop the connection without asking the server."""
         self._connection.terminate()
+
+    async def ended(self) -> None:
+        """Return when the server, or somebody between, has ended the connection."""
+        await self._ended.wait()
 
     async def register(self, equipment: Mapping[str, EquipmentMeta]) -> None:
         """Tell the database what there is, and learn the numbers of tags."""

@@ -79,6 +79,17 @@ async def test_a_stopped_server_is_found_again(server: EmbeddedPostgres, tmp_pat
     assert await count(server) == (2, 6)
 
 
+async def test_a_quiet_gateway_notices_that_the_server_has_gone(
+    server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    async with opened(tmp_path / "journal") as journal, running(journal, server.dsn) as historian:
+        await until(lambda: historian.status().connected)
+        await server.stop()
+        await until(lambda: not historian.status().connected, within_s=5)
+        await server.start()
+        await until(lambda: historian.status().connected)
+
+
 async def test_a_server_that_is_not_there_yet_is_waited_for(server: EmbeddedPostgres, tmp_path: Path) -> None:
     await server.stop()
     async with opened(tmp_path / "journal") as journal, running(journal, server.dsn) as historian:
