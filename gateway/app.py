@@ -341,7 +341,7 @@ class _TagFeed:
 
 def inputs_of(spec: EquipmentSpec) -> Sequence[str]:
     """The tags (full ids) that decide the state of an equipment."""
-    return [*([spec.state] if spec.state else []), *spec.bind.values()]
+    return list(spec.inputs.values())
 
 
 def published_tags(loaded: Loaded) -> Mapping[str, PublishedTag]:

@@ -124,9 +124,12 @@ class Live:
         spec = self._specs.get(name)
         if spec is None:
             return None
-        inputs = dict(spec.bind) | ({"state": spec.state} if spec.state else {})
         return EquipmentView(
-            name=spec.name, path=spec.path, model=spec.model.name, inputs=inputs, state=self.state(name)
+            name=spec.name,
+            path=spec.path,
+            model=spec.model.name,
+            inputs=spec.inputs,
+            state=self.state(name),
         )
 
     def tags(self) -> Sequence[TagView]:
@@ -161,7 +164,7 @@ class Live:
 
     def _why_not_yet(self, equipment: str) -> str:
         spec = self._specs[equipment]
-        inputs = [*([spec.state] if spec.state else []), *spec.bind.values()]
+        inputs = spec.inputs.values()
         for connection in dict.fromkeys(tag.partition("/")[0] for tag in inputs):
             supervised = self.supervised.get(connection)
             if supervised is not None and supervised.link != "up" and supervised.last_error:

@@ -14,12 +14,19 @@ from statemodel.guard import calls
 from statemodel.guard_program import decide
 from statemodel.model import Model, Rule
 from statemodel.problems import Problem
-from statemodel.types import UNKNOWN
+from statemodel.types import UNKNOWN, Conformance
 
 
 def check(model: Model) -> tuple[Problem, ...]:
     """Every defect of a model, errors first."""
-    found = [*_initial(model), *_unreachable(model), *_traps(model), *_sources(model), *_rules(model)]
+    found = [
+        *_initial(model),
+        *_unreachable(model),
+        *_traps(model),
+        *_sources(model),
+        *_limits(model),
+        *_rules(model),
+    ]
     return tuple(sorted(found, key=lambda problem: problem.severity != "error"))
 
 
@@ -61,6 +68,7 @@ def _traps(model: Model) -> Iterator[Problem]:
 def _sources(model: Model) -> Iterator[Problem]:
     """States that neither a code nor a rule ever gives."""
     given = set(model.codes.values()) | {rule.state for rule in model.rules}
+    given |= {state.timeout_to for state in model.by_name.values() if given and state.timeout is not None}
     if not given:
         # names read as text serve every state, so a model without codes or rules is complete
         return
@@ -70,6 +78,26 @@ def _sources(model: Model) -> Iterator[Problem]:
             reason = f"no code and no rule leads to {state.name}"
             hint = "only a tag that carries state names as text can show it"
             yield Problem(places[state.name], reason, hint, "warning")
+
+
+def _limits(model: Model) -> Iterator[Problem]:
+    """Time limits that lead where the table does not, or round in a circle."""
+    places = _places(model) | {UNKNOWN: ""}
+    for state in model.by_name.values():
+        if state.timeout is None:
+            continue
+        path = f"{places[state.name]}.timeout_to" if places[state.name] else "unknown_timeout_to"
+        if state.timeout_to in model.disabled:
+            yield Problem(path, f"{state.timeout_to} is disabled", "name a state that takes part")
+        elif model.judge(state.name, state.timeout_to).conformance is Conformance.ILLEGAL:
+            reason = f"{state.name} to {state.timeout_to} is not a transition of the model"
+            yield Problem(path, reason, "add it to `transitions`")
+        seen = [state.name]
+        while (ahead := model.by_name[seen[-1]]).timeout is not None and ahead.timeout_to not in seen:
+            seen.append(ahead.timeout_to)
+        if ahead.timeout is not None and ahead.timeout_to == state.name:
+            reason = f"time alone would lead round and round: {', '.join([*seen, state.name])}"
+            yield Problem(path, reason, "let one of them stay")
 
 
 def _rules(model: Model) -> Iterator[Problem]:

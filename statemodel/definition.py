@@ -13,9 +13,19 @@ from typing import Any, Final, cast
 
 from statemodel.builtin import BUILTIN
 from statemodel.check import check
-from statemodel.durations import parse_duration
-from statemodel.guard import GuardError, parse_guard
-from statemodel.model import CATEGORIES, COLOURS, Edge, Model, OnIllegal, Rule, State, every_edge
+from statemodel.guard import GuardError, parse_guard, parse_guard_duration
+from statemodel.model import (
+    CATEGORIES,
+    COLOURS,
+    SIGNALS,
+    Edge,
+    Mode,
+    Model,
+    OnIllegal,
+    Rule,
+    State,
+    every_edge,
+)
 from statemodel.problems import Problem, Table, did_you_mean
 from statemodel.types import UNKNOWN
 
@@ -25,6 +35,8 @@ STATES_MAX: Final = 256
 TRANSITIONS_MAX: Final = 4096
 RULES_MAX: Final = 256
 NAME_CHARACTERS_MAX: Final = 64
+MODES_MAX: Final = 32
+LIMIT_MIN: Final = timedelta(seconds=1)
 
 _KEYS: Final = (
     "name",
@@ -38,8 +50,23 @@ _KEYS: Final = (
     "disable",
     "codes",
     "accept_uncertain",
+    "modes",
+    "mode_changes",
+    "unknown_timeout",
+    "unknown_timeout_to",
 )
-_STATE_KEYS: Final = ("name", "code", "category", "colour", "acting", "transient")
+_STATE_KEYS: Final = (
+    "name",
+    "code",
+    "category",
+    "colour",
+    "acting",
+    "transient",
+    "signal",
+    "timeout",
+    "timeout_to",
+)
+_MODE_KEYS: Final = ("name", "code", "disable")
 _TRANSITION_KEYS: Final = ("from", "to", "trigger")
 _RULE_KEYS: Final = ("state", "when", "for")
 _ANY: Final = "*"
@@ -68,6 +95,8 @@ class _Reader:
         self._problems = problems
         self._resolve = resolve
         self._known: dict[str, State] = {}
+        #: Where time limits of states lead; judged once all states are known.
+        self._leads_to: list[tuple[str, str]] = []
 
     def read(self) -> Model | None:
         top = self._top
@@ -82,6 +111,13 @@ class _Reader:
         on_illegal = cast(OnIllegal | None, top.choice("on_illegal", ("flag", "reject")))
         accept_uncertain = top.flag("accept_uncertain")
         title = top.text("title")
+        modes = tuple(self._modes()) if "modes" in top else (base.modes if base else ())
+        mode_changes = self._mode_changes(base)
+        unknown_timeout, unknown_timeout_to = self._limit(top, "unknown_timeout", UNKNOWN)
+        if unknown_timeout is None and base is not None:
+            unknown_timeout, unknown_timeout_to = base.unknown_timeout, base.unknown_timeout_to
+        for path, state in self._leads_to:
+            self._is_state(Table({}, path, (), self._problems), "timeout_to", state, unknown=True)
         if self._problems or name is None or initial is None:
             return None
         first_code = {state: code for code, state in reversed(codes.items()) if isinstance(code, int)}
@@ -99,6 +135,10 @@ class _Reader:
             if base and accept_uncertain is None
             else bool(accept_uncertain),
             title=title or "",
+            modes=modes,
+            mode_changes=mode_changes,
+            unknown_timeout=unknown_timeout,
+            unknown_timeout_to=unknown_timeout_to or "",
         )
 
     def _base(self) -> Model | None:
@@ -154,6 +194,12 @@ class _Reader:
             colour = before.colour if category is None and before.category is not None else ""
         if transient is None:
             transient = before.transient if acting is None else None
+        signal = table.choice("signal", SIGNALS)
+        if signal is None:
+            signal = before.signal if category is None else ""
+        timeout, timeout_to = self._limit(table, "timeout", before.name)
+        if timeout is None:
+            timeout, timeout_to = before.timeout, before.timeout_to
         return State(
             name=before.name,
             code=before.code if code is None else code,
@@ -161,7 +207,46 @@ class _Reader:
             colour=colour,
             acting=before.acting if acting is None else acting,
             transient=transient,
+            signal=signal,
+            timeout=timeout,
+            timeout_to=timeout_to or "",
         )
+
+    def _limit(self, table: Table, key: str, state: str) -> tuple[timedelta | None, str | None]:
+        """A time limit and where it leads: both, or neither."""
+        timeout, to = self._duration(table, key), table.text(f"{key}_to", required=key in table)
+        if to is not None and key not in table:
+            table.problem(f"{key}_to", "this leads somewhere, but not when", f'write {key} = "5m" beside it')
+        elif timeout is not None and timeout < LIMIT_MIN:
+            table.problem(key, "is shorter than a second", "limits are for states that last too long")
+        elif to == state:
+            table.problem(f"{key}_to", f"{state} would lead to itself", "name another state")
+        elif to is not None:
+            self._leads_to.append((table.path, to))
+            return timeout, to
+        return None, None
+
+    def _modes(self) -> Iterator[Mode]:
+        seen: dict[int | str, str] = {}
+        for place, item in enumerate(self._top.items("modes", most=MODES_MAX)):
+            table = Table(item, f"modes[{place}]", _MODE_KEYS, self._problems)
+            name, code = table.text("name", required=True), table.whole_number("code", required=True)
+            disabled = table.texts("disable") if "disable" in table else []
+            for state in disabled:
+                self._is_state(table, "disable", state)
+            if name is None or code is None:
+                continue
+            for key, value in (("name", name), ("code", code)):
+                if value in seen:
+                    table.problem(key, f"the mode {seen[value]} has it already", "give each mode its own")
+                seen[value] = name
+            yield Mode(name, code, frozenset(disabled))
+
+    def _mode_changes(self, base: Model | None) -> frozenset[str]:
+        if "mode_changes" not in self._top:
+            return base.mode_changes if base else frozenset()
+        names = self._top.texts("mode_changes")
+        return frozenset(name for name in names if self._is_state(self._top, "mode_changes", name))
 
     def _is_state(self, table: Table, key: str, name: str, *, unknown: bool = False) -> bool:
         if name in self._known or (unknown and name == UNKNOWN):
@@ -206,7 +291,7 @@ class _Reader:
             table = Table(item, f"rules[{place}]", _RULE_KEYS, self._problems)
             state = table.text("state", required=True)
             known = state is not None and self._is_state(table, "state", state, unknown=True)
-            for_, text = self._dwell(table), table.text("when", required=True)
+            for_, text = self._duration(table, "for"), table.text("when", required=True)
             if text is None:
                 continue
             try:
@@ -217,14 +302,14 @@ class _Reader:
             if known:
                 yield Rule(cast(str, state), guard, for_, text)
 
-    def _dwell(self, table: Table) -> timedelta | None:
-        text = table.text("for")
+    def _duration(self, table: Table, key: str) -> timedelta | None:
+        text = table.text(key)
         if text is None:
             return None
         try:
-            return parse_duration(text)
+            return parse_guard_duration(text)
         except ValueError as error:
-            table.problem("for", str(error))
+            table.problem(key, str(error))
             return None
 
     def _disabled(self, base: Model | None) -> frozenset[str]:

@@ -6,6 +6,7 @@ All three are drawn from the model's own table, so they cannot disagree with wha
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 from statemodel.durations import format_duration
@@ -35,9 +36,18 @@ def describe(model: Model) -> dict[str, Any]:
                 "acting": state.acting,
                 "transient": state.transient,
                 "disabled": state.name in model.disabled,
+                "signal": state.signal,
+                "timeout": _duration(state.timeout),
+                "timeout_to": state.timeout_to or None,
             }
             for state in model.states
         ],
+        "modes": [
+            {"name": mode.name, "code": mode.code, "disable": sorted(mode.disabled)} for mode in model.modes
+        ],
+        "mode_changes": [state.name for state in model.states if state.name in model.mode_changes],
+        "unknown_timeout": _duration(model.unknown_timeout),
+        "unknown_timeout_to": model.unknown_timeout_to or None,
         "transitions": [
             {"from": edge.from_state, "to": edge.to_state, "trigger": edge.trigger or None}
             for edge in model.edges
@@ -46,7 +56,7 @@ def describe(model: Model) -> dict[str, Any]:
             {
                 "state": rule.state,
                 "when": rule.text,
-                "for": format_duration(rule.for_) if rule.for_ is not None else None,
+                "for": _duration(rule.for_),
             }
             for rule in model.rules
         ],
@@ -91,6 +101,10 @@ def table(model: Model) -> list[tuple[str, ...]]:
         )
         for state in model.states
     ]
+
+
+def _duration(duration: timedelta | None) -> str | None:
+    return None if duration is None else format_duration(duration)
 
 
 _PAINT = {

@@ -14,12 +14,16 @@ from datetime import datetime
 from statemodel.guard_program import Program
 from statemodel.machine import CodeMachine, Draft, EquipmentMemory, EquipmentSpec
 from statemodel.model import Model
+from statemodel.modes import UnitMode
+from statemodel.nested import StatePath
 from statemodel.rule_machine import CODE_PLACE, RuleMachine, compile_rules
 from statemodel.types import UNKNOWN, Event, Outcome, SampleBatch, SourceLost, SourceRestored, Tick
 
 __all__ = ["Engine", "EquipmentMemory", "EquipmentSpec"]
 
 AnyMachine = CodeMachine | RuleMachine
+#: Whoever takes samples.
+Taker = CodeMachine | RuleMachine | UnitMode | StatePath
 
 #: Timers that no longer count are kept until this many have gathered per equipment.
 _DEAD_TIMERS_PER_EQUIPMENT = 4
@@ -47,7 +51,9 @@ class Engine:
         programs: dict[int, Program] = {}
         self._machines: list[AnyMachine] = []
         self._index: dict[str, int] = {}
-        routes: dict[str, list[tuple[AnyMachine, int]]] = {}
+        routes: dict[str, list[tuple[Taker, int]]] = {}
+        modes: dict[str, list[UnitMode]] = {}
+        paths: dict[str, dict[int, StatePath]] = {}
         losers: dict[str, dict[int, AnyMachine]] = {}
         for spec in specs:
             if spec.name in self._index:
@@ -59,12 +65,25 @@ class Engine:
             for tag, place in _inputs(spec):
                 routes.setdefault(tag, []).append((machine, place))
                 losers.setdefault(tag.partition("/")[0], {})[index] = machine
+            if spec.state_path:
+                path = StatePath(machine)
+                for place, tag in enumerate(spec.state_path):
+                    routes.setdefault(tag, []).append((path, place))
+                    paths.setdefault(tag.partition("/")[0], {})[index] = path
+            if spec.mode is not None and spec.model.modes:
+                mode = UnitMode(machine)
+                routes.setdefault(spec.mode, []).append((mode, 0))
+                modes.setdefault(spec.mode.partition("/")[0], []).append(mode)
         self._routes = {tag: tuple(route) for tag, route in routes.items()}
         self._losers = {connection: tuple(found.items()) for connection, found in losers.items()}
+        self._modes = {connection: tuple(found) for connection, found in modes.items()}
+        self._paths = {connection: tuple(found.items()) for connection, found in paths.items()}
         self._strays = [m for m in self._machines if m.state not in m.model.by_name]
         self._timers: list[tuple[datetime, int]] = []
         self._scheduled: list[datetime | None] = [None] * len(self._machines)
         self._quiet = Outcome()
+        for index, machine in enumerate(self._machines):
+            self._schedule(index, machine)
 
     def memories(self) -> tuple[EquipmentMemory, ...]:
         """What to keep of every equipment, in the order of the specs."""
@@ -89,6 +108,7 @@ class Engine:
         if self._strays:
             for machine in self._strays:
                 machine.leave_unknown_model(now, draft)
+                self._schedule(self._index[machine.spec.name], machine)
             self._strays.clear()
         if self._timers:
             self._fire(now, draft)
@@ -99,6 +119,11 @@ class Engine:
                 for index, machine in self._losers.get(event.connection, ()):
                     machine.lose(event, draft)
                     self._schedule(index, machine)
+                for index, path in self._paths.get(event.connection, ()):
+                    path.lose(event, draft)
+                    self._schedule(index, path.machine)
+                for mode in self._modes.get(event.connection, ()):
+                    mode.lose()
             case Tick() | SourceRestored():
                 pass  # time has been seen to; a link that is back says nothing until its samples do
         return self._outcome(draft)
@@ -106,16 +131,18 @@ class Engine:
     def _take(self, batch: SampleBatch, draft: Draft) -> None:
         route_of = self._routes.get
         source_time = batch.source_time
-        unsettled: list[AnyMachine] = []
+        unsettled: list[Taker] = []
         for sample in batch.samples:
             route = route_of(sample.tag)
             if route is not None:
-                for machine, place in route:
-                    if machine.take(place, sample, source_time, draft):
-                        unsettled.append(machine)
-        for machine in unsettled:
-            machine.settle(draft)
-            self._schedule(self._index[machine.spec.name], machine)
+                for taker, place in route:
+                    if taker.take(place, sample, source_time, draft):
+                        # what the levels of a path say together is an input of the rules
+                        unsettled.insert(0 if type(taker) is StatePath else len(unsettled), taker)
+        for taker in unsettled:
+            taker.settle(draft)
+            index = self._index[taker.spec.name]
+            self._schedule(index, self._machines[index])
 
     def _fire(self, now: datetime, draft: Draft) -> None:
         timers = self._timers
@@ -168,7 +195,7 @@ def _inputs(spec: EquipmentSpec) -> Iterable[tuple[str, int]]:
 def _machine(spec: EquipmentSpec, memory: EquipmentMemory, programs: dict[int, Program]) -> AnyMachine:
     model: Model = spec.model
     if not model.rules:
-        if spec.state is None:
+        if spec.state is None and not spec.state_path:
             raise ValueError(
                 f"equipment {spec.name}: model {model.name} has no rules, so it needs a state tag"
             )

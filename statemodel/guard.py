@@ -27,6 +27,7 @@ from statemodel.kleene import FUNCTIONS
 GUARD_CHARACTERS_MAX: Final = 1000
 GUARD_DEPTH_MAX: Final = 40
 GUARD_NODES_MAX: Final = 300
+GUARD_DURATION_MAX: Final = timedelta(days=3660)
 
 COMPARISON_SIGNS: Final[dict[type[ast.cmpop], str]] = {
     ast.Lt: "<",
@@ -300,7 +301,19 @@ def duration_of(node: ast.expr) -> timedelta:
     """
     if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
         raise ValueError("a duration in quotes is needed here")  # noqa: TRY004 - one kind of error for one kind of mistake
-    return parse_duration(node.value)
+    return parse_guard_duration(node.value)
+
+
+def parse_guard_duration(text: str) -> timedelta:
+    """Read a duration that conditions and states may have.
+
+    Raises:
+        ValueError: it is none, or so long that it would end beyond the calendar.
+    """
+    duration = parse_duration(text)
+    if duration > GUARD_DURATION_MAX:
+        raise ValueError(f'"{text}" is longer than {GUARD_DURATION_MAX.days} days')
+    return duration
 
 
 def calls(guard: Guard) -> Iterator[str]:

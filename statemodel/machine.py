@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
+from statemodel.durations import format_duration
 from statemodel.model import ILLEGAL, LEGAL, Model, Verdict
 from statemodel.types import (
     UNKNOWN,
@@ -47,7 +48,9 @@ class EquipmentSpec:
 
     `state` is the full id (`connection/name`) of the tag that carries the state code, or the state's name
     as text. `bind` gives each name that the model's rules use its tag. With `accept_uncertain` (None: as
-    the model says) samples of uncertain quality count as usable.
+    the model says) samples of uncertain quality count as usable. `mode` is the tag that carries the unit
+    mode, by number or name. Where the equipment shows nested machines, `state_path` takes the place of
+    `state`: their tags, the outermost first.
     """
 
     name: str
@@ -56,6 +59,16 @@ class EquipmentSpec:
     state: str | None = None
     bind: Mapping[str, str] = field(default_factory=dict)
     accept_uncertain: bool | None = None
+    mode: str | None = None
+    state_path: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Every tag that has a part in the state, by what it is to the equipment."""
+        path = {f"state[{place}]": tag for place, tag in enumerate(self.state_path)}
+        state = {} if self.state is None else {"state": self.state}
+        mode = {} if self.mode is None else {"mode": self.mode}
+        return {**self.bind, **state, **path, **mode}
 
 
 class EquipmentMemory(msgspec.Struct, frozen=True):
@@ -78,6 +91,18 @@ class Draft:
         self.rejections: list[Rejection] = []
 
 
+class ModeKeeper(Protocol):
+    """Whoever keeps the unit mode of an equipment."""
+
+    def evidence(self) -> tuple[CauseInput, ...]:
+        """What shows the mode that moves are judged in."""
+        ...
+
+    def moved(self, left: str) -> None:
+        """The equipment has left a state for another."""
+        ...
+
+
 class Machine:
     """One equipment in one state."""
 
@@ -85,13 +110,17 @@ class Machine:
         "accept_uncertain",
         "attempted",
         "code",
+        "expires",
+        "keeper",
         "model",
         "reject_codes",
         "reject_rules",
         "sequence",
+        "shown",
         "since",
         "spec",
         "state",
+        "table",
     )
 
     def __init__(self, spec: EquipmentSpec, memory: EquipmentMemory) -> None:
@@ -104,6 +133,14 @@ class Machine:
         # Illegal moves: a code read from the machine is the machine's word; a derived state is only ours.
         self.reject_codes = spec.model.on_illegal == "reject"
         self.reject_rules = spec.model.on_illegal != "flag"
+        #: The model as the unit mode leaves it: what moves are judged by.
+        self.table = spec.model
+        self.keeper: ModeKeeper | None = None
+        #: What the inputs show: another state than the one it is in once that has timed out.
+        self.shown = memory.state
+        #: When the state it is in times out.
+        self.expires: datetime | None = None
+        self._limit()
         #: States refused since this one was last confirmed: each is recorded once, not at every sample.
         self.attempted: frozenset[str] = _NONE
 
@@ -156,12 +193,43 @@ class Machine:
                 cause,
             )
         )
+        left = self.state
         self.state, self.code, self.since = to, code, at
+        self.shown = to
         self.attempted = _NONE
+        self._limit()
+        if self.keeper is not None:
+            self.keeper.moved(left)
 
-    def confirm(self) -> None:
-        """The state it is in is what was asked for: what is refused from now on is a new attempt."""
+    def _limit(self) -> None:
+        """Set the time limit of the state just entered."""
+        state = self.model.by_name.get(self.state)
+        timeout = None if state is None else state.timeout
+        self.expires = None if timeout is None else self.since + timeout
+
+    def time_out(self, draft: Draft) -> None:
+        """Leave a state that has lasted too long, dated to the instant its time was up.
+
+        What the inputs show has not changed by that: the state is not entered again until they show
+        something else, and what they show next is judged as if the state had not been left.
+        """
+        at, shown = self.expires, self.shown
+        state = self.model.by_name[self.state]
+        assert at is not None
+        assert state.timeout is not None
+        to = state.timeout_to
+        cause = Cause("timeout", (), f"{state.name} has lasted {format_duration(state.timeout)}")
+        self.enter(to, self.model.by_name[to].code, at, self.table.judge(state.name, to), cause, draft)
+        self.shown = shown
+
+    def stands(self, to: str) -> bool:
+        """Whether a state that is shown asks for no move; then what is refused later is a new attempt."""
+        if to == self.state:
+            self.shown = to
+        elif to != self.shown:
+            return False
         self.attempted = _NONE
+        return True
 
     def refuse(self, to: str, at: datetime, cause: Cause, draft: Draft) -> None:
         """Stay, and record once that the move was tried."""
@@ -169,6 +237,8 @@ class Machine:
             return
         self.attempted |= {to}
         reason = f"{self.state} to {to} is not a transition of model {self.model.name}"
+        if self.table is not self.model:
+            reason += " in this mode"
         draft.rejections.append(
             Rejection(
                 self.spec.name,
@@ -191,32 +261,34 @@ class Machine:
         """Follow the state code that a sample shows."""
         value = sample.value
         if not self.usable(sample):
-            if self.state != UNKNOWN:
+            if not self.stands(UNKNOWN):
                 rule = "stale" if sample.substatus == "stale" else "bad_quality"
                 cause = Cause(rule, (as_input(sample),), complaint(sample))
                 self.enter(UNKNOWN, None, at, LEGAL, cause, draft)
             return
         to = self.model.by_value.get(value)  # 3.0 finds code 3, True finds code 1
-        if to == self.state:
-            self.confirm()
-        elif to is None:
-            if self.state != UNKNOWN:
+        if to is None:
+            if not self.stands(UNKNOWN):
                 text = f"{sample.tag} read {value}, which is no state of model {self.model.name}"
                 cause = Cause("unknown_code", (as_input(sample),), text)
                 self.enter(UNKNOWN, whole(value), at, ILLEGAL, cause, draft)
-        else:
-            verdict = self.model.judge(self.state, to)
+        elif not self.stands(to):
+            verdict = self.table.judge(self.shown, to)
             text = f"{sample.tag} read {to}" if value == to else f"{sample.tag} read {value} ({to})"
-            cause = Cause("code", (as_input(sample),), text)
+            cause = Cause("code", (as_input(sample), *self.mode_evidence(verdict)), text)
             if verdict is ILLEGAL and self.reject_codes:
                 self.refuse(to, at, cause, draft)
             else:
                 code = whole(value) if to == UNKNOWN else self.model.by_name[to].code
                 self.enter(to, code, at, verdict, cause, draft)
 
+    def mode_evidence(self, verdict: Verdict) -> tuple[CauseInput, ...]:
+        """The mode, where it had a part in calling a move illegal."""
+        return self.keeper.evidence() if verdict is ILLEGAL and self.keeper is not None else ()
+
     def lost(self, event: SourceLost, inputs: Mapping[str, TagSample | None], draft: Draft) -> None:
         """Go to `Unknown` because a connection is lost; `inputs` are this equipment's tags on it."""
-        if self.state != UNKNOWN:
+        if not self.stands(UNKNOWN):
             evidence = tuple(
                 as_input(sample) if sample else no_sample(tag, NO_COMMUNICATION)
                 for tag, sample in inputs.items()
@@ -230,30 +302,41 @@ class CodeMachine(Machine):
 
     __slots__ = ("latest",)
 
-    #: Time alone never moves it.
-    wake: datetime | None = None
-
     def __init__(self, spec: EquipmentSpec, memory: EquipmentMemory) -> None:
         super().__init__(spec, memory)
         self.latest: TagSample | None = None
 
+    @property
+    def wake(self) -> datetime | None:
+        """When time alone may next change the state."""
+        return self.expires
+
     def take(self, place: int, sample: TagSample, source_time: bool, draft: Draft) -> bool:
-        """Follow a sample; False, for there is nothing to settle later."""
+        """Follow a sample; True when that has changed `wake`."""
         self.latest = sample
         # the sample that says nothing new is the common one: let it go without a further look
         if (
             sample.quality is not GOOD
             or self.attempted
-            or self.model.by_value.get(sample.value) != self.state
+            or self.model.by_value.get(sample.value) != self.shown
         ):
+            expires = self.expires
+            self.fire(sample.received_at, draft)
             self.read_code(sample, self.dated(sample, source_time), draft)
+            return self.expires != expires
         return False
 
     def settle(self, draft: Draft) -> None:
         """Nothing waits here."""
 
     def fire(self, now: datetime, draft: Draft) -> None:
-        """Time alone never moves it."""
+        """Time moves it only out of states with a limit."""
+        while self.expires is not None and self.expires <= now:
+            self.time_out(draft)
+
+    def forget_code(self, sample: TagSample | None) -> None:
+        """What showed the state is lost."""
+        self.latest = sample
 
     def lose(self, event: SourceLost, draft: Draft) -> None:
         """The connection of the state tag is lost."""

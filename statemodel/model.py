@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Final, Literal
@@ -42,6 +42,20 @@ COLOUR_OF_CATEGORY: Final[Mapping[str | None, str]] = MappingProxyType(
 #: Stack light colours.
 COLOURS: Final = ("green", "amber", "red", "blue", "white", "grey")
 
+#: Status signals of NAMUR NE 107, the gravest first, and the one a category gives where a state names none.
+SIGNALS: Final = ("failure", "function-check", "out-of-specification", "maintenance-required", "ok")
+SIGNAL_OF_CATEGORY: Final[Mapping[str | None, str]] = MappingProxyType(
+    {
+        "productive": "ok",
+        "standby": "ok",
+        "engineering": "function-check",
+        "scheduled-down": "ok",
+        "unscheduled-down": "failure",
+        "non-scheduled": "ok",
+        None: "ok",
+    }
+)
+
 #: Trigger of a transition that an acting state makes by itself when its work is done.
 STATE_COMPLETE: Final = "SC"
 
@@ -55,7 +69,9 @@ class State:
     `code` is its number in the model, `category` one of `CATEGORIES`, `colour` one of `COLOURS` (that of
     the category when empty). An `acting` state works towards its own end; the others wait at a condition.
     `transient` states can be shorter than the interval between two samples, so a move may pass through
-    them unseen; acting states are transient unless said otherwise.
+    them unseen; acting states are transient unless said otherwise. `signal` is one of `SIGNALS` (that of
+    the category when empty). A state that has lasted for `timeout` is left for `timeout_to`, and not entered
+    again until something else has been seen.
     """
 
     name: str
@@ -64,16 +80,17 @@ class State:
     colour: str = ""
     acting: bool = False
     transient: bool | None = None
+    signal: str = ""
+    timeout: timedelta | None = None
+    timeout_to: str = ""
 
     def __post_init__(self) -> None:
+        if not self.signal:
+            object.__setattr__(self, "signal", SIGNAL_OF_CATEGORY[self.category])
         if not self.colour:
             object.__setattr__(self, "colour", COLOUR_OF_CATEGORY[self.category])
         if self.transient is None:
             object.__setattr__(self, "transient", self.acting)
-
-
-#: The state every model has besides its own.
-UNKNOWN_STATE: Final = State(UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +124,15 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Mode:
+    """A unit mode: its number, and the states that do not take part in it."""
+
+    name: str
+    code: int
+    disabled: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """How a move stands to the table; `skipped` lists states it must have passed through unseen."""
 
@@ -129,7 +155,9 @@ class Model:
     (PackML's skipping rules: with Held disabled, Hold is refused). `permanent` states cannot be disabled.
     `codes` maps every code that may be read, a number or a word, to a state, `Unknown` included; without it
     the states' own codes serve. A state's name is always understood. With `accept_uncertain`, samples of
-    uncertain quality count as usable.
+    uncertain quality count as usable. In each of `modes` further states are disabled; the mode may change
+    only in the states `mode_changes` (none named: in all) and only if they take part in both modes.
+    `unknown_timeout` and `unknown_timeout_to` are the time limit of `Unknown`, as every state may have one.
 
     Raises:
         ValueError: a transition, rule, code or `initial` names a state that is not there, or two states
@@ -147,6 +175,10 @@ class Model:
     codes: Mapping[int | str, str] = field(default_factory=dict)
     accept_uncertain: bool = False
     title: str = ""
+    modes: tuple[Mode, ...] = ()
+    mode_changes: frozenset[str] = frozenset()
+    unknown_timeout: timedelta | None = None
+    unknown_timeout_to: str = ""
 
     by_name: Mapping[str, State] = field(init=False, repr=False)
     #: What a state tag may show: every code, and every state's name.
@@ -156,15 +188,22 @@ class Model:
     successors: Mapping[str, Mapping[str, str]] = field(init=False, repr=False)
     #: Names the rules look at, sorted.
     inputs: tuple[str, ...] = field(init=False, repr=False)
+    #: What a mode tag may show: every mode's number and name.
+    mode_of: Mapping[TagValue, Mode] = field(init=False, repr=False)
     _verdicts: dict[tuple[str, str], Verdict] = field(init=False, repr=False)
+    _in_mode: dict[str, Model] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         by_name = {state.name: state for state in self.states}
         if len(by_name) != len(self.states):
             raise ValueError(f"model {self.name}: two states share a name")
-        by_name.setdefault(UNKNOWN, UNKNOWN_STATE)
+        by_name.setdefault(
+            UNKNOWN, State(UNKNOWN, timeout=self.unknown_timeout, timeout_to=self.unknown_timeout_to)
+        )
         codes: dict[int | str, str] = dict(self.codes) or _own_codes(self)
-        named = {self.initial, *self.disabled, *codes.values()}
+        named = {self.initial, *self.disabled, *codes.values(), *self.mode_changes}
+        named.update(*(mode.disabled for mode in self.modes))
+        named.update(state.timeout_to for state in by_name.values() if state.timeout is not None)
         named.update(rule.state for rule in self.rules)
         named.update(name for edge in self.transitions for name in (edge.from_state, edge.to_state))
         if missing := sorted(named - by_name.keys()):
@@ -180,7 +219,25 @@ class Model:
         put(self, "edges", edges)
         put(self, "successors", MappingProxyType(successors))
         put(self, "inputs", tuple(sorted({name for rule in self.rules for name in rule.guard.names})))
+        mode_of: dict[TagValue, Mode] = {mode.code: mode for mode in self.modes}
+        put(self, "mode_of", mode_of | {mode.name: mode for mode in self.modes})
         put(self, "_verdicts", {})
+        put(self, "_in_mode", {})
+
+    def in_mode(self, mode: Mode | None) -> Model:
+        """The model with what a mode disables taken out; without a mode the model itself."""
+        if mode is None or mode.disabled <= self.disabled:
+            return self
+        if mode.name not in self._in_mode:
+            self._in_mode[mode.name] = replace(self, disabled=self.disabled | mode.disabled)
+        return self._in_mode[mode.name]
+
+    def mode_may_change(self, state: str, old: Mode | None, new: Mode | None) -> bool:
+        """Whether the mode may change in a state; to and from what is not known it always may."""
+        if state == UNKNOWN or old is None or new is None or old is new:
+            return True
+        takes_part = state not in old.disabled and state not in new.disabled
+        return takes_part and (not self.mode_changes or state in self.mode_changes)
 
     def judge(self, from_state: str, to_state: str) -> Verdict:
         """How the move stands to the table.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from statemodel.model import STATE_COMPLETE, Model, State, edges_of
+from statemodel.model import STATE_COMPLETE, Mode, Model, State, edges_of
 from statemodel.types import UNKNOWN
 
 #: code, state, acting, category, lamp (solid or flashing is not told apart here).
@@ -76,6 +76,17 @@ COMMAND_CODES: Final = {
 }
 
 
+#: Machines that are run by hand have no use for these; a model of your own may say otherwise.
+_NOT_BY_HAND: Final = frozenset({"Suspending", "Suspended", "Unsuspending", "Completing", "Complete"})
+
+#: Unit modes 1 to 3; 4 to 31 are the machine builder's. 0, "invalid", is no mode, so it restricts nothing.
+_MODES: Final = (
+    Mode("Production", 1),
+    Mode("Maintenance", 2, _NOT_BY_HAND),
+    Mode("Manual", 3, _NOT_BY_HAND),
+)
+
+
 def _model(name: str, revision: str) -> Model:
     # Execute is an acting state, but it is where machines make product: a move that must have passed
     # through it unseen is a production run nobody saw, so it does not count as transient.
@@ -92,6 +103,8 @@ def _model(name: str, revision: str) -> Model:
         permanent=frozenset({"Stopped", "Idle", "Execute", "Aborted"}),
         # 0 is the standard's own word for "undefined": the machine says that it does not know.
         codes={0: UNKNOWN, **{code: state for code, state, *_ in _STATES}},
+        modes=_MODES,
+        mode_changes=frozenset({"Stopped", "Idle", "Aborted"}),
         title=f"PackML base state model, ISA-TR88.00.02-{revision}",
     )
 

@@ -81,9 +81,9 @@ class Table:
         value: bool | None = self._get(key, bool, "true or false")
         return value
 
-    def whole_number(self, key: str) -> int | None:
+    def whole_number(self, key: str, *, required: bool = False) -> int | None:
         """A whole number; true and false are none."""
-        value: int | None = self._get(key, int, "a whole number")
+        value: int | None = self._get(key, int, "a whole number", required=required)
         if isinstance(value, bool):
             self.problem(key, "a whole number is needed here, not true or false")
             return None

@@ -28,6 +28,7 @@ from statemodel.machine import (
 )
 from statemodel.model import ILLEGAL, LEGAL, Model, Rule
 from statemodel.types import UNKNOWN, Cause, CauseInput, SourceLost, TagSample
+from statemodel.watch import Values
 
 #: Place of the state code among an equipment's inputs.
 CODE_PLACE: Final = -1
@@ -44,6 +45,7 @@ class RuleMachine(Machine):
     __slots__ = (
         "_at",
         "_code_sample",
+        "_due",
         "_fresh",
         "_latest",
         "_memory",
@@ -69,8 +71,9 @@ class RuleMachine(Machine):
         self._touched = 0
         #: Nothing has been asked yet: a remembered state must stand the first sample, good or bad.
         self._fresh = True
-        #: When time alone may next change the state.
-        self.wake: datetime | None = None
+        #: When a rule may next have another answer by time alone, and when the state may change by it.
+        self._due: datetime | None = None
+        self.wake = self.expires
 
     def take(self, place: int, sample: TagSample, source_time: bool, draft: Draft) -> bool:
         """Take in a sample; True when the equipment was settled before and now is not."""
@@ -110,13 +113,26 @@ class RuleMachine(Machine):
 
     def settle(self, draft: Draft) -> None:
         """Ask the rules about what was taken in."""
-        self._touched = 0
-        self._ask(self._now, self._at, draft)
+        if self._touched:
+            self._touched = 0
+            self._ask(self._now, self._at, draft)
 
     def fire(self, now: datetime, draft: Draft) -> None:
-        """A timer is due: ask the rules, at exactly that instant."""
-        self._now = max(self._now, now)
-        self._ask(self._now, now, draft)
+        """A timer is due: ask the rules, at exactly that instant; what they leave may have timed out."""
+        if self._due is not None and self._due <= now:
+            self._now = max(self._now, now)
+            self._ask(self._now, now, draft)
+        while self.expires is not None and self.expires <= now:
+            self.time_out(draft)
+        self._plan()
+
+    def _plan(self) -> None:
+        due, expires = self._due, self.expires
+        self.wake = expires if due is None or (expires is not None and expires < due) else due
+
+    def forget_code(self, sample: TagSample | None) -> None:
+        """What showed the state is lost."""
+        self._code_sample = sample
 
     def lose(self, event: SourceLost, draft: Draft) -> None:
         """A connection with inputs of this equipment is lost: they are bad from now on."""
@@ -130,13 +146,18 @@ class RuleMachine(Machine):
         if code_tag is not None and code_tag.startswith(prefix):
             inputs[code_tag] = self._code_sample = as_lost(code_tag, self._code_sample)
         self._now = max(self._now, event.at)
-        self.wake = self._program.look(self._values, self._memory, self._now)
+        self._due = self._program.look(self._values, self._memory, self._now)
         self.lost(event, inputs, draft)
+        self._plan()
 
     def _ask(self, now: datetime, at: datetime, draft: Draft) -> None:
         self._fresh = False
         values = self._values
-        self.wake = self._program.look(values, self._memory, now)
+        self._due = self._program.look(values, self._memory, now)
+        self._decide(values, at, draft)
+        self._plan()
+
+    def _decide(self, values: Values, at: datetime, draft: Draft) -> None:
         for test, rule in zip(self._program.tests, self.model.rules, strict=True):
             answer = test(values)
             if answer is True:
@@ -150,20 +171,18 @@ class RuleMachine(Machine):
 
     def _derived(self, rule: Rule, at: datetime, draft: Draft) -> None:
         to = rule.state
-        if to == self.state:
-            self.confirm()
+        if self.stands(to) or to in self.attempted:
             return
-        if to in self.attempted:
-            return
-        verdict = self.model.judge(self.state, to)
-        cause = Cause(rule.text, self._evidence(rule), self._sentence(rule))
+        verdict = self.table.judge(self.shown, to)
+        evidence = (*self._evidence(rule), *self.mode_evidence(verdict))
+        cause = Cause(rule.text, evidence, self._sentence(rule))
         if verdict is ILLEGAL and self.reject_rules:
             self.refuse(to, at, cause, draft)
         else:
             self.enter(to, self.model.by_name[to].code, at, verdict, cause, draft)
 
     def _undecided(self, rule: Rule, at: datetime, draft: Draft) -> None:
-        if self.state == UNKNOWN:
+        if self.stands(UNKNOWN):
             return
         named = dict(zip(self._program.inputs, range(len(self._latest)), strict=True))
         places = [named[name] for name in rule.guard.names]

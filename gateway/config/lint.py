@@ -105,7 +105,14 @@ def _equipment(
     index: int, item: EquipmentSettings, model: Model | None, tags: set[str] | None
 ) -> Iterator[Finding]:
     place: KeyPath = ("equipment", index)
-    references = [((*place, "state"), item.state)] if item.state is not None else []
+    references: list[tuple[KeyPath, str]] = []
+    match item.state:
+        case str() as tag:
+            references.append(((*place, "state"), tag))
+        case tuple() as levels:
+            references += [((*place, "state", level), tag) for level, tag in enumerate(levels)]
+    if item.mode is not None:
+        references.append(((*place, "mode"), item.mode))
     references += [((*place, "bind", name), tag) for name, tag in item.bind.items()]
     if tags is not None:
         for where, tag in references:
@@ -125,6 +132,12 @@ def _equipment(
     for name in sorted(item.bind.keys() - needed):
         hint = did_you_mean(name, needed) or "take it out"
         yield (*place, "bind", name), f'the model "{model.name}" has no rule that uses "{name}"', hint
+    if item.mode is not None and not model.modes:
+        yield (
+            (*place, "mode"),
+            f'the model "{model.name}" has no modes',
+            "give it `modes`, or take `mode` out",
+        )
     if not model.rules and item.state is None:
         yield (
             (*place, "state"),

@@ -157,7 +157,7 @@ class _Loader:
             configuration=configuration,
             models={model.name: model for model in models.values() if model},
             equipment=[
-                EquipmentSpec(name=item.name, path=item.path, model=model, state=item.state, bind=item.bind)
+                equipment_spec(item, model)
                 for item in configuration.equipment
                 if (model := models[item.model])
             ],
@@ -281,6 +281,20 @@ class _Loader:
                 place, f'the model in {item.model} is named "{model.name}", {whose}', "name it otherwise"
             )
         return model
+
+
+def equipment_spec(item: EquipmentSettings, model: Model) -> EquipmentSpec:
+    """An equipment as the engine wants it."""
+    state = item.state
+    return EquipmentSpec(
+        name=item.name,
+        path=item.path,
+        model=model,
+        state=None if isinstance(state, tuple) else state,
+        bind=item.bind,
+        mode=item.mode,
+        state_path=state if isinstance(state, tuple) else (),
+    )
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]] | Problem:

@@ -140,8 +140,10 @@ class EquipmentSettings(Settings):
     """ISA-95 levels below enterprise and site, joined by `/`."""
     model: str
     """Name of a built-in model, or path of a model file relative to the configuration file."""
-    state: str | None = None
-    """Tag (`connection/tag`) that carries the state code."""
+    state: str | Annotated[tuple[str, ...], Field(min_length=2, max_length=8)] | None = None
+    """Tag (`connection/tag`) that carries the state code; or those of nested machines, outermost first."""
+    mode: str | None = None
+    """Tag (`connection/tag`) that carries the unit mode, by number or name."""
     bind: dict[str, str] = Field(default_factory=dict)
     """Name used in the model's rules = tag (`connection/tag`)."""
 

@@ -153,6 +153,27 @@ CASES = [
         'shorter than two readings of the group "fast"',
         '"4s"',
     ),
+    Broken(
+        "nested state with a level that is not there",
+        'state = "filler-plc/state"',
+        'state = ["filler-plc/state", "filler-plc/machin"]',
+        "equipment[0].state[1]",
+        'no tag "filler-plc/machin"',
+    ),
+    Broken(
+        "nested state of one level",
+        'state = "filler-plc/state"',
+        'state = ["filler-plc/state"]',
+        "equipment[0].state",
+        "at least 2",
+    ),
+    Broken(
+        "mode without modes",
+        'model = "oven.toml"',
+        'model = "oven.toml"\nmode = "oven-plc/run"',
+        "equipment[1].mode",
+        'the model "oven" has no modes',
+    ),
     Broken("no such protocol", '"modbus"', '"modbuss"', "connections[1].protocol", "no protocol", '"modbus"'),
     Broken(
         "connection twice",
