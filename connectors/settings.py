@@ -64,6 +64,10 @@ class TagSettings(Settings):
     stale: Duration | None = None
     """Longest time without a sample or a reading of its whole group; then it is bad. Unset: as the group."""
 
+    def kind(self) -> Literal["bool", "integer", "fraction", "text"] | None:
+        """What its values are; None where only the device knows."""
+        return None
+
 
 class GroupSettings(Settings):
     """Tags that are read together."""

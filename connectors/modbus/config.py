@@ -68,6 +68,18 @@ class ModbusTag(TagSettings):
     offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """Added after scaling."""
 
+    def kind(self) -> Literal["bool", "integer", "fraction", "text"] | None:
+        """What its values are. A counted number that is scaled is a measured one."""
+        if self.type is None:
+            return None
+        kind = parse_type(self.type).kind
+        if kind is Kind.BOOL:
+            return "bool"
+        if kind is Kind.STRING:
+            return "text"
+        scaled = not (self.scale.is_integer() and self.offset.is_integer())
+        return "fraction" if scaled or str(kind).startswith("float") else "integer"
+
     @field_validator("address")
     @classmethod
     def _address_exists(cls, value: str) -> str:

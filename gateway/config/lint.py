@@ -12,7 +12,11 @@ from gateway.config.lines import KeyPath
 from gateway.config.problems import did_you_mean
 from gateway.config.schema import EquipmentSettings
 from statemodel.durations import format_duration
+from statemodel.guard_types import Kind, type_errors
 from statemodel.model import Model
+
+#: Begins a place in a model file: its name follows, then the keys in it.
+MODEL_FILE = "model file"
 
 #: Place, reason, hint.
 Finding = tuple[KeyPath, str, str]
@@ -31,10 +35,38 @@ def lint(
     yield from _unique((("equipment", i, "name"), e.name) for i, e in enumerate(equipment) if e)
     yield from _unique((("equipment", i, "path"), e.path) for i, e in enumerate(equipment) if e)
     # A connection that is wrong in itself would make every reference to it look wrong too.
-    tags = None if None in connections else {c.tag_id(t) for c in connections if c for t in c.tags()}
+    tags = (
+        None if None in connections else {c.tag_id(t): t.kind() for c in connections if c for t in c.tags()}
+    )
     for index, item in enumerate(equipment):
         if item is not None:
             yield from _equipment(index, item, models.get(item.model), tags)
+    yield from _guards(equipment, models, tags or {})
+
+
+def _guards(
+    equipment: Sequence[EquipmentSettings | None],
+    models: Mapping[str, Model | None],
+    tags: Mapping[str, Kind | None],
+) -> Iterator[Finding]:
+    """Rules that the kinds of their tags make undecidable; each once, however many equipment it serves.
+
+    The place is in the model's file: `model`, the file as the equipment names it, and the keys in it.
+    """
+    found: dict[tuple[KeyPath, int], Finding] = {}
+    for item in equipment:
+        model = models.get(item.model) if item is not None else None
+        if item is None or model is None:
+            continue
+        kinds = {name: kind for name, tag in item.bind.items() if (kind := tags.get(tag)) is not None}
+        for number, rule in enumerate(model.rules):
+            for error in type_errors(rule.guard, kinds):
+                named = [f"{name} is {item.bind[name]}" for name in rule.guard.names if name in kinds]
+                where = f" (in {item.name}, {', '.join(named)})" if named else ""
+                place: KeyPath = (MODEL_FILE, item.model, "rules", number, "when")
+                reason = f"column {error.column}: {error.reason}{where}"
+                found.setdefault((place, error.column), (place, reason, error.hint))
+    yield from found.values()
 
 
 def _unique(named: Iterable[tuple[KeyPath, str]]) -> Iterator[Finding]:
@@ -102,7 +134,7 @@ def _stale(index: int, connection: ConnectionSettings) -> Iterator[Finding]:
 
 
 def _equipment(
-    index: int, item: EquipmentSettings, model: Model | None, tags: set[str] | None
+    index: int, item: EquipmentSettings, model: Model | None, tags: Mapping[str, Kind | None] | None
 ) -> Iterator[Finding]:
     place: KeyPath = ("equipment", index)
     references: list[tuple[KeyPath, str]] = []

@@ -20,7 +20,7 @@ from connectors.registry import Registry, default_registry
 from connectors.settings import ConnectionSettings
 from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
 from gateway.config.lines import KeyPath, line_of, locate
-from gateway.config.lint import lint
+from gateway.config.lint import MODEL_FILE, lint
 from gateway.config.problems import (
     ConfigurationRefused,
     Problem,
@@ -240,8 +240,17 @@ class _Loader:
         return {**table, "groups": filled}, files
 
     def tag_problem(self, place: KeyPath, reason: str, hint: str) -> None:
-        """Note a problem where the person wrote the thing: in the TOML file or in a row of a CSV file."""
+        """Note a problem where the person wrote the thing: in the TOML file, a row of a CSV file, a model."""
         match place:
+            case (str() as first, str() as name, *rest) if first == MODEL_FILE:
+                path = self.path.parent / name
+                read = read_toml(path)
+                lines = {} if isinstance(read, Problem) else read[1]
+                inner = tuple(rest)
+                self.problems.append(
+                    Problem(relative(path), line_of(lines, inner), path_text(inner), reason, hint)
+                )
+                return
             case ("connections", int() as index, "groups", int() as group, "tags", int() as tag, *rest):
                 path, rows, own = self.tag_files[index].get(group, (self.path, None, 0))
                 if rows is not None and tag >= own:

@@ -284,7 +284,7 @@ def test_the_readme_shows_the_sample_and_names_every_setting() -> None:
     own |= set(
         ModbusSettings.model_fields["limits"].default.model_fields_set or type(settings().limits).model_fields
     )
-    shared = {"name", "protocol", "groups", "deadband", "record", "publish", "time"}
+    shared = {"name", "protocol", "groups", "deadband", "record", "publish", "time", "stale"}
     assert not {name for name in own - shared if f"`{name}`" not in readme}
 
 
