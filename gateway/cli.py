@@ -192,6 +192,55 @@ def kpi(
     )
 
 
+@app.command()
+def history(
+    equipment: Annotated[str, typer.Argument(help="Name of the equipment.", show_default=False)],
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Begin: a time, a day, or 8h for 8 h ago.")
+    ] = None,
+    to: Until = None,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="What was recorded, from the journal's folder, as JSON lines.")
+    ] = False,
+    config: FoundBy = None,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Transitions of an equipment of a running gateway, oldest first."""
+    from gateway.commands.history import export_samples, show_history
+
+    if samples:
+        export_samples(equipment, config=config)
+    else:
+        show_history(equipment, config=config, url=url, from_=from_, to=to, json=json)
+
+
+@app.command()
+def replay(
+    config: Config,
+    equipment: Annotated[
+        list[str] | None, typer.Option(help="Only this equipment; may be given several times.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model file or built-in model to try, not those configured.")
+    ] = None,
+    recording: Annotated[
+        Path | None, typer.Option(help="A file `andon history --samples` wrote, not the journal.")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Compare from here on.", show_default="all there is")
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Compare up to here.")] = None,
+    json: Json = False,
+) -> None:
+    """What a changed model would have made of what was recorded. Reads the journal, changes nothing."""
+    from gateway.commands.replay import run_replay
+
+    run_replay(
+        config, equipment=equipment or [], model=model, recording=recording, from_=from_, to=to, json=json
+    )
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 )

@@ -133,15 +133,15 @@ def _marks(batches: Sequence[SampleBatch], events: Iterable[Recorded]) -> deque[
 
 
 def inputs_of(spec: EquipmentSpec) -> tuple[str, ...]:
-    """The tags (full ids) that decide the state of an equipment."""
-    tags = [spec.state, *spec.bind.values(), spec.mode]
-    return tuple(dict.fromkeys(tag for tag in tags if tag))
+    """The tags (full ids) that decide the state of an equipment by its model."""
+    unused = spec.bind.keys() - set(spec.model.inputs)
+    return tuple(dict.fromkeys(tag for name, tag in spec.inputs.items() if name not in unused))
 
 
 def unbound(spec: EquipmentSpec, model: Model) -> tuple[str, ...]:
     """The inputs of a model that an equipment has no tag for; `state` stands for the tag of the code."""
     missing = tuple(name for name in model.inputs if name not in spec.bind)
-    return missing if model.rules or spec.state else ("state",)
+    return missing if model.rules or spec.state or spec.state_path else ("state",)
 
 
 def transitions_of(recording: Recording, equipment: str) -> tuple[Transition, ...]:
