@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,7 @@ Since = Annotated[
     typer.Option("--from", help="Begin: a time, a day, or 8h for 8 h ago.", show_default="24 h before --to"),
 ]
 Until = Annotated[str | None, typer.Option("--to", help="End, written the same way.", show_default="now")]
+Form = Annotated[Literal["table", "mermaid", "json"], typer.Option("--format", help="How it is shown.")]
 FoundBy = Annotated[Path | None, typer.Option("--config", help="Find the gateway by its configuration.")]
 Url = Annotated[str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")]
 
@@ -239,6 +240,41 @@ def replay(
     run_replay(
         config, equipment=equipment or [], model=model, recording=recording, from_=from_, to=to, json=json
     )
+
+
+model_app = typer.Typer(help="State models: the built-in ones, and those of your own.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
+
+
+@model_app.command("list")
+def model_list(json: Json = False) -> None:
+    """The built-in models."""
+    from gateway.commands.model import list_models
+
+    list_models(json=json)
+
+
+@model_app.command("show")
+def model_show(
+    name: Annotated[str, typer.Argument(help="A built-in model, or a model file.", show_default=False)],
+    form: Form = "table",
+) -> None:
+    """A model: states, codes, categories, transitions, rules."""
+    from gateway.commands.model import Format, show_model
+
+    show_model(name, Format(form))
+
+
+@model_app.command("check")
+def model_check(
+    file: Annotated[Path, typer.Argument(help="Model file (TOML).", show_default=False)],
+    form: Form = "table",
+    json: Json = False,
+) -> None:
+    """Judge a model file, every problem at once, and show it when it is sound."""
+    from gateway.commands.model import Format, check_model
+
+    check_model(file, Format(form), json=json)
 
 
 @app.command(
