@@ -17,6 +17,7 @@ from statemodel.model import Model
 from statemodel.modes import UnitMode
 from statemodel.nested import StatePath
 from statemodel.rule_machine import CODE_PLACE, RuleMachine, compile_rules
+from statemodel.snapshot import SNAPSHOT_VERSION, EngineSnapshot, Identities, KeptEquipment
 from statemodel.types import UNKNOWN, Event, Outcome, SampleBatch, SourceLost, SourceRestored, Tick
 
 __all__ = ["Engine", "EquipmentMemory", "EquipmentSpec"]
@@ -35,6 +36,10 @@ class Engine:
     Without memory an equipment starts in `Unknown` since `at`; its first transition has sequence 1. A
     remembered state that its model no longer has is left for `Unknown` at the first step.
 
+    With a `snapshot` it goes on where that was taken, whatever `memory` says. Equipment whose model or tags
+    have changed since keep their state if the model still has it, and are asked at the first step what their
+    last known values mean now; equipment the snapshot does not have begin as without one.
+
     Raises:
         ValueError: two specs share a name, a rule's input is not bound to a tag, or a spec has neither
             rules nor a state tag. The configuration's own checks report these to people before.
@@ -46,8 +51,10 @@ class Engine:
         *,
         at: datetime,
         memory: Mapping[str, EquipmentMemory] | None = None,
+        snapshot: EngineSnapshot | None = None,
     ) -> None:
-        remembered = memory or {}
+        kept_of = {} if snapshot is None else snapshot.equipment
+        remembered = {**(memory or {}), **{name: kept.memory for name, kept in kept_of.items()}}
         programs: dict[int, Program] = {}
         self._machines: list[AnyMachine] = []
         self._index: dict[str, int] = {}
@@ -82,12 +89,60 @@ class Engine:
         self._timers: list[tuple[datetime, int]] = []
         self._scheduled: list[datetime | None] = [None] * len(self._machines)
         self._quiet = Outcome()
+        self._mode_of = {mode.spec.name: mode for keepers in modes.values() for mode in keepers}
+        self._path_of = {path.spec.name: path for found in paths.values() for path in found.values()}
+        #: Equipment whose model or tags are not those of the snapshot, until the first step.
+        self._changed: list[AnyMachine] = []
+        self._identities = Identities()
+        for machine in self._machines:
+            if (item := kept_of.get(machine.spec.name)) is not None:
+                self._resume(machine, item)
         for index, machine in enumerate(self._machines):
             self._schedule(index, machine)
 
     def memories(self) -> tuple[EquipmentMemory, ...]:
         """What to keep of every equipment, in the order of the specs."""
         return tuple(machine.memory() for machine in self._machines)
+
+    def snapshot(self) -> EngineSnapshot:
+        """Everything it needs to go on from here; take it between two steps."""
+        return EngineSnapshot(
+            SNAPSHOT_VERSION, {machine.spec.name: self._keep(machine) for machine in self._machines}
+        )
+
+    def _keep(self, machine: AnyMachine) -> KeptEquipment:
+        mode, path = self._mode_of.get(machine.spec.name), self._path_of.get(machine.spec.name)
+        return KeptEquipment(
+            identity="" if machine in self._changed else self._identities.of(machine.spec),
+            memory=machine.memory(),
+            shown=machine.shown,
+            attempted=tuple(sorted(machine.attempted)),
+            code_sample=machine.code_sample,
+            latest=dict(machine.samples()),
+            rules=machine.keep() if isinstance(machine, RuleMachine) else None,
+            mode=None if mode is None else mode.keep(),
+            path=None if path is None else path.keep(),
+        )
+
+    def _resume(self, machine: AnyMachine, kept: KeptEquipment) -> None:
+        spec = machine.spec
+        mode, path = self._mode_of.get(spec.name), self._path_of.get(spec.name)
+        if kept.identity == self._identities.of(spec):
+            machine.reread(kept.latest, kept.code_sample)
+            machine.shown, machine.attempted = kept.shown, frozenset(kept.attempted)
+            if mode is not None and kept.mode is not None:
+                mode.resume(kept.mode)
+            if path is not None and kept.path is not None:
+                path.resume(kept.path)
+            if isinstance(machine, RuleMachine) and kept.rules is not None:
+                machine.resume(kept.rules)
+            return
+        samples = kept.samples()
+        if mode is not None:
+            mode.believe(samples.get(spec.mode or ""))
+        code_sample = path.believe(samples) if path is not None else samples.get(spec.state or "")
+        machine.reread(samples, code_sample)
+        self._changed.append(machine)
 
     def current(self, equipment: str) -> EquipmentMemory:
         """The state of one equipment.
@@ -110,6 +165,11 @@ class Engine:
                 machine.leave_unknown_model(now, draft)
                 self._schedule(self._index[machine.spec.name], machine)
             self._strays.clear()
+        if self._changed:
+            for machine in self._changed:
+                machine.review(now, draft)
+                self._schedule(self._index[machine.spec.name], machine)
+            self._changed.clear()
         if self._timers:
             self._fire(now, draft)
         match event:

@@ -255,7 +255,7 @@ class Machine:
     def leave_unknown_model(self, at: datetime, draft: Draft) -> None:
         """Leave a remembered state that the model no longer has."""
         text = f"state {self.state} is not in model {self.model.name} any more"
-        self.enter(UNKNOWN, None, at, LEGAL, Cause("initial", (), text), draft)
+        self.enter(UNKNOWN, None, at, LEGAL, Cause("model_changed", (), text), draft)
 
     def read_code(self, sample: TagSample, at: datetime, draft: Draft) -> None:
         """Follow the state code that a sample shows."""
@@ -333,6 +333,24 @@ class CodeMachine(Machine):
         """Time moves it only out of states with a limit."""
         while self.expires is not None and self.expires <= now:
             self.time_out(draft)
+
+    @property
+    def code_sample(self) -> TagSample | None:
+        """What showed the state last."""
+        return self.latest
+
+    def samples(self) -> Mapping[str, TagSample]:
+        """The newest sample of each tag its rules look at: there are none."""
+        return {}
+
+    def reread(self, latest: Mapping[str, TagSample], code_sample: TagSample | None) -> None:
+        """Take over what was last known; `review` then asks what it means."""
+        self.latest = code_sample
+
+    def review(self, now: datetime, draft: Draft) -> None:
+        """The model has changed: ask it what the last known values mean."""
+        if self.latest is not None:
+            self.read_code(self.latest, now, draft)
 
     def forget_code(self, sample: TagSample | None) -> None:
         """What showed the state is lost."""

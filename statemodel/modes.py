@@ -11,6 +11,7 @@ from __future__ import annotations
 from statemodel.machine import CodeMachine, Draft, EquipmentSpec, as_input
 from statemodel.model import Mode
 from statemodel.rule_machine import RuleMachine
+from statemodel.snapshot import KeptMode
 from statemodel.types import UNKNOWN, Cause, CauseInput, Rejection, TagSample
 
 
@@ -62,6 +63,25 @@ class UnitMode:
         self._left = left
         if self.waiting is not None and self._may_change(self.machine.state, self.waiting):
             self._adopt(self.waiting)
+
+    def keep(self) -> KeptMode:
+        """What a snapshot holds of it."""
+        mode = None if self.mode is None else self.mode.name
+        waiting = None if self.waiting is None else self.waiting.name
+        return KeptMode(mode, waiting, self._left, self._source_time, self._sample)
+
+    def resume(self, kept: KeptMode) -> None:
+        """The reverse of `keep`."""
+        mode_of = self.machine.model.mode_of
+        self._adopt(mode_of.get(kept.mode))
+        self.waiting = mode_of.get(kept.waiting)
+        self._left, self._source_time, self._sample = kept.left, kept.source_time, kept.sample
+
+    def believe(self, sample: TagSample | None) -> None:
+        """The model has changed: take the mode at its last word."""
+        self._sample = sample
+        if sample is not None and self.machine.usable(sample):
+            self._adopt(self.machine.model.mode_of.get(sample.value))
 
     def evidence(self) -> tuple[CauseInput, ...]:
         """The sample that shows the mode moves are judged in, if one does."""

@@ -8,11 +8,12 @@ the outside in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from statemodel.machine import CodeMachine, Draft, EquipmentSpec, as_lost
 from statemodel.rule_machine import CODE_PLACE, RuleMachine
+from statemodel.snapshot import KeptPath
 from statemodel.types import Quality, SourceLost, TagSample
 
 #: States of an outer machine that say no more than that the next one within is active.
@@ -69,6 +70,20 @@ class StatePath:
             self._told = sample
             self.machine.take(CODE_PLACE, sample, self._source_time, draft)
         self.machine.settle(draft)
+
+    def keep(self) -> KeptPath:
+        """What a snapshot holds of it."""
+        return KeptPath(tuple(self._levels), self._told, self._source_time)
+
+    def resume(self, kept: KeptPath) -> None:
+        """The reverse of `keep`."""
+        self._levels, self._told, self._source_time = list(kept.levels), kept.told, kept.source_time
+
+    def believe(self, latest: Mapping[str, TagSample]) -> TagSample | None:
+        """The model has changed: take the levels at their last word; the sample that decides."""
+        self._levels = [latest.get(tag) for tag in self.spec.state_path]
+        self._told = innermost(self._levels)
+        return self._told
 
     def lose(self, event: SourceLost, draft: Draft) -> None:
         """A connection is lost, and with it the levels that hang on it."""

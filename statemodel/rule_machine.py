@@ -27,6 +27,7 @@ from statemodel.machine import (
     no_sample,
 )
 from statemodel.model import ILLEGAL, LEGAL, Model, Rule
+from statemodel.snapshot import KeptRules, packed, unpacked
 from statemodel.types import UNKNOWN, Cause, CauseInput, SourceLost, TagSample
 from statemodel.watch import Values
 
@@ -129,6 +130,41 @@ class RuleMachine(Machine):
     def _plan(self) -> None:
         due, expires = self._due, self.expires
         self.wake = expires if due is None or (expires is not None and expires < due) else due
+
+    @property
+    def code_sample(self) -> TagSample | None:
+        """What showed the state last."""
+        return self._code_sample
+
+    def samples(self) -> Mapping[str, TagSample]:
+        """The newest sample of each tag its rules look at."""
+        return {sample.tag: sample for sample in self._latest if sample is not None}
+
+    def reread(self, latest: Mapping[str, TagSample], code_sample: TagSample | None) -> None:
+        """Take over what was last known; `review` then asks what it means."""
+        self._code_sample = code_sample
+        for place, tag in enumerate(self._tags):
+            if (sample := latest.get(tag)) is not None:
+                self._note(place, sample)
+
+    def review(self, now: datetime, draft: Draft) -> None:
+        """The model has changed: ask it what the last known values mean."""
+        if self._code_sample is not None or any(self._latest):
+            self._now = max(self._now, now)
+            self._ask(self._now, now, draft)
+
+    def keep(self) -> KeptRules:
+        """What a snapshot holds of it besides its state and samples."""
+        answers = self._values[len(self._latest) :]
+        watches = tuple(packed(remembered) for remembered in self._memory)
+        return KeptRules(self._now, self._at, self._due, self._fresh, watches, tuple(map(packed, answers)))
+
+    def resume(self, kept: KeptRules) -> None:
+        """The reverse of `keep`, after `reread`."""
+        self._now, self._at, self._due, self._fresh = kept.now, kept.at, kept.due, kept.fresh
+        self._memory = [unpacked(remembered) for remembered in kept.watches]
+        self._values[len(self._latest) :] = [unpacked(answer) for answer in kept.answers]
+        self._plan()
 
     def forget_code(self, sample: TagSample | None) -> None:
         """What showed the state is lost."""

@@ -105,7 +105,8 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a move was made or refused: enough to answer the question years later.
 
     `rule` is `code` (a state code read from a tag), the text of the rule that matched, or one of the
-    reserved words `source_lost`, `bad_quality`, `stale`, `undecided`, `unknown_code`, `initial`, `timeout`.
+    reserved words `source_lost`, `bad_quality`, `stale`, `undecided`, `unknown_code`, `model_changed`,
+    `timeout`.
     A unit mode that is refused has the rule "mode".
     `text` says it to people in one sentence.
     """

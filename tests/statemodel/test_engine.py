@@ -464,7 +464,7 @@ def test_a_remembered_state_the_model_lost_is_left_for_unknown() -> None:
         (39, UNKNOWN, "Idle"),
     ]
     assert outcome.transitions[0].cause == Cause(
-        "initial", (), "state Cleaning is not in model packml any more"
+        "model_changed", (), "state Cleaning is not in model packml any more"
     )
 
 
