@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.benchmarks import latency, start
+from tests.benchmarks import engine, latency, start
 from tests.benchmarks.figures import Figure, keep, show
 
 PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
+    "engine": engine.measure,
     "latency": latency.measure,
     "start": start.measure,
 }
