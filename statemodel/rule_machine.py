@@ -16,6 +16,7 @@ from statemodel.guard import calls
 from statemodel.guard_program import Program, compile_guards
 from statemodel.kleene import Value, usable
 from statemodel.machine import (
+    GOOD,
     NO_SAMPLE,
     Draft,
     EquipmentMemory,
@@ -79,38 +80,38 @@ class RuleMachine(Machine):
     def take(self, place: int, sample: TagSample, source_time: bool, draft: Draft) -> bool:
         """Take in a sample; True when the equipment was settled before and now is not."""
         touched = self._touched
-        bit = 1 << (place if place != CODE_PLACE else len(self._latest))
-        value, known = self._value(sample), self._known(place)
+        if place == CODE_PLACE:
+            bit = 1 << len(self._latest)
+            known = self._value(self._code_sample) if self._code_sample is not None else None
+        else:
+            bit, known = 1 << place, self._values[place]
+        value = usable(sample.value) if sample.quality is GOOD or self.usable(sample) else None
         if value == known and type(value) is type(known):
             if touched & bit:
                 return False  # the sample that brought the value is the one that decides
-            self._note(place, sample)
+            self._note(place, sample, value)
             if not self._fresh or self.state == UNKNOWN:
                 return False
         elif touched & bit:
             self.settle(draft)  # a second value in one batch: the first has its moment too
         at = self.dated(sample, source_time)
-        self._at = max(self._at, at) if self._touched else at
-        self._now = max(self._now, sample.received_at)
-        self._note(place, sample)
+        if not self._touched or at > self._at:
+            self._at = at
+        if sample.received_at > self._now:
+            self._now = sample.received_at
+        self._note(place, sample, value)
         self._touched |= bit
         return touched == 0
-
-    def _known(self, place: int) -> Value:
-        """The usable value known before."""
-        if place != CODE_PLACE:
-            return self._values[place]
-        return self._value(self._code_sample) if self._code_sample is not None else None
 
     def _value(self, sample: TagSample) -> Value:
         return usable(sample.value) if self.usable(sample) else None
 
-    def _note(self, place: int, sample: TagSample) -> None:
+    def _note(self, place: int, sample: TagSample, value: Value) -> None:
         if place == CODE_PLACE:
             self._code_sample = sample
         else:
             self._latest[place] = sample
-            self._values[place] = self._value(sample)
+            self._values[place] = value
 
     def settle(self, draft: Draft) -> None:
         """Ask the rules about what was taken in."""
@@ -145,7 +146,7 @@ class RuleMachine(Machine):
         self._code_sample = code_sample
         for place, tag in enumerate(self._tags):
             if (sample := latest.get(tag)) is not None:
-                self._note(place, sample)
+                self._note(place, sample, self._value(sample))
 
     def review(self, now: datetime, draft: Draft) -> None:
         """The model has changed: ask it what the last known values mean."""
