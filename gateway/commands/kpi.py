@@ -37,7 +37,8 @@ def show_kpi(
 ) -> None:
     """Print the figures of a range and of each bucket in it."""
     now = datetime.now(UTC)
-    instants = {"from": read_when(from_, "--from", now), "to": read_when(to, "--to", now)}
+    begin, end = read_when(from_, "--from", now), read_when(to, "--to", now)
+    instants = {"from": begin, "to": end or (now if begin else None)}
     parameters = {name: write_when(at) for name, at in instants.items() if at is not None}
     words = {"bucket": bucket, "tz": tz, "shifts": shifts}
     parameters |= {name: word for name, word in words.items() if word is not None}
@@ -88,7 +89,7 @@ def _table(columns: Sequence[str]) -> Table:
 def _label(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     if row is rows[-1]:
         return "all"
-    begin = str(row["local_from"])[:16].replace("T", " ")
+    begin = datetime.fromisoformat(row["local_from"]).strftime("%Y-%m-%d %H:%M:%S").removesuffix(":00")
     return f"{begin} {row['name']}" if row["name"] else begin
 
 
