@@ -135,8 +135,8 @@ def read_named_model(text: str) -> Model:
         return BUILTIN[text]
     if not text.endswith(".toml"):
         raise WrongArgument(
-            f'there is no built-in model "{text}"',
-            hint=f"{did_you_mean(text, BUILTIN)} A model file ends in .toml",
+            f'there is no built-in model "{text}", and a model file ends in .toml',
+            hint=did_you_mean(text, BUILTIN),
         )
     model, problems = load_model(Path(text))
     if model is None:
