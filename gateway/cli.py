@@ -56,6 +56,23 @@ def _ended(work: Callable[..., Any], *arguments: Any, **options: Any) -> None:
         raise typer.Exit(0) from None
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from gateway.commands.version import show_version
+
+        show_version(json=False)
+        raise typer.Exit(0)
+
+
+@app.callback()
+def options(
+    _version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Versions, then end.")
+    ] = False,
+) -> None:
+    """The state of every machine on the floor: polled, judged, recorded, told."""
+
+
 @app.command()
 def demo(
     for_: Annotated[

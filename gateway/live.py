@@ -103,9 +103,11 @@ class Live:
     def state(self, equipment: str) -> EquipmentState:
         """The state of a configured equipment, with the reason when it is not known yet."""
         state = self._states[equipment]
-        if state.state == UNKNOWN and state.sequence == 0:
-            return msgspec.structs.replace(state, reason=self._why_not_yet(equipment))
-        return state
+        if state.state != UNKNOWN:
+            return state
+        # The transition says why it became unknown; people want to know why it still is.
+        reason = self._missing_link(equipment) or state.reason or self._missing_value(equipment)
+        return msgspec.structs.replace(state, reason=reason)
 
     def why(self, equipment: str) -> str:
         """One sentence on why the equipment is in its state; empty before the first transition."""
@@ -162,14 +164,18 @@ class Live:
             except TimeoutError:
                 yield ()
 
-    def _why_not_yet(self, equipment: str) -> str:
+    def _missing_link(self, equipment: str) -> str | None:
         spec = self._specs[equipment]
         inputs = spec.inputs.values()
         for connection in dict.fromkeys(tag.partition("/")[0] for tag in inputs):
             supervised = self.supervised.get(connection)
             if supervised is not None and supervised.link != "up" and supervised.last_error:
-                return f"{connection}: {supervised.last_error}"
-        missing = [tag for tag in inputs if tag not in self._samples]
+                lost = " lost" if self._states[equipment].sequence else ""
+                return f"{connection}{lost}: {supervised.last_error}"
+        return None
+
+    def _missing_value(self, equipment: str) -> str:
+        missing = [tag for tag in self._specs[equipment].inputs.values() if tag not in self._samples]
         return f"no value yet from {', '.join(missing)}" if missing else "no usable value yet"
 
 

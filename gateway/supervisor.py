@@ -167,9 +167,9 @@ class Supervised:
         horizon_s = self._clock.monotonic() - 60.0
         recent = [cycle for cycle in cycles if cycle.at_s >= horizon_s]
         if not recent:
-            return {"count": 0.0}
+            return {"count": 0}
         return {
-            "count": float(len(recent)),
+            "count": len(recent),
             "duration_mean_s": sum(cycle.duration_s for cycle in recent) / len(recent),
             "duration_max_s": max(cycle.duration_s for cycle in recent),
             "lateness_max_s": max(cycle.lateness_s for cycle in recent),

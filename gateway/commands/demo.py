@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -21,16 +22,14 @@ from rich.text import Text
 from gateway import log
 from gateway.app import Gateway
 from gateway.commands.run import run_until
-from gateway.commands.show import event_line, out, state_table
+from gateway.commands.show import err, event_line, out, state_table
 from gateway.config.load import Loaded, load
 from gateway.demo.plant import PlantProcess
-from gateway.demo.site import port_or_any, ports_free, write_site
-from gateway.errors import GatewayError
+from gateway.demo.site import MAIN, choose_port_base, kept_port_base, port_or_any, write_site
+from gateway.errors import GatewayError, StartFailed
 from statemodel.durations import parse_duration
 from statemodel.types import UNKNOWN
 
-#: Where the simulated PLCs listen when these ports are free, as `andon simulate` does.
-PLANT_PORT = 48400
 REFRESH_S = 0.25
 
 
@@ -52,8 +51,12 @@ def run_demo(*, for_text: str | None, json: bool, keep: Path | None, seed: int, 
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="andon-demo-")))
         else:
             directory = keep.resolve()
+        try:
             directory.mkdir(parents=True, exist_ok=True)
-        logs = stack.enter_context((directory / "andon.log").open("a", encoding="utf-8"))
+            logs = stack.enter_context((directory / "andon.log").open("a", encoding="utf-8"))
+        except OSError as error:
+            hint = "choose a folder that can be written, or leave --keep out"
+            raise WrongArgument(f"--keep {keep}: {error.strerror}", hint=hint) from None
         log.configure("info", json=True, file=logs)
         demo = _Demo(
             directory, length, json=json, kept=keep is not None, seed=seed, speed=speed, began_s=began_s
@@ -82,6 +85,7 @@ class _Demo:
         self.speed = speed
         self.began_s = began_s
         self.all_known_after_s: float | None = None
+        self.port_base: int | None = None
 
     async def run(self) -> None:
         stop = asyncio.Event()
@@ -90,15 +94,18 @@ class _Demo:
             loop.add_signal_handler(number, stop.set)
         async with AsyncExitStack() as stack:
             self._say("starting the plant: six machines on two OPC UA and two Modbus servers")
+            path = self.directory / MAIN
+            old = path.exists()
+            self.port_base = self._port_base(path if old else None)
             plant = await PlantProcess.start(
                 scenario="demo",
                 seed=self.seed,
                 speed=self.speed,
                 ledger=self.directory / "ledger.jsonl",
-                port_base=PLANT_PORT if ports_free(PLANT_PORT, 4) else 0,
+                port_base=self.port_base,
             )
             stack.push_async_callback(plant.stop)
-            loaded = load(self._write(plant))
+            loaded = load(path if old else self._write(plant))
             self._say("starting database, broker and gateway")
             started = asyncio.Event()
             gateway = Gateway(loaded, started=lambda _: started.set())
@@ -116,6 +123,16 @@ class _Demo:
         if not self.json:
             self._say_goodbye()
 
+    def _port_base(self, kept: Path | None) -> int | None:
+        """Where the plant is to listen; a configuration that was kept is not touched again."""
+        try:
+            return kept_port_base(kept) if kept is not None else choose_port_base()
+        except ValueError as error:
+            hint = f"run it with `andon run {kept}`, or choose another folder"
+            raise WrongArgument(f"{kept} is there already, and {error}", hint=hint) from None
+        except OSError as error:
+            raise StartFailed(str(error)) from None
+
     def _write(self, plant: PlantProcess) -> Path:
         mqtt_port, api_port = port_or_any(1883), port_or_any(8420)
         values = {
@@ -130,6 +147,7 @@ class _Demo:
     async def _show(self, gateway: Gateway, started: asyncio.Event) -> None:
         await started.wait()
         if self.json:
+            err.print(self._addresses(gateway))
             await self._print_events(gateway, as_json=True)
         elif sys.stdout.isatty():
             await self._live_table(gateway)
@@ -155,9 +173,11 @@ class _Demo:
                 return
 
     async def _live_table(self, gateway: Gateway) -> None:
-        with LiveDisplay(console=out, auto_refresh=False, transient=False) as display:
+        # Addresses stand above the live part, whole, so that they can be copied from a narrow window.
+        out.print(self._addresses(gateway))
+        with LiveDisplay(console=out, auto_refresh=False, vertical_overflow="crop") as display:
             while True:
-                display.update(Group(self._addresses(gateway), self._table(gateway)), refresh=True)
+                display.update(self._table(gateway), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
     def _all_known(self, gateway: Gateway) -> bool:
@@ -179,7 +199,9 @@ class _Demo:
         foot = f"{position.last_seq} events recorded"
         if self.all_known_after_s is not None:
             foot += f" · all {len(states)} states known {self.all_known_after_s:.1f} s after the start"
-        return Group(table, Text(""), Text(f"{foot} · Ctrl-C stops everything", style="dim"))
+        if sys.stdout.isatty():
+            foot += " · Ctrl-C stops everything"
+        return Group(table, Text(""), Text(foot, style="dim"))
 
     def _addresses(self, gateway: Gateway) -> RenderableType:
         where = gateway.addresses
@@ -203,10 +225,20 @@ class _Demo:
 
     def _say_goodbye(self) -> None:
         if self.kept:
-            path = self.directory / "andon.toml"
-            out.print(f"stopped. To go on: `andon simulate` in one terminal, `andon run {path}` in another.")
+            andon = _how_to_call()
+            base = f" --port-base {self.port_base}" if self.port_base is not None else ""
+            out.print("stopped. To go on, in two terminals:")
+            out.print(f"  {andon} simulate{base} --seed {self.seed} --speed {self.speed:g}")
+            out.print(f"  {andon} run {self.directory / MAIN}")
         else:
             out.print("stopped; nothing is left behind (--keep DIR keeps the data and the configuration)")
+
+
+def _how_to_call() -> str:
+    """The command as this person can type it: its name, or its path when it is not on the search path."""
+    if shutil.which("andon") is not None:
+        return "andon"
+    return os.path.relpath(Path(sys.executable).with_name("andon"))
 
 
 def _colours(loaded: Loaded) -> dict[tuple[str, str], str]:

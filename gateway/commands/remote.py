@@ -89,7 +89,7 @@ def _show_connections(items: list[dict[str, Any]], *, json: bool) -> None:
         for group, figures in item["cycles"].items():
             if figures.get("count"):
                 mean_ms, worst_ms = figures["duration_mean_s"] * 1000, figures["duration_max_s"] * 1000
-                count = f"{figures['count']:.0f} cycles/min"
+                count = f"{figures['count']:.0f} readings in the last minute"
                 out.print(f"    {group}: {count}, {mean_ms:.1f} ms, worst {worst_ms:.1f} ms")
         for tag, reason in item["bad_tags"].items():
             out.print(f"    {tag}: {reason}", markup=False)

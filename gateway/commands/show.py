@@ -44,8 +44,8 @@ def print_failure(failure: GatewayError) -> None:
     if isinstance(failure, ConfigurationRefused):
         for problem in failure.problems:
             place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-            where = f" [bold]{escape(problem.path)}[/]" if problem.path else ""
-            err.print(f"[cyan]{escape(place)}[/]{where} {escape(problem.reason)}")
+            where = f" [bold]{escape(problem.path)}[/]:" if problem.path else ""
+            err.print(f"[cyan]{escape(place)}[/]:{where} {escape(problem.reason)}")
             if problem.hint:
                 err.print(f"    [dim]hint:[/] {escape(problem.hint)}")
         err.print(f"[bold red]{escape(failure.reason)}[/]")
@@ -64,7 +64,7 @@ def state_table(
     """Equipment, state in its colour, since when, why. `colours` by (model, state); `why` by equipment."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("equipment", "state", "since (UTC)", "for", "why"):
-        table.add_column(column, no_wrap=column != "why", overflow="ellipsis")
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
     for state in states:
         since = parse_time(state["since"])
         style = STYLE[colours.get((state["model"], state["state"]), "grey")]

@@ -114,6 +114,13 @@ class _Loader:
             Problem(relative(self.path), line_of(self.lines, path), path_text(path), reason, hint)
         )
 
+    def file_problem(self, place: KeyPath, name: str, problem: Problem) -> None:
+        """Note what is wrong with a file named here: there, or here when no line of it is to blame."""
+        if problem.line is None and not problem.path:
+            self.problem(place, f'"{name}" {problem.reason}', problem.hint)
+        else:
+            self.problems.append(problem)
+
     def load(self) -> Loaded | None:
         read = read_toml(self.path)
         if isinstance(read, Problem):
@@ -147,6 +154,7 @@ class _Loader:
             self.tag_problem(place, reason, hint)
         if self.problems:
             return None
+        self.warn_of_open_doors(sections["api"])
         configuration = Configuration(
             **{name: value for name, value in sections.items() if value is not None},
             connections=tuple(item for item in connections if item),
@@ -163,6 +171,16 @@ class _Loader:
             ],
             registry=self.registry,
             warnings=tuple(self.warnings),
+        )
+
+    def warn_of_open_doors(self, api: ApiSettings | None) -> None:
+        """An API that the network can reach asks nobody who he is."""
+        if api is None or api.listen.rpartition(":")[0].strip("[]") in ("127.0.0.1", "::1", "localhost"):
+            return
+        line = line_of(self.lines, ("api", "listen"))
+        reason = "opens the API to the network, and it asks nobody for a password"
+        self.warnings.append(
+            Problem(relative(self.path), line, "api.listen", reason, 'keep "127.0.0.1:8420"')
         )
 
     def tables(self, data: Mapping[str, Any], name: str) -> list[Any]:
@@ -230,8 +248,10 @@ class _Loader:
                 try:
                     rows = read_tag_rows(path, protocol.csv_key)
                 except TagFileRefused as refused:
-                    self.problems.append(
-                        Problem(relative(path), refused.line, "", refused.reason, refused.hint)
+                    self.file_problem(
+                        (*place, "groups", number, "tags_csv"),
+                        group["tags_csv"],
+                        Problem(relative(path), refused.line, "", refused.reason, refused.hint),
                     )
                 else:
                     files[number] = (path, rows, len(own))
@@ -277,7 +297,8 @@ class _Loader:
             return self.model_files[path]
         model, problems = load_model(path)
         self.model_files[path] = model
-        self.problems += problems
+        for problem in problems:
+            self.file_problem(place, item.model, problem)
         if model is None:
             return None
         self.warnings += model_warnings(model, path)

@@ -27,16 +27,17 @@ class PlantProcess:
 
     @classmethod
     async def start(
-        cls, *, scenario: str, seed: int, speed: float, ledger: Path, port_base: int
+        cls, *, scenario: str, seed: int, speed: float, ledger: Path, port_base: int | None
     ) -> PlantProcess:
-        """Start the plant and wait until all its servers answer.
+        """Start the plant and wait until all its servers answer. `port_base` None: its usual ports.
 
         Raises:
             StartFailed: it ended or took too long; the message has its last words.
         """
         arguments = [
             *("--scenario", scenario, "--seed", str(seed), "--speed", str(speed)),
-            *("--ledger", str(ledger), "--port-base", str(port_base), "--follow-stdin"),
+            *("--ledger", str(ledger), "--follow-stdin"),
+            *(("--port-base", str(port_base)) if port_base is not None else ()),
         ]
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -97,6 +99,30 @@ async def test_what_a_crash_left_is_read_whole(tmp_path: Path) -> None:
     assert parts(found.recording) == ([1, 2, 3, 4, 5], written)
     stopped = read_journal(tmp_path / "live", "line-1")
     assert parts(stopped.recording) == ([1, 2, 3, 4, 5], written)
+
+
+async def test_a_log_begun_anew_while_it_is_copied_is_copied_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path / "live", clock=ManualClock()) as journal:
+        await filled(journal, range(1, 6))
+        shutil.copytree(tmp_path / "live", tmp_path / "copy")
+    path, copied, copies = segment_in(tmp_path / "copy"), shutil.copyfile, list[Path]()
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+
+        def copy_slowly(source: Path, target: Path) -> None:
+            copied(source, target)
+            copies.append(source)
+            if len(copies) == 1:  # what the log held goes into the file, and the log begins anew
+                writer.execute("PRAGMA wal_checkpoint(RESTART)")
+                writer.execute("DELETE FROM cursor")
+                writer.execute("INSERT INTO cursor (sink, seq, batch, crc) VALUES ('x', 0, 0, 0)")
+                writer.execute("DELETE FROM cursor")
+
+        monkeypatch.setattr("gateway.recording.shutil.copyfile", copy_slowly)
+        found = read_journal(tmp_path / "copy", "line-1")
+    assert copies.count(path) == 2
+    assert parts(found.recording)[0] == [1, 2, 3, 4, 5]
 
 
 async def test_only_the_samples_that_are_wanted_are_kept(tmp_path: Path) -> None:

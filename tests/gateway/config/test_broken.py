@@ -226,7 +226,7 @@ CASES = [
         "no built-in",
         '"packml"',
     ),
-    Broken("no such model file", '"oven.toml"', '"oben.toml"', "oben.toml", "no such file"),
+    Broken("no such model file", '"oven.toml"', '"oben.toml"', "equipment[1].model", "no such file"),
     Broken(
         "name with a slash",
         'name = "filler-1"',
@@ -278,7 +278,7 @@ CASES = [
     Broken(
         "unknown column", "scale,unit", "scalee,unit", "oven.csv:2", "unknown key", '"scale"', file="oven.csv"
     ),
-    Broken("no CSV file", '"oven.csv"', '"ofen.csv"', "ofen.csv", "cannot be read", "relative"),
+    Broken("no CSV file", '"oven.csv"', '"ofen.csv"', "groups[0].tags_csv", "cannot be read", "relative"),
     Broken(
         "state without tag",
         'state = "filler-plc/state"',
@@ -395,6 +395,18 @@ def test_a_model_that_is_odd_but_sound_is_accepted_with_a_warning(tmp_path: Path
     loaded = load(path, environment=ENVIRONMENT)
 
     assert [warning.path for warning in loaded.warnings] == ["rules[3]"]
+
+
+def test_an_api_that_the_network_can_reach_is_warned_of(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("127.0.0.1:8420", "0.0.0.0:8420"), encoding="utf-8"
+    )
+
+    [warning] = load(path, environment=ENVIRONMENT).warnings
+
+    assert warning.path == "api.listen"
+    assert "network" in warning.reason
 
 
 def test_problems_name_the_line(tmp_path: Path) -> None:

@@ -91,6 +91,23 @@ async def test_the_answer_does_not_depend_on_where_it_lies(
                 assert at == recorded
 
 
+async def test_refused_moves_the_database_has_yet_to_get_are_told(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_module, "SCAN_EVENTS_MAX", 2)
+    async with opened(tmp_path) as journal, running(journal, database.dsn) as historian:
+        told = [*await journal.append([transition(1, "a"), refusal(2, "a"), refusal(2, "b")])]
+        await drained(historian, journal)
+        blocker = await database.connect()
+        try:
+            await blocker.execute("BEGIN; LOCK TABLE andon.sink_cursor IN EXCLUSIVE MODE")
+            told += await journal.append([refusal(3, "a"), refusal(3, "b")])
+            found = await JoinedHistory(journal, historian).surroundings(told[0])
+            assert (seqs(found.rejections), found.incomplete) == ([2, 4], None)
+        finally:
+            await blocker.close()
+
+
 async def test_moves_at_one_instant_are_told_apart_by_their_count(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         moves = [
