@@ -42,6 +42,12 @@ async def test_without_bounds_it_is_the_last_day_as_one(client: httpx.AsyncClien
     assert told["to"] == write_time(plant.now_at)
 
 
+async def test_what_has_not_happened_yet_is_not_counted(client: httpx.AsyncClient, plant: Plant) -> None:
+    begin, end = plant.now_at - timedelta(hours=1), plant.now_at + timedelta(hours=5)
+    told = (await client.get(_URL, params={"from": write_time(begin), "to": write_time(end)})).json()
+    assert (told["to"], told["total"]["duration_s"]) == (write_time(plant.now_at), 3600.0)
+
+
 async def test_calendar_and_shifts_follow_the_clocks_of_the_place(
     client: httpx.AsyncClient, plant: Plant
 ) -> None:

@@ -198,6 +198,35 @@ def test_a_loss_without_a_mark_goes_by_the_time_it_was_recorded() -> None:
     assert list(in_order([other], [lost])) == [other, lost]
 
 
+def test_a_loss_waits_for_its_mark_even_when_clocks_were_set_back() -> None:
+    lost = tell(SourceLost("plc", after(2), "gone"), gateway="g", stream="s", seq=1, recorded_at=after(4))
+    sample = TagSample("plc/x", None, Quality.BAD, None, after(2), NO_COMMUNICATION)
+    mark = SampleBatch("plc", after(2), (sample,))
+    first, last = batch(5, state=6), batch(9, state=4)
+    assert list(in_order([first, mark, last], [lost])) == [first, lost, last]
+
+
+_SLOW_DOOR = rules_model({"state": "Open", "when": "door", "for": "2s"}, {"state": "Shut", "when": "True"})
+
+
+def test_time_that_passed_before_a_loss_was_noticed_has_its_effect() -> None:
+    """The door opened at 3; that the link had been dead since 2 was known at 6."""
+    spec = _spec(_SLOW_DOOR)
+    events: list[Event] = [batch(1, door=True), Tick(after(6)), SourceLost("plc", after(2), "gone")]
+    plant = Plant([spec], ["plc/door"]).live(events)
+    moves = _moves(plant)
+    assert [made.to_state for made in moves][-2:] == ["Open", "Unknown"]
+    assert play([spec], plant.recording()).transitions == moves
+
+
+def test_time_that_passed_after_the_last_sample_has_its_effect() -> None:
+    spec = _spec(_SLOW_DOOR)
+    plant = Plant([spec], ["plc/door"]).live([batch(1, door=False), batch(2, door=True), Tick(after(9))])
+    told = play([spec], plant.recording()).transitions
+    assert told == _moves(plant)
+    assert (told[-1].to_state, told[-1].at) == ("Open", after(4))
+
+
 def _later(plant: Plant, seconds: float) -> Recording:
     """The recording from some instant on, as a journal that has freed the rest gives it."""
     whole = plant.recording()
