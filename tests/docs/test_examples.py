@@ -76,7 +76,10 @@ def complete(text: str, directory: Path) -> tuple[Path, dict[str, str]]:
         if model.endswith(".toml"):
             (directory / model).parent.mkdir(parents=True, exist_ok=True)
             (directory / model).write_text(FILES[model], encoding="utf-8")
-        for tag in [*([item["state"]] if "state" in item else []), *item.get("bind", {}).values()]:
+        state = item.get("state", [])
+        states = [state] if isinstance(state, str) else state
+        modes = [item["mode"]] if "mode" in item else []
+        for tag in [*states, *modes, *item.get("bind", {}).values()]:
             connection, _, name = tag.partition("/")
             if tag not in known and connection not in listed:
                 known.add(tag)
