@@ -6,6 +6,7 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
+from gateway.app import memories_from
 from gateway.config.load import Loaded
 from gateway.journal import Journal
 from gateway.pipeline import Pipeline
@@ -67,14 +68,21 @@ rules = [
 
 
 async def record(loaded: Loaded, begin: datetime) -> None:
-    """Let the process's own pipeline take in 35 s of history, and keep it in its journal."""
+    """Let the process's own pipeline take in 35 s of history, and keep it in its journal.
+
+    Done again later, it is what a gateway does that was stopped and started.
+    """
     clock = ManualClock(begin)
     directory = loaded.data_dir / "journal"
     journal = await Journal.open(
         directory, gateway="g", settings=loaded.configuration.gateway.journal, clock=clock
     )
     pipeline = Pipeline(
-        engine=Engine(loaded.equipment, at=clock.now()),
+        engine=Engine(
+            loaded.equipment,
+            at=clock.now(),
+            memory=memories_from(await journal.last_transitions(), loaded),
+        ),
         log=journal,
         connections=loaded.configuration.connections,
         listeners=(),

@@ -89,6 +89,18 @@ def test_a_file_is_as_good_as_the_journal(site: Path, tmp_path: Path) -> None:
     assert andon(*arguments, "--recording", str(file)).stdout == andon(*arguments).stdout
 
 
+def test_a_restart_in_between_is_replayed_as_it_was(site: Path, tmp_path: Path) -> None:
+    for name in ("andon.toml", "oven.toml"):
+        (tmp_path / name).write_bytes((site / name).read_bytes())
+    for minutes in (0, 10, 20):
+        asyncio.run(record(load(tmp_path / "andon.toml"), START + timedelta(minutes=minutes)))
+    done = andon("replay", str(tmp_path / "andon.toml"), "--equipment", "oven-1", "--json")
+    (told,) = lines(done.stdout)
+    assert told["difference"]["intervals"] == []
+    assert told["transitions_before"] == told["transitions_after"] == 18
+    assert told["difference"]["states"]["Baking"]["after_s"] == 3 * 11.0
+
+
 def test_a_range_is_cut_exactly(site: Path) -> None:
     begin, end = START + timedelta(seconds=8), START + timedelta(seconds=13)
     done = andon(
