@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from statemodel.industry import ISA88, ISA95_JOB_ORDER, MTCONNECT, SEMI_E10
+from statemodel.industry import (
+    ISA88,
+    ISA95_JOB_ORDER,
+    ISA95_SUBSTATES,
+    MTCONNECT,
+    SEMI_E10,
+    SEMI_E10_SUBSTATES,
+)
 from statemodel.model import Edge, Model, State
 from statemodel.packml import PACKML_2015, PACKML_2022
 
@@ -22,6 +29,16 @@ RUN_STOP: Final = Model(
 BUILTIN: Final[Mapping[str, Model]] = MappingProxyType(
     {
         model.name: model
-        for model in (PACKML_2022, PACKML_2015, SEMI_E10, ISA95_JOB_ORDER, ISA88, MTCONNECT, RUN_STOP)
+        for model in (
+            PACKML_2022,
+            PACKML_2015,
+            SEMI_E10,
+            SEMI_E10_SUBSTATES,
+            ISA95_JOB_ORDER,
+            ISA95_SUBSTATES,
+            ISA88,
+            MTCONNECT,
+            RUN_STOP,
+        )
     }
 )

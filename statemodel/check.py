@@ -41,7 +41,7 @@ def _initial(model: Model) -> Iterator[Problem]:
 
 def _unreachable(model: Model) -> Iterator[Problem]:
     """States the whole table does not lead to. What only disabling cuts off is cut off on purpose."""
-    reached = {model.initial}
+    reached = {model.initial, *([model.unknown_timeout_to] if model.unknown_timeout is not None else [])}
     queue = deque(reached)
     while queue:
         here = queue.popleft()
@@ -58,6 +58,8 @@ def _unreachable(model: Model) -> Iterator[Problem]:
 
 def _traps(model: Model) -> Iterator[Problem]:
     places, leaving = _places(model), {edge.from_state for edge in model.transitions}
+    # what follows a time limit is judged as if the state before it had not been left
+    leaving |= {state.timeout_to for state in model.by_name.values() if state.timeout is not None}
     for state in model.states:
         if len(model.states) > 1 and state.name not in leaving:
             reason = f"no transition leaves {state.name}"

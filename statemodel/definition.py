@@ -65,6 +65,7 @@ _STATE_KEYS: Final = (
     "signal",
     "timeout",
     "timeout_to",
+    "within",
 )
 _MODE_KEYS: Final = ("name", "code", "disable")
 _TRANSITION_KEYS: Final = ("from", "to", "trigger")
@@ -210,6 +211,7 @@ class _Reader:
             signal=signal,
             timeout=timeout,
             timeout_to=timeout_to or "",
+            within=table.text("within") or before.within,
         )
 
     def _limit(self, table: Table, key: str, state: str) -> tuple[timedelta | None, str | None]:

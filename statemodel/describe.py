@@ -39,6 +39,7 @@ def describe(model: Model) -> dict[str, Any]:
                 "signal": state.signal,
                 "timeout": _duration(state.timeout),
                 "timeout_to": state.timeout_to or None,
+                "within": state.within or None,
             }
             for state in model.states
         ],

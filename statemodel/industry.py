@@ -6,6 +6,7 @@ others gets a `codes` table in a model that extends one of these.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Final
 
 from statemodel.model import STATE_COMPLETE, Edge, Model, State, edges_of, every_edge
@@ -28,6 +29,33 @@ SEMI_E10: Final = Model(
     states=_E10,
     transitions=every_edge(state.name for state in _E10),
     title="SEMI E10 equipment states",
+)
+
+#: Substates of the six, after SEMI E10. The standard numbers none; equipment shows them by name, or a model
+#: that extends this one gives them codes.
+_E10_PARTS: Final = {
+    "Productive": "RegularProduction|ThirdPartyWork|Rework|EngineeringRuns",
+    "Standby": "NoOperator|NoProduct|NoSupportTool|ClusterModuleDown|NoHost",
+    "Engineering": "ProcessExperiments|EquipmentExperiments",
+    "ScheduledDowntime": "MaintenanceDelay|ProductionTest|PreventiveMaintenance|ChangeOfConsumables|Setup"
+    "|Facilities",
+    "UnscheduledDowntime": "MaintenanceDelay|Repair|ChangeOfConsumables|OutOfSpecInput|Facilities",
+    "NonScheduled": "UnworkedShifts|Installation|OfflineTraining|ShutdownStartup",
+}
+
+#: What two of the six have in common is told apart by the first words of the name.
+_E10_SUBSTATES: Final = tuple(
+    State(f"{state.name}.{part}", None, state.category, within=state.name)
+    for state in _E10
+    for part in _E10_PARTS[state.name].split("|")
+)
+
+SEMI_E10_SUBSTATES: Final = Model(
+    name="semi-e10-substates",
+    initial="NonScheduled.UnworkedShifts",
+    states=_E10_SUBSTATES,
+    transitions=every_edge(state.name for state in _E10_SUBSTATES),
+    title="SEMI E10 substates, which roll up to the six states",
 )
 
 #: ISA-95 job order, OPC 10031-4 v2.0.0: six states, thirteen numbered transitions. Two of them (`Update`)
@@ -62,6 +90,46 @@ ISA95_JOB_ORDER: Final = Model(
     ),
     title="ISA-95 job order, OPC 10031-4",
 )
+
+#: state, its number in the standard, substates by their numbers from 1, moves between those.
+_JOB_PARTS: Final = (
+    ("NotAllowedToStart", 1, "Waiting|Ready|Loaded", "12 23 21 32 31"),
+    ("AllowedToStart", 2, "Waiting|Ready|Loaded", "12 23 21 32 31"),
+    ("Running", 3, "", ""),
+    ("Interrupted", 4, "Held|Suspended", "12 21"),
+    ("Ended", 5, "Completed|Closed", "12"),
+    ("Aborted", 6, "", ""),
+)
+
+
+def _job_substates() -> Model:
+    """The job order with its substates. A code is ten times the number of the state plus that of the
+    substate: the standard numbers each by itself. A move between two states may end in any substate."""
+    parts: dict[str, list[State]] = {}
+    moves: list[Edge] = []
+    for name, number, words, inner in _JOB_PARTS:
+        whole = ISA95_JOB_ORDER.by_name[name]
+        parts[name] = [
+            State(f"{name}.{word}", number * 10 + place, whole.category, whole.colour, within=name)
+            for place, word in enumerate(words.split("|"), 1)
+            if word
+        ] or [State(name, number * 10, whole.category, whole.colour)]
+        for start, to in (map(int, pair) for pair in inner.split()):
+            moves.append(Edge(parts[name][start - 1].name, parts[name][to - 1].name))
+    for edge in ISA95_JOB_ORDER.transitions:
+        if edge.from_state != edge.to_state:
+            pairs = product(parts[edge.from_state], parts[edge.to_state])
+            moves += [Edge(before.name, after.name, edge.trigger) for before, after in pairs]
+    return Model(
+        name="isa95-substates",
+        initial="NotAllowedToStart.Waiting",
+        states=tuple(state for group in parts.values() for state in group),
+        transitions=tuple(moves),
+        title="ISA-95 job order with its substates, OPC 10031-4",
+    )
+
+
+ISA95_SUBSTATES: Final = _job_substates()
 
 _STOPPABLE: Final = "Running|Pausing|Paused|Holding|Held|Restarting"
 

@@ -71,7 +71,8 @@ class State:
     `transient` states can be shorter than the interval between two samples, so a move may pass through
     them unseen; acting states are transient unless said otherwise. `signal` is one of `SIGNALS` (that of
     the category when empty). A state that has lasted for `timeout` is left for `timeout_to`, and not entered
-    again until something else has been seen.
+    again until something else has been seen. `within` names the larger state it is a part of, under which its
+    time can be added up; that need not be a state of the model.
     """
 
     name: str
@@ -83,6 +84,7 @@ class State:
     signal: str = ""
     timeout: timedelta | None = None
     timeout_to: str = ""
+    within: str = ""
 
     def __post_init__(self) -> None:
         if not self.signal:
@@ -208,7 +210,7 @@ class Model:
         named.update(name for edge in self.transitions for name in (edge.from_state, edge.to_state))
         if missing := sorted(named - by_name.keys()):
             raise ValueError(f"model {self.name}: no such state: {', '.join(missing)}")
-        edges = _edges_in_force(self.transitions, self.disabled, by_name)
+        edges = _edges_in_force(self.transitions, self.disabled, self.permanent, by_name)
         successors: dict[str, dict[str, str]] = {name: {} for name in by_name}
         for edge in edges:
             successors[edge.from_state].setdefault(edge.to_state, edge.trigger)
@@ -223,6 +225,11 @@ class Model:
         put(self, "mode_of", mode_of | {mode.name: mode for mode in self.modes})
         put(self, "_verdicts", {})
         put(self, "_in_mode", {})
+
+    def whole_of(self, state: str) -> str:
+        """The larger state that a state is a part of; itself when it is part of none."""
+        found = self.by_name.get(state)
+        return found.within or state if found is not None else state
 
     def in_mode(self, mode: Mode | None) -> Model:
         """The model with what a mode disables taken out; without a mode the model itself."""
@@ -254,6 +261,9 @@ class Model:
     def _judge(self, from_state: str, to_state: str) -> Verdict:
         if UNKNOWN in (from_state, to_state) or to_state in self.successors.get(from_state, ()):
             return LEGAL
+        if from_state in self.disabled and to_state not in self.disabled:
+            # that it should not be there was said when it came; how it leaves is for the whole table
+            return replace(self, disabled=frozenset(), modes=())._judge(from_state, to_state)
         came_from = {from_state: ""}
         queue = deque([from_state])
         while queue:
@@ -291,12 +301,15 @@ def _own_codes(model: Model) -> dict[int | str, str]:
 
 
 def _edges_in_force(
-    table: tuple[Edge, ...], disabled: frozenset[str], by_name: Mapping[str, State]
+    table: tuple[Edge, ...],
+    disabled: frozenset[str],
+    permanent: frozenset[str],
+    by_name: Mapping[str, State],
 ) -> tuple[Edge, ...]:
     """The table without disabled states, and with the moves that pass over disabled acting ones."""
     if not disabled:
         return table
-    disabled = _with_dead_ends(table, disabled, by_name)
+    disabled = _with_dead_ends(table, disabled, permanent, by_name)
     beyond = {name: _beyond(name, table, disabled, by_name) for name in disabled}
     edges: dict[tuple[str, str], Edge] = {}
     for edge in table:
@@ -310,15 +323,21 @@ def _edges_in_force(
 
 
 def _with_dead_ends(
-    table: tuple[Edge, ...], disabled: frozenset[str], by_name: Mapping[str, State]
+    table: tuple[Edge, ...],
+    disabled: frozenset[str],
+    permanent: frozenset[str],
+    by_name: Mapping[str, State],
 ) -> frozenset[str]:
-    """The disabled states, and the acting states that with them can no longer come to an end."""
+    """The disabled states, and the acting states that with them can no longer come to an end.
+
+    Permanent states stay: in PackML 2015 Execute ends in Completing, but without it production is stopped.
+    """
     while True:
         dead = {
             name
             for name, state in by_name.items()
             if state.acting
-            and name not in disabled
+            and name not in disabled | permanent
             and (ends := [edge.to_state for edge in _completing(name, table)])
             and all(end in disabled and not _beyond(end, table, disabled, by_name) for end in ends)
         }

@@ -7,7 +7,7 @@ knows no clock and no calendar (that is `calendars.py`); what the times are wort
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -165,6 +165,15 @@ def durations(spans: Iterable[Span]) -> Durations:
         by_state[span.state] = by_state.get(span.state, _NOTHING) + length
         by_category[span.category] = by_category.get(span.category, _NOTHING) + length
     return Durations(total, by_state, by_category)
+
+
+def rolled_up(spans: Iterable[Span], whole_of: Callable[[str], str]) -> tuple[Span, ...]:
+    """The spans by the larger states their states are part of (see `Model.whole_of`); neighbours of one
+    become one. Categories stay as they are: parts of different categories are told apart."""
+    rolled: list[Span] = []
+    for span in spans:
+        _add(rolled, whole_of(span.state), span.category, span.begin, span.end)
+    return tuple(rolled)
 
 
 def entries(spans: Sequence[Span], category: str, *, from_category: str | None = "") -> int:

@@ -23,6 +23,7 @@ def test_the_data_is_plain_and_complete() -> None:
         "signal": "ok",
         "timeout": None,
         "timeout_to": None,
+        "within": None,
     }
     assert {"from": "Off", "to": "Heating", "trigger": None} in told["transitions"]
     assert told["rules"][1] == {"state": "DoorOpen", "when": "door", "for": "2s"}

@@ -115,3 +115,26 @@ def test_every_built_in_model_is_sound(name: str) -> None:
     assert model.title
     assert not [problem for problem in check(model) if problem.severity == "error"]
     assert all(state.category in CATEGORIES for state in model.states)
+
+
+def test_job_order_substates_move_among_themselves_and_as_their_states_do() -> None:
+    model = BUILTIN["isa95-substates"]
+    whole = BUILTIN["isa95"]
+    assert len(model.states) == 3 + 3 + 1 + 2 + 2 + 1
+    for edge in model.edges:
+        start, to = model.whole_of(edge.from_state), model.whole_of(edge.to_state)
+        assert start == to or to in whole.successors[start]
+    inner = [e for e in model.edges if model.whole_of(e.from_state) == model.whole_of(e.to_state)]
+    assert len(inner) == 5 + 5 + 2 + 1
+    assert model.by_value[23] == "AllowedToStart.Loaded"
+    assert "NotAllowedToStart.Loaded" not in model.successors["NotAllowedToStart.Waiting"]
+    assert {state.category for state in model.states} == {state.category for state in whole.states}
+
+
+def test_e10_substates_roll_up_to_the_six_states() -> None:
+    model, six = BUILTIN["semi-e10-substates"], BUILTIN["semi-e10"]
+    assert {model.whole_of(state.name) for state in model.states} == {state.name for state in six.states}
+    for state in model.states:
+        assert state.category == six.by_name[state.within].category
+    assert model.whole_of("Unknown") == "Unknown"
+    assert model.whole_of("no such state") == "no such state"

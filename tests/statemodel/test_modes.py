@@ -126,3 +126,11 @@ def test_modes_that_cannot_be_are_refused() -> None:
         "modes[3].disable",
         "mode_changes",
     }
+
+
+def test_without_complete_a_machine_of_2015_still_produces_and_leaves_what_it_should_not_be_in() -> None:
+    manual = BUILTIN["packml-2015"].in_mode(BUILTIN["packml-2015"].mode_of["Manual"])
+    assert manual.judge("Idle", "Execute").skipped == ("Starting",)
+    assert manual.judge("Execute", "Suspending").conformance is Conformance.ILLEGAL
+    assert manual.judge("Suspended", "Stopping").conformance is Conformance.LEGAL
+    assert manual.judge("Suspended", "Idle").conformance is Conformance.ILLEGAL

@@ -3,7 +3,8 @@
 Each file in `scenarios` is played and must come out as written. After a change that is meant, run with
 ANDON_REWRITE=1 and read the difference. The forms, one to a line:
 
-    equipment NAME model MODEL [state TAG] [bind NAME=TAG ...]     MODEL is built in, or a .toml file beside
+    equipment NAME model MODEL [state TAG | path TAG,TAG,...] [mode TAG] [bind NAME=TAG ...]
+        MODEL is built in, or a .toml file beside
     22:00:03 TAG = VALUE, TAG = VALUE !bad(reason), TAG = VALUE ?uncertain, TAG = VALUE @22:00:01
     22:00:03 CONNECTION lost: REASON
     22:00:03 CONNECTION restored
@@ -56,6 +57,13 @@ def test_scenario_comes_out_as_written(path: Path) -> None:
     assert played == written, "run with ANDON_REWRITE=1 and read the difference"
 
 
+def test_every_built_in_model_has_its_scenario() -> None:
+    told = "".join(path.read_text() for path in _SCENARIOS.iterdir())
+    assert {name for name in BUILTIN if f"model {name} " in told or f'extends = "{name}"' in told} == set(
+        BUILTIN
+    )
+
+
 def _play(text: str) -> str:
     lines: list[str] = []
     specs: list[EquipmentSpec] = []
@@ -87,7 +95,15 @@ def _equipment(line: str) -> EquipmentSpec:
     model = (
         model_of(tomllib.loads((_SCENARIOS / name).read_text())) if name.endswith(".toml") else BUILTIN[name]
     )
-    return EquipmentSpec(fields["equipment"], "hall/line/unit", model, fields.get("state"), dict(pairs))
+    return EquipmentSpec(
+        fields["equipment"],
+        "hall/line/unit",
+        model,
+        fields.get("state"),
+        dict(pairs),
+        mode=fields.get("mode"),
+        state_path=tuple(filter(None, fields.get("path", "").split(","))),
+    )
 
 
 def _event(line: str) -> Event:

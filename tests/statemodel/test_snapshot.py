@@ -31,7 +31,8 @@ def same_with_and_without(specs: Sequence[EquipmentSpec], events: Sequence[Event
     plain, often = Engine(specs, at=START), Engine(specs, at=START)
     for event in events:
         often = moved(often, specs)
-        assert often.step(event) == plain.step(event)
+        # as text, because what is not a number does not equal itself
+        assert repr(often.step(event)) == repr(plain.step(event))
 
 
 @given(models(rules=True), histories(rules=True))

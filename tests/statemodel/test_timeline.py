@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statemodel.builtin import BUILTIN
-from statemodel.timeline import Span, cut, durations, entries, spans_between
+from statemodel.timeline import Span, cut, durations, entries, rolled_up, spans_between
 from statemodel.types import UNKNOWN, Transition
 from tests.statemodel.support import START, after, batch, engine_for
 
@@ -109,3 +109,18 @@ def test_entries_count_stays_not_states() -> None:
     assert entries(spans, "productive") == 1, "the stay that holds at the beginning was not entered"
     assert entries(spans, "unscheduled-down", from_category="standby") == 0
     assert entries(spans, "unscheduled-down", from_category="productive") == 2
+
+
+def test_substates_roll_up_and_time_stays_whole() -> None:
+    model = BUILTIN["semi-e10-substates"]
+    names = ["UnscheduledDowntime.MaintenanceDelay", "UnscheduledDowntime.Repair", "Standby.NoProduct"]
+    spans = [
+        Span(name, model.by_name[name].category, after(place), after(place + 1))
+        for place, name in enumerate(names)
+    ]
+    rolled = rolled_up(spans, model.whole_of)
+    assert [(s.state, s.begin, s.end) for s in rolled] == [
+        ("UnscheduledDowntime", after(0), after(2)),
+        ("Standby", after(2), after(3)),
+    ]
+    assert durations(rolled).by_category == durations(spans).by_category
