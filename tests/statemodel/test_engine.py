@@ -525,3 +525,11 @@ def test_specs_that_cannot_work_are_refused() -> None:
         Engine([EquipmentSpec("m1", "p", model_of(OVEN), bind={"run": "plc/run"})], at=START)
     with pytest.raises(KeyError):
         engine_for(PACKML).current("m2")
+
+
+def test_a_source_ahead_in_one_batch_does_not_date_the_next() -> None:
+    engine = engine_for(rules_model({"state": "High", "when": "x > 5"}, {"state": "Low", "when": "True"}))
+    engine.step(batch_of(0, sample("plc/x", 1, 0, source_s=0), source_time=True))
+    engine.step(batch_of(1, sample("plc/x", 2, 1, source_s=9), source_time=True))
+    (made,) = engine.step(batch_of(2, sample("plc/x", 8, 2, source_s=1.5), source_time=True)).transitions
+    assert made.at == after(1.5)
