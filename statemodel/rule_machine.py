@@ -7,8 +7,9 @@ the equipment also has a state code, the code decides. It knows no other equipme
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, Final
 
 from statemodel.durations import format_duration
@@ -242,31 +243,33 @@ class RuleMachine(Machine):
         return as_input(sample) if sample else no_sample(self._tags[place], NO_SAMPLE)
 
     def _names(self, rule: Rule) -> tuple[str, ...]:
-        """Inputs that decided: the rule's own, or for a catch-all those of the rules before it."""
-        return rule.guard.names or self._program.inputs
+        """Inputs that decided: the rule's own, then those of the rules before it, which are not true."""
+        return tuple(dict.fromkeys((*rule.guard.names, *self._names_before(rule))))
+
+    def _names_before(self, rule: Rule) -> tuple[str, ...]:
+        own = frozenset(rule.guard.names)
+        earlier = takewhile(lambda other: other is not rule, self.model.rules)
+        return tuple(name for other in earlier for name in other.guard.names if name not in own)
 
     def _sentence(self, rule: Rule) -> str:
-        if not rule.guard.names and rule.for_ is None:
-            says = (
-                "no earlier rule is true"
-                if rule is not self.model.rules[0]
-                else f'rule "{rule.text}" is true'
-            )
-        elif rule.for_ is None:
-            says = f'rule "{rule.text}" is true'
-        else:
-            says = f'rule "{rule.text}" has been true for {format_duration(rule.for_)}'
-        readings = self._readings(rule)
-        return says + (f": {readings}" if readings else "")
+        earlier = self._readings(dict.fromkeys(self._names_before(rule)))
+        if not rule.guard.names and rule.for_ is None and rule is not self.model.rules[0]:
+            return "no earlier rule is true" + (f": {earlier}" if earlier else "")
+        held = f"has been true for {format_duration(rule.for_)}" if rule.for_ is not None else "is true"
+        readings = self._readings(rule.guard.names)
+        says = f'rule "{rule.text}" {held}' + (f": {readings}" if readings else "")
+        return says + (f"; no earlier one is: {earlier}" if earlier else "")
 
-    def _readings(self, rule: Rule) -> str:
+    def _readings(self, names: Iterable[str]) -> str:
         places = self._places()
-        return ", ".join(f"{name} = {self._values[places[name]]!r}" for name in self._names(rule))
+        return ", ".join(f"{name} = {self._values[places[name]]!r}" for name in names)
 
     def _unsettled(self, rule: Rule) -> str:
         """What is open about a rule whose inputs are all good."""
         timed = rule.for_ is not None or not {"held", "age"}.isdisjoint(calls(rule.guard))
-        return self._readings(rule) + (", but nobody saw since when" if timed else ", which has no answer")
+        return self._readings(rule.guard.names) + (
+            ", but nobody saw since when" if timed else ", which has no answer"
+        )
 
     def _doubt(self, place: int) -> str:
         name, sample = self._program.inputs[place], self._latest[place]

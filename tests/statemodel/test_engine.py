@@ -234,15 +234,17 @@ def test_the_first_rule_that_is_true_wins() -> None:
     (transition,) = engine.step(batch(9, temp=181.2)).transitions
     assert transition.to_state == "Baking"
     assert transition.cause.rule == "temp >= 180"
-    assert transition.cause.text == 'rule "temp >= 180" is true: temp = 181.2'
-    assert [item.tag for item in transition.cause.inputs] == ["plc/temp"]
+    assert transition.cause.text == (
+        'rule "temp >= 180" is true: temp = 181.2; no earlier one is: run = True, door = False'
+    )
+    assert [item.tag for item in transition.cause.inputs] == ["plc/temp", "plc/run", "plc/door"]
 
 
 def test_a_catch_all_shows_what_the_other_rules_saw() -> None:
     engine = engine_for(model_of(OVEN))
     (transition,) = engine.step(batch(2, run=True, temp=20.0, door=False)).transitions
-    assert transition.cause.text == "no earlier rule is true: door = False, run = True, temp = 20.0"
-    assert [item.tag for item in transition.cause.inputs] == ["plc/door", "plc/run", "plc/temp"]
+    assert transition.cause.text == "no earlier rule is true: run = True, door = False, temp = 20.0"
+    assert [item.tag for item in transition.cause.inputs] == ["plc/run", "plc/door", "plc/temp"]
 
 
 def test_a_decided_rule_does_not_wait_for_the_others() -> None:
@@ -290,7 +292,9 @@ def test_a_dwell_time_is_waited_for_and_dated_exactly() -> None:
     assert (transition.to_state, transition.at) == ("DoorOpen", after(12)), (
         "a late tick does not date it later"
     )
-    assert transition.cause.text == 'rule "door" has been true for 2s: door = True'
+    assert transition.cause.text == (
+        'rule "door" has been true for 2s: door = True; no earlier one is: run = True'
+    )
 
 
 def test_a_door_that_closes_in_time_never_was_open() -> None:
