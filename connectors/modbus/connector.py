@@ -21,6 +21,7 @@ from connectors.modbus.plan import ReadRequest, plan_reads
 from connectors.modbus.poll import Answer, Asking, GroupPoll
 from connectors.modbus.schedule import Cycle
 from connectors.modbus.turns import Turns
+from connectors.standstill import Standstill
 from statemodel.types import SampleBatch, TagSample
 
 #: Longest sleep between two looks at the schedule, in seconds.
@@ -122,15 +123,20 @@ class _Session:
         names = [group.name for group in self._groups]
         is_up = False
         news: tuple[GroupPoll, datetime] | None = None
+        watch, timeout_s = Standstill(clock.monotonic()), self._settings.timeout.total_seconds()
+        away_s = allowed_s = 0.0
 
         def finished(index: int, cycle: Cycle) -> None:
             link.cycle(names[index], cycle.duration_s, cycle.lateness_s, cycle.skipped)
 
         def answered(answer: Answer) -> Question | None:
             """As long as there is nothing to await for, the next question follows at once."""
-            nonlocal news
+            nonlocal news, away_s
             now = clock.monotonic()
+            away_s = max(away_s, watch.woke(now, timeout_s))
             poll = turns.answered(answer, now)
+            if away_s:
+                return None
             if is_up and not poll.samples and not poll.refusals:
                 if self.seen_at is answer[1]:  # the device itself answered, not a gateway before it
                     link.seen(answer[1])
@@ -142,11 +148,19 @@ class _Session:
         turns = Turns(self._polls, intervals_s, clock.monotonic(), finished)
         while True:
             now = clock.monotonic()
+            away_s = max(away_s, watch.woke(now, allowed_s))
+            if away_s and is_up:
+                raise _nobody_looked(away_s)
+            allowed_s = away_s = 0.0
             question = turns.next(now)
             if question is None:
-                await self._rest(turns.wait_s(now))
+                allowed_s = turns.wait_s(now)
+                await self._rest(allowed_s)
                 continue
+            allowed_s = timeout_s * self._settings.timeouts_max
             await self._converse(question, answered)
+            if away_s:
+                continue
             if news is None:
                 continue
             (poll, at), news = news, None
@@ -226,6 +240,14 @@ class _Session:
             sleeper.cancel()
         if self._client.closed.done():
             raise self._client.loss()
+
+
+def _nobody_looked(away_s: float) -> ConnectionLost:
+    """What the device did meanwhile is not known, so nothing may be concluded from before and after."""
+    return ConnectionLost(
+        f"the gateway itself did not look for {away_s:.1f} s",
+        hint="was it suspended, is the machine overloaded, or is the journal full?",
+    )
 
 
 def _step(asking: Asking, answer: Answer) -> Question | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connectors import standstill
 from connectors.errors import ConnectionLost
 from connectors.modbus.config import ModbusSettings
 from connectors.modbus.connector import ModbusConnector
@@ -551,3 +552,24 @@ async def test_exceptions_are_frames_of_their_own(device: ScriptedDevice) -> Non
         device.hold(0, 9)
         await link.until_value("plc/one", 9)
     assert plc.counts.exceptions == 1
+
+
+async def test_after_a_standstill_nothing_is_concluded_from_before_and_after(
+    device: ScriptedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suspended process, a blocked loop or a full journal: the device was not looked at meanwhile."""
+    monkeypatch.setattr(standstill, "STANDSTILL_S_MAX", 0.2)
+    link = RecordingLink()
+    async with running(connector(device), link) as task:
+        await link.until(lambda: len(link.samples) >= 2)
+        link.close()
+        device.hold(0, 7)
+        await link.until(lambda: link.waiting > 0)
+        looked_at = link.seen_at[-1]
+        await asyncio.sleep(0.4)  # the standstill itself
+        link.open()
+        lost = await outcome(task)
+
+    assert isinstance(lost, ConnectionLost)
+    assert "did not look" in lost.reason
+    assert lost.last_seen_at == looked_at
