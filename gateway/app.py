@@ -121,9 +121,7 @@ class _Run:
             for task in connections:
                 task.cancel()
             await asyncio.gather(*connections, return_exceptions=True)
-            now = self.clock.now()
-            await self.pipeline.finish(words for item in self.supervised if (words := item.farewell(now)))
-            await pipeline
+            await self._say_farewell(pipeline)
             await self._hand_on()
             for task in self.sink_tasks:
                 task.cancel()
@@ -132,7 +130,13 @@ class _Run:
 
     async def _open_journal(self) -> None:
         gateway = self.settings.gateway
-        self.loaded.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self.loaded.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartFailed(
+                f"the data directory {self.loaded.data_dir} cannot be made: {error.strerror}",
+                hint="choose another [gateway] data_dir, or let this user write there",
+            ) from error
         self.journal = await Journal.open(
             self.loaded.data_dir / "journal", gateway=gateway.id, settings=gateway.journal, clock=self.clock
         )
@@ -243,6 +247,8 @@ class _Run:
         self.live.supervised = {item.settings.name: item for item in self.supervised}
         self.health.supervised = self.supervised
         self.health.sinks = self.sinks
+        self.health.journal_full = self._journal_full
+        self.health.journal_damage = self._journal_damage
         if self.settings.api is None:
             return
         ports = Ports(
@@ -308,6 +314,27 @@ class _Run:
         )
         if self.owner.started is not None:
             self.owner.started(self.owner)
+
+    async def _say_farewell(self, pipeline: asyncio.Task[None]) -> None:
+        """Record what ends with the process; not for ever, since a full journal would never take it."""
+        now = self.clock.now()
+        last_words = [words for item in self.supervised if (words := item.farewell(now))]
+        try:
+            async with asyncio.timeout(FAREWELL_S_MAX):
+                await self.pipeline.finish(last_words)
+                await pipeline
+        except TimeoutError:
+            pipeline.cancel()
+            # The next start will say it: since the last proof of life nobody looked.
+            _log.error("stopped without recording it", reason=self._journal_full())
+
+    def _journal_full(self) -> str | None:
+        full = self.journal.stats().full
+        return f"takes nothing more: {full}" if full else None
+
+    def _journal_damage(self) -> str | None:
+        damaged = self.journal.stats().damaged
+        return f"{len(damaged)} records cannot be read" if damaged else None
 
     async def _hand_on(self) -> None:
         """Wait a little while the sinks that are connected hand on what was recorded last."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -45,7 +45,9 @@ class HealthReport:
         self._came_round_s = clock.monotonic()
         self.supervised: Sequence[Supervised] = ()
         self.sinks: Mapping[str, SinkOf] = {}
-        self.journal_reason: str | None = None
+        #: Why the journal takes nothing at present, and what else is wrong with it; None when all is well.
+        self.journal_full: Callable[[], str | None] = lambda: None
+        self.journal_damage: Callable[[], str | None] = lambda: None
         self.started = False
 
     def came_round(self) -> None:
@@ -53,14 +55,21 @@ class HealthReport:
         self._came_round_s = self._clock.monotonic()
 
     def live(self) -> bool:
-        """The process runs and its loops move."""
+        """The process runs and its loops move.
+
+        Waiting for room on the disk counts as moving: a restart would give none.
+        """
+        if self.journal_full() is not None:
+            return True
         return self._clock.monotonic() - self._came_round_s < STALL_S_MAX
 
     def report(self) -> Mapping[str, Any]:
         """`ok`, `degraded` (something is away, nothing is lost) or `failing`, and each part's reason."""
+        full = self.journal_full()
+        trouble = full or self.journal_damage()
         parts: dict[str, dict[str, Any]] = {
             "pipeline": {"ok": self.live(), "reason": None if self.live() else "has not come round lately"},
-            "journal": {"ok": self.journal_reason is None, "reason": self.journal_reason},
+            "journal": {"ok": trouble is None, "reason": trouble},
         }
         for name, sink in self.sinks.items():
             status = sink.status()
@@ -74,7 +83,7 @@ class HealthReport:
             up = supervised.link == "up"
             reason = None if up else supervised.last_error or "not connected yet"
             parts[f"connection {supervised.settings.name}"] = {"ok": up, "reason": reason}
-        failing = not (parts["pipeline"]["ok"] and parts["journal"]["ok"])
+        failing = full is not None or not self.live()
         degraded = any(not part["ok"] for part in parts.values())
         return {
             "status": "failing" if failing else "degraded" if degraded else "ok",

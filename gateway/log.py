@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import queue
 import sys
+import threading
+from contextlib import suppress
 from typing import TextIO
 
 import structlog
 
+#: Lines that wait to be written; beyond it they are dropped and counted.
+LINES_MAX = 10_000
+#: Longest wait for them when the process ends.
+CLOSE_S_MAX = 1.0
 #: Libraries that say at info or warning what the gateway says itself, in its own words, once.
 _CHATTY = ("asyncua", "pymodbus", "amqtt", "transitions", "uvicorn.error", "uvicorn.access", "asyncio")
 
@@ -15,7 +23,9 @@ _CHATTY = ("asyncua", "pymodbus", "amqtt", "transitions", "uvicorn.error", "uvic
 def configure(level: str, *, json: bool | None = None, file: TextIO | None = None) -> None:
     """Set up logging for the process. `json` None: JSON unless stderr is a terminal."""
     target = file or sys.stderr
-    as_json = not target.isatty() if json is None else json
+    # A service may have been started without a stderr at all.
+    as_json = (target is None or not target.isatty()) if json is None else json
+    writer = Writer(target)
     processors: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -33,7 +43,7 @@ def configure(level: str, *, json: bool | None = None, file: TextIO | None = Non
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(target),
+        logger_factory=lambda *_: writer,
         cache_logger_on_first_use=False,
     )
     for name in _CHATTY:
@@ -51,3 +61,45 @@ def _without_empty(
     _logger: object, _method: str, fields: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     return {key: value for key, value in fields.items() if value is not None}
+
+
+class Writer:
+    """Takes log lines and never holds anybody up.
+
+    Whoever reads our stderr may be slow, stuck or gone; the gateway must not be. Lines are written by a
+    thread of their own; when too many wait they are dropped, and the next line that gets through says how
+    many. A stream that is gone is ignored.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self._lines: queue.Queue[str | None] = queue.Queue(LINES_MAX)
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def msg(self, line: str) -> None:
+        """Take one line."""
+        try:
+            if self.dropped:
+                self._lines.put_nowait(f"({self.dropped} log lines were dropped: nobody read them)")
+                self.dropped = 0
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self.dropped += 1
+
+    log = debug = info = warn = warning = error = critical = fatal = failure = exception = msg
+
+    def close(self) -> None:
+        """Let what waits be written, but not for longer than a moment."""
+        with suppress(queue.Full):
+            self._lines.put_nowait(None)
+        self._thread.join(CLOSE_S_MAX)
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            if self._stream is not None:
+                with suppress(OSError, ValueError):
+                    self._stream.write(line + "\n")
+                    self._stream.flush()

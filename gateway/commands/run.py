@@ -23,10 +23,10 @@ def run_gateway(path: Path, *, log_json: bool | None) -> None:
 
 
 async def until_signal(gateway: Gateway) -> None:
-    """Run a gateway until SIGINT or SIGTERM asks it to stop; raises as `run_until` does."""
+    """Run a gateway until a signal asks it to stop; raises as `run_until` does."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     await run_until(gateway, stop)
 
