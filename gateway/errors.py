@@ -25,7 +25,9 @@ class JournalInUse(GatewayError):
 
 
 class JournalForeign(GatewayError):
-    """The journal belongs to another gateway or a newer version. Do not start; nothing was touched."""
+    """The journal belongs to another gateway or a newer version, or is an older copy of itself. Nothing was
+    touched; a person decides.
+    """
 
     exit_code = 3
 

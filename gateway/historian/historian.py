@@ -16,14 +16,14 @@ import structlog
 from connectors.backoff import Backoff
 from connectors.base import Clock
 from gateway.config.schema import HistorianSettings
-from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.errors import JournalForeign, SinkRefused, SinkUnavailable
 from gateway.historian.connection import Readers, connect, examine, place_of
 from gateway.historian.failures import DATABASE_ERRORS
 from gateway.historian.migrate import SQL
 from gateway.historian.retention import delete_old_samples
 from gateway.historian.session import CursorMoved, Missing, Packed, Portion, Refused, Session, open_session
 from gateway.historian.values import EquipmentMeta, ServerInfo, SinkStatus, TagMeta
-from gateway.journal import Cursor, Journal
+from gateway.journal import Cursor, Journal, JournalPosition
 from statemodel.records import Recorded, read_told
 from statemodel.types import SampleBatch
 
@@ -58,6 +58,8 @@ class Historian:
         self._tags, self._equipment = tags, equipment
         self._readers = Readers(dsn, settings, gateway)
         self._drained = Cursor()
+        #: What the journal held before this process wrote: all that a database can know that never met us.
+        self._found: JournalPosition | None = journal.position
         self._first_seq: int | None = None
         self._other_streams = False
         self._connected = False
@@ -119,7 +121,12 @@ class Historian:
     # -- writing
 
     async def run(self) -> None:
-        """Drain the journal into the database until cancelled."""
+        """Drain the journal into the database until cancelled.
+
+        Raises:
+            JournalForeign: the database knows this journal's stream otherwise: an older copy was put back.
+            JournalFailed: the journal failed. Failures of the database never end this.
+        """
         self._drained = await self._journal.cursor(SINK)
         backoff = Backoff()
         keeping = asyncio.create_task(self._keep_retention(), name="historian-retention")
@@ -154,8 +161,8 @@ class Historian:
         ) as session:
             self._first_seq = await session.first_seq()
             self._other_streams = await session.has_other_streams()
-            await self._stand_at(await session.cursor())
-            self._found(session.info)
+            await self._stand_where(session)
+            self._greet(session.info)
             await self._drain(session)
 
     async def _drain(self, session: Session) -> None:
@@ -188,7 +195,7 @@ class Historian:
             if news.done():
                 await news
             elif await session.cursor() != self._drained:
-                await self._stand_at(await session.cursor())
+                await self._stand_where(session)
         finally:
             for task in (news, ended):
                 task.cancel()
@@ -248,7 +255,7 @@ class Historian:
                 set_aside = await session.write_carefully(portion)
         except CursorMoved:
             log.warning("the database's cursor is not where it was left; reading it again")
-            await self._stand_at(await session.cursor())
+            await self._stand_where(session)
             return
         self._transactions += 1
         self._events += len(portion.events)
@@ -268,21 +275,37 @@ class Historian:
             self._first_seq = portion.events[0].seq
         await self._move_to(portion.after)
 
-    async def _stand_at(self, cursor: Cursor) -> None:
-        """Begin where the database is.
+    async def _stand_where(self, session: Session) -> None:
+        """Begin where the database is, if what it holds came from this very journal.
+
+        Numbers alone do not tell: the numbering of a journal that was set back catches up with them.
 
         Raises:
-            SinkRefused: it is ahead of the journal.
+            JournalForeign: it did not: an older copy of the journal was put back.
+            SinkUnavailable, SinkRefused: the database does not answer.
         """
-        position = self._journal.position
-        if cursor.seq > position.last_seq or cursor.batch > position.last_batch:
-            raise SinkRefused(
-                f"the database holds events up to {cursor.seq} and batches up to {cursor.batch} of this "
-                f"journal, which ends at {position.last_seq} and {position.last_batch}: an older copy was "
-                "put back",
-                hint="move the journal folder away, so that the gateway begins a new stream",
+        cursor = await session.cursor()
+        ours = self._found or self._journal.position
+        if cursor.seq > ours.last_seq or cursor.batch > ours.last_batch:
+            raise self._foreign(
+                f"holds events up to {cursor.seq} and batches up to {cursor.batch} of this journal's stream, "
+                f"but the journal came only to {ours.last_seq} and {ours.last_batch}"
             )
+        if (held := await session.event_up_to(cursor.seq)) is not None:
+            seq, body = held
+            # Empty when it was freed or cannot be read: then there is nothing to compare.
+            for event in await self._journal.read(seq - 1, 1):
+                if event.seq == seq and event.json != body:
+                    raise self._foreign(f"has event {seq} of this journal's stream as something else")
+        self._found = None
         await self._move_to(cursor)
+
+    def _foreign(self, what: str) -> JournalForeign:
+        return JournalForeign(
+            f"the database {self._place} {what}: an older copy of the journal was put back",
+            hint=f"move {self._journal.directory} away: the gateway then begins a new stream, and nothing in "
+            "the database is touched",
+        )
 
     async def _move_to(self, cursor: Cursor) -> None:
         self._drained = cursor
@@ -290,7 +313,7 @@ class Historian:
 
     # -- being away
 
-    def _found(self, info: ServerInfo) -> None:
+    def _greet(self, info: ServerInfo) -> None:
         self._connects += 1
         self._connected, self._last_error, self._alarm, self._retry_at = True, None, "", None
         self._server = str(info)

@@ -149,6 +149,13 @@ class Session:
         row = await self._asking(self._connection.fetchrow(SQL["cursor"], self._gateway, self._stream))
         return Cursor() if row is None else Cursor(row["seq"], row["batch"])
 
+    async def event_up_to(self, seq: int) -> tuple[int, bytes] | None:
+        """Number and bytes of the newest event of this stream, up to a sequence, that the database holds."""
+        row = await self._asking(
+            self._connection.fetchrow(SQL["event_up_to"], self._gateway, self._stream, seq)
+        )
+        return None if row is None else (row["seq"], row["body"].encode())
+
     async def first_seq(self) -> int | None:
         """The first event of this stream the database holds."""
         found: int | None = await self._asking(

@@ -45,7 +45,7 @@ class Journal:
     """A journal that is open and ours. Made by `open`; every method belongs to the loop that opened it."""
 
     def __init__(self, store: Store, lock: files.Lock, executor: ThreadPoolExecutor, clock: Clock) -> None:
-        self.stream = store.stream
+        self.stream, self.directory = store.stream, store.directory
         self._store, self._lock, self._executor, self._clock = store, lock, executor, clock
         self._position = store.position
         self._events: Tail[Recorded] = Tail(_TAIL_EVENTS)

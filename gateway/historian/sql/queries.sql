@@ -204,6 +204,31 @@ SELECT seq, type, body FROM (
 ) AS e
 ORDER BY seq LIMIT $4
 
+-- name: event_up_to
+SELECT seq, body FROM (
+    (
+        SELECT seq, body::text FROM andon.transition
+        WHERE gateway = $1 AND stream = $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT seq, body::text FROM andon.rejection
+        WHERE gateway = $1 AND stream = $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT seq, body::text FROM andon.source_event
+        WHERE gateway = $1 AND stream = $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT first, body FROM andon.set_aside
+        WHERE gateway = $1 AND stream = $2 AND numbering = 'event' AND kind = 'event' AND first <= $3
+        ORDER BY first DESC LIMIT 1
+    )
+) AS e
+ORDER BY seq DESC LIMIT 1
+
 -- name: transition_before
 SELECT body::text FROM andon.transition
 WHERE gateway = $1 AND equipment = $2 AND at <= $3

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from gateway.errors import SinkRefused
+from gateway.errors import JournalForeign, SinkRefused
 from gateway.historian import EquipmentMeta, TagMeta
 from gateway.historian.session import CursorMoved, Portion, open_session
 from gateway.journal import Cursor
@@ -37,7 +38,7 @@ from tests.gateway.historian.databases import (
     running,
     until,
 )
-from tests.gateway.journal.builders import START, batch, opened, transition
+from tests.gateway.journal.builders import START, batch, fill, opened, transition
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -312,17 +313,94 @@ async def test_what_the_journal_cannot_give_is_noted_with_its_numbers(
     assert (await counts(database))[0] == last - first + 1
 
 
-async def test_an_older_copy_of_the_journal_is_not_written_over_history(
-    database: Database, tmp_path: Path
-) -> None:
-    async with opened(tmp_path) as journal:
-        await journal.append([transition(1)], [batch(1)])
+async def live_then_set_back(database: Database, tmp_path: Path) -> Path:
+    """A journal that is a copy from before what the database holds: 3 events there, 5 here."""
+    live, copy = tmp_path / "live", tmp_path / "copy"
+    async with opened(live) as journal:
+        await journal.append([transition(n) for n in (1, 2, 3)], [batch(1)])
         async with running(journal, database.dsn) as historian:
             await drained(historian, journal)
-        await database.do("UPDATE andon.sink_cursor SET seq = 100")
+    shutil.copytree(live, copy)
+    async with opened(live) as journal, running(journal, database.dsn) as historian:
+        await journal.append([transition(n) for n in (4, 5)], [batch(2)])
+        await drained(historian, journal)
+    return copy
+
+
+async def test_an_older_copy_of_the_journal_ends_the_gateway(database: Database, tmp_path: Path) -> None:
+    copy = await live_then_set_back(database, tmp_path)
+    async with opened(copy) as journal:
+        historian = build(journal, database.dsn)
+        # What it writes before the database answers hides nothing: its numbers have caught up.
+        await journal.append([transition(n) for n in range(20, 40)], [batch(n) for n in range(20, 40)])
+        with pytest.raises(JournalForeign, match="older copy") as refused:
+            await historian.run()
+    assert (refused.value.exit_code, historian.status().connected) == (3, False)
+    assert str(copy) in refused.value.hint
+    assert await counts(database) == (5, 5, 6, 6)
+
+
+async def test_an_older_copy_is_known_by_its_events_after_further_restarts(
+    database: Database, tmp_path: Path
+) -> None:
+    """The database was away when the copy was put back, and while the numbering passed the cursor."""
+    copy = await live_then_set_back(database, tmp_path)
+    async with opened(copy) as journal:
+        await journal.append([transition(n) for n in range(20, 40)], [batch(n) for n in range(20, 40)])
+    async with opened(copy) as journal:
+        with pytest.raises(JournalForeign, match="event 5 of this journal's stream as something else"):
+            await build(journal, database.dsn).run()
+    assert await counts(database) == (5, 5, 6, 6)
+
+
+async def test_an_older_copy_is_found_when_the_database_comes_back(
+    database: Database, tmp_path: Path
+) -> None:
+    copy = await live_then_set_back(database, tmp_path)
+    await database.do("ALTER TABLE andon.sink_cursor RENAME TO away")
+    async with opened(copy) as journal:
+        historian = build(journal, database.dsn)
+        task = asyncio.create_task(historian.run())
+        await until(lambda: historian.status().last_error is not None)
+        await journal.append([transition(n) for n in range(20, 40)], [batch(20), batch(21)])
+        await database.do("ALTER TABLE andon.away RENAME TO sink_cursor")
+        task.cancel()  # rather than to wait for the end of its pause
+        await asyncio.gather(task, return_exceptions=True)
+        with pytest.raises(JournalForeign):
+            await historian.run()
+    assert await counts(database) == (5, 5, 6, 6)
+
+
+@pytest.mark.parametrize("cursor", [5, 3])
+async def test_a_cursor_within_the_very_same_journal_is_fine(
+    database: Database, tmp_path: Path, cursor: int
+) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([transition(n) for n in range(1, 6)], [batch(1)])
         async with running(journal, database.dsn) as historian:
-            await until(lambda: historian.status().alarm == "refused")
-            assert "older copy" in (historian.status().last_error or "")
+            await drained(historian, journal)
+    await database.do(f"UPDATE andon.sink_cursor SET seq = {cursor}")
+    async with opened(tmp_path) as journal, running(journal, database.dsn) as historian:
+        await drained(historian, journal)
+        await journal.append([transition(6)])
+        await drained(historian, journal)
+    assert await counts(database) == (6, 6, 3, 3)
+
+
+async def test_of_a_trimmed_journal_nothing_is_compared(database: Database, tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        journal.require("historian", events=True, batches=True)
+        await fill(journal, 2)
+        seq = (await journal.read(0, 10**6))[-1].seq
+        async with running(journal, database.dsn) as historian:
+            await drained(historian, journal)
+    # The database was restored from a backup, and its last event has been freed here since.
+    await database.do("UPDATE andon.sink_cursor SET seq = 1", "DELETE FROM andon.transition WHERE seq > 1")
+    (tmp_path / "journal-00000001-1-1.db").unlink()
+    async with opened(tmp_path) as journal, running(journal, database.dsn) as historian:
+        assert journal.position.first_seq > 1
+        await drained(historian, journal)
+        assert historian.drained.seq == seq
 
 
 async def test_gateways_share_a_database_without_touching(database: Database, tmp_path: Path) -> None:
