@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import JournalInUse, StartFailed
@@ -37,9 +38,16 @@ class Lock:
 
         Raises:
             JournalInUse: another process has it; says which.
+            StartFailed: its file cannot be written.
         """
         self.path = directory / "lock"
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StartFailed(
+                f"the lock of the journal, {self.path}, cannot be written: {error.strerror}",
+                hint="it must be a plain file of the user the gateway runs as; remove it when no gateway runs",
+            ) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -49,8 +57,9 @@ class Lock:
                 f"the journal in {directory} is in use by the process with id {holder}",
                 hint="stop that gateway first, or give this one a data_dir of its own",
             ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk nobody learns who holds it, and it holds all the same
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let go. The file stays: removing it would let two processes lock two files of one name."""
@@ -72,6 +81,11 @@ def free_bytes(directory: Path) -> int:
     return disk.f_bavail * disk.f_frsize
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file can be seen; no when nobody may look."""
+    return os.path.exists(path)  # noqa: PTH110 - unlike Path.exists it raises nothing
+
+
 def size_bytes(path: Path) -> int:
     """Size of a file; 0 when it is not there."""
     try:
@@ -85,7 +99,10 @@ def set_ballast_aside(directory: Path) -> None:
     path = directory / "ballast"
     if path.exists() or free_bytes(directory) < 4 * BALLAST_BYTES:
         return
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return  # nothing fails for want of a reserve
     try:
         os.posix_fallocate(fd, 0, BALLAST_BYTES)
     except OSError:

@@ -197,6 +197,11 @@ class Segment:
             db.executemany(_SQL["drop_alive"], [(name,) for name, at in alive.items() if at is None])
         db.execute("COMMIT")
 
+    def undo(self) -> None:
+        """Forget a transaction that failed, if SQLite has not done so itself."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
     def finish(self) -> None:
         """Fold the write-ahead log in, so that the file stands alone, and close it."""
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -214,6 +219,10 @@ class Segment:
     def size_bytes(self) -> int:
         """Space taken, write-ahead log included."""
         return size_bytes(self.path) + size_bytes(self._wal)
+
+    def log_bytes(self) -> int:
+        """Size of the write-ahead log, which `finish` may add to the file."""
+        return size_bytes(self._wal)
 
     def origin(self) -> Origin:
         """Whose it is.

@@ -35,6 +35,7 @@ _MARGIN_BYTES = 4_000_000
 _DAMAGE_KEPT = 100
 #: Finished segments held open for reading.
 _OPEN_MAX = 2
+_GONE = "look whether its disk is still mounted and bring the folder back; then start the gateway again"
 RESTART = "end the gateway and start it again: it reads what is on the disk and goes on from there"
 
 
@@ -82,7 +83,8 @@ class Store:
         self._open: dict[SegmentId, Segment] = {}
         self._damaged: dict[tuple[str, int, int], Damage] = {}
         self._counts = [0, 0, 0, 0]
-        self._failure = ""
+        self._failure = self._hint = ""
+        self._waits_for_room = False
         # A quarter, so that there are always finished segments to free.
         self._segment_bytes = min(settings.segment_bytes, settings.bytes_max // 4)
         self._refresh()
@@ -107,7 +109,9 @@ class Store:
         ]
         numbered = list(enumerate(batches, number + 1))
         bodies = [(n, encode_batch(batch)) for n, batch in numbered]
-        if reason := self._make_room(sum(len(r.body) for r in rows) + sum(len(b) for _, b in bodies)):
+        with self._writing("looking for room"):
+            reason = self._make_room(sum(len(r.body) for r in rows) + sum(len(b) for _, b in bodies))
+        if reason:
             return reason
         marks = {name: proof for name, proof in alive.items() if self.alive.get(name) != proof}
         with self._writing("a commit"):
@@ -143,23 +147,47 @@ class Store:
         self.required[sink] = needs
 
     def keep_house(self) -> JournalPosition:
-        """What must happen now and then: keep cursors, begin a segment by age, free, keep the reserve."""
-        if self._pending:
-            with self._writing("keeping cursors"):
-                self._newest.write((), (), {}, self._pending)
-            self._pending = {}
-        if self.clock.now() - self._created_at >= self.settings.segment_age:
-            self.rotate()
-        self.trim()
-        files.set_ballast_aside(self.directory)
+        """What must happen now and then: keep cursors, begin a segment by age, free, keep the reserve.
+
+        What needs room while there is none is left for later.
+        """
+        with self._writing("keeping house"):
+            if not files.is_there(self._newest.path):
+                raise FileNotFoundError(2, "it was removed", str(self._newest.path))
+            self._keep_cursors()
+            if self.clock.now() - self._created_at >= self.settings.segment_age:
+                self.rotate()
+            self.trim()
+            files.set_ballast_aside(self.directory)
         self._refresh()
         return self.position
 
+    def _keep_cursors(self) -> None:
+        """They are advice, a sink knows better: without room they wait, and a lost one costs nothing."""
+        if not self._pending:
+            return
+        reason = self._lacks_disk(0)
+        if not reason:
+            try:
+                self._newest.write((), (), {}, self._pending)
+                self._pending = {}
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                self._newest.undo()
+                reason = str(error)
+        if reason and not self._waits_for_room:
+            log.warning("the journal keeps its cursors later, when there is room", reason=reason)
+        self._waits_for_room = bool(reason)
+
     def rotate(self) -> None:
-        """Finish the newest segment and begin another, unless it is empty."""
+        """Finish the newest segment and begin another, unless it is empty or the disk has no room for it."""
         position, old = self.position, self._ids[-1]
         if (old.first_seq, old.first_batch) == (position.last_seq + 1, position.last_batch + 1):
             return
+        with self._writing("looking for room"):
+            if self._lacks_disk(self._newest.log_bytes()):
+                return
         id_ = SegmentId(old.number + 1, position.last_seq + 1, position.last_batch + 1)
         origin = Origin(self.gateway, self.stream, self.clock.now())
         with self._writing("beginning a segment"):
@@ -197,10 +225,14 @@ class Store:
         return freed > 0
 
     def close(self) -> None:
-        """Keep what waits and fold the newest segment in. After a failure nothing more is written."""
-        if not self._failure and self._pending:
-            with self._writing("keeping cursors"):
-                self._newest.write((), (), {}, self._pending)
+        """Keep what waits and fold the newest segment in, as far as there is room. Never fails: what was
+        committed is safe. After a failure nothing more is written.
+        """
+        if not self._failure:
+            try:
+                self._keep_cursors()
+            except (sqlite3.Error, OSError) as error:
+                log.warning("the journal could not keep its cursors when closing", reason=str(error))
         for finished in self._open.values():
             finished.close()
         try:
@@ -302,7 +334,7 @@ class Store:
             JournalFailed: one has.
         """
         if self._failure:
-            raise JournalFailed(self._failure, hint=RESTART)
+            raise JournalFailed(self._failure, hint=self._hint)
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
@@ -316,7 +348,8 @@ class Store:
         self._failure = (
             f"{what} of the journal in {self.directory} failed: {error}; whether it is on the disk is unknown"
         )
-        raise JournalFailed(self._failure, hint=RESTART) from error
+        self._hint = RESTART if files.is_there(self._newest.path) else _GONE
+        raise JournalFailed(self._failure, hint=self._hint) from error
 
     @contextmanager
     def _reading(self, id_: SegmentId) -> Iterator[Segment | None]:
@@ -396,11 +429,13 @@ class Store:
         return reason
 
     def _lacks(self, bytes_wanted: int) -> str:
-        wanted = bytes_wanted + _MARGIN_BYTES
         used = sum(self._sizes.values()) + self._newest.size_bytes()
         if used + bytes_wanted > self.settings.bytes_max:
             return f"the journal takes {used} bytes of the {self.settings.bytes_max} it may"
-        if (free := files.free_bytes(self.directory)) < wanted:
+        return self._lacks_disk(bytes_wanted)
+
+    def _lacks_disk(self, bytes_wanted: int) -> str:
+        if (free := files.free_bytes(self.directory)) < bytes_wanted + _MARGIN_BYTES:
             return f"the disk under {self.directory} has {free} bytes left"
         return ""
 

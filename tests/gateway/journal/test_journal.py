@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.errors import JournalFailed
-from gateway.journal import Cursor
+from gateway.journal import Cursor, files
+from gateway.journal.segment import Segment
 from statemodel.types import Gap, Quality, SampleBatch, SourceLost, TagSample, TagValue
 from tests.gateway.journal.builders import (
     START,
@@ -294,3 +296,60 @@ async def test_recent_events_are_read_without_the_disk(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         recorded = await journal.append([transition(n) for n in range(5)])
         assert (await journal.read(2, 2))[0] is recorded[2]
+
+
+async def test_on_a_full_disk_house_is_kept_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither cursors nor the turn of a segment end the gateway for want of room."""
+    clock, looks, free = ManualClock(), 0, 0
+
+    def free_bytes(_: Path) -> int:
+        nonlocal looks
+        looks += 1
+        return free
+
+    async with opened(tmp_path, clock=clock) as journal:
+        await journal.append([transition(1)])
+        monkeypatch.setattr(files, "free_bytes", free_bytes)
+        await journal.advance("database", Cursor(1, 0))
+        clock.move(timedelta(days=2))  # the segment is old enough to be turned over
+        await kept_house(journal, clock, lambda: looks > 8)
+        assert journal.stats().segments == 1
+        free = 10**12
+        await kept_house(journal, clock, lambda: journal.stats().segments == 2)
+        assert [r.seq for r in await journal.append([transition(2)])] == [2]
+        free = 0
+        await journal.advance("database", Cursor(2, 0))
+    async with opened(tmp_path) as journal:  # it closed, and what it could not keep is only behind
+        assert await journal.cursor("database") == Cursor(1, 0)
+
+
+async def test_cursors_the_disk_refuses_are_kept_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may fill up between a look at it and the write: SQLite then says SQLITE_FULL."""
+    clock, refusals = ManualClock(), 0
+    write = Segment.write
+
+    def refuse(segment: Segment, *args: Any) -> None:
+        nonlocal refusals
+        refusals += 1
+        segment._db.execute("PRAGMA max_page_count = 1")
+        try:
+            big = {f"sink-{n}": Cursor(n, n) for n in range(10_000)}
+            write(segment, (), (), {}, big)
+        finally:
+            segment._db.execute("PRAGMA max_page_count = 1073741823")
+
+    async with opened(tmp_path, clock=clock) as journal:
+        await journal.append([transition(1)])
+        with monkeypatch.context() as full:
+            full.setattr(Segment, "write", refuse)
+            await journal.advance("database", Cursor(1, 0))
+            await kept_house(journal, clock, lambda: refusals > 2)
+        assert [r.seq for r in await journal.append([transition(2)])] == [2]
+        await journal.advance("database", Cursor(2, 0))
+        monkeypatch.setattr(Segment, "write", refuse)
+    monkeypatch.undo()
+    async with opened(tmp_path) as journal:
+        assert journal.position.last_seq == 2
+        assert await journal.cursor("database") == Cursor(1, 0)
