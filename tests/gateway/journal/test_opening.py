@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
@@ -15,7 +16,7 @@ import pytest
 
 from gateway.errors import JournalDamaged, JournalFailed, JournalForeign, JournalInUse, StartFailed
 from gateway.journal import Cursor
-from tests.gateway.journal.builders import START, batch, fill, opened, transition
+from tests.gateway.journal.builders import START, ManualClock, batch, fill, kept_house, opened, transition
 
 
 def fingerprint(directory: Path) -> dict[str, str]:
@@ -74,6 +75,37 @@ async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartFailed, match="file/journal"):
         async with opened(tmp_path / "file" / "journal"):
             pass
+
+
+async def test_a_lock_that_is_no_file_of_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(StartFailed, match="lock") as refused:
+        async with opened(tmp_path):
+            pass
+    assert str(tmp_path / "lock") in refused.value.reason
+    assert "plain file" in refused.value.hint
+
+
+async def test_a_folder_removed_while_running_is_a_named_failure(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path / "journal", clock=clock) as journal:
+        await journal.append([transition(1)])
+        waiting = asyncio.create_task(journal.wait_beyond(1, 0))
+        shutil.rmtree(tmp_path / "journal")
+        # The house-keeper finds it by itself, and tells who waits.
+        await kept_house(journal, clock, waiting.done)
+        for refused in (waiting, journal.append([transition(2)])):
+            with pytest.raises(JournalFailed, match=str(tmp_path)) as failed:
+                await refused
+            assert "mounted" in failed.value.hint
+
+
+async def test_an_append_finds_the_folder_removed(tmp_path: Path) -> None:
+    async with opened(tmp_path / "journal") as journal:
+        shutil.rmtree(tmp_path / "journal")
+        with pytest.raises(JournalFailed, match=str(tmp_path)) as failed:
+            await journal.append([transition(1)])
+        assert "mounted" in failed.value.hint
 
 
 async def test_a_damaged_newest_segment_is_not_built_upon(tmp_path: Path) -> None:
