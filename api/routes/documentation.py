@@ -40,6 +40,7 @@ class OpenApiDocument:
                 ),
             ),
             _page("/docs", "page.html", "text/html", "read_docs", "This page"),
+            _page("/", "page.html", "text/html", "read_front", "This page, for who types only the address"),
             _page("/docs/page.js", "page.js", "text/javascript", "read_docs_script", "Script of the page"),
             _page("/docs/page.css", "page.css", "text/css", "read_docs_style", "Style of the page"),
         )
