@@ -46,7 +46,7 @@ class Lock:
         except OSError as error:
             raise StartFailed(
                 f"the lock of the journal, {self.path}, cannot be written: {error.strerror}",
-                hint="it must be a plain file of the user the gateway runs as; remove it when no gateway runs",
+                hint="it must be a plain file of the user the gateway runs as; remove it if no gateway runs",
             ) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

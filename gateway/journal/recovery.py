@@ -16,6 +16,7 @@ from gateway.config.schema import JournalSettings
 from gateway.errors import JournalDamaged, JournalFailed, JournalForeign
 from gateway.journal import files, segment
 from gateway.journal.codec import Unreadable
+from gateway.journal.row import check_row, refuse_what_was_removed
 from gateway.journal.segment import Carried, Origin, Segment, SegmentId
 from gateway.journal.store import RESTART, Store
 from gateway.journal.values import JournalPosition
@@ -29,6 +30,7 @@ def open_store(directory: Path, *, gateway: str, settings: JournalSettings, cloc
         JournalDamaged: its newest segment cannot be trusted.
     """
     ids = sorted((i for p in directory.iterdir() if (i := SegmentId.parse(p.name))), key=lambda i: i.number)
+    refuse_what_was_removed(directory, ids)
     files.give_up_ballast(directory)
     for draft in directory.glob("journal-*.new*"):
         draft.unlink()
@@ -49,6 +51,7 @@ def open_store(directory: Path, *, gateway: str, settings: JournalSettings, cloc
                 hint="give this gateway a data_dir of its own, or its old id back",
             )
         _settle_finished(directory, ids)
+        missing = check_row(directory, ids, origin)
         newest = Segment.open_newest(path)
         carried, position = _survey(newest, ids, origin)
     except (sqlite3.Error, Unreadable) as error:
@@ -57,7 +60,7 @@ def open_store(directory: Path, *, gateway: str, settings: JournalSettings, cloc
             hint=f"restore {directory} from a backup, or move the whole folder away and keep it: the gateway "
             "then begins a new journal, and what had not reached the database stays in the folder you moved",
         ) from error
-    return Store(
+    store = Store(
         directory,
         origin=origin,
         ids=ids,
@@ -67,6 +70,9 @@ def open_store(directory: Path, *, gateway: str, settings: JournalSettings, cloc
         settings=settings,
         clock=clock,
     )
+    for id_, damage in missing:
+        store.note(id_, damage.reason, seq=damage.seq, batch=damage.batch)
+    return store
 
 
 def _origin_untouched(path: Path) -> Origin:

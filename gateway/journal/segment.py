@@ -19,7 +19,7 @@ from urllib.parse import quote
 import msgspec
 
 from gateway.errors import JournalForeign
-from gateway.journal.codec import Unreadable, checksum, decode_batch, decode_event, from_us, to_us
+from gateway.journal.codec import Unreadable, check, checksum, decode_batch, decode_event, from_us, to_us
 from gateway.journal.files import size_bytes, sync_directory
 from gateway.journal.sqlfile import read_sql, read_statements
 from gateway.journal.values import Cursor, Row
@@ -235,6 +235,31 @@ class Segment:
             raise sqlite3.DatabaseError("the segment does not say whose it is")
         gateway, stream, *_, created_us = _verified(row)
         return Origin(gateway=gateway, stream=stream, created_at=from_us(created_us))
+
+    def identity(self) -> tuple[SegmentId, str]:
+        """Its place in the row, whatever its name, and its stream.
+
+        Raises:
+            Unreadable: the file cannot say.
+        """
+        row = self._db.execute(_SQL["segment"]).fetchone()
+        if row is None:
+            raise Unreadable("the segment does not say whose it is")
+        _, stream, number, first_seq, first_batch, _ = _verified(row)
+        return SegmentId(number, first_seq, first_batch), stream
+
+    def last_numbers(self) -> tuple[int | None, int | None]:
+        """Last seq and last batch, None where there are none; of records that can be trusted.
+
+        Raises:
+            Unreadable: the last one is damaged.
+        """
+        event = self._db.execute(_SQL["last_event"]).fetchone()
+        batch = self._db.execute(_SQL["last_batch"]).fetchone()
+        for row in (event, batch):
+            if row is not None:
+                check(*row)
+        return (None if event is None else event[0], None if batch is None else batch[0])
 
     def bounds(self) -> tuple[int | None, int, int | None, int]:
         """Last seq, number of events, last batch, number of batches; None where there are none."""

@@ -251,7 +251,7 @@ class Store:
                     if isinstance(item, Recorded):
                         found.append(item)
                     else:
-                        self._note(id_, str(item[1]), seq=item[0])
+                        self.note(id_, str(item[1]), seq=item[0])
             if len(found) >= limit:
                 break
         return found
@@ -264,7 +264,7 @@ class Store:
             with self._reading(id_) as opened:
                 for number, batch in opened.batches(after, limit - len(found)) if opened else ():
                     if isinstance(batch, Unreadable):
-                        self._note(id_, str(batch), batch=number)
+                        self.note(id_, str(batch), batch=number)
                         continue
                     found.append((number, batch))
                     samples += len(batch.samples)
@@ -288,7 +288,7 @@ class Store:
                     if isinstance(item, Recorded):
                         found.append(item)
                     else:
-                        self._note(id_, str(item[1]), seq=item[0])
+                        self.note(id_, str(item[1]), seq=item[0])
             if len(found) >= limit:
                 break
         return found
@@ -304,7 +304,7 @@ class Store:
                         if item.at <= at:
                             return item
                     elif item is not None:
-                        self._note(id_, str(item[1]), seq=item[0])
+                        self.note(id_, str(item[1]), seq=item[0])
         return None
 
     def damage_in(self, index: int) -> list[Damage] | None:
@@ -361,7 +361,7 @@ class Store:
         except (sqlite3.Error, Unreadable) as error:
             if opened is self._newest:
                 self._fail("reading the newest segment", error)
-            self._note(id_, str(error))
+            self.note(id_, str(error))
             if closed := self._open.pop(id_, None):
                 closed.close()
 
@@ -374,11 +374,12 @@ class Store:
             try:
                 self._open[id_] = Segment.open_finished(self.directory / id_.name)
             except sqlite3.Error as error:
-                self._note(id_, str(error))
+                self.note(id_, str(error))
                 return None
         return self._open[id_]
 
-    def _note(self, id_: SegmentId, reason: str, *, seq: int = 0, batch: int = 0) -> None:
+    def note(self, id_: SegmentId, reason: str, *, seq: int = 0, batch: int = 0) -> None:
+        """Tell that a part cannot be read: once, in the log and in the figures."""
         key, path = (id_.name, seq, batch), str(self.directory / id_.name)
         if key in self._damaged or len(self._damaged) >= _DAMAGE_KEPT:
             return

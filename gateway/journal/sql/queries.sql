@@ -42,6 +42,12 @@ SELECT
     (SELECT max(seq) FROM event), (SELECT count(*) FROM event),
     (SELECT max(number) FROM batch), (SELECT count(*) FROM batch)
 
+-- name: last_event
+SELECT seq, body, crc FROM event ORDER BY seq DESC LIMIT 1
+
+-- name: last_batch
+SELECT number, body, crc FROM batch ORDER BY number DESC LIMIT 1
+
 -- name: events
 SELECT seq, type, body, crc FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 

@@ -156,13 +156,62 @@ async def test_a_finished_segment_that_is_no_database_any_more_does_not_stop_the
     async with opened(tmp_path) as journal:
         journal.require("database", events=True, batches=True)
         last = await fill(journal, 4)
-    one, two, *_ = segments(tmp_path)
+    one, two, three, *_ = segments(tmp_path)
     one.write_bytes(b"\x00" * 5000)
     two.unlink()
     async with opened(tmp_path) as journal:
         read = [r.seq for r in await journal.read(0, 10**6)]
         assert read == list(range(read[0], last + 1))
-        assert {d.path for d in journal.stats().damaged} == {str(one)}
+        assert {d.path for d in journal.stats().damaged} == {str(one), str(three)}
+
+
+async def test_a_missing_middle_segment_is_told_and_does_not_stop_the_gateway(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        journal.require("database", events=True, batches=True)
+        last = await fill(journal, 3)
+        [_, first, _] = [int(path.name.split("-")[2]) for path in segments(tmp_path)]
+    _, two, three = segments(tmp_path)
+    two.unlink()
+    async with opened(tmp_path) as journal:
+        [damage] = journal.stats().damaged
+        assert (damage.path, damage.seq) == (str(three), first)
+        assert f"events {first} to" in damage.reason
+        assert [r.seq for r in await journal.append([transition(last + 1)])] == [last + 1]
+
+
+async def test_a_log_whose_newest_segment_is_gone_is_refused(tmp_path: Path) -> None:
+    live, crashed = tmp_path / "live", tmp_path / "crashed"
+    async with opened(live) as journal:
+        journal.require("database", events=True, batches=True)
+        await fill(journal, 2)
+        await journal.append([transition(99)])
+        shutil.copytree(live, crashed)
+    newest(crashed).unlink()
+    with pytest.raises(JournalDamaged, match="-wal is left of the newest segment") as refused:
+        async with opened(crashed):
+            pass
+    assert "put journal-00000002" in refused.value.hint
+
+
+@pytest.mark.parametrize("number", [1, 2, 9])
+async def test_a_copy_of_a_segment_under_another_name_is_refused(tmp_path: Path, number: int) -> None:
+    async with opened(tmp_path) as journal:
+        journal.require("database", events=True, batches=True)
+        await fill(journal, 3)
+    one = segments(tmp_path)[0]
+    shutil.copy(one, tmp_path / f"journal-{number:08d}-1-7.db")
+    with pytest.raises(JournalDamaged) as refused:
+        async with opened(tmp_path):
+            pass
+    assert f"journal-{number:08d}-1-7.db" in refused.value.reason
+    assert "out of the folder" in refused.value.hint
+
+
+async def test_a_folder_named_like_a_segment_is_named(tmp_path: Path) -> None:
+    (tmp_path / "journal-00000001-1-1.db").mkdir()
+    with pytest.raises(JournalDamaged, match="is a folder"):
+        async with opened(tmp_path):
+            pass
 
 
 @pytest.mark.parametrize("which", ["finished", "newest"])
