@@ -15,6 +15,8 @@ DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, async
 _ROW_CLASSES = ("21", "22", "23", "44", "P0")
 #: Classes a person has to do something about: password, no such database, rights, missing table or column.
 _PERSON_CLASSES = ("28", "3D", "3F", "42", "0A")
+#: Of these, the ones that mean a table, column, key or function is not as our migrations made it.
+_SHAPE_CODES = ("3F000", "42P01", "42P10", "42703", "42704", "42804", "42883")
 
 
 def sqlstate(error: BaseException) -> str:
@@ -40,6 +42,12 @@ def translate(error: BaseException, place: str) -> SinkUnavailable | SinkRefused
         )
     if isinstance(error, ssl.SSLCertVerificationError | asyncpg.exceptions.ClientConfigurationError):
         return SinkRefused(f"the database {place}: {said}", hint="check historian.dsn")
+    if code in _SHAPE_CODES:
+        return SinkRefused(
+            f"the database {place} refuses: {said}",
+            hint="the schema was changed: put back in the schema `andon` what is missing, or restore it "
+            "from a backup; the data waits in the journal",
+        )
     if code[:2] in _PERSON_CLASSES:
         hint = {
             "28": "check the user and password in historian.dsn",

@@ -141,8 +141,7 @@ class Historian:
                 pause_s = backoff.failed(self._clock.monotonic() - began_s, random.random())  # noqa: S311
                 pause_s = _REFUSED_PAUSE_S if refused else pause_s
                 self._retry_at = self._clock.now() + timedelta(seconds=pause_s)
-                await self._look_at_oldest()
-                await self._clock.sleep(pause_s)
+                await self._wait_out(pause_s)
         finally:
             self._connected = False
             keeping.cancel()
@@ -326,6 +325,20 @@ class Historian:
         self._connected, self._last_error = False, reason
         self._alarm = "refused" if isinstance(error, SinkRefused) else ""
         self._readers.drop()
+
+    async def _wait_out(self, pause_s: float) -> None:
+        """Sleep, and note since when something waits, also when it comes only now."""
+        resting = asyncio.create_task(self._clock.sleep(pause_s))
+        news = asyncio.create_task(self._journal.wait_beyond(self._drained.seq, self._drained.batch))
+        try:
+            await asyncio.wait({resting, news}, return_when=asyncio.FIRST_COMPLETED)
+            if news.done():
+                await news
+                await self._look_at_oldest()
+            await resting
+        finally:
+            resting.cancel()
+            news.cancel()
 
     async def _look_at_oldest(self) -> None:
         """Note since when something waits, for those who ask while the database is away."""

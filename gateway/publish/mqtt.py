@@ -270,7 +270,10 @@ class Link:
         self, client: Client, userdata: Any, flags: ConnectFlags, reason: ReasonCode, said: Properties | None
     ) -> None:
         if reason.is_failure:
-            self._end(failure(reason.value, "the connection", said=getattr(said, "ReasonString", "")))
+            why = failure(
+                reason.value, "the connection", said=getattr(said, "ReasonString", ""), connecting=True
+            )
+            self._end(why)
             return
         self._limit = min(self._limit, getattr(said, "ReceiveMaximum", 65535))
         self._packet_max = getattr(said, "MaximumPacketSize", None)

@@ -28,7 +28,7 @@ from gateway.publish import payloads
 from gateway.publish.mqtt import Link, listens
 from gateway.publish.options import LinkOptions, link_options
 from gateway.publish.order import Acknowledged, Lately, Newest
-from gateway.publish.reasons import ClosedByBroker
+from gateway.publish.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker
 from gateway.publish.retry import Failure, Retry
 from gateway.publish.source import EventSource
 from gateway.publish.status import SinkStatus
@@ -184,9 +184,8 @@ class MqttPublisher:
                     failure, up_for_s=up_for_s, random01=self._random01(), listens=meant
                 )
                 self._note(failure, pause_s)
-            waiting = await self._journal.read(self._acked.seq, 1)
-            self._waiting_since = waiting[0].recorded_at if waiting else None
-            await self._clock.sleep(pause_s)
+            self._waiting_since = None
+            await self._wait_out(pause_s)
 
     async def _session(self) -> None:
         link = await Link.open(self._options, self._clock)
@@ -217,17 +216,36 @@ class MqttPublisher:
         link.publish(self._topics.status, payloads.ONLINE, retain=True)
 
     def _note(self, failure: Failure, pause_s: float) -> None:
-        if failure.reason != self._last_error:  # once, not at every attempt
+        reason, hint = failure.reason, failure.hint
+        if isinstance(failure, ClosedByBroker) and self._retry.alarm == "client_id_taken":
+            reason, hint = PROBABLY_TAKEN, OWN_ID
+        told = f"{reason}; {hint}" if hint else reason
+        if told != self._last_error:  # once, not at every attempt
             log.warning(
                 "broker not available",
                 broker=self._options.address,
-                reason=failure.reason,
-                hint=failure.hint,
+                reason=reason,
+                hint=hint,
                 alarm=self._retry.alarm,
                 pause_s=round(pause_s, 1),
             )
-        self._last_error = failure.reason
+        self._last_error = told
         self._retry_at = self._clock.now() + timedelta(seconds=pause_s)
+
+    async def _wait_out(self, pause_s: float) -> None:
+        """Sleep, and note since when something waits, also when it comes only now."""
+        resting = asyncio.create_task(self._clock.sleep(pause_s))
+        news = asyncio.create_task(self._journal.wait_beyond(self._acked.seq, NEVER))
+        try:
+            await asyncio.wait({resting, news}, return_when=asyncio.FIRST_COMPLETED)
+            if news.done():
+                await news
+                waiting = await self._journal.read(self._acked.seq, 1)
+                self._waiting_since = waiting[0].recorded_at if waiting else None
+            await resting
+        finally:
+            resting.cancel()
+            news.cancel()
 
     # --- states and events
 

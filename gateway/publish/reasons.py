@@ -60,19 +60,32 @@ PASSES: dict[int, str] = {
 TAKEN_OVER = 0x8E
 
 
-def failure(code: int, doing: str, *, said: str = "") -> SinkUnavailable | SinkRefused:
+#: What to do about a client id in use twice.
+OWN_ID = "give every gateway an id of its own, or set client_id in [mqtt]"
+#: For a broker that cannot say it: see `retry.KICKS_MAX`.
+PROBABLY_TAKEN = (
+    "the broker closes the connection again and again; another client probably uses our client id"
+)
+
+
+def failure(
+    code: int, doing: str, *, said: str = "", connecting: bool = False
+) -> SinkUnavailable | SinkRefused:
     """The failure a reason code of 0x80 or more stands for.
 
     `doing` is what was refused, such as `the connection`; `said` is the broker's own reason string.
+    `connecting`: we are not let in yet; to a wrong password many brokers answer "not authorised".
     """
     own_words = f' ("{said}")' if said else ""
     if code == TAKEN_OVER:
         return TakenOver(
             f"another client connected to the broker with our client id{own_words}",
-            hint="give every gateway an id of its own, or set client_id in [mqtt]",
+            hint=OWN_ID,
         )
     if code in NEEDS_A_PERSON:
         words, hint = NEEDS_A_PERSON[code]
+        if connecting and hint is RIGHTS:
+            hint = CREDENTIALS
         return SinkRefused(f"the broker refuses {doing}: {words}{own_words}", hint=hint)
     words = PASSES.get(code, "reason unknown")
     return SinkUnavailable(f"the broker ends {doing}: {words} (0x{code:02X}){own_words}")

@@ -484,10 +484,33 @@ async def test_a_server_that_will_not_have_us_is_named_and_tried_again(
         await until(lambda: historian.status().alarm == "refused")
         assert "does not exist" in (historian.status().last_error or "")
         assert historian.status().retry_at is not None
+        # What comes during the pause is seen to wait, although nothing is tried again for half a minute.
+        [told] = await journal.append([transition(1)])
+        await until(lambda: historian.status().oldest_unsent_at is not None, within_s=5)
+        assert (historian.status().lag_events, historian.status().oldest_unsent_at) == (1, told.recorded_at)
         with pytest.raises(SinkRefused):
             await historian.check()
         with pytest.raises(SinkRefused):
             await historian.transition_before("filler-1", START)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE andon.transition RENAME TO gone",
+        "ALTER TABLE andon.transition DROP COLUMN code CASCADE",
+        "ALTER TABLE andon.sink_cursor DROP CONSTRAINT sink_cursor_pkey",
+    ],
+)
+async def test_a_changed_schema_is_named_as_such(database: Database, tmp_path: Path, statement: str) -> None:
+    async with opened(tmp_path) as journal:
+        async with running(journal, database.dsn) as historian:
+            await until(lambda: historian.status().connected)
+        await database.do(statement)
+        await journal.append([transition(1)])
+        async with running(journal, database.dsn) as historian:
+            await until(lambda: historian.status().alarm == "refused")
+            assert "the schema was changed" in (historian.status().last_error or "")
 
 
 async def test_a_check_says_what_server_it_is_and_changes_nothing(database: Database, tmp_path: Path) -> None:

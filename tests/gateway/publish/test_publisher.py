@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from gateway.config.schema import MqttSettings
 from gateway.publish.publisher import SINK
+from gateway.publish.reasons import TAKEN_OVER, ClosedByBroker, failure
 from statemodel.records import Recorded
 from statemodel.types import Gap, Quality, SourceLost, TagSample
 from tests.gateway.publish.support import (
@@ -297,3 +300,23 @@ async def test_states_do_not_queue_behind_a_backlog(broker: BrokerUnderTest, sub
     told_before = {message.topic for message in subscriber.heard[:first_event]}
     assert {STATUS, *(state_topic(name) for name in plant.names)} <= told_before
     assert len(subscriber.on("_state")) == len(plant.names), "the backlog says nothing about the present"
+
+
+async def test_a_client_id_in_use_twice_is_told_with_what_to_do() -> None:
+    """By a broker that says so, and by one that only closes the connection again and again."""
+    for told in (failure(TAKEN_OVER, "the connection"), ClosedByBroker("closed")):
+        publisher = Plant("filler-1").publisher(MqttSettings(broker="mqtt://127.0.0.1:1"))
+        publisher._retry.alarm = "client_id_taken"
+        publisher._note(told, 1.0)
+        assert "our client id" in (publisher.status().last_error or "")
+        assert "set client_id" in (publisher.status().last_error or "")
+
+
+async def test_what_comes_during_a_pause_is_seen_to_wait() -> None:
+    plant = Plant("filler-1")
+    publisher = plant.publisher(MqttSettings(broker="mqtt://127.0.0.1:1"))
+    resting = asyncio.create_task(publisher._wait_out(60.0))
+    assert publisher.status().oldest_unsent_at is None
+    [event] = await plant.happen(1)
+    await until(lambda: publisher.status().oldest_unsent_at == event.recorded_at, "seen to wait")
+    resting.cancel()

@@ -130,6 +130,11 @@ def test_every_reason_code_of_mqtt_5_has_one_meaning() -> None:
     assert "full moon" in failure(0x97, "a message", said="full moon").reason
 
 
+def test_not_authorised_while_connecting_is_about_user_and_password() -> None:
+    assert "password" in failure(0x87, "the connection", connecting=True).hint
+    assert "access rules" in failure(0x87, "a message").hint
+
+
 @given(st.lists(st.floats(0.0, 9.0), max_size=40), st.floats(0.0, 1.0, exclude_max=True))
 def test_a_broker_that_is_away_is_tried_every_few_seconds(ups: list[float], random01: float) -> None:
     retry = Retry()
