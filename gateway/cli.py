@@ -245,17 +245,27 @@ def replay(
     recording: Annotated[
         Path | None, typer.Option(help="A file `andon history --samples` wrote, not the journal.")
     ] = None,
+    from_database: Annotated[
+        bool, typer.Option("--from-database", help="Read the database, for what the journal has freed.")
+    ] = False,
     from_: Annotated[
         str | None, typer.Option("--from", help="Compare from here on.", show_default="all there is")
     ] = None,
     to: Annotated[str | None, typer.Option("--to", help="Compare up to here.")] = None,
     json: Json = False,
 ) -> None:
-    """What a changed model would have made of what was recorded. Reads the journal, changes nothing."""
+    """What a changed model would have made of what was recorded. Changes nothing."""
     from gateway.commands.replay import run_replay
 
     run_replay(
-        config, equipment=equipment or [], model=model, recording=recording, from_=from_, to=to, json=json
+        config,
+        equipment=equipment or [],
+        model=model,
+        recording=recording,
+        from_database=from_database,
+        from_=from_,
+        to=to,
+        json=json,
     )
 
 

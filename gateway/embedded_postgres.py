@@ -56,6 +56,23 @@ _OPTIONS = {
 }
 
 
+def dsn_of_running(data_dir: Path) -> str | None:
+    """Address of the server another process runs for a data directory; None when none runs.
+
+    One that was killed may seem to run: it then does not answer.
+    """
+    try:
+        # The fifth line names the directory of the socket (PostgreSQL, src/include/utils/pidfile.h).
+        lines = (data_dir.resolve() / "postgres" / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return _dsn(lines[4]) if len(lines) > 4 and lines[4] else None
+
+
+def _dsn(socket_dir: str) -> str:
+    return f"postgresql://{_NAME}@/{_NAME}?host={quote(socket_dir, safe='')}"
+
+
 class EmbeddedPostgres:
     """One server for one data directory. A server that dies is started again until `stop`."""
 
@@ -78,7 +95,7 @@ class EmbeddedPostgres:
     @property
     def dsn(self) -> str:
         """Address of the database, once started."""
-        return f"postgresql://{_NAME}@/{_NAME}?host={quote(str(self._socket_dir), safe='')}"
+        return _dsn(str(self._socket_dir))
 
     async def start(self) -> str:
         """Start the server, making its data directory the first time, and return the dsn.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -62,6 +63,7 @@ def run_replay(
     equipment: Sequence[str],
     model: str | None,
     recording: Path | None,
+    from_database: bool,
     from_: str | None,
     to: str | None,
     json: bool,
@@ -72,8 +74,12 @@ def run_replay(
     begin, end = read_when(from_, "--from", now), read_when(to, "--to", now)
     old = {spec.name: spec for spec in loaded.equipment}
     specs = _with_model(_chosen(loaded.equipment, equipment), model, bool(equipment))
-    tags = {tag for spec in specs for tag in inputs_of(spec)}
-    found = _read(loaded, recording, tags)
+    if from_database:
+        if recording is not None:
+            raise WrongArgument("--recording and --from-database exclude each other", hint="give one of them")
+        found = _read_database(loaded, specs, begin, end)
+    else:
+        found = _read(loaded, recording, {tag for spec in specs for tag in inputs_of(spec)})
     for line in found.damaged:
         err.print(f"[yellow]left out, for it cannot be read:[/] {line}", markup=True)
     replayed = play(specs, found.recording)
@@ -159,6 +165,38 @@ def _read(loaded: Loaded, recording: Path | None, tags: Iterable[str]) -> Found:
     return found
 
 
+def _read_database(
+    loaded: Loaded, specs: Sequence[EquipmentSpec], begin: datetime | None, end: datetime | None
+) -> Found:
+    from gateway.embedded_postgres import dsn_of_running
+    from gateway.historian.recorded import read_database
+
+    settings = loaded.configuration.historian
+    if settings is None:
+        raise WrongArgument(
+            "--from-database: the configuration has no database", hint="leave it out to read the journal"
+        )
+    dsn = dsn_of_running(loaded.data_dir) if settings.dsn == "embedded" else settings.dsn
+    if dsn is None:
+        raise WrongArgument(
+            "--from-database: the embedded database does not run",
+            hint="it runs while the gateway does: start the gateway, or leave this out to read the journal",
+        )
+    return Found(
+        asyncio.run(
+            read_database(
+                dsn,
+                settings,
+                loaded.configuration.gateway.id,
+                equipment=[spec.name for spec in specs],
+                tags={tag for spec in specs for tag in inputs_of(spec)},
+                begin=begin,
+                end=end,
+            )
+        )
+    )
+
+
 # Comparing --------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +215,10 @@ def _told(
     if known is not None and known > from_:
         warnings.append(f"compared from {_clock(known)} on, when all its inputs had been seen")
         from_ = known
+    if begin is not None and begin < recording.begin_at and loaded.configuration.historian is not None:
+        warnings.append(
+            f"the recording begins at {_clock(recording.begin_at)}: --from-database may reach further back"
+        )
     to = min(end or recording.end_at, recording.end_at)
     if from_ >= to:
         raise WrongArgument(

@@ -249,3 +249,31 @@ ORDER BY at, seq LIMIT $5
 SELECT body::text FROM andon.rejection
 WHERE gateway = $1 AND equipment = $2 AND stream = $3 AND seq > $4 AND seq < $5
 ORDER BY seq LIMIT $6
+
+-- name: replay_tags
+SELECT tag_id, tag, connection, kind FROM andon.tag WHERE gateway = $1 AND tag = ANY($2::text[])
+
+-- name: replay_samples
+-- Tag ids, range of receipt, and the range of `at` that can hold it (for the index and the chunks).
+SELECT s.tag_id, s.quality, s.at, s.received_at, s.source_at, s.value, s.text, s.substatus
+FROM andon.sample AS s JOIN andon.tag AS t ON t.tag_id = s.tag_id
+WHERE s.tag_id = ANY($1::integer[]) AND s.received_at >= $2 AND s.received_at <= $3
+    AND s.at >= $4 AND s.at <= $5
+ORDER BY s.received_at, t.connection, coalesce(s.source_at, s.at), t.tag, s.quality, s.value, s.text
+
+-- name: replay_events
+-- Gateway, equipment, connections, range. Journals in the order the database met them.
+SELECT e.type, e.body FROM (
+    SELECT stream, seq, 'transition' AS type, body::text FROM andon.transition
+    WHERE gateway = $1 AND equipment = ANY($2::text[]) AND at > $4 AND at <= $5
+    UNION ALL
+    SELECT stream, seq, type, body::text FROM andon.source_event
+    WHERE gateway = $1 AND connection = ANY($3::text[]) AND type <> 'gap' AND at > $4 AND at <= $5
+) AS e
+JOIN andon.sink_cursor AS c ON c.gateway = $1 AND c.stream = e.stream
+ORDER BY c.began_at, e.stream, e.seq
+
+-- name: replay_later
+SELECT EXISTS (SELECT 1 FROM andon.transition WHERE gateway = $1 AND at > $3)
+    OR EXISTS (SELECT 1 FROM andon.source_event WHERE gateway = $1 AND at > $3)
+    OR EXISTS (SELECT 1 FROM andon.sample WHERE tag_id = ANY($2::integer[]) AND at > $3)
