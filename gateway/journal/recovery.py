@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from connectors.base import Clock
 from gateway.config.schema import JournalSettings
-from gateway.errors import JournalDamaged, JournalFailed, JournalForeign
+from gateway.errors import JournalDamaged, JournalFailed, JournalForeign, StartFailed
 from gateway.journal import files, segment
 from gateway.journal.codec import Unreadable
 from gateway.journal.row import check_row, refuse_what_was_removed
@@ -21,11 +21,24 @@ from gateway.journal.segment import Carried, Origin, Segment, SegmentId
 from gateway.journal.store import RESTART, Store
 from gateway.journal.values import JournalPosition
 
+#: What SQLite says of the disk rather than of what stands on it (primary result codes).
+_DISK_CODES = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+)
+
+
+def disk_is_to_blame(error: sqlite3.Error) -> bool:
+    """Whether the disk refuses, which says nothing about what stands on it."""
+    code = getattr(error, "sqlite_errorcode", None)
+    # A file that is too short is damage, although SQLite files it under input and output.
+    return code is not None and code != sqlite3.SQLITE_IOERR_SHORT_READ and code & 0xFF in _DISK_CODES
+
 
 def open_store(directory: Path, *, gateway: str, settings: JournalSettings, clock: Clock) -> Store:
     """Open the journal in a directory that is locked for us, or begin one.
 
     Raises:
+        StartFailed: the disk is full or refuses; what it holds is not judged.
         JournalForeign: it belongs to another gateway or a newer version; nothing was touched.
         JournalDamaged: its newest segment cannot be trusted.
     """
@@ -55,6 +68,11 @@ def open_store(directory: Path, *, gateway: str, settings: JournalSettings, cloc
         newest = Segment.open_newest(path)
         carried, position = _survey(newest, ids, origin)
     except (sqlite3.Error, Unreadable) as error:
+        if isinstance(error, sqlite3.Error) and disk_is_to_blame(error):
+            raise StartFailed(
+                f"the journal in {directory} cannot be opened: {error}",
+                hint="is the disk full or failing? the journal may be sound: make room and start again",
+            ) from error
         raise JournalDamaged(
             f"the newest part of the journal, {path}, is damaged: {error}",
             hint=f"restore {directory} from a backup, or move the whole folder away and keep it: the gateway "

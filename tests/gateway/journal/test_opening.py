@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import JournalDamaged, JournalFailed, JournalForeign, JournalInUse, StartFailed
-from gateway.journal import Cursor
+from gateway.journal import Cursor, recovery
 from tests.gateway.journal.builders import START, ManualClock, batch, fill, kept_house, opened, transition
 
 
@@ -291,3 +291,21 @@ async def test_after_a_refused_write_nothing_is_taken_any_more(tmp_path: Path) -
     async with opened(tmp_path) as journal:
         assert (await journal.read(0, 1)) == [kept]
         assert [r.seq for r in await journal.append([transition(3)])] == [journal.position.last_seq]
+
+
+@pytest.mark.parametrize(
+    ("code", "blamed"),
+    [
+        (sqlite3.SQLITE_FULL, True),
+        (sqlite3.SQLITE_IOERR_WRITE, True),
+        (sqlite3.SQLITE_CANTOPEN, True),
+        (sqlite3.SQLITE_IOERR_SHORT_READ, False),
+        (sqlite3.SQLITE_CORRUPT, False),
+        (sqlite3.SQLITE_NOTADB, False),
+    ],
+)
+def test_a_disk_without_room_is_not_taken_for_damage(code: int, blamed: bool) -> None:
+    error = sqlite3.OperationalError("what SQLite says")
+    error.sqlite_errorcode = code
+
+    assert recovery.disk_is_to_blame(error) is blamed
