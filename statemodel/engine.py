@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from statemodel.commands import Command, moved_by_commands, obey
 from statemodel.guard_program import Program
 from statemodel.machine import CodeMachine, Draft, EquipmentMemory, EquipmentSpec
 from statemodel.model import Model
@@ -33,16 +34,17 @@ _DEAD_TIMERS_PER_EQUIPMENT = 4
 class Engine:
     """The states of all equipment.
 
-    Without memory an equipment starts in `Unknown` since `at`; its first transition has sequence 1. A
-    remembered state that its model no longer has is left for `Unknown` at the first step.
+    Without memory an equipment starts in `Unknown` since `at`, or in its model's initial state when commands
+    alone move it; its first transition has sequence 1. A remembered state that its model no longer has is
+    left for `Unknown` at the first step.
 
     With a `snapshot` it goes on where that was taken, whatever `memory` says. Equipment whose model or tags
     have changed since keep their state if the model still has it, and are asked at the first step what their
     last known values mean now; equipment the snapshot does not have begin as without one.
 
     Raises:
-        ValueError: two specs share a name, a rule's input is not bound to a tag, or a spec has neither
-            rules nor a state tag. The configuration's own checks report these to people before.
+        ValueError: two specs share a name, a rule's input is not bound to a tag, or a spec has no
+            rules, no state tag and no triggers. The configuration's own checks report these to people before.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Engine:
         for spec in specs:
             if spec.name in self._index:
                 raise ValueError(f"two equipment are named {spec.name}")
-            kept = remembered.get(spec.name) or EquipmentMemory(spec.name, UNKNOWN, None, at, 0)
+            kept = remembered.get(spec.name) or _blank(spec, at)
             machine = _machine(spec, kept, programs)
             index = self._index[spec.name] = len(self._machines)
             self._machines.append(machine)
@@ -152,12 +154,16 @@ class Engine:
         """
         return self._machines[self._index[equipment]].memory()
 
-    def step(self, event: Event) -> Outcome:
+    def step(self, event: Event | Command) -> Outcome:
         """Take in one event; returns what must be recorded, in order, and when to come back.
 
         Timers that fall due before the event are played first, each dated at its own instant, so it does
         not matter how often or how late ticks come.
+
+        Raises:
+            KeyError: a command names no equipment there is; nothing has been changed then.
         """
+        commanded = self._index[event.equipment] if isinstance(event, Command) else None
         draft = Draft()
         now = event.received_at if isinstance(event, SampleBatch) else event.at
         if self._strays:
@@ -175,6 +181,10 @@ class Engine:
         match event:
             case SampleBatch():
                 self._take(event, draft)
+            case Command():
+                assert commanded is not None
+                obey(self._machines[commanded], event, draft)
+                self._schedule(commanded, self._machines[commanded])
             case SourceLost():
                 for index, machine in self._losers.get(event.connection, ()):
                     machine.lose(event, draft)
@@ -252,12 +262,20 @@ def _inputs(spec: EquipmentSpec) -> Iterable[tuple[str, int]]:
         yield spec.state, CODE_PLACE
 
 
+def _blank(spec: EquipmentSpec, at: datetime) -> EquipmentMemory:
+    """What an equipment begins with when nothing is remembered of it."""
+    if moved_by_commands(spec):
+        initial = spec.model.by_name[spec.model.initial]
+        return EquipmentMemory(spec.name, initial.name, initial.code, at, 0)
+    return EquipmentMemory(spec.name, UNKNOWN, None, at, 0)
+
+
 def _machine(spec: EquipmentSpec, memory: EquipmentMemory, programs: dict[int, Program]) -> AnyMachine:
     model: Model = spec.model
     if not model.rules:
-        if spec.state is None and not spec.state_path:
+        if spec.state is None and not spec.state_path and not moved_by_commands(spec):
             raise ValueError(
-                f"equipment {spec.name}: model {model.name} has no rules, so it needs a state tag"
+                f"equipment {spec.name}: model {model.name} has no rules or triggers, so it needs a state tag"
             )
         return CodeMachine(spec, memory)
     if missing := [name for name in model.inputs if name not in spec.bind]:

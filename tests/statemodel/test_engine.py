@@ -524,7 +524,7 @@ def test_specs_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match="two equipment are named m1"):
         Engine([bound(PACKML, state="plc/state")] * 2, at=START)
     with pytest.raises(ValueError, match="needs a state tag"):
-        Engine([bound(PACKML)], at=START)
+        Engine([bound(BUILTIN["run-stop"])], at=START)
     with pytest.raises(ValueError, match="not bound to a tag: door, temp"):
         Engine([EquipmentSpec("m1", "p", model_of(OVEN), bind={"run": "plc/run"})], at=START)
     with pytest.raises(KeyError):
