@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench format lock clean
+.PHONY: help demo run test long check bench format lock clean
 
 help:
 	@echo "make demo    a whole plant on this machine, with a live table (ARGS=\"--for 30s --json\")"
 	@echo "make test    all tests (ARGS=\"tests/statemodel -k packml\" for some)"
+	@echo "make long    the state engine's properties on 10,000 models and histories each"
 	@echo "make check   lint, types, import contracts"
 	@echo "make bench   figures against floors measured in the same run (ONLY=latency for one part)"
 	@echo "make run     andon run CONFIG (ARGS=path/to/andon.toml)"
@@ -27,6 +28,9 @@ run: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
+
+long: $(STAMP)
+	@ANDON_TEST_PROFILE=long $(BIN)/python -m pytest tests/statemodel --timeout 3600 $(ARGS)
 
 check: $(STAMP)
 	@$(BIN)/ruff check .
