@@ -27,7 +27,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     """Say in one line what was not run for want of a real part, and how to have it."""
     yield
     missing = [name for name, away in MISSING.items() if away]
-    if missing and not terminalreporter.config.option.collectonly:
+    if missing and terminalreporter.stats.get("skipped"):
         terminalreporter.write_line(
             f"not run, for want of a real {' and '.join(missing)}: as root on Debian or Ubuntu, "
             'eval "$(scripts/real-parts)" brings both; then run the tests again',
