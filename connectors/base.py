@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
-from statemodel.types import Gap, SampleBatch, TagSample
+import msgspec
+
+from statemodel.types import Gap, SampleBatch, TagSample, TagValue
 
 
 class Clock(Protocol):
@@ -76,4 +79,45 @@ class Connector(Protocol):
 
     async def read_once(self) -> Sequence[TagSample]:
         """Connect, read every tag once, disconnect: `andon read`. Raises as `run` does."""
+        ...
+
+
+class Write(msgspec.Struct, frozen=True):
+    """A value for a tag, in the tag's own terms: scaled, as it is read. `tag` is the full id."""
+
+    tag: str
+    value: TagValue
+
+
+class WriteOutcome(StrEnum):
+    """What is known of a write afterwards."""
+
+    ACCEPTED = "accepted"
+    """The device said yes."""
+    REFUSED = "refused"
+    """Not carried out: the device said no, or it was never sent."""
+    UNKNOWN = "unknown"
+    """Sent and not answered: it may have been carried out."""
+
+
+class Written(msgspec.Struct, frozen=True):
+    """The answer to a `Write`, with a reason in words unless it was accepted."""
+
+    tag: str
+    outcome: WriteOutcome
+    reason: str = ""
+
+
+class Writer(Protocol):
+    """A connector that can write too."""
+
+    async def write(self, writes: Sequence[Write]) -> Sequence[Written]:
+        """Write through the session that `run` keeps, ahead of any poll that waits, in order.
+
+        Each value is sent at most once: whether to try again is for the caller to say, who alone knows
+        whether it may be done twice. A value that does not fit its tag is refused before anything is sent.
+
+        Raises:
+            ConnectionLost: no session stands, and nothing was sent.
+        """
         ...

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from connectors.base import Clock, Connector
 from connectors.settings import ConnectionSettings
+
+_T = TypeVar("_T")
+
+
+class Shared:
+    """What connectors of one process have in common (a serial line, a socket of several units), by key."""
+
+    def __init__(self) -> None:
+        self._things: dict[str, Any] = {}
+
+    def of(self, key: str, make: Callable[[], _T]) -> _T:
+        """The thing of this key, made by the first who asks. A key belongs to one type."""
+        if key not in self._things:
+            self._things[key] = make()
+        thing: _T = self._things[key]
+        return thing
 
 
 @dataclass(frozen=True)
@@ -18,6 +34,8 @@ class Environment:
     clock: Clock
     data_dir: Path
     """Where it may keep files of its own, under a folder of its protocol's name (certificates)."""
+    shared: Shared = field(default_factory=Shared)
+    """One for all connectors of a process."""
 
 
 @dataclass(frozen=True)

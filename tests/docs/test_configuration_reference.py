@@ -12,7 +12,8 @@ from pydantic import BaseModel, SecretStr, StringConstraints
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from connectors.modbus.config import ModbusGroup, ModbusLimits, ModbusSettings, ModbusTag
+from connectors.modbus.config import ModbusSettings
+from connectors.modbus.tags import ModbusGroup, ModbusLimits, ModbusTag
 from connectors.opcua.config import OpcuaConnection, OpcuaGroup, OpcuaTag, Security
 from connectors.registry import default_registry
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings

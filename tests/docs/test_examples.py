@@ -166,7 +166,7 @@ def test_what_check_says_is_what_the_page_shows(name: str, tmp_path: Path) -> No
 
 def test_tag_lists_have_only_columns_that_are_settings(tmp_path: Path) -> None:
     """A column whose cells are all empty is not looked at when it is loaded, so it is looked at here."""
-    from connectors.modbus.config import ModbusTag
+    from connectors.modbus.tags import ModbusTag
     from connectors.opcua.config import OpcuaTag
 
     lists = [block for block in ALL if block.info.split()[:1] == ["csv"]]

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 import connectors.modbus
 from connectors.modbus import PROTOCOL
-from connectors.modbus.config import ModbusSettings, ModbusTag
+from connectors.modbus.config import ModbusSettings
 from connectors.modbus.layout import Address, Kind, LayoutError, Order, Table, parse_address, parse_type
+from connectors.modbus.tags import ModbusTag
 
 FOLDER = Path(connectors.modbus.__file__).parent
 

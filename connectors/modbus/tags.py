@@ -1,0 +1,184 @@
+"""Settings of Modbus tags, groups and device limits, and the judgement of them. Opens nothing.
+
+Messages read `reason; hint`; where the setting stands is pydantic's to say.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from connectors.modbus.layout import (
+    ADDRESS_MAX,
+    Address,
+    DataType,
+    Kind,
+    LayoutError,
+    Order,
+    Signal,
+    parse_address,
+    parse_type,
+)
+from connectors.modbus.plan import Limits
+from connectors.settings import Duration, GroupSettings, Settings, TagSettings
+
+_NUMBERS_HINT = "only numbers have a scale and an offset"
+
+
+def refuse(reason: str) -> PydanticCustomError:
+    """An error that says exactly `reason` (in the form `reason; hint`)."""
+    return PydanticCustomError("modbus", "{reason}", {"reason": reason})
+
+
+def _longer_than_nothing(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise refuse('must be longer than nothing; such as "1s"')
+    return value
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _upper(value: Any) -> Any:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+#: A duration that must last.
+PositiveDuration = Annotated[Duration, AfterValidator(_longer_than_nothing)]
+
+
+class ModbusTag(TagSettings):
+    """One signal of a Modbus device."""
+
+    address: Annotated[str, BeforeValidator(_text)]
+    """`holding:100`, `input:7`, `coil:3`, `discrete:12`, `holding:100.4` (bit), or a number: `40101`."""
+    type: str | None = Field(default=None, validate_default=True)
+    """bool int16 uint16 int32 uint32 int64 uint64 float32 float64 bcd16 bcd32 string(n); bits need none."""
+    order: Annotated[Order, BeforeValidator(_upper)] = Order.ABCD
+    """Order of the bytes of a value of more than one register: ABCD CDAB BADC DCBA."""
+    scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    """The value is raw * scale + offset."""
+    offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Added after scaling."""
+
+    def kind(self) -> Literal["bool", "integer", "fraction", "text"] | None:
+        """What its values are. A counted number that is scaled is a measured one."""
+        if self.type is None:
+            return None
+        kind = parse_type(self.type).kind
+        if kind is Kind.BOOL:
+            return "bool"
+        if kind is Kind.STRING:
+            return "text"
+        scaled = not (self.scale.is_integer() and self.offset.is_integer())
+        return "fraction" if scaled or str(kind).startswith("float") else "integer"
+
+    @field_validator("address")
+    @classmethod
+    def _address_exists(cls, value: str) -> str:
+        try:
+            return str(parse_address(value))
+        except LayoutError as error:
+            raise refuse(str(error)) from error
+
+    @field_validator("type")
+    @classmethod
+    def _type_fits(cls, value: str | None, info: ValidationInfo) -> str | None:
+        try:
+            type_ = parse_type(value) if value is not None else None
+        except LayoutError as error:
+            raise refuse(str(error)) from error
+        if "address" not in info.data:  # refused already
+            return value
+        address = parse_address(info.data["address"])
+        one_bit = address.table.of_bits or address.bit is not None
+        if type_ is None:
+            if not one_bit:
+                raise refuse(f"a {address.table} register needs a type; such as uint16, int32 or float32")
+            return str(Kind.BOOL)
+        if one_bit and type_.kind is not Kind.BOOL:
+            place = f"a {address.table}" if address.table.of_bits else f"bit {address.bit} of a register"
+            raise refuse(f"{place} is one bit and holds no {type_}; its type is bool")
+        if not one_bit and type_.kind is Kind.BOOL:
+            raise refuse(
+                f"a bool is one of the 16 bits of a register; name it, such as {address}.0, or use uint16"
+            )
+        if not one_bit and address.start + type_.registers > ADDRESS_MAX + 1:
+            raise refuse(
+                f"{type_} takes {type_.registers} registers and the table ends at {ADDRESS_MAX}; "
+                f"the last address it fits at is {ADDRESS_MAX + 1 - type_.registers}"
+            )
+        return str(type_)
+
+    @field_validator("order")
+    @classmethod
+    def _order_means_something(cls, value: Order, info: ValidationInfo) -> Order:
+        if value is Order.ABCD or info.data.get("type") is None:
+            return value
+        type_ = parse_type(info.data["type"])
+        if type_.kind is Kind.STRING:
+            if value is not Order.BADC:
+                raise refuse(
+                    f"characters have no order {value}; "
+                    "ABCD has the first character in the high byte of a register, BADC in the low byte"
+                )
+        elif type_.registers == 1:
+            raise refuse(f"{type_} is one register, whose bytes have a fixed order; leave `order` out")
+        return value
+
+    @field_validator("scale")
+    @classmethod
+    def _scale_means_something(cls, value: float, info: ValidationInfo) -> float:
+        if value == 0:
+            raise refuse("a scale of 0 makes every value the same; leave `scale` out for 1")
+        return cls._numbers_only(value, value != 1.0, info)
+
+    @field_validator("offset")
+    @classmethod
+    def _offset_means_something(cls, value: float, info: ValidationInfo) -> float:
+        return cls._numbers_only(value, value != 0.0, info)
+
+    @staticmethod
+    def _numbers_only(value: float, used: bool, info: ValidationInfo) -> float:
+        type_ = info.data.get("type")
+        if used and type_ is not None and parse_type(type_).kind in (Kind.BOOL, Kind.STRING):
+            raise refuse(f"{type_} is no number; {_NUMBERS_HINT}")
+        return value
+
+    def layout(self) -> tuple[Address, DataType]:
+        """Place and type, parsed."""
+        return parse_address(self.address), parse_type(self.type or str(Kind.BOOL))
+
+    def signal(self, tag_id: str) -> Signal:
+        """The tag as planner and codec see it."""
+        address, type_ = self.layout()
+        return Signal(tag_id, address, type_, self.order, self.scale, self.offset)
+
+
+class ModbusGroup(GroupSettings):
+    """Tags of a Modbus device that are read together."""
+
+    interval: PositiveDuration
+    """Poll period."""
+    tags: tuple[ModbusTag, ...] = ()
+
+
+class ModbusLimits(Settings):
+    """What the device can take. The defaults are the protocol's own limits."""
+
+    registers_per_request: Annotated[int, Field(ge=1, le=125)] = 125
+    """Most registers in one request; some devices refuse the 125 the protocol allows."""
+    bits_per_request: Annotated[int, Field(ge=1, le=2000)] = 2000
+    """Most coils or discrete inputs in one request."""
+    gap_max: Annotated[int, Field(ge=0, le=123)] = 8
+    """Registers read needlessly, at most, to join two tags into one request (16 times as many bits)."""
+    pause: Duration = timedelta(0)
+    """Rest between an answer and the next request, for devices that need one."""
+
+    def for_plan(self) -> Limits:
+        """The part of it the planner keeps to."""
+        return Limits(self.registers_per_request, self.bits_per_request, self.gap_max)
