@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from connectors.base import Clock, Connector
+from connectors.browsing import Finding, Query
 from connectors.settings import ConnectionSettings
 
 _T = TypeVar("_T")
@@ -38,14 +39,24 @@ class Environment:
     """One for all connectors of a process."""
 
 
+#: How a protocol looks around in a device: connects as the settings say (their groups do not matter), yields
+#: what it finds as it finds it, and disconnects, also when it is closed before its end. Raises as
+#: `Connector.run` does. The `Query` has been found sound (`Query.matcher`); applying it is the protocol's.
+Browse = Callable[[Any, Query, Environment], AsyncGenerator[Finding, None]]
+
+
 @dataclass(frozen=True)
 class Protocol:
     """One protocol: its name in the configuration, its settings, how to build a connector from them.
 
-    `csv_key` is the CSV column that holds the address (`tags_csv` serves every protocol).
+    `csv_key` is the CSV column that holds the address (`tags_csv` serves every protocol). `schemes` are those
+    of the endpoints it speaks to, by which `andon browse ENDPOINT` finds it; `browse` is None where a device
+    cannot be looked around in.
     """
 
     name: str
     settings: type[ConnectionSettings]
     build: Callable[[Any, Environment], Connector]
     csv_key: str = "address"
+    schemes: tuple[str, ...] = ()
+    browse: Browse | None = None
