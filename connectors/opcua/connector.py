@@ -20,9 +20,10 @@ from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.feed import SILENT_PERIODS, Feed, Stream
 from connectors.opcua.losses import Losses
 from connectors.opcua.nodes import NodeName, NodeUnresolved, node_id, relative_path
+from connectors.opcua.opening import open_session
 from connectors.opcua.plan import Item, Quarantine, SubscriptionPlan, items_of, plan, tag_ids
 from connectors.opcua.quality import is_bad, name_of, quality_of
-from connectors.opcua.session import Session, open_session
+from connectors.opcua.session import Session
 from connectors.opcua.values import bad_sample, sample_of
 from connectors.protocol import Environment
 from statemodel.types import Quality, TagSample

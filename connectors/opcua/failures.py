@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from asyncua.ua.status_codes import StatusCodes
@@ -144,3 +146,14 @@ def explain(error: BaseException, endpoint: str, own_certificate: str = "") -> C
     return ConnectionLost(
         f"{endpoint}: the server's answer cannot be understood ({type(error).__name__}: {error})"
     )
+
+
+@contextmanager
+def told(endpoint: str, own_certificate: str = "") -> Iterator[None]:
+    """Say whatever goes wrong in this block in the words of `connectors.errors`."""
+    try:
+        yield
+    except ConnectorError:
+        raise
+    except TROUBLE as error:
+        raise explain(error, endpoint, own_certificate) from error

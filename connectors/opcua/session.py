@@ -2,7 +2,8 @@
 
 The library carries the protocol (framing, security, services). What it does around that is left out, because
 it hides losses: its automatic reconnect, its publish loop, its subscription objects and its health tasks.
-A session is opened once and closed once; the next one is a new object. It knows nothing of tags or samples.
+A session is opened once (`opening`) and closed once; the next one is a new object. It knows nothing of tags
+or samples.
 """
 
 from __future__ import annotations
@@ -15,40 +16,21 @@ from typing import Any
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.common.utils import Buffer
-from asyncua.crypto import security_policies
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.ua_binary import struct_from_binary
 
-from connectors.errors import ConnectorError, DeviceRefused
 from connectors.opcua.binary import Malformed
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.decode import decode_read, decode_texts
-from connectors.opcua.failures import TROUBLE, explain
+from connectors.opcua.failures import TROUBLE, told
 from connectors.opcua.nodes import numbered
-from connectors.opcua.pki import Identity, Pki, host_uri
 from connectors.opcua.plan import Item, Limits, SubscriptionPlan, chunked
 from connectors.opcua.quality import is_bad
 from connectors.opcua.values import Reading
 from connectors.opcua.wire import Wire
-from connectors.protocol import Environment
 
 #: How long a server that has stopped answering may hold up the end of a session.
 _GOODBYE_S = 0.5
-_CHANNEL_LIFETIME = 3600.0
-
-_POLICIES: dict[str, type[security_policies.SecurityPolicy]] = {
-    "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
-    "Aes128_Sha256_RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
-    "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
-    "None": security_policies.SecurityPolicyNone,
-}
-_MODES = {
-    "None": ua.MessageSecurityMode.None_,
-    "Sign": ua.MessageSecurityMode.Sign,
-    "SignAndEncrypt": ua.MessageSecurityMode.SignAndEncrypt,
-}
-_NO_POLICY = security_policies.SecurityPolicyNone.URI
-
 _ROOT, _NAMESPACE_ARRAY, _SERVER_STATE = 84, 2255, 2259
 #: OperationLimits and ServerCapabilities (OPC 10000-5 section 6.3.2), in the order of `Limits`.
 _LIMITS = (11705, 11714, 11712, 24104)
@@ -56,20 +38,6 @@ _LIMITS = (11705, 11714, 11712, 24104)
 _TOO_MUCH = frozenset({0x8010_0000, 0x80B8_0000, 0x80B9_0000, 0x8008_0000})
 #: Results of one item that mean: the same without the server's deadband.
 _NO_FILTER = frozenset({0x8043_0000, 0x8044_0000, 0x8045_0000, 0x808E_0000})
-
-
-def _client(settings: OpcuaConnection, uri: str) -> tuple[Client, Wire]:
-    timeout_s = settings.request_timeout.total_seconds()
-    client = Client(settings.endpoint, timeout=timeout_s)
-    wire = Wire(timeout_s)
-    client.uaclient = wire
-    client.name = "Andon"
-    client.description = f"Andon {settings.name}"
-    client.application_uri = uri
-    client.product_uri = "urn:andon:gateway"
-    client.session_timeout = round(settings.session_timeout.total_seconds() * 1000)
-    client.secure_channel_timeout = round(_CHANNEL_LIFETIME * 1000)
-    return client, wire
 
 
 class Session:
@@ -91,7 +59,7 @@ class Session:
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Say whatever goes wrong in the words of `connectors.errors`."""
-        with _told(self._settings.endpoint, self._own_certificate):
+        with told(self._settings.endpoint, self._own_certificate):
             yield
 
     async def prepare(self) -> None:
@@ -241,102 +209,6 @@ class Session:
             pass
         finally:
             self._wire.abort()
-
-
-async def open_session(settings: OpcuaConnection, environment: Environment) -> Session:
-    """Connect, secure and log in, all within the connect timeout.
-
-    Raises:
-        ConnectionLost: nobody answers, or not in time.
-        DeviceRefused: certificate, security or password.
-    """
-    pki = Pki(environment.data_dir)
-    secured = settings.security.policy != "None"
-    identity: Identity | None = None
-    if secured:
-        identity = await asyncio.to_thread(pki.identity, environment.clock.now())
-    own = str(identity.path) if identity else ""
-    client, wire = _client(settings, identity.application_uri if identity else host_uri())
-    try:
-        with _told(settings.endpoint, own):
-            async with asyncio.timeout(settings.connect_timeout.total_seconds()):
-                if identity is not None:
-                    blob = await _server_certificate(settings, identity.application_uri)
-                    now = environment.clock.now()
-                    server = await asyncio.to_thread(pki.check_server, blob, settings.host, now)
-                    await client.set_security(
-                        _POLICIES[settings.security.policy],
-                        identity.certificate,
-                        identity.key,
-                        server_certificate=server,
-                        mode=_MODES[settings.security.mode],
-                    )
-                await client.connect_socket()
-                await client.send_hello()
-                await client.open_secure_channel()
-                await client.create_session()
-                _check_password_is_safe(settings, client)
-                password = settings.password.get_secret_value() if settings.password else ""
-                await client.activate_session(username=settings.user, password=password)
-                session = Session(settings, client, wire, own)
-                await session.prepare()
-    except BaseException:
-        wire.abort()
-        raise
-    return session
-
-
-def _check_password_is_safe(settings: OpcuaConnection, client: Client) -> None:
-    """A server may ask for the password unencrypted inside a channel that is not encrypted either."""
-    if settings.password is None or settings.security.allow_plain_password:
-        return
-    token = client.server_policy(ua.UserTokenType.UserName)
-    if settings.security.mode != "SignAndEncrypt" and token.SecurityPolicyUri in ("", None, _NO_POLICY):
-        raise DeviceRefused(
-            f"{settings.endpoint}: the server wants the password in the clear; it was not sent",
-            hint='use mode "SignAndEncrypt", or say security.allow_plain_password = true',
-        )
-
-
-async def _server_certificate(settings: OpcuaConnection, uri: str) -> bytes:
-    """The certificate of the endpoint with the configured security, asked for over an open channel.
-
-    Nothing secret is said there, and the answer is checked twice: against the trust list, and by the server
-    having to prove that it holds the key.
-    """
-    client, wire = _client(settings, uri)
-    try:
-        await client.connect_socket()
-        await client.send_hello()
-        await client.open_secure_channel()
-        endpoints = await client.get_endpoints()
-        await client.close_secure_channel()
-    finally:
-        wire.abort()
-    policy, mode = _POLICIES[settings.security.policy].URI, _MODES[settings.security.mode]
-    for endpoint in endpoints:
-        if endpoint.SecurityPolicyUri == policy and endpoint.SecurityMode == mode:
-            return bytes(endpoint.ServerCertificate or b"")
-    offers = {f"{_short(one.SecurityPolicyUri)}/{one.SecurityMode.name.rstrip('_')}" for one in endpoints}
-    raise DeviceRefused(
-        f"{settings.endpoint}: the server does not offer {settings.security.policy}/{settings.security.mode}",
-        hint=f"it offers {', '.join(sorted(offers)[:10]) or 'nothing'}",
-    )
-
-
-def _short(policy_uri: str | None) -> str:
-    name = (policy_uri or "?").rpartition("#")[2]
-    return "".join(char for char in name if char.isprintable())[:40]
-
-
-@contextmanager
-def _told(endpoint: str, own_certificate: str) -> Iterator[None]:
-    try:
-        yield
-    except ConnectorError:
-        raise
-    except TROUBLE as error:
-        raise explain(error, endpoint, own_certificate) from error
 
 
 def _limit(reading: Reading) -> int:

@@ -20,8 +20,8 @@ from cryptography.x509.oid import NameOID
 
 from connectors.errors import DeviceRefused
 from connectors.opcua.config import OpcuaConnection
+from connectors.opcua.opening import _check_password_is_safe
 from connectors.opcua.pki import REJECTED_MAX, Pki
-from connectors.opcua.session import _check_password_is_safe
 from tests.connectors.contract import RecordingLink, outcome, running
 from tests.connectors.opcua.plant import Plant, Users, build
 

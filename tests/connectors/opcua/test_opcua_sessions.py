@@ -18,6 +18,7 @@ from asyncua import ua
 
 from connectors.errors import ConnectionLost, ConnectorError
 from connectors.opcua import connector as connector_module
+from connectors.opcua import opening as opening_module
 from connectors.opcua import session as session_module
 from connectors.opcua.plan import Quarantine
 from statemodel.types import Quality, TagSample
@@ -410,7 +411,7 @@ async def test_the_secure_channel_is_renewed_without_anyone_noticing(
         renewals += 1
         link._news.set()
 
-    monkeypatch.setattr(session_module, "_CHANNEL_LIFETIME", 0.4)
+    monkeypatch.setattr(opening_module, "_CHANNEL_LIFETIME", 0.4)
     monkeypatch.setattr(session_module.Session, "renew", renew)
     link = RecordingLink()
     async with running(build(plant, tmp_path), link):

@@ -1,0 +1,136 @@
+"""From an address to an activated session: connect, secure, log in, all within one timeout.
+
+Nothing secret is said before the server has shown the certificate we trust and proved that it holds the key.
+It knows nothing of tags, samples or subscriptions; what is asked of a session is in `session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.crypto import security_policies
+
+from connectors.errors import DeviceRefused
+from connectors.opcua.config import OpcuaConnection
+from connectors.opcua.failures import told
+from connectors.opcua.pki import Identity, Pki, host_uri
+from connectors.opcua.session import Session
+from connectors.opcua.wire import Wire
+from connectors.protocol import Environment
+
+_CHANNEL_LIFETIME = 3600.0
+
+_POLICIES: dict[str, type[security_policies.SecurityPolicy]] = {
+    "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
+    "Aes128_Sha256_RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
+    "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
+    "None": security_policies.SecurityPolicyNone,
+}
+_MODES = {
+    "None": ua.MessageSecurityMode.None_,
+    "Sign": ua.MessageSecurityMode.Sign,
+    "SignAndEncrypt": ua.MessageSecurityMode.SignAndEncrypt,
+}
+_NO_POLICY = security_policies.SecurityPolicyNone.URI
+
+
+def _client(settings: OpcuaConnection, uri: str) -> tuple[Client, Wire]:
+    timeout_s = settings.request_timeout.total_seconds()
+    client = Client(settings.endpoint, timeout=timeout_s)
+    wire = Wire(timeout_s)
+    client.uaclient = wire
+    client.name = "Andon"
+    client.description = f"Andon {settings.name}"
+    client.application_uri = uri
+    client.product_uri = "urn:andon:gateway"
+    client.session_timeout = round(settings.session_timeout.total_seconds() * 1000)
+    client.secure_channel_timeout = round(_CHANNEL_LIFETIME * 1000)
+    return client, wire
+
+
+async def open_session(settings: OpcuaConnection, environment: Environment) -> Session:
+    """Connect, secure and log in, all within the connect timeout.
+
+    Raises:
+        ConnectionLost: nobody answers, or not in time.
+        DeviceRefused: certificate, security or password.
+    """
+    pki = Pki(environment.data_dir)
+    secured = settings.security.policy != "None"
+    identity: Identity | None = None
+    if secured:
+        identity = await asyncio.to_thread(pki.identity, environment.clock.now())
+    own = str(identity.path) if identity else ""
+    client, wire = _client(settings, identity.application_uri if identity else host_uri())
+    try:
+        with told(settings.endpoint, own):
+            async with asyncio.timeout(settings.connect_timeout.total_seconds()):
+                if identity is not None:
+                    blob = await _server_certificate(settings, identity.application_uri)
+                    now = environment.clock.now()
+                    server = await asyncio.to_thread(pki.check_server, blob, settings.host, now)
+                    await client.set_security(
+                        _POLICIES[settings.security.policy],
+                        identity.certificate,
+                        identity.key,
+                        server_certificate=server,
+                        mode=_MODES[settings.security.mode],
+                    )
+                await client.connect_socket()
+                await client.send_hello()
+                await client.open_secure_channel()
+                await client.create_session()
+                _check_password_is_safe(settings, client)
+                password = settings.password.get_secret_value() if settings.password else ""
+                await client.activate_session(username=settings.user, password=password)
+                session = Session(settings, client, wire, own)
+                await session.prepare()
+    except BaseException:
+        wire.abort()
+        raise
+    return session
+
+
+def _check_password_is_safe(settings: OpcuaConnection, client: Client) -> None:
+    """A server may ask for the password unencrypted inside a channel that is not encrypted either."""
+    if settings.password is None or settings.security.allow_plain_password:
+        return
+    token = client.server_policy(ua.UserTokenType.UserName)
+    if settings.security.mode != "SignAndEncrypt" and token.SecurityPolicyUri in ("", None, _NO_POLICY):
+        raise DeviceRefused(
+            f"{settings.endpoint}: the server wants the password in the clear; it was not sent",
+            hint='use mode "SignAndEncrypt", or say security.allow_plain_password = true',
+        )
+
+
+async def _server_certificate(settings: OpcuaConnection, uri: str) -> bytes:
+    """The certificate of the endpoint with the configured security, asked for over an open channel.
+
+    Nothing secret is said there, and the answer is checked twice: against the trust list, and by the server
+    having to prove that it holds the key.
+    """
+    client, wire = _client(settings, uri)
+    try:
+        await client.connect_socket()
+        await client.send_hello()
+        await client.open_secure_channel()
+        endpoints = await client.get_endpoints()
+        await client.close_secure_channel()
+    finally:
+        wire.abort()
+    policy, mode = _POLICIES[settings.security.policy].URI, _MODES[settings.security.mode]
+    for endpoint in endpoints:
+        if endpoint.SecurityPolicyUri == policy and endpoint.SecurityMode == mode:
+            return bytes(endpoint.ServerCertificate or b"")
+    offers = {f"{_short(one.SecurityPolicyUri)}/{one.SecurityMode.name.rstrip('_')}" for one in endpoints}
+    raise DeviceRefused(
+        f"{settings.endpoint}: the server does not offer {settings.security.policy}/{settings.security.mode}",
+        hint=f"it offers {', '.join(sorted(offers)[:10]) or 'nothing'}",
+    )
+
+
+def _short(policy_uri: str | None) -> str:
+    name = (policy_uri or "?").rpartition("#")[2]
+    return "".join(char for char in name if char.isprintable())[:40]
