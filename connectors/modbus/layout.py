@@ -34,16 +34,20 @@ _REFERENCE = {"0": Table.COIL, "1": Table.DISCRETE, "3": Table.INPUT, "4": Table
 
 
 class Order(StrEnum):
-    """In which order the bytes of a value travel; A is the most significant byte of a 32-bit value.
+    """In which order the bytes of a value travel; A is the most significant byte.
 
-    Two switches in one name: byte order within a register, and order of the registers. A value of 64 bits
-    follows the same two switches: with CDAB its four registers come least significant first.
+    Four names of 32-bit values are two switches: byte order within a register, and order of the registers.
+    A value of 64 bits follows the same two: with CDAB its four registers come least significant first, which
+    is GHEFCDAB said in full. Its two 32-bit halves may be a switch of their own; with the bytes of a register
+    in the standard's order, that gives the two names of eight letters, which no value of 32 bits can have.
     """
 
     ABCD = "ABCD"
     CDAB = "CDAB"
     BADC = "BADC"
     DCBA = "DCBA"
+    EFGHABCD = "EFGHABCD"
+    CDABGHEF = "CDABGHEF"
 
     @property
     def bytes_swapped(self) -> bool:
@@ -52,8 +56,27 @@ class Order(StrEnum):
 
     @property
     def words_swapped(self) -> bool:
-        """The least significant register comes first."""
-        return self in (Order.CDAB, Order.DCBA)
+        """The least significant register comes first, within 32 bits."""
+        return self in (Order.CDAB, Order.DCBA, Order.CDABGHEF)
+
+    @property
+    def of_64_bits(self) -> bool:
+        """It treats the two halves of a 64-bit value otherwise than their registers."""
+        return self in (Order.EFGHABCD, Order.CDABGHEF)
+
+    @property
+    def in_full(self) -> str:
+        """The order of all eight bytes of a 64-bit value."""
+        return next((name for name, order in EIGHT_LETTERS.items() if order is self), str(self))
+
+
+#: The same orders by the places of all eight bytes of a 64-bit value.
+EIGHT_LETTERS = {
+    "ABCDEFGH": Order.ABCD,
+    "GHEFCDAB": Order.CDAB,
+    "BADCFEHG": Order.BADC,
+    "HGFEDCBA": Order.DCBA,
+}
 
 
 class Kind(StrEnum):
@@ -91,8 +114,12 @@ _REGISTERS = {
 STRING_CHARACTERS_MAX = 250
 
 
+#: As `no_value`: what SunSpec agreed on for "not implemented".
+SUNSPEC = "sunspec"
+
+
 class LayoutError(ValueError):
-    """The text is no address or type. Reads as `reason; hint`."""
+    """The text is no address, range or type. Reads as `reason; hint`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +133,19 @@ class Address:
     def __str__(self) -> str:
         bit = "" if self.bit is None else f".{self.bit}"
         return f"{self.table}:{self.start}{bit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Addresses of a table from `start` up to and without `end`."""
+
+    table: Table
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        last = "" if self.end == self.start + 1 else f"-{self.end - 1}"
+        return f"{self.table}:{self.start}{last}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +169,8 @@ class Signal:
     """One tag as this protocol sees it: its full id, where it lies, how to read it.
 
     The value for people is `raw * scale + offset`; with scale 1 and offset 0 the raw value, so integers stay
-    integers.
+    integers. `clamp` are the lowest and highest value there can be, scaled. `no_value` is the raw value by
+    which the device says that it has none; SUNSPEC is that of the type.
     """
 
     tag: str
@@ -138,6 +179,8 @@ class Signal:
     order: Order = Order.ABCD
     scale: float = 1.0
     offset: float = 0.0
+    clamp: tuple[float, float] | None = None
+    no_value: int | float | str | None = None
 
     @property
     def start(self) -> int:
@@ -164,11 +207,14 @@ _TABLES = {str(table): table for table in Table}
 _KINDS = {str(kind): kind for kind in Kind}
 _NAMED = re.compile(r"(?P<table>[a-z]+):(?P<start>\d{1,9})(?:\.(?P<bit>\d{1,9}))?", re.ASCII)
 _NUMBERED = re.compile(r"(?P<table>\d)(?P<number>\d{4,5})(?:\.(?P<bit>\d{1,9}))?", re.ASCII)
+_RANGE = re.compile(r"(?P<first>[a-z]*:?\d{1,9})\s*-\s*(?P<last>[a-z]*:?\d{1,9})", re.ASCII)
 _STRING = re.compile(r"string\((\d{1,9})\)", re.ASCII)
 
 ADDRESS_HINT = (
     'write "holding:100", "input:7", "coil:3", "discrete:12", "holding:100.4" or a number such as 40101'
 )
+RANGE_HINT = 'write "holding:200-299", "coil:7" or "40201-40300"; both ends belong to it'
+ORDER_HINT = "orders: ABCD CDAB BADC DCBA, and for 64 bits also EFGHABCD CDABGHEF"
 TYPE_HINT = "types: " + " ".join(kind for kind in Kind if kind is not Kind.STRING) + " string(n)"
 
 
@@ -223,6 +269,48 @@ def _with_bit(address: Address, bit: str | None) -> Address:
     if int(bit) >= BITS_PER_REGISTER:
         raise LayoutError(f"a register has no bit {bit}; bits are 0 (least significant) to 15")
     return Address(address.table, address.start, int(bit))
+
+
+def parse_range(text: str) -> Range:
+    """Read a range of addresses, both ends belonging to it: `holding:200-299`, `40201-40300`, `coil:7`.
+
+    Raises:
+        LayoutError: it is none.
+    """
+    text = text.strip().lower()
+    if ends := _RANGE.fullmatch(text):
+        first = parse_address(ends["first"])
+        named = ":" in ends["first"] and ":" not in ends["last"]
+        last = parse_address(f"{first.table}:{ends['last']}" if named else ends["last"])
+        if last.table is not first.table:
+            raise LayoutError(f'"{text}" begins in one table and ends in another; {RANGE_HINT}')
+        if last.start < first.start:
+            raise LayoutError(f'"{text}" ends before it begins; {RANGE_HINT}')
+        return Range(first.table, first.start, last.start + 1)
+    try:
+        only = parse_address(text)
+    except LayoutError as error:
+        raise LayoutError(f'"{text}" is no range of addresses; {RANGE_HINT}') from error
+    if only.bit is not None:
+        raise LayoutError(f"a register is read whole, so bit {only.bit} cannot be left out; {RANGE_HINT}")
+    return Range(only.table, only.start, only.start + 1)
+
+
+def parse_order(text: str, type_: DataType | None = None) -> Order:
+    """Read an order: four letters, or for a value of 64 bits all eight.
+
+    Raises:
+        LayoutError: it is none, or none of a value of this type.
+    """
+    text = text.strip().upper()
+    order = EIGHT_LETTERS.get(text) or Order.__members__.get(text)
+    if order is None:
+        raise LayoutError(f'there is no order "{text}"; {ORDER_HINT}')
+    eight_bytes = type_ is None or (type_.kind is not Kind.STRING and type_.registers * 2 == len(text))
+    if len(text) > len("ABCD") and not eight_bytes:
+        short = f"write {order}" if not order.of_64_bits else "ABCD CDAB BADC DCBA are those of 32 bits"
+        raise LayoutError(f"{text} is an order of the eight bytes of a 64-bit value, not of {type_}; {short}")
+    return order
 
 
 def parse_type(text: str) -> DataType:

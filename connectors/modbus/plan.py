@@ -6,19 +6,27 @@ different values. Knows no bytes and no socket; `isolate` asks its caller to do 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from connectors.modbus.layout import BITS_PER_REGISTER, Signal, Table
+from connectors.modbus.layout import BITS_PER_REGISTER, Range, Signal, Table
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may ask for. `gap_max` is in registers; of bits it is 16 times as many."""
+    """What one request may ask for. `gap_max` is in registers; of bits it is 16 times as many.
+
+    `forbidden` is never read, not even between two tags. With `one_request_per_tag` nothing is read beyond
+    the addresses of one tag.
+    """
 
     registers_per_request: int = 125
     bits_per_request: int = 2000
     gap_max: int = 8
+    forbidden: tuple[Range, ...] = ()
+    one_request_per_tag: bool = False
 
     def count_max(self, table: Table) -> int:
         """Most addresses of one request."""
@@ -27,6 +35,17 @@ class Limits:
     def gap_addresses_max(self, table: Table) -> int:
         """Most addresses read needlessly between two tags."""
         return self.gap_max * BITS_PER_REGISTER if table.of_bits else self.gap_max
+
+    def forbids(self, table: Table, start: int, end: int) -> Range | None:
+        """The forbidden range that addresses `start` up to and without `end` touch; None when none."""
+        for barred in self.forbidden:
+            if barred.table is table and barred.start < end and start < barred.end:
+                return barred
+        return None
+
+    def bridges(self, table: Table, start: int, end: int) -> bool:
+        """Whether the addresses between two tags, `start` up to and without `end`, may be read over."""
+        return end - start <= self.gap_addresses_max(table) and self.forbids(table, start, end) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +84,80 @@ def request_of(signals: Sequence[Signal]) -> ReadRequest:
 
 
 def plan_reads(signals: Iterable[Signal], limits: Limits) -> tuple[ReadRequest, ...]:
-    """The fewest requests that read every signal whole, in the order of tables and addresses.
+    """The fewest requests that read every signal whole, and of those the ones that read fewest addresses.
 
-    Taking as much as fits, from the lowest address on, is the least possible: the first signals of any two
-    requests made this way could not share one, whatever else were in it.
+    They come in the order of tables and addresses.
+
+    Raises:
+        ValueError: a signal lies in a forbidden range; the settings refuse that.
     """
+    of_table: dict[Table, dict[tuple[int, int], list[Signal]]] = {}
+    for signal in signals:
+        if (barred := limits.forbids(signal.address.table, signal.start, signal.end)) is not None:
+            raise ValueError(f"{signal.tag} lies in {barred}, which is forbidden")
+        places = of_table.setdefault(signal.address.table, {})
+        places.setdefault((signal.start, signal.end), []).append(signal)
     requests: list[ReadRequest] = []
     for table in Table:
-        count_max, gap_max = limits.count_max(table), limits.gap_addresses_max(table)
-        taken: list[Signal] = []
-        end = 0
-        for signal in sorted((s for s in signals_of(signals, table)), key=lambda s: (s.start, s.end)):
-            fits = taken and signal.end - taken[0].start <= count_max and signal.start - end <= gap_max
-            if taken and not fits:
-                requests.append(request_of(taken))
-                taken = []
-            end = max(end, signal.end) if taken else signal.end
-            taken.append(signal)
-        if taken:
-            requests.append(request_of(taken))
+        places = of_table.get(table, {})
+        if limits.one_request_per_tag:
+            requests.extend(request_of(places[place]) for place in sorted(places))
+        else:
+            requests.extend(_joined(table, places, limits))
     return tuple(requests)
 
 
-def signals_of(signals: Iterable[Signal], table: Table) -> Iterable[Signal]:
-    """Those that lie in a table."""
-    return (signal for signal in signals if signal.address.table is table)
+def _joined(
+    table: Table, places: Mapping[tuple[int, int], Sequence[Signal]], limits: Limits
+) -> Iterator[ReadRequest]:
+    """Signals of one table, by (start, end), as requests."""
+    spans: list[tuple[int, int]] = []
+    inside: list[list[tuple[int, int]]] = []
+    for place in sorted(places, key=lambda place: (place[0], -place[1])):
+        if spans and place[1] <= spans[-1][1]:  # within the last one: wherever that goes, it comes along
+            inside[-1].append(place)
+        else:
+            spans.append(place)
+            inside.append([place])
+    cuts = [i for i in range(1, len(spans)) if not limits.bridges(table, spans[i - 1][1], spans[i][0])]
+    for first, last in pairwise([0, *cuts, len(spans)]):
+        begin = first
+        for end in _ends(spans[first:last], limits.count_max(table)):
+            taken = sorted(place for whole in inside[begin : first + end] for place in whole)
+            yield request_of([signal for place in taken for signal in places[place]])
+            begin = first + end
+
+
+def _ends(spans: Sequence[tuple[int, int]], count_max: int) -> list[int]:
+    """Where to end each request so that they are fewest, and read least: indices one past its last span.
+
+    Both ends of the spans ascend. The least for the first n spans follows from the least for some m < n and
+    one request for the rest; which m is best changes only forwards, so it is kept in a queue, and every span
+    is looked at twice.
+    """
+    if not spans:
+        return []
+    # For the first n spans: (requests, addresses read), and where the last of those requests begins.
+    least, begins = [(0, 0)], [0]
+    # Begins that may still be best, best first: (requests, addresses minus start) before them, index.
+    best: deque[tuple[tuple[int, int], int]] = deque()
+    for index, (start, end) in enumerate(spans):
+        count, addresses = least[index]
+        worth = count, addresses - start
+        while best and best[-1][0] >= worth:
+            best.pop()
+        best.append((worth, index))
+        while best[0][1] < index and end - spans[best[0][1]][0] > count_max:
+            best.popleft()
+        (count, addresses), begin = best[0]
+        least.append((count + 1, addresses + end))
+        begins.append(begin)
+    ends = []
+    at = len(spans)
+    while at:
+        ends.append(at)
+        at = begins[at]
+    return ends[::-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +207,7 @@ def join(
     """Two requests as one, or None where limits or a refused signal between them forbid it."""
     signals = sorted((*left.signals, *right.signals), key=lambda s: (s.start, s.end))
     gap = range(left.end, right.start)
-    if len(gap) > limits.gap_addresses_max(left.table):
+    if limits.one_request_per_tag or not limits.bridges(left.table, left.end, right.start):
         return None
     if any(signal.start < gap.stop and signal.end > gap.start for signal in refused):
         return None
