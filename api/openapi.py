@@ -14,7 +14,7 @@ from api.examples import PROBLEM_DETAILS
 from api.operation import Answer, Operation
 from api.params import Param
 from api.problems import KINDS, SNAPSHOT, Kind, ProblemDetails
-from statemodel.records import ToldRejection, ToldSource, ToldTransition
+from statemodel.records import ToldDeviceEvent, ToldRejection, ToldSource, ToldTransition
 
 #: What each noun is, for the head of its section.
 TAGS: Mapping[str, str] = {
@@ -34,7 +34,7 @@ and a `hint`. `GET` routes answer `HEAD` too.
 """
 
 _REF = "#/components/schemas/{name}"
-_EVENT_TYPES = (ToldTransition, ToldRejection, ToldSource)
+_EVENT_TYPES = (ToldTransition, ToldRejection, ToldSource, ToldDeviceEvent)
 
 
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from statemodel.types import (
     UNKNOWN,
     Cause,
     Conformance,
+    DeviceEvent,
     Gap,
     Recordable,
     Rejection,
@@ -30,6 +31,7 @@ TYPE_OF: dict[type, str] = {
     SourceLost: "source_lost",
     SourceRestored: "source_restored",
     Gap: "gap",
+    DeviceEvent: "device_event",
 }
 
 
@@ -128,6 +130,43 @@ class ToldSource(msgspec.Struct, frozen=True, kw_only=True):
         return Gap(self.connection, self.at, self.until or self.at, self.reason, self.tag or "")
 
 
+class ToldDeviceEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """JSON form of a device's own event. It belongs to a connection, so `equipment` is null."""
+
+    stream: str
+    seq: int
+    id: str
+    type: str
+    gateway: str
+    equipment: None = None
+    connection: str
+    at: datetime
+    recorded_at: datetime
+    kind: str
+    source: str
+    severity: int | None
+    message: str
+    event_id: str
+    source_at: datetime | None
+    received_at: datetime
+    source_node: str
+    condition: str
+    condition_node: str
+    branch: str
+    active: bool | None
+    acknowledged: bool | None
+    confirmed: bool | None
+    suppressed: bool | None
+    retain: bool | None
+    comment: str
+    user: str
+    refreshed: bool
+
+    def event(self) -> DeviceEvent:
+        """The event without its envelope."""
+        return _without_envelope(self, DeviceEvent)
+
+
 class EquipmentState(msgspec.Struct, frozen=True):
     """JSON form of a state: what retained MQTT topics and `GET /equipment/{name}/state` give.
 
@@ -147,7 +186,7 @@ class EquipmentState(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-Told = ToldTransition | ToldRejection | ToldSource
+Told = ToldTransition | ToldRejection | ToldSource | ToldDeviceEvent
 
 _TOLD_AS: dict[type, type[Told]] = {
     Transition: ToldTransition,
@@ -155,9 +194,10 @@ _TOLD_AS: dict[type, type[Told]] = {
     SourceLost: ToldSource,
     SourceRestored: ToldSource,
     Gap: ToldSource,
+    DeviceEvent: ToldDeviceEvent,
 }
 
-_E = TypeVar("_E", Transition, Rejection)
+_E = TypeVar("_E", Transition, Rejection, DeviceEvent)
 
 
 def _without_envelope(told: Told, event: type[_E]) -> _E:
@@ -167,6 +207,7 @@ def _without_envelope(told: Told, event: type[_E]) -> _E:
 _encode = msgspec.json.Encoder().encode
 _decode_transition = msgspec.json.Decoder(ToldTransition).decode
 _decode_rejection = msgspec.json.Decoder(ToldRejection).decode
+_decode_device_event = msgspec.json.Decoder(ToldDeviceEvent).decode
 _decode_source = msgspec.json.Decoder(ToldSource).decode
 
 
@@ -201,6 +242,8 @@ def read_told(json: bytes, type_: str) -> Recorded:
         told = _decode_transition(json)
     elif type_ == "rejection":
         told = _decode_rejection(json)
+    elif type_ == "device_event":
+        told = _decode_device_event(json)
     else:
         told = _decode_source(json)
     return _recorded(told, told.event(), json)
@@ -213,7 +256,7 @@ def _recorded(told: Told, event: Recordable, json: bytes) -> Recorded:
         id=told.id,
         type=told.type,
         equipment=told.equipment or "",
-        path="" if isinstance(told, ToldSource) else told.path,
+        path="" if isinstance(told, ToldSource | ToldDeviceEvent) else told.path,
         at=told.at,
         recorded_at=told.recorded_at,
         event=event,

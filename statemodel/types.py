@@ -154,7 +154,11 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Samples of a connection between `at` and `until` are known to be lost; `tag` is empty when all are."""
+    """Samples of a connection between `at` and `until` are known to be lost; `tag` is empty when all are.
+
+    When it is the device's own events that are lost, `tag` is `connection/_events` (see `lost_events`), which
+    no tag can be named.
+    """
 
     connection: str
     at: datetime
@@ -175,5 +179,82 @@ class Outcome(msgspec.Struct, frozen=True):
     wake_at: datetime | None = None
 
 
+def lost_events(connection: str) -> str:
+    """What stands in a gap's `tag` when events of a device are lost and not samples."""
+    return f"{connection}/_events"
+
+
+#: Most characters of the message of a device's event, and of its other texts; longer ones are cut.
+MESSAGE_CHARS_MAX, TEXT_CHARS_MAX = 2000, 256
+
+
+class DeviceEvent(msgspec.Struct, frozen=True):
+    """What a device itself says has happened: one of its events, or a change of one of its alarms.
+
+    `at` is the device's own time where the connection says so and it is plausible, else the time of receipt;
+    `source_at` and `received_at` are the two. `kind` is the type of event in the device's terms, `source`
+    what raised it, `severity` runs from 1 (least) to 1000. `event_id` is the device's own identity of the
+    event, empty when it gave none.
+
+    `condition` and all after it are for alarms and other conditions, those an operator may have to act upon:
+    its name, the node it lives at, which of its branches this is about (empty: the present one), and its
+    state, None where the device does not say. `refreshed` marks what was asked for after connecting: it
+    happened earlier, and holds now. Texts longer than the bounds above are cut and end in an ellipsis.
+    """
+
+    connection: str
+    at: datetime
+    kind: str
+    source: str
+    severity: int | None
+    message: str
+    event_id: str
+    source_at: datetime | None
+    received_at: datetime
+    source_node: str = ""
+    condition: str = ""
+    condition_node: str = ""
+    branch: str = ""
+    active: bool | None = None
+    acknowledged: bool | None = None
+    confirmed: bool | None = None
+    suppressed: bool | None = None
+    retain: bool | None = None
+    comment: str = ""
+    user: str = ""
+    refreshed: bool = False
+
+    def __post_init__(self) -> None:
+        for name in _DEVICE_TEXTS:
+            text = getattr(self, name)
+            kept = _bounded(text, MESSAGE_CHARS_MAX if name == "message" else TEXT_CHARS_MAX)
+            if kept is not text:
+                msgspec.structs.force_setattr(self, name, kept)
+
+
+_DEVICE_TEXTS = (
+    "kind",
+    "source",
+    "message",
+    "event_id",
+    "source_node",
+    "condition",
+    "condition_node",
+    "branch",
+    "comment",
+    "user",
+)
+
+
+def _bounded(text: str, chars_max: int) -> str:
+    """Text that is not too long and that every encoding holds (no half surrogate pairs)."""
+    if len(text) > chars_max:
+        text = text[: chars_max - 1] + "\u2026"
+    if text.isascii():
+        return text
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return text if whole == text else whole
+
+
 #: What the journal numbers with `seq`.
-Recordable = Transition | Rejection | SourceLost | SourceRestored | Gap
+Recordable = Transition | Rejection | SourceLost | SourceRestored | Gap | DeviceEvent

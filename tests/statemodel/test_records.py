@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from statemodel.records import event_id, read_told, state_after, tell
 from statemodel.types import (
+    MESSAGE_CHARS_MAX,
+    TEXT_CHARS_MAX,
     Cause,
     CauseInput,
     Conformance,
+    DeviceEvent,
     Gap,
     Quality,
     Recordable,
@@ -43,6 +47,25 @@ TRANSITION = Transition(
 REJECTION = Rejection(
     "filler-1", "filling/line-1/filler-1", "packml", "Idle", "Execute", AT, "no such move", CAUSE
 )
+ALARM = DeviceEvent(
+    connection="filler-plc",
+    at=AT,
+    kind="OffNormalAlarmType",
+    source="Filler",
+    severity=700,
+    message="Füller 1: emergency stop",
+    event_id="0aff",
+    source_at=AT,
+    received_at=AT + timedelta(milliseconds=12),
+    source_node="nsu=urn:plant;s=Filler",
+    condition="Aborted",
+    condition_node="nsu=urn:plant;s=Filler.Aborted",
+    active=True,
+    acknowledged=False,
+    retain=True,
+    user="anna",
+    refreshed=True,
+)
 EVENTS: list[Recordable] = [
     TRANSITION,
     REJECTION,
@@ -50,6 +73,8 @@ EVENTS: list[Recordable] = [
     SourceRestored("filler-plc", AT),
     Gap("filler-plc", AT, AT + timedelta(seconds=2), "the server's queue overflowed", "filler-plc/state"),
     Gap("filler-plc", AT, AT, "messages lost"),
+    ALARM,
+    DeviceEvent("filler-plc", AT, "BaseEventType", "", None, "", "", None, AT),
 ]
 
 
@@ -73,6 +98,30 @@ def test_every_event_carries_the_same_envelope(event: Recordable) -> None:
     assert told["gateway"] == "line-1"
     assert told["at"] == "2026-11-21T22:07:03.250000Z"
     assert {"type", "equipment", "recorded_at"} <= told.keys()
+
+
+def test_an_event_of_a_device_reads_as_its_contract_says() -> None:
+    told = json.loads(tell(ALARM, gateway="line-1", stream="s", seq=7, recorded_at=AT).json)
+
+    assert list(told)[:9] == [
+        *("stream", "seq", "id", "type", "gateway", "equipment", "connection", "at", "recorded_at")
+    ]
+    assert (told["type"], told["equipment"], told["connection"]) == ("device_event", None, "filler-plc")
+    assert (told["kind"], told["severity"], told["condition"]) == ("OffNormalAlarmType", 700, "Aborted")
+    assert (told["active"], told["acknowledged"], told["confirmed"]) == (True, False, None)
+    assert told["source_at"] == "2026-11-21T22:07:03.250000Z"
+    recorded = read_told(tell(ALARM, gateway="g", stream="s", seq=7, recorded_at=AT).json, "device_event")
+    assert (recorded.equipment, recorded.path) == ("", "")
+
+
+def test_texts_of_a_device_are_bounded_and_can_be_written_down() -> None:
+    huge = msgspec.structs.replace(ALARM, message="x" * 1_000_000, source="ü" * 5000, user="a\ud800b")
+
+    assert huge.message == "x" * (MESSAGE_CHARS_MAX - 1) + "\u2026"
+    assert huge.source == "ü" * (TEXT_CHARS_MAX - 1) + "\u2026"
+    assert huge.user == "a?b"
+    told = tell(huge, gateway="line-1", stream="s", seq=1, recorded_at=AT)
+    assert read_told(told.json, told.type).event == huge
 
 
 def test_a_transition_reads_as_its_contract_says() -> None:
