@@ -7,10 +7,20 @@ socket or a file.
 
 from __future__ import annotations
 
+import math
+import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from statemodel.durations import format_duration, parse_duration
@@ -38,6 +48,75 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str, when_used="json"),
 ]
 
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_RANGE = re.compile(r"(.+?)\s*\.\.\s*(.+)")
+
+
+def refuse(kind: str, reason: str) -> PydanticCustomError:
+    """A refusal in our words, `reason; hint`."""
+    return PydanticCustomError(kind, "{reason}", {"reason": reason})
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _deviation(value: Any) -> Any:
+    """A number of 0 or more, or a percentage as the text `"2%"`."""
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value.strip())):
+        if float(match[1]) > 100:
+            raise refuse("deviation", "must be at most 100%")
+        return f"{match[1]}%" if float(match[1]) else 0.0
+    number = _number(value)
+    if number is None:
+        raise refuse("deviation", 'must be a number, or a percentage of the range such as "2%"')
+    if number < 0:
+        raise refuse("deviation", "must be at least 0")
+    return number
+
+
+def _range(value: Any) -> Any:
+    """Two ends, `[0, 400]`; in a CSV cell `0..400`."""
+    ends = value
+    if isinstance(value, str):
+        match = _RANGE.fullmatch(value.strip())
+        ends = match.groups() if match else ()
+    numbers = [_number(end) for end in ends] if isinstance(ends, (list, tuple)) else []
+    if len(numbers) != 2 or None in numbers:
+        raise refuse("range", "must be two numbers; such as [0, 400], in a CSV file 0..400")
+    low, high = numbers
+    if low is None or high is None or not low < high:
+        raise refuse("range", "must begin below its end; such as [0, 400]")
+    return low, high
+
+
+#: A distance between two values: in units of the value, or as a share of its range, `"2%"`.
+Deviation = Annotated[float | str, BeforeValidator(_deviation, json_schema_input_type=float | str)]
+
+#: Lowest and highest value to be expected.
+Range = Annotated[tuple[float, float], BeforeValidator(_range, json_schema_input_type=list[float] | str)]
+
+
+def _lasting(value: Any) -> Any:
+    duration = _duration(value)
+    if duration <= timedelta(0):
+        raise refuse("duration", 'must be longer than nothing; such as "1s"')
+    return duration
+
+
+#: A `Duration` that is not 0.
+LastingDuration = Annotated[
+    timedelta,
+    BeforeValidator(_lasting, json_schema_input_type=str),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+]
+
 #: A name that is safe in URLs, MQTT topics, SQL and file names alike.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 
@@ -55,8 +134,18 @@ class TagSettings(Settings):
     """Unique within the connection; `connection/name` is the tag's id everywhere."""
     unit: str = ""
     """Engineering unit, for people and for history."""
-    deadband: Annotated[float, Field(ge=0)] = 0.0
-    """Smallest change worth passing on, in units of the value; numbers only."""
+    range: Range | None = None
+    """Lowest and highest value to be expected; what percentages are of. Nothing is cut off at it."""
+    deadband: Deviation = 0.0
+    """Smallest change worth passing on, in units of the value or in percent of `range`; numbers only."""
+    swing: Deviation | None = None
+    """Swinging door: how far history, joined by straight lines, may be off; numbers only."""
+    report_min: LastingDuration | None = None
+    """Shortest time between two values in history and on a topic; the newest within it follows then."""
+    report_max: LastingDuration | None = None
+    """Longest time a change within `deadband` or `swing` is held back. Unset: as the group."""
+    heartbeat: LastingDuration | None = None
+    """A value in history and on a topic is told again after this long, when it was read again."""
     record: bool = True
     """Whether samples go to history. States are recorded in any case."""
     publish: bool = False
@@ -64,9 +153,55 @@ class TagSettings(Settings):
     stale: Duration | None = None
     """Longest time without a sample or a reading of its whole group; then it is bad. Unset: as the group."""
 
+    #: Whether a range that is not given may be asked of the device (see `connectors.selfreport.Ranged`).
+    range_from_device: ClassVar[bool] = False
+
     def kind(self) -> Literal["bool", "integer", "fraction", "text"] | None:
         """What its values are; None where only the device knows."""
         return None
+
+    def deadband_in(self, range_: tuple[float, float] | None = None) -> float | None:
+        """`deadband` in units of the value; None while it is a percentage and no range is known.
+
+        `range_` is the device's own, used where none is configured.
+        """
+        return in_units(self.deadband, self.range or range_)
+
+    @field_validator("deadband", "swing")
+    @classmethod
+    def _percent_of_something(cls, value: float | str | None, info: ValidationInfo) -> float | str | None:
+        if isinstance(value, str) and not cls.range_from_device and info.data.get("range", ()) is None:
+            raise refuse("range", f"{value} of what is not said; add `range = [0, 400]`, or write a number")
+        if info.field_name == "swing" and value is not None and in_units(value, (0.0, 1.0)) == 0:
+            raise refuse("swing", "must be more than 0; leave it out to record every change")
+        return value
+
+    @field_validator("report_max")
+    @classmethod
+    def _holds_something_back(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
+        if value is None:
+            return None
+        if info.data.get("swing", ()) is None and info.data.get("deadband") == 0:
+            hint = "`heartbeat` is what tells an unchanged value again"
+            raise refuse("report_max", f"holds nothing back without a `deadband` or a `swing`; {hint}")
+        return value
+
+
+def in_units(deviation: float | str, range_: tuple[float, float] | None) -> float | None:
+    """A deviation in units of the value; None when it is a percentage and there is no range."""
+    if not isinstance(deviation, str):
+        return deviation
+    if range_ is None:
+        return None
+    return float(deviation.rstrip("%")) / 100.0 * (range_[1] - range_[0])
+
+
+class ReportTimes(NamedTuple):
+    """What holds for a tag, from itself or its group; None where neither says anything."""
+
+    report_min: timedelta | None
+    report_max: timedelta | None
+    heartbeat: timedelta | None
 
 
 class GroupSettings(Settings):
@@ -80,6 +215,20 @@ class GroupSettings(Settings):
     """Path of a CSV file with one tag a row, relative to the configuration file."""
     stale: Duration | None = None
     """`stale` of the tags that name none; unset: as the connection."""
+    report_min: LastingDuration | None = None
+    """`report_min` of the tags that name none."""
+    report_max: LastingDuration | None = None
+    """`report_max` of the tags that name none."""
+    heartbeat: LastingDuration | None = None
+    """`heartbeat` of the tags that name none."""
+
+    def report_times(self, tag: TagSettings) -> ReportTimes:
+        """The report times of a tag of this group."""
+        return ReportTimes(
+            tag.report_min or self.report_min,
+            tag.report_max or self.report_max,
+            tag.heartbeat or self.heartbeat,
+        )
 
 
 class ConnectionSettings(Settings):

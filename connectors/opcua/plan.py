@@ -85,7 +85,7 @@ def items_of(settings: OpcuaConnection) -> tuple[tuple[Item, ...], ...]:
                     parse_node(tag.node),
                     sampling_s,
                     queue_size(tag, publishing_s, sampling_s),
-                    tag.deadband if tag.server_deadband else 0.0,
+                    (tag.deadband_in() or 0.0) if tag.server_deadband else 0.0,
                 )
             )
         groups.append(tuple(items))

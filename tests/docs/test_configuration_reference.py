@@ -113,7 +113,9 @@ def type_word(field: FieldInfo) -> str:
     if any(isinstance(item, StringConstraints) for item in field.metadata):
         return "name"
     base = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
-    words = {
+    words: dict[Any, str] = {
+        float | str: "number or percent",
+        tuple[float, float]: "two numbers",
         bool: "true or false",
         int: "whole number",
         float: "number",

@@ -1,0 +1,52 @@
+"""What a connector may say of itself besides its samples; each is optional, so each has a default here.
+
+A connector that has something to say carries an attribute of that name. These functions are how the rest of
+the gateway asks, so that a connector without one needs no empty methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from connectors.base import Connector
+
+
+class Warns(Protocol):
+    """Has something to warn of that does not stop it yet, such as a certificate that expires soon."""
+
+    warnings: Mapping[str, str]
+    """Short snake_case key -> one sentence for people. Entries come and go with what they warn of."""
+
+
+class Counts(Protocol):
+    """Counts what happens on its wire."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Snake_case name -> total since the process began. The names are few and always the same."""
+        ...
+
+
+class Ranged(Protocol):
+    """Knows ranges of its tags from the device itself, once a session is up."""
+
+    ranges: Mapping[str, tuple[float, float]]
+    """Full tag id -> lowest and highest value. Complete before `Link.up` is called."""
+
+
+def warnings_of(connector: Connector) -> Mapping[str, str]:
+    """What it warns of at present."""
+    found: Mapping[str, str] = getattr(connector, "warnings", {})
+    return dict(found)
+
+
+def figures_of(connector: Connector) -> Mapping[str, float]:
+    """Its counts since the process began."""
+    figures: Callable[[], Mapping[str, Any]] | None = getattr(connector, "figures", None)
+    return {} if figures is None else {name: float(value) for name, value in figures().items()}
+
+
+def ranges_of(connector: Connector) -> Mapping[str, tuple[float, float]]:
+    """The ranges the device gave."""
+    found: Mapping[str, tuple[float, float]] = getattr(connector, "ranges", {})
+    return dict(found)
