@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from statemodel.types import Gap, SampleBatch, TagSample, TagValue
+from statemodel.types import DeviceEvent, Gap, SampleBatch, TagSample, TagValue
 
 
 class Clock(Protocol):
@@ -42,6 +42,13 @@ class Link(Protocol):
 
     async def emit(self, batch: SampleBatch) -> None:
         """Pass samples on. Waiting here is the back-pressure; never drop samples instead of waiting."""
+        ...
+
+    async def event(self, event: DeviceEvent) -> None:
+        """Pass on what the device itself says has happened, in order with the samples. Waits as `emit` does.
+
+        One that was told before under the same identity may be told again; it is recorded once.
+        """
         ...
 
     def seen(self, at: datetime) -> None:

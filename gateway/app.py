@@ -39,6 +39,7 @@ from gateway.models import ModelCatalogue
 from gateway.pipeline import Pipeline
 from gateway.publish.embedded_broker import EmbeddedBroker
 from gateway.publish.publisher import MqttPublisher, PublishedTag
+from gateway.repeats import on_record
 from gateway.supervisor import Supervised
 from statemodel.engine import Engine, EquipmentMemory, EquipmentSpec
 from statemodel.records import Recorded
@@ -143,6 +144,7 @@ class _Run:
         self.stack.push_async_callback(self.journal.close)
         self.last = await self.journal.last_transitions()
         self.alive = await self.journal.alive()
+        self.repeats = await on_record(self.journal, self.journal.position.last_seq)
         self.sink_tasks: list[asyncio.Task[None]] = []
 
     def _build_core(self) -> None:
@@ -231,6 +233,7 @@ class _Run:
             heartbeat=self.settings.gateway.journal.heartbeat,
             alive=self.alive,
             came_round=self.health.came_round,
+            repeats=self.repeats,
         )
         environment = Environment(clock=self.clock, data_dir=self.loaded.data_dir)
         lost = {words.connection for words in self._lost_while_away()}

@@ -17,10 +17,12 @@ import msgspec
 from connectors.base import Clock
 from connectors.settings import ConnectionSettings
 from gateway.filters import ChangeFilter, no_communication
+from gateway.repeats import Repeats
 from statemodel.engine import Engine
 from statemodel.records import Recorded
 from statemodel.stale import StaleWatch
 from statemodel.types import (
+    DeviceEvent,
     Event,
     Gap,
     Quality,
@@ -44,6 +46,10 @@ class _Reread(msgspec.Struct, frozen=True):
     connection: str
     group: str
     at: datetime
+
+
+#: What waits for the pipeline, and what time itself adds.
+_Item = Event | Gap | DeviceEvent | _Reread
 
 
 class EventLog(Protocol):
@@ -82,6 +88,8 @@ class Counts:
         self.transitions = 0
         self.rejections = 0
         self.commits = 0
+        self.device_events = 0
+        self.repeated_events = 0
 
 
 class Pipeline:
@@ -98,7 +106,9 @@ class Pipeline:
         heartbeat: timedelta,
         alive: Mapping[str, datetime],
         came_round: Callable[[], None],
+        repeats: Repeats | None = None,
     ) -> None:
+        """`repeats` knows the events of devices that are on record; without it none are."""
         self._engine = engine
         self._log = log
         self._connections = {connection.name: connection for connection in connections}
@@ -116,15 +126,16 @@ class Pipeline:
         self._clock = clock
         self._heartbeat_s = heartbeat.total_seconds()
         #: None, put last, ends the work.
-        self._queue: asyncio.Queue[Event | Gap | _Reread | None] = asyncio.Queue(QUEUE_EVENTS_MAX)
+        self._queue: asyncio.Queue[_Item | None] = asyncio.Queue(QUEUE_EVENTS_MAX)
         self._finished = False
         self._waiting = dict.fromkeys(self._connections, 0)
         self._alive: dict[str, datetime | None] = dict(alive)
         self._came_round = came_round
+        self._repeats = repeats or Repeats()
         self._wake_at: datetime | None = None
         self.counts = Counts()
 
-    async def offer(self, event: SampleBatch | SourceLost | SourceRestored | Gap) -> None:
+    async def offer(self, event: SampleBatch | SourceLost | SourceRestored | Gap | DeviceEvent) -> None:
         """Hand in what happened. Waits while the pipeline is behind."""
         self._waiting[event.connection] += 1
         try:
@@ -172,7 +183,7 @@ class Pipeline:
             await self.offer(words)
         await self._queue.put(None)
 
-    async def _next(self) -> list[Event | Gap | _Reread]:
+    async def _next(self) -> list[_Item]:
         """What has arrived, or a tick when time itself is due, or nothing when it is time for a heartbeat."""
         pause_s = self._heartbeat_s
         wake_at = min((at for at in (self._wake_at, self._stale.wake_at()) if at is not None), default=None)
@@ -184,7 +195,7 @@ class Pipeline:
         except TimeoutError:
             now = self._clock.now()
             return [Tick(now)] if wake_at is not None and now >= wake_at else []
-        events: list[Event | Gap | _Reread] = []
+        events: list[_Item] = []
         event = first
         while event is not None:
             events.append(event)
@@ -194,14 +205,13 @@ class Pipeline:
         self._finished = True
         return events
 
-    async def _work(self, events: Sequence[Event | Gap | _Reread]) -> None:
+    async def _work(self, events: Sequence[_Item]) -> None:
         """Filter and step each event, then one commit for all of them, then tell."""
         records: list[Recordable] = []
         batches: list[SampleBatch] = []
         for event in events:
-            self._distrust(
-                event.received_at if isinstance(event, SampleBatch) else event.at, records, batches
-            )
+            now = event.received_at if isinstance(event, SampleBatch | DeviceEvent) else event.at
+            self._distrust(now, records, batches)
             if isinstance(event, SampleBatch):
                 self._prove(event)
                 self._take_batch(event, records, batches)
@@ -211,6 +221,8 @@ class Pipeline:
                 self._take_batch(fresh, records, batches)
             elif isinstance(event, Gap):
                 records.append(event)
+            elif isinstance(event, DeviceEvent):
+                self._take_device_event(event, records)
             else:
                 self._take(event, records, batches)
             if not isinstance(event, Tick):
@@ -234,6 +246,17 @@ class Pipeline:
         self._alive[batch.connection] = max(
             batch.received_at, self._alive.get(batch.connection) or batch.received_at
         )
+
+    def _take_device_event(self, event: DeviceEvent, records: list[Recordable]) -> None:
+        """What a device says of itself moves no state; it is recorded, once."""
+        self._alive[event.connection] = max(
+            event.received_at, self._alive.get(event.connection) or event.received_at
+        )
+        if self._repeats.is_new(event):
+            records.append(event)
+            self.counts.device_events += 1
+        else:
+            self.counts.repeated_events += 1
 
     def _take_batch(self, batch: SampleBatch, records: list[Recordable], batches: list[SampleBatch]) -> None:
         if not batch.samples:

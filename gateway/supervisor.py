@@ -20,7 +20,7 @@ from connectors.base import Clock, Connector
 from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
 from connectors.settings import ConnectionSettings
 from gateway.pipeline import Pipeline
-from statemodel.types import Gap, SampleBatch, SourceLost, SourceRestored
+from statemodel.types import DeviceEvent, Gap, SampleBatch, SourceLost, SourceRestored
 
 _log = structlog.get_logger("andon.connection")
 
@@ -205,9 +205,18 @@ class _Session:
         if self.closed or not batch.samples:
             return
         self._mark(batch.received_at)
+        await self._offer(batch)
+
+    async def event(self, event: DeviceEvent) -> None:
+        if self.closed:
+            return
+        self._mark(event.received_at)
+        await self._offer(event)
+
+    async def _offer(self, news: SampleBatch | DeviceEvent) -> None:
         while self._gaps:
             await self._owner._pipeline.offer(self._gaps.popleft())
-        await self._owner._pipeline.offer(batch)
+        await self._owner._pipeline.offer(news)
 
     def seen(self, at: datetime) -> None:
         if self.closed:

@@ -25,7 +25,7 @@ import pytest
 
 from connectors.base import Connector
 from connectors.errors import ConnectionLost
-from statemodel.types import Gap, Quality, SampleBatch, TagSample, TagValue
+from statemodel.types import DeviceEvent, Gap, Quality, SampleBatch, TagSample, TagValue
 
 #: Nothing in the suite takes longer than this on a working connector; it only bounds a failing test.
 PATIENCE_S = 20.0
@@ -105,6 +105,9 @@ class RecordingLink:
     cycles: list[tuple[str, float, float, int]] = field(default_factory=list)
     refusals: list[tuple[str, str]] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    events: list[DeviceEvent] = field(default_factory=list)
+    #: Batches and events in the one order they came in.
+    told: list[SampleBatch | DeviceEvent] = field(default_factory=list)
     waiting: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _open: asyncio.Event = field(default_factory=asyncio.Event)
@@ -117,6 +120,20 @@ class RecordingLink:
         self._news.set()
 
     async def emit(self, batch: SampleBatch) -> None:
+        await self._turn()
+        self.told.append(batch)
+        self.batches.append(batch)
+        self.samples.extend(batch.samples)
+        self.latest.update((sample.tag, sample) for sample in batch.samples)
+        self._news.set()
+
+    async def event(self, event: DeviceEvent) -> None:
+        await self._turn()
+        self.told.append(event)
+        self.events.append(event)
+        self._news.set()
+
+    async def _turn(self) -> None:
         self.emitted_before_up |= self.ups == 0
         self.waiting += 1
         self._news.set()
@@ -124,10 +141,6 @@ class RecordingLink:
             await self._open.wait()
         finally:
             self.waiting -= 1
-        self.batches.append(batch)
-        self.samples.extend(batch.samples)
-        self.latest.update((sample.tag, sample) for sample in batch.samples)
-        self._news.set()
 
     def seen(self, at: datetime) -> None:
         self.seen_at.append(at)

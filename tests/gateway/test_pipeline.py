@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
 from gateway.errors import JournalFailed
 from gateway.pipeline import COMMIT_EVENTS_MAX, Pipeline
+from gateway.repeats import Repeats, on_record
 from statemodel.builtin import BUILTIN
 from statemodel.engine import Engine, EquipmentSpec
 from statemodel.records import Recorded, tell
 from statemodel.types import (
+    DeviceEvent,
     Gap,
     Quality,
     Recordable,
@@ -71,6 +74,9 @@ class MemoryLog:
         self.alive = dict(alive or {})
         self.commits.append(len(events))
         return new
+
+    async def read(self, after: int, limit: int) -> Sequence[Recorded]:
+        return self.recorded[after : after + limit]
 
 
 class Hearer:
@@ -387,3 +393,85 @@ async def test_a_lost_link_leaves_nothing_to_become_stale() -> None:
 
     assert bench.states == ["Execute", "Unknown"]
     assert bench.hearer.heard[-1].event.cause.rule == "source_lost"  # type: ignore[union-attr]
+
+
+def alarm(bench: Bench, event_id: str, *, active: bool | None = None) -> DeviceEvent:
+    bench.clock.advance(1)
+    now = bench.clock.now()
+    return DeviceEvent(
+        "plc", now, "OffNormalAlarmType", "press", 700, "oil", event_id, None, now, active=active
+    )
+
+
+async def test_events_of_a_device_are_recorded_in_turn_and_move_no_state() -> None:
+    bench = Bench()
+    await bench.pipeline.offer(bench.batch(state=4))
+    await bench.pipeline.offer(alarm(bench, "01", active=True))
+    await bench.pipeline.offer(bench.batch(state=3))
+    await bench.pipeline.offer(alarm(bench, "02", active=False))
+
+    await finished(bench)
+
+    assert [item.type for item in bench.hearer.heard] == [
+        *("transition", "device_event", "transition", "device_event")
+    ]
+    assert bench.states == ["Idle", "Starting"]
+    assert bench.pipeline.counts.device_events == 2
+    assert bench.log.alive["plc"] == bench.clock.now(), "an event proves that its device lives"
+
+
+async def test_an_event_that_is_told_again_is_recorded_once() -> None:
+    bench = Bench()
+    first = alarm(bench, "01", active=True)
+    again = msgspec.structs.replace(
+        first, at=first.at + timedelta(hours=3), received_at=first.at + timedelta(hours=3), refreshed=True
+    )
+    other = msgspec.structs.replace(again, active=False)
+    for event in (first, again, other, again):
+        await bench.pipeline.offer(event)
+
+    await finished(bench)
+
+    assert [item.event for item in bench.hearer.heard] == [first, other]
+    assert bench.pipeline.counts.repeated_events == 2
+
+
+async def test_events_without_an_identity_are_all_recorded() -> None:
+    bench = Bench()
+    event = alarm(bench, "")
+    for _ in range(3):
+        await bench.pipeline.offer(event)
+
+    await finished(bench)
+
+    assert len(bench.hearer.heard) == 3
+
+
+async def test_an_event_dated_ahead_by_its_device_makes_no_tag_stale() -> None:
+    group = PLC.groups[0].model_copy(update={"stale": timedelta(seconds=5)})
+    bench = Bench(PLC.model_copy(update={"groups": (group,)}))
+    await bench.pipeline.offer(bench.batch(state=4))
+    event = alarm(bench, "01")
+    await bench.pipeline.offer(msgspec.structs.replace(event, at=event.at + timedelta(seconds=9)))
+
+    await finished(bench)
+
+    assert bench.states == ["Idle"]
+
+
+async def test_what_is_on_record_is_known_after_a_restart_and_memory_has_a_bound() -> None:
+    bench = Bench()
+    events = [alarm(bench, f"{n:02}") for n in range(5)]
+    for event in events:
+        await bench.pipeline.offer(event)
+    await finished(bench)
+    again = await on_record(bench.log, 5)
+
+    assert [again.is_new(event) for event in events] == [False] * 5
+
+    repeats = Repeats(remembered_max=3)
+    repeats.learn(bench.log.recorded)
+    assert [repeats.is_new(event) for event in events[2:]] == [False, False, False]
+    assert [repeats.is_new(event) for event in events[:2]] == [True, True]
+    assert not repeats.is_new(events[4]), "told again, it is among the newest once more"
+    assert repeats.is_new(events[2])

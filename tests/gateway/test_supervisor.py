@@ -10,7 +10,7 @@ from connectors.base import Link
 from connectors.errors import ConnectionLost, DeviceRefused
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
 from gateway.supervisor import Supervised
-from statemodel.types import Gap, Quality, SampleBatch, SourceLost, SourceRestored, TagSample
+from statemodel.types import DeviceEvent, Gap, Quality, SampleBatch, SourceLost, SourceRestored, TagSample
 from tests.support.manual_clock import START, ManualClock
 
 PLC = ConnectionSettings(
@@ -27,11 +27,11 @@ class Collector:
     """Takes the place of the pipeline and remembers."""
 
     def __init__(self) -> None:
-        self.events: list[SampleBatch | SourceLost | SourceRestored | Gap] = []
+        self.events: list[SampleBatch | SourceLost | SourceRestored | Gap | DeviceEvent] = []
         self.proofs: list[datetime] = []
         self.read_groups: list[str] = []
 
-    async def offer(self, event: SampleBatch | SourceLost | SourceRestored | Gap) -> None:
+    async def offer(self, event: SampleBatch | SourceLost | SourceRestored | Gap | DeviceEvent) -> None:
         self.events.append(event)
 
     def seen(self, _connection: str, at: datetime) -> None:
@@ -264,4 +264,44 @@ async def test_cycle_figures_are_those_of_the_last_minute() -> None:
     assert abs(figures["duration_mean_s"] - 0.2) < 1e-9
     assert bench.supervised.skipped_cycles == 2
     assert "all" in bench.collector.read_groups, "each complete reading keeps the group's tags fresh"
+    bench.task.cancel()
+
+
+def alarm(at: datetime) -> DeviceEvent:
+    return DeviceEvent("plc", at, "OffNormalAlarmType", "press", 700, "oil", "01", None, at)
+
+
+async def test_an_event_of_the_device_goes_between_its_samples_after_what_was_lost() -> None:
+    done = asyncio.Event()
+    gap = Gap("plc", START, START, "the server's event queue overflowed", "plc/_events")
+
+    async def session(link: Link) -> None:
+        await link.up()
+        await link.emit(batch(START))
+        link.gap(gap)
+        await link.event(alarm(START + timedelta(seconds=3)))
+        await link.emit(batch(START))
+        done.set()
+
+    bench = Bench(session)
+    await done.wait()
+
+    assert bench.said() == ["SourceRestored", "SampleBatch", "Gap", "DeviceEvent", "SampleBatch"]
+    assert bench.collector.events[2] == gap
+    bench.task.cancel()
+
+
+async def test_events_of_a_session_that_ended_are_nobodys() -> None:
+    kept: list[Link] = []
+
+    async def session(link: Link) -> None:
+        await link.up()
+        kept.append(link)
+        raise ConnectionLost("gone")
+
+    bench = Bench(session)
+    await bench.until_pausing()
+    await kept[0].event(alarm(START))
+
+    assert "DeviceEvent" not in bench.said()
     bench.task.cancel()
