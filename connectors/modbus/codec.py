@@ -5,29 +5,30 @@ two views of the bytes (as they came, or with the bytes of each register swapped
 
     ABCD as they came, big     BADC swapped, big     CDAB swapped, little     DCBA as they came, little
 
-Bits become one byte each in a view of their own, and then take the same way. A value of None means that the
-bits are there but are no value of their type: NaN, infinity, a digit above 9 in BCD.
+The two orders that 64 bits have besides are those of ABCD and CDAB with the halves changed places, value by
+value. Bits become one byte each in a view of their own, and then take the same way. What the raw values mean
+is said in `values`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from struct import error as StructError  # noqa: N812  an exception, whatever the standard library calls it
 from typing import Any
 
-from connectors.modbus.layout import Kind, Order, Signal
+from connectors.modbus.layout import Kind, Order, Signal, Table
 from connectors.modbus.plan import ReadRequest
+from connectors.modbus.values import CannotEncode as CannotEncode  # what `encode` raises
+from connectors.modbus.values import Convert, Decoded, conversion, raw_of
 from statemodel.types import TagValue
 
-#: Substatus of a bad sample whose bits are no value.
-NOT_A_NUMBER = "not_a_number"
-
 Raw = bool | int | float | bytes
-#: From what a struct unpacks to the value; None where they are the same.
-Convert = Callable[[Any], TagValue] | None
+
+#: Most registers one request can write (Application Protocol V1.1b3, 6.12).
+WRITE_REGISTERS_MAX = 123
+_READ_ONLY = {Table.INPUT: "input registers", Table.DISCRETE: "discrete inputs"}
 
 _CODES = {
     Kind.BOOL: "H",
@@ -41,16 +42,6 @@ _CODES = {
     Kind.FLOAT64: "d",
     Kind.BCD16: "H",
     Kind.BCD32: "I",
-}
-_INTEGERS = {
-    Kind.INT16: (-(2**15), 2**15 - 1),
-    Kind.UINT16: (0, 2**16 - 1),
-    Kind.INT32: (-(2**31), 2**31 - 1),
-    Kind.UINT32: (0, 2**32 - 1),
-    Kind.INT64: (-(2**63), 2**63 - 1),
-    Kind.UINT64: (0, 2**64 - 1),
-    Kind.BCD16: (0, 9999),
-    Kind.BCD32: (0, 99_999_999),
 }
 _BITS_OF_BYTE = tuple(bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256))
 
@@ -77,7 +68,14 @@ _VIEW_AND_ENDIANNESS = {
     Order.BADC: (bytes_swapped, ">"),
     Order.CDAB: (bytes_swapped, "<"),
     Order.DCBA: (as_they_came, "<"),
+    Order.EFGHABCD: (as_they_came, ">"),
+    Order.CDABGHEF: (bytes_swapped, "<"),
 }
+
+
+def halves_swapped(data: bytes) -> bytes:
+    """Eight bytes with their two halves changed places."""
+    return data[4:] + data[:4]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +109,13 @@ class BlockFormat:
             return layer.unpack(layer.view(data))
         return tuple([raw for layer in self.layers for raw in layer.unpack(layer.view(data))])
 
-    def decode(self, data: bytes) -> list[TagValue]:
-        """The values of a block, in the order of its signals."""
-        values: list[TagValue] = [None] * len(self.signals)
+    def decode(self, data: bytes) -> list[Decoded]:
+        """The values of a block, or what is wrong with them, in the order of its signals."""
+        values: dict[int, Decoded] = {}
         for slot, raw in zip(self.slots, self.unpack(data), strict=True):
             for place, convert in slot.uses:
                 values[place] = raw if convert is None else convert(raw)  # type: ignore[assignment]
-        return values
+        return [values[place] for place in range(len(self.signals))]
 
 
 def _layers(request: ReadRequest) -> tuple[Layer, ...]:
@@ -153,106 +151,51 @@ def _layers(request: ReadRequest) -> tuple[Layer, ...]:
 def _struct_code(signal: Signal) -> str:
     if signal.type.kind is Kind.STRING:
         return f"{2 * signal.type.registers}s"
-    return _CODES[signal.type.kind]
+    return "8s" if signal.order.of_64_bits else _CODES[signal.type.kind]
 
 
 def _conversion(signal: Signal) -> Convert:
-    kind, scale, offset = signal.type.kind, float(signal.scale), float(signal.offset)
-    if kind is Kind.BOOL:
-        bit = signal.address.bit
-        return None if bit is None else lambda raw: bool(raw >> bit & 1)
-    if kind is Kind.STRING:
-        return lambda raw: _characters(raw, signal.type.characters)
-    if kind in (Kind.BCD16, Kind.BCD32):
-        return (lambda raw: _scale(_decimal(raw), scale, offset)) if signal.scaled else _decimal
-    if signal.scaled:
-        divisor = round(1 / scale) if scale else 0
-        if divisor and 1 / divisor == scale:
-            # 1726 / 10 is 172.6, while 1726 * 0.1 is 172.60000000000002.
-            return lambda raw: _finite(raw / divisor + offset)
-        return lambda raw: _scale(raw, scale, offset)
-    return _finite if kind in (Kind.FLOAT32, Kind.FLOAT64) else None
-
-
-def _finite(raw: float) -> float | None:
-    return raw if math.isfinite(raw) else None
-
-
-def _scale(raw: float | None, scale: float, offset: float) -> float | None:
-    return None if raw is None else _finite(raw * scale + offset)
-
-
-def _decimal(raw: int) -> int | None:
-    digits = f"{raw:x}"
-    return int(digits) if digits.isdecimal() else None
-
-
-def _characters(raw: bytes, count: int) -> str:
-    return raw[:count].split(b"\0", 1)[0].rstrip(b" ").decode("latin-1")
-
-
-class CannotEncode(ValueError):
-    """The value has no form in this tag's registers; the message says why, for people."""
+    convert = conversion(signal)
+    if not signal.order.of_64_bits:
+        return convert
+    unpack = Struct(_VIEW_AND_ENDIANNESS[signal.order][1] + _CODES[signal.type.kind]).unpack
+    if convert is None:
+        return lambda raw: unpack(halves_swapped(raw))[0]
+    return lambda raw: convert(unpack(halves_swapped(raw))[0])
 
 
 def encode(signal: Signal, value: TagValue) -> tuple[int, ...]:
-    """The registers (or the one coil, as 0 or 1) that read back as `value`.
+    """The registers (or the one coil, as 0 or 1) that read back as `value`: what `BlockFormat` does, undone.
 
     A bit within a register cannot be written alone: the other 15 are not known here.
 
     Raises:
-        CannotEncode: the value is of the wrong type or out of range.
+        CannotEncode: nothing in this place reads back as the value, or the place cannot be written.
     """
-    kind = signal.type.kind
+    if (table := _READ_ONLY.get(signal.address.table)) is not None:
+        raise CannotEncode(f"{signal.address} can only be read: nobody but the device writes its {table}")
     if signal.address.bit is not None:
         raise CannotEncode(f"{signal.address} is one bit of a register, and a register is written whole")
-    if kind is Kind.BOOL:
+    if signal.type.kind is Kind.BOOL:
         if not isinstance(value, bool):
             raise CannotEncode(f"{value!r} is neither true nor false")
         return (int(value),)
-    endianness = _VIEW_AND_ENDIANNESS[signal.order][1]
-    raw = _raw_characters(signal, value) if kind is Kind.STRING else _raw_number(signal, value)
+    if signal.type.registers > WRITE_REGISTERS_MAX:
+        raise CannotEncode(
+            f"{signal.type} takes {signal.type.registers} registers, "
+            f"and one request can write {WRITE_REGISTERS_MAX}"
+        )
+    view, endianness = _VIEW_AND_ENDIANNESS[signal.order]
+    code = _struct_code(signal) if signal.type.kind is Kind.STRING else _CODES[signal.type.kind]
     try:
-        data = Struct(endianness + _struct_code(signal)).pack(raw)
+        data = Struct(endianness + code).pack(raw_of(signal, value))
     except (StructError, OverflowError) as error:
         raise CannotEncode(f"{value!r} does not fit {signal.type}") from error
-    if _VIEW_AND_ENDIANNESS[signal.order][0] is bytes_swapped:
+    if signal.order.of_64_bits:
+        data = halves_swapped(data)
+    if view is bytes_swapped:
         data = bytes_swapped(data)
     return Struct(f">{len(data) // 2}H").unpack(data)
-
-
-def _raw_characters(signal: Signal, value: TagValue) -> bytes:
-    if not isinstance(value, str):
-        raise CannotEncode(f"{value!r} is no text")
-    try:
-        data = value.encode("latin-1")
-    except UnicodeEncodeError as error:
-        raise CannotEncode(f"{value!r} has characters that do not fit one byte") from error
-    if len(data) > signal.type.characters:
-        raise CannotEncode(f"{len(data)} characters do not fit {signal.type}")
-    if b"\0" in data or data.endswith(b" "):
-        raise CannotEncode("a text that holds NUL or ends in a space does not read back as it was written")
-    return data
-
-
-def _raw_number(signal: Signal, value: TagValue) -> float | int:
-    kind = signal.type.kind
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise CannotEncode(f"{value!r} is no number")
-    if not math.isfinite(value):
-        raise CannotEncode(f"{value!r} is no number a device could use")
-    raw = (value - signal.offset) / signal.scale if signal.scaled else value
-    if kind not in _INTEGERS:
-        return raw
-    whole = round(raw)
-    if not signal.scaled and whole != raw:
-        raise CannotEncode(f"{value!r} is not whole, and {signal.type} is")
-    low, high = _INTEGERS[kind]
-    if not low <= whole <= high:
-        raise CannotEncode(
-            f"{value!r} does not fit {signal.type}: its raw value {whole} is not in {low} to {high}"
-        )
-    return int(str(whole), 16) if kind in (Kind.BCD16, Kind.BCD32) else whole
 
 
 def registers_bytes(registers: Sequence[int]) -> bytes:

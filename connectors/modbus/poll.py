@@ -14,11 +14,12 @@ from itertools import compress
 from operator import ne
 
 from connectors.backoff import Backoff
-from connectors.modbus.codec import NOT_A_NUMBER, BlockFormat, Raw
+from connectors.modbus.codec import BlockFormat, Raw
 from connectors.modbus.exceptions import Meaning, Reaction, meaning_of
 from connectors.modbus.frame import Question, question
 from connectors.modbus.layout import Signal
 from connectors.modbus.plan import Isolation, Limits, ReadRequest, isolate, plan_reads, request_of
+from connectors.modbus.values import Flaw
 from statemodel.types import Quality, TagSample, TagValue
 
 #: Payload or exception code, and when it was received.
@@ -31,15 +32,7 @@ _REST_FIRST_S = 0.25
 _REST_MAX_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What was told of a tag instead of a value."""
-
-    substatus: str
-
-
-_NO_NUMBER = Trouble(NOT_A_NUMBER)
-_UNTOLD = Trouble("")
+_UNTOLD = Flaw(Quality.BAD, "")
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +69,7 @@ class GroupPoll:
         self._limits = limits
         self._busy_max = busy_max
         self._refused_retry_s = refused_retry_s
-        self._told: dict[str, TagValue | Trouble] = {}
+        self._told: dict[str, TagValue | Flaw] = {}
         self._refused: set[str] = set()
         self._aside: dict[Signal, float] = {}
         self._blocks: list[Block] = []
@@ -129,8 +122,8 @@ class GroupPoll:
             for place, convert in slot.uses:
                 value = bits if convert is None else convert(bits)
                 tag = tags[place]
-                if value is None:
-                    self._bad(tag, _NO_NUMBER, at)
+                if value.__class__ is Flaw:
+                    self._bad(tag, value, at)
                 elif told.get(tag, _UNTOLD) != value:
                     told[tag] = value  # type: ignore[assignment]
                     samples.append(TagSample(tag, value, Quality.GOOD, None, at))  # type: ignore[arg-type]
@@ -139,10 +132,10 @@ class GroupPoll:
         if self._refused:
             self._take_back(tags)
 
-    def _bad(self, tag: str, trouble: Trouble, at: datetime) -> None:
-        if self._told.get(tag, _UNTOLD) != trouble:
-            self._told[tag] = trouble
-            self.samples.append(TagSample(tag, None, Quality.BAD, None, at, trouble.substatus))
+    def _bad(self, tag: str, flaw: Flaw, at: datetime) -> None:
+        if self._told.get(tag, _UNTOLD) != flaw:
+            self._told[tag] = flaw
+            self.samples.append(TagSample(tag, flaw.value, flaw.quality, None, at, flaw.substatus))
 
     def _excepted(self, block: Block, code: int, at: datetime, now: float) -> Asking:
         """The device answered with an exception to a block of the plan."""
@@ -190,13 +183,13 @@ class GroupPoll:
             # Forget the bytes, so that the same ones are told again when they come back.
             block.payload = block.raw = None
             for tag in block.tags:
-                self._bad(tag, Trouble(meaning.substatus), at)
+                self._bad(tag, Flaw(Quality.BAD, meaning.substatus), at)
 
     def _set_aside(self, signals: Sequence[Signal], code: int, at: datetime, now: float) -> None:
         meaning: Meaning = meaning_of(code)
         for signal in signals:
             self._aside[signal] = now + self._refused_retry_s
-            self._bad(signal.tag, Trouble(meaning.substatus), at)
+            self._bad(signal.tag, Flaw(Quality.BAD, meaning.substatus), at)
             if signal.tag not in self._refused:
                 self._refused.add(signal.tag)
                 self.refusals.append(
