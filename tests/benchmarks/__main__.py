@@ -13,13 +13,15 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.benchmarks import engine, latency, start
+from tests.benchmarks import engine, fleet, latency, modbus, start
 from tests.benchmarks.figures import Figure, keep, show
 
 PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
     "engine": engine.measure,
     "latency": latency.measure,
     "start": start.measure,
+    "modbus": modbus.measure,
+    "fleet": fleet.measure,
 }
 
 
