@@ -18,6 +18,7 @@ from connectors.base import Clock
 from connectors.settings import ConnectionSettings
 from gateway.filters import ChangeFilter, no_communication
 from gateway.repeats import Repeats
+from gateway.reporting import Report, Reporter
 from statemodel.engine import Engine
 from statemodel.records import Recorded
 from statemodel.stale import StaleWatch
@@ -41,7 +42,8 @@ COMMIT_EVENTS_MAX = 256
 
 
 class _Reread(msgspec.Struct, frozen=True):
-    """A group with stale tags was read completely at `at`, and what it had to say is ahead in the queue."""
+    """A group with stale tags, or with a heartbeat that is due, was read completely at `at`, and what it had
+    to say is ahead in the queue."""
 
     connection: str
     group: str
@@ -107,8 +109,12 @@ class Pipeline:
         alive: Mapping[str, datetime],
         came_round: Callable[[], None],
         repeats: Repeats | None = None,
+        topics: Sequence[Callable[[Sequence[TagSample]], None]] = (),
     ) -> None:
-        """`repeats` knows the events of devices that are on record; without it none are."""
+        """`listeners` are told every change at once, `topics` as each tag's report times say.
+
+        `repeats` knows the events of devices that are on record; without it none are.
+        """
         self._engine = engine
         self._log = log
         self._connections = {connection.name: connection for connection in connections}
@@ -119,8 +125,10 @@ class Pipeline:
             if not tag.record
         )
         self._filter = ChangeFilter(connections)
+        self._reporter = Reporter(connections)
+        self._topics = tuple(topics)
         self._stale = stale_watch(connections)
-        #: When a group with stale tags was first read again.
+        #: When a group with stale tags, or a heartbeat that is due, was first read again.
         self._first_reading: dict[str, datetime] = {}
         self._listeners = tuple(listeners)
         self._clock = clock
@@ -155,15 +163,22 @@ class Pipeline:
 
         Those that were are taken at their last word again, but only at the second reading: by then all the
         first had to say is in the queue ahead, and a newer value is not overtaken by the proof of an old one.
+        The same goes for those whose last word is to be told again now and then.
         """
         key = f"{connection}/{group}"
-        if not self._stale.read(key, at):
+        stale, beat = self._stale.read(key, at), self._reporter.read(key, at)
+        if not stale and not beat:
             self._first_reading.pop(key, None)
         elif key not in self._first_reading:
             self._first_reading[key] = at
         elif not self._queue.full():
             self._waiting[connection] += 1
             self._queue.put_nowait(_Reread(connection, key, self._first_reading.pop(key)))
+
+    def ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Ranges of tags (full ids) the device gave, ahead of the first sample of its session."""
+        self._filter.set_ranges(ranges)
+        self._reporter.set_ranges(ranges)
 
     @property
     def backlog(self) -> int:
@@ -186,7 +201,13 @@ class Pipeline:
     async def _next(self) -> list[_Item]:
         """What has arrived, or a tick when time itself is due, or nothing when it is time for a heartbeat."""
         pause_s = self._heartbeat_s
-        wake_at = min((at for at in (self._wake_at, self._stale.wake_at()) if at is not None), default=None)
+        wakes = (
+            self._wake_at,
+            self._stale.wake_at(),
+            self._filter.wake_at(),
+            self._reporter.wake_at(),
+        )
+        wake_at = min((at for at in wakes if at is not None), default=None)
         if wake_at is not None:
             pause_s = min(pause_s, max(0.0, (wake_at - self._clock.now()).total_seconds()))
         try:
@@ -219,6 +240,12 @@ class Pipeline:
                 fresh = SampleBatch(event.connection, event.at, self._stale.fresh(event.group, event.at))
                 self._stale.note(fresh)
                 self._take_batch(fresh, records, batches)
+                self._tell(
+                    event.connection,
+                    event.at,
+                    self._reporter.proved(event.group, event.at, event.at),
+                    batches,
+                )
             elif isinstance(event, Gap):
                 records.append(event)
             elif isinstance(event, DeviceEvent):
@@ -239,6 +266,11 @@ class Pipeline:
         if due is not None and due <= now:
             for batch in self._stale.overdue(now):
                 self._take_batch(batch, records, batches)
+        for batch in self._filter.due(now):
+            self._step(batch, records)
+            self._keep(batch, batch, batches)
+        for connection, report in self._reporter.due(now).items():
+            self._tell(connection, now, report, batches)
 
     def _prove(self, batch: SampleBatch) -> None:
         """A batch from the device: its connection lives, and its tags are not stale."""
@@ -265,10 +297,9 @@ class Pipeline:
         self.counts.samples += len(batch.samples)
         self.counts.passed += len(passed.samples)
         self.counts.bad_samples += sum(sample.quality is Quality.BAD for sample in passed.samples)
-        if not passed.samples:
-            return
-        self._step(passed, records)
-        self._keep(passed, batches)
+        if passed.samples:
+            self._step(passed, records)
+        self._keep(batch, passed, batches)
 
     def _take(
         self,
@@ -284,7 +315,12 @@ class Pipeline:
             self._alive[event.connection] = None
             self._filter.forget(event.connection)
             self._stale.forget(event.connection)
-            self._keep(no_communication(self._connections[event.connection], event.at), batches)
+            self._tell(event.connection, event.at, self._reporter.end(event.connection, event.at), batches)
+            lost = no_communication(self._connections[event.connection], event.at)
+            for listener in self._listeners:
+                listener.samples(lost.samples)
+            self._publish(lost.samples)
+            self._record(lost, batches)
 
     def _step(self, event: Event, records: list[Recordable]) -> None:
         outcome = self._engine.step(event)
@@ -294,9 +330,31 @@ class Pipeline:
         self.counts.transitions += len(outcome.transitions)
         self.counts.rejections += len(outcome.rejections)
 
-    def _keep(self, batch: SampleBatch, batches: list[SampleBatch]) -> None:
-        for listener in self._listeners:
-            listener.samples(batch.samples)
+    def _keep(self, batch: SampleBatch, passed: SampleBatch, batches: list[SampleBatch]) -> None:
+        """Tell of a batch of which `passed` is news, and write down what is to be recorded of it."""
+        if passed.samples:
+            for listener in self._listeners:
+                listener.samples(passed.samples)
+        report = self._reporter.take(batch, passed)
+        if report is not None:
+            self._tell(batch.connection, batch.received_at, report, batches)
+        elif passed.samples:
+            self._publish(passed.samples)
+            self._record(passed, batches)
+
+    def _tell(self, connection: str, at: datetime, report: Report, batches: list[SampleBatch]) -> None:
+        """Tell what the rules of a connection's tags let through at this instant."""
+        self._publish(report.topics)
+        if report.history:
+            source_time = self._connections[connection].time == "source"
+            self._record(SampleBatch(connection, at, tuple(report.history), source_time), batches)
+
+    def _publish(self, samples: Sequence[TagSample]) -> None:
+        if samples:
+            for publish in self._topics:
+                publish(samples)
+
+    def _record(self, batch: SampleBatch, batches: list[SampleBatch]) -> None:
         kept = batch
         if self._unrecorded:
             samples = tuple(sample for sample in batch.samples if sample.tag not in self._unrecorded)
