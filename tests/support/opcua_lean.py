@@ -374,11 +374,13 @@ class Connection(asyncio.Protocol):
     def _pump(self) -> None:
         """One answer, then the socket has its turn."""
         self._pumping = False
+        if not self._writable or not self._publish:
+            return
+        self._source.advance()
         ready = [one for one in self._subscriptions.values() if one.told and one.feed.news()]
-        if self._writable and self._publish and ready:
+        if ready:
             self._turn += 1
             self._answer(ready[self._turn % len(ready)])
-            self._source.advance()
             self._flat_out()
 
     def _answer(self, one: Subscription) -> None:
