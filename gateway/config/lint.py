@@ -106,6 +106,7 @@ def _connection(index: int, connection: ConnectionSettings) -> Iterator[Finding]
                 )
             seen.setdefault(tag.name, (g, t))
     yield from _stale(index, connection)
+    yield from _report_times(index, connection)
     if not seen:
         yield (
             ("connections", index),
@@ -133,9 +134,51 @@ def _stale(index: int, connection: ConnectionSettings) -> Iterator[Finding]:
     yield from found.values()
 
 
-def _equipment(
-    index: int, item: EquipmentSettings, model: Model | None, tags: Mapping[str, Kind | None] | None
+def _report_times(index: int, connection: ConnectionSettings) -> Iterator[Finding]:
+    """Report times that contradict each other, be it over tag and group; each once."""
+    found: dict[KeyPath, Finding] = {}
+    for g, group in enumerate(connection.groups):
+        for t, tag in enumerate(group.tags):
+            times = group.report_times(tag)
+            for key, longer in (("report_max", times.report_max), ("heartbeat", times.heartbeat)):
+                if times.report_min is None or longer is None or times.report_min <= longer:
+                    continue
+                place: KeyPath = ("connections", index, "groups", g)
+                if tag.report_min is not None or getattr(tag, key) is not None:
+                    place = (*place, "tags", t)
+                own = group if len(place) == 4 else tag
+                place = (*place, "report_min" if own.report_min is not None else key)
+                reason = f"report_min is longer than {key}"
+                hint = f"{format_duration(times.report_min)} and {format_duration(longer)}: swap or drop one"
+                found.setdefault(place, (place, reason, hint))
+    yield from found.values()
+
+
+def thinned_inputs(
+    connections: Sequence[ConnectionSettings], equipment: Sequence[EquipmentSettings]
 ) -> Iterator[Finding]:
+    """Equipment whose replay would see less than the gateway did; no reason to refuse anything."""
+    thinned = {
+        connection.tag_id(tag): " and ".join(
+            key
+            for key, value in (("swing", tag.swing), ("report_min", group.report_times(tag).report_min))
+            if value is not None
+        )
+        for connection in connections
+        for group in connection.groups
+        for tag in group.tags
+    }
+    for index, item in enumerate(equipment):
+        for where, tag in _references(index, item):
+            if keys := thinned.get(tag):
+                reason = (
+                    f"the history of {tag} is thinned out by {keys}, so a replay sees less than the rules"
+                )
+                yield where, reason, f"take {keys} out where replays must be exact"
+
+
+def _references(index: int, item: EquipmentSettings) -> list[tuple[KeyPath, str]]:
+    """The tags an equipment names, and where."""
     place: KeyPath = ("equipment", index)
     references: list[tuple[KeyPath, str]] = []
     match item.state:
@@ -145,9 +188,15 @@ def _equipment(
             references += [((*place, "state", level), tag) for level, tag in enumerate(levels)]
     if item.mode is not None:
         references.append(((*place, "mode"), item.mode))
-    references += [((*place, "bind", name), tag) for name, tag in item.bind.items()]
+    return [*references, *(((*place, "bind", name), tag) for name, tag in item.bind.items())]
+
+
+def _equipment(
+    index: int, item: EquipmentSettings, model: Model | None, tags: Mapping[str, Kind | None] | None
+) -> Iterator[Finding]:
+    place: KeyPath = ("equipment", index)
     if tags is not None:
-        for where, tag in references:
+        for where, tag in _references(index, item):
             if tag not in tags:
                 hint = did_you_mean(tag, tags) or "write connection/tag, as both are named in [[connections]]"
                 yield where, f'there is no tag "{tag}"', hint

@@ -20,7 +20,7 @@ from connectors.registry import Registry, default_registry
 from connectors.settings import ConnectionSettings
 from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
 from gateway.config.lines import KeyPath, line_of, locate
-from gateway.config.lint import MODEL_FILE, lint
+from gateway.config.lint import MODEL_FILE, lint, thinned_inputs
 from gateway.config.problems import (
     ConfigurationRefused,
     Problem,
@@ -160,6 +160,10 @@ class _Loader:
             connections=tuple(item for item in connections if item),
             equipment=tuple(item for item in equipment if item),
         )
+        self.warnings += [
+            Problem(relative(self.path), line_of(self.lines, place), path_text(place), reason, hint)
+            for place, reason, hint in thinned_inputs(configuration.connections, configuration.equipment)
+        ]
         return Loaded(
             path=self.path.resolve(),
             configuration=configuration,
