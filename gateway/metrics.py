@@ -90,6 +90,14 @@ class Exposition(Collector):
         yield CounterMetricFamily("andon_samples_recorded", "Samples journalled.", value=counts.recorded)
         yield CounterMetricFamily("andon_transitions", "Transitions journalled.", value=counts.transitions)
         yield CounterMetricFamily("andon_rejections", "Moves the models refused.", value=counts.rejections)
+        yield CounterMetricFamily(
+            "andon_device_events", "Events of devices journalled.", value=counts.device_events
+        )
+        yield CounterMetricFamily(
+            "andon_device_events_repeated",
+            "Events of devices that were told again and are on record.",
+            value=counts.repeated_events,
+        )
         yield CounterMetricFamily("andon_journal_commits", "Durable commits.", value=counts.commits)
         yield GaugeMetricFamily(
             "andon_pipeline_backlog_events", "Events waiting.", value=self._pipeline.backlog

@@ -116,6 +116,8 @@ def event_line(event: Mapping[str, Any], colours: Mapping[tuple[str, str], str])
         line.append(
             f"stays {event['state']}, {event['attempted']} refused: {event['reason']}", style="yellow"
         )
+    elif event["type"] == "device_event":
+        _append_device_event(line, event)
     else:
         line.append(f"{event['connection']:<16}", style="bold")
         line.append(
@@ -125,3 +127,30 @@ def event_line(event: Mapping[str, Any], colours: Mapping[tuple[str, str], str])
         if event["reason"]:
             line.append(f"  {event['reason']}", style="dim")
     return line
+
+
+#: From this severity on an alarm is shown in red; the standard's bands call it high (OPC 10000-9).
+_HIGH = 601
+
+
+def _append_device_event(line: Text, event: Mapping[str, Any]) -> None:
+    severity, active = event["severity"], event["active"]
+    line.append(f"{event['connection']:<16}", style="bold")
+    line.append(_plain(event["condition"] or event["kind"]))
+    if active is not None:
+        high = "red" if severity is not None and severity >= _HIGH else "yellow"
+        line.append(" active" if active else " inactive", style=high if active else "green")
+    if event["acknowledged"] is not None:
+        line.append(" acknowledged" if event["acknowledged"] else " unacknowledged", style="dim")
+    source = _plain(event["source"])
+    line.append(f"  {source}: " if source else "  ")
+    line.append(_plain(event["message"]))
+    if severity is not None:
+        line.append(f"  severity {severity}", style="dim")
+    if event["refreshed"]:
+        line.append("  [told anew]", style="dim")
+
+
+def _plain(text: str) -> str:
+    """Text of a device on one line, without what a terminal would take for orders."""
+    return "".join(char if char.isprintable() else " " for char in text)

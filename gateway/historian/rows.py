@@ -16,7 +16,16 @@ import msgspec
 
 from statemodel.machine import SOURCE_AHEAD_MAX, SOURCE_BEHIND_MAX
 from statemodel.records import Recorded
-from statemodel.types import Gap, Quality, Rejection, SourceLost, SourceRestored, TagSample, Transition
+from statemodel.types import (
+    DeviceEvent,
+    Gap,
+    Quality,
+    Rejection,
+    SourceLost,
+    SourceRestored,
+    TagSample,
+    Transition,
+)
 
 SAMPLE_COLUMNS = ("tag_id", "quality", "at", "received_at", "source_at", "value", "text", "substatus")
 
@@ -183,11 +192,12 @@ class EventRows(msgspec.Struct):
     transitions: list[list[Any]]
     rejections: list[list[Any]]
     source_events: list[list[Any]]
+    device_events: list[list[Any]]
 
 
 def event_rows(events: Iterable[Recorded]) -> EventRows:
     """Events as columns; a table without rows has no columns."""
-    transitions, rejections, source_events = [], [], []
+    transitions, rejections, source_events, device_events = [], [], [], []
     for recorded in events:
         event, body = recorded.event, recorded.json.decode()
         match event:
@@ -197,9 +207,10 @@ def event_rows(events: Iterable[Recorded]) -> EventRows:
                 rejections.append(_rejection(recorded, event, body))
             case SourceLost() | SourceRestored() | Gap():
                 source_events.append(_source_event(recorded, event, body))
-    return EventRows(
-        *([list(c) for c in zip(*rows, strict=True)] for rows in (transitions, rejections, source_events))
-    )
+            case DeviceEvent():
+                device_events.append(_device_event(recorded, event, body))
+    tables = (transitions, rejections, source_events, device_events)
+    return EventRows(*([list(c) for c in zip(*rows, strict=True)] for rows in tables))
 
 
 def _transition(recorded: Recorded, event: Transition, body: str) -> tuple[Any, ...]:
@@ -249,6 +260,29 @@ def _source_event(recorded: Recorded, event: SourceLost | SourceRestored | Gap, 
         until,
         recorded.recorded_at,
         clean(event.reason),
+        body,
+    )
+
+
+def _device_event(recorded: Recorded, event: DeviceEvent, body: str) -> tuple[Any, ...]:
+    return (
+        recorded.seq,
+        clean(event.connection),
+        clean(event.kind),
+        clean(event.source),
+        event.severity,
+        clean(event.message),
+        clean(event.event_id),
+        clean(event.condition),
+        clean(event.condition_node),
+        event.active,
+        event.acknowledged,
+        event.confirmed,
+        event.refreshed,
+        event.at,
+        event.source_at,
+        event.received_at,
+        recorded.recorded_at,
         body,
     )
 

@@ -260,6 +260,7 @@ class Session:
             ("insert_transitions", rows.transitions),
             ("insert_rejections", rows.rejections),
             ("insert_source_events", rows.source_events),
+            ("insert_device_events", rows.device_events),
         ):
             if columns:
                 await self._connection.execute(SQL[name], self._gateway, self._stream, *columns)

@@ -27,7 +27,8 @@ from statemodel.records import Recorded
 from statemodel.types import SampleBatch
 
 #: Format of the files this version writes. Raise it when an older version could not read them.
-FORMAT = 1
+#: 1: transitions, rejections, losses and gaps. 2: events of devices as well.
+FORMAT = 2
 _APPLICATION_ID = 0x414E444A  # "ANDJ"
 _HEADER = b"SQLite format 3\x00"
 _NAME = re.compile(r"^journal-(\d{8})-(\d+)-(\d+)\.db$")
@@ -147,6 +148,16 @@ def _verified(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return row[:-1]
 
 
+def _raise_format(db: sqlite3.Connection) -> None:
+    """Mark a segment that an older version began, before anything is written that it could not read.
+
+    The mark must be in the file itself and not only in its log: it is read without opening the database.
+    """
+    if db.execute("PRAGMA user_version").fetchone()[0] < FORMAT:
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 class Segment:
     """An open segment. Methods raise `sqlite3.Error` when the file or the disk fails."""
 
@@ -162,6 +173,7 @@ class Segment:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
+            _raise_format(db)
         except sqlite3.Error:
             db.close()
             raise

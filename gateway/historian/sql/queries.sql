@@ -161,6 +161,24 @@ FROM unnest(
 ) AS t (seq, type, connection, tag, at, until, recorded_at, reason, body)
 ON CONFLICT (gateway, stream, seq) DO NOTHING
 
+-- name: insert_device_events
+INSERT INTO andon.device_event (
+    gateway, stream, seq, connection, kind, source, severity, message, event_id, condition, condition_node,
+    active, acknowledged, confirmed, refreshed, at, source_at, received_at, recorded_at, body
+)
+SELECT
+    $1::text, $2::uuid, seq, connection, kind, source, severity, message, event_id, condition, condition_node,
+    active, acknowledged, confirmed, refreshed, at, source_at, received_at, recorded_at, body::json
+FROM unnest(
+    $3::bigint[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::text[], $9::text[], $10::text[],
+    $11::text[], $12::boolean[], $13::boolean[], $14::boolean[], $15::boolean[], $16::timestamptz[],
+    $17::timestamptz[], $18::timestamptz[], $19::timestamptz[], $20::text[]
+) AS t (
+    seq, connection, kind, source, severity, message, event_id, condition, condition_node,
+    active, acknowledged, confirmed, refreshed, at, source_at, received_at, recorded_at, body
+)
+ON CONFLICT (gateway, stream, seq) DO NOTHING
+
 -- name: set_aside
 INSERT INTO andon.set_aside (gateway, stream, kind, type, numbering, first, last, sqlstate, reason, body)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -172,6 +190,8 @@ SELECT min(seq) FROM (
     (SELECT seq FROM andon.rejection WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
     UNION ALL
     (SELECT seq FROM andon.source_event WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
+    UNION ALL
+    (SELECT seq FROM andon.device_event WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
     UNION ALL
     (
         SELECT first FROM andon.set_aside
@@ -197,6 +217,11 @@ SELECT seq, type, body FROM (
     )
     UNION ALL
     (
+        SELECT seq, 'device_event', body::text FROM andon.device_event
+        WHERE gateway = $1 AND stream = $2 AND seq > $3 ORDER BY seq LIMIT $4
+    )
+    UNION ALL
+    (
         SELECT first, type, body FROM andon.set_aside
         WHERE gateway = $1 AND stream = $2 AND numbering = 'event' AND kind = 'event' AND first > $3
         ORDER BY first LIMIT $4
@@ -218,6 +243,11 @@ SELECT seq, body FROM (
     UNION ALL
     (
         SELECT seq, body::text FROM andon.source_event
+        WHERE gateway = $1 AND stream = $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT seq, body::text FROM andon.device_event
         WHERE gateway = $1 AND stream = $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1
     )
     UNION ALL
@@ -277,3 +307,68 @@ ORDER BY c.began_at, e.stream, e.seq
 SELECT EXISTS (SELECT 1 FROM andon.transition WHERE gateway = $1 AND at > $3)
     OR EXISTS (SELECT 1 FROM andon.source_event WHERE gateway = $1 AND at > $3)
     OR EXISTS (SELECT 1 FROM andon.sample WHERE tag_id = ANY($2::integer[]) AND at > $3)
+
+-- name: tag_samples
+-- Gateway, stream, tag, range, rows wanted of it. The newest row before the range comes too.
+-- `batch` says how far the journal has been handed over in the same snapshot.
+SELECT c.batch, t.kind, s.*
+FROM (SELECT coalesce(max(batch), 0) AS batch FROM andon.sink_cursor WHERE gateway = $1 AND stream = $2) AS c
+LEFT JOIN andon.tag AS t ON t.gateway = $1 AND t.tag = $3
+LEFT JOIN LATERAL (
+    (
+        SELECT at, received_at, source_at, quality, value, text, substatus FROM andon.sample
+        WHERE tag_id = t.tag_id AND at < $4
+        ORDER BY at DESC, received_at DESC, value DESC, text DESC LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT at, received_at, source_at, quality, value, text, substatus FROM andon.sample
+        WHERE tag_id = t.tag_id AND at >= $4 AND at < $5
+        ORDER BY at, received_at, value, text LIMIT $6
+    )
+) AS s ON true
+
+-- name: sample_buckets
+-- Gateway, tag, beginnings, ends. A value holds until the next sample, so the newest one before a bucket counts
+-- in it from its beginning.
+SELECT
+    b.no, g.recorded, g.min, g.max, g.known_s, g.integral, t.kind,
+    g.last_quality AS quality, g.last_value AS value, g.last_text AS text
+FROM andon.tag AS t
+CROSS JOIN unnest($3::timestamptz[], $4::timestamptz[]) WITH ORDINALITY AS b (begins, ends, no)
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) FILTER (WHERE NOT before) AS recorded,
+        min(value) FILTER (WHERE known) AS min,
+        max(value) FILTER (WHERE known) AS max,
+        coalesce(sum(lasted_s) FILTER (WHERE known), 0) AS known_s,
+        sum(value * lasted_s) FILTER (WHERE known) AS integral,
+        (array_agg(quality ORDER BY place DESC))[1] AS last_quality,
+        (array_agg(value ORDER BY place DESC))[1] AS last_value,
+        (array_agg(text ORDER BY place DESC))[1] AS last_text
+    FROM (
+        SELECT
+            before, quality, value, text, place, lasted_s,
+            value IS NOT NULL AND quality < 2 AND (NOT before OR lasted_s > 0) AS known
+        FROM (
+            SELECT
+                before, quality, value, text, row_number() OVER steps AS place,
+                extract(epoch FROM coalesce(lead(at) OVER steps, b.ends) - at)::double precision AS lasted_s
+            FROM (
+                (
+                    SELECT true AS before, b.begins AS at, received_at, quality, value, text
+                    FROM andon.sample
+                    WHERE tag_id = t.tag_id AND at < b.begins
+                    ORDER BY sample.at DESC, received_at DESC, value DESC, text DESC LIMIT 1
+                )
+                UNION ALL
+                SELECT false, at, received_at, quality, value, text
+                FROM andon.sample
+                WHERE tag_id = t.tag_id AND at >= b.begins AND at < b.ends
+            ) AS r
+            WINDOW steps AS (ORDER BY at, before DESC, received_at, value, text)
+        ) AS timed
+    ) AS judged
+) AS g
+WHERE t.gateway = $1 AND t.tag = $2
+ORDER BY b.no

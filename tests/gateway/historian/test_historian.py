@@ -18,6 +18,7 @@ from gateway.journal import Cursor
 from statemodel.types import (
     Cause,
     CauseInput,
+    DeviceEvent,
     Gap,
     Quality,
     Rejection,
@@ -41,6 +42,23 @@ from tests.gateway.historian.databases import (
 from tests.gateway.journal.builders import START, batch, fill, opened, transition
 
 pytestmark = pytest.mark.timeout(90)
+
+ALARM = DeviceEvent(
+    connection="plc",
+    at=START,
+    kind="OffNormalAlarmType",
+    source="Press",
+    severity=700,
+    message="Öl fehlt",
+    event_id="0aff",
+    source_at=START - timedelta(days=1),
+    received_at=START,
+    condition="Oil",
+    condition_node="ns=2;s=Press.Oil",
+    active=True,
+    acknowledged=False,
+    refreshed=True,
+)
 
 COUNTS = """
 SELECT
@@ -66,6 +84,8 @@ async def test_events_arrive_with_their_columns_and_their_very_bytes(
                 SourceLost("plc", START, "silent"),
                 SourceRestored("plc", START),
                 Gap("plc", START, START + timedelta(seconds=3), "full", "plc/a"),
+                ALARM,
+                DeviceEvent("plc", START, "BaseEventType", "", None, "NUL \x00 in it", "", None, START),
             ]
         )
         await drained(historian, journal)
@@ -87,7 +107,18 @@ async def test_events_arrive_with_their_columns_and_their_very_bytes(
             (5, "gap", "plc", "plc/a"),
         ]
         assert rows[2]["until"] == START + timedelta(seconds=3)
+        row, poor = await database.rows("SELECT * FROM andon.device_event ORDER BY seq")
+        assert (row["seq"], row["connection"], row["kind"]) == (6, "plc", "OffNormalAlarmType")
+        assert (row["source"], row["severity"], row["message"]) == ("Press", 700, "Öl fehlt")
+        assert (row["condition"], row["event_id"], row["refreshed"]) == ("Oil", "0aff", True)
+        assert (row["active"], row["acknowledged"], row["confirmed"]) == (True, False, None)
+        assert (row["at"], row["source_at"]) == (START, START - timedelta(days=1))
+        assert (row["received_at"], row["recorded_at"]) == (START, START)
+        assert row["body"].encode() == told[5].json
+        assert (poor["severity"], poor["source_at"], poor["active"]) == (None, None, None)
+        assert poor["message"] == "NUL \ufffd in it"
         assert await historian.events_after(0, 100) == told
+        assert await historian.events_after(5, 1) == told[5:6]
         assert await historian.events_after(2, 2) == told[2:4]
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from gateway.errors import JournalDamaged, JournalFailed, JournalForeign, JournalInUse, StartFailed
 from gateway.journal import Cursor, recovery
+from gateway.journal.segment import FORMAT
+from statemodel.types import DeviceEvent
 from tests.gateway.journal.builders import START, ManualClock, batch, fill, kept_house, opened, transition
 
 
@@ -68,6 +70,32 @@ async def test_a_newer_or_strange_file_is_refused_untouched(tmp_path: Path, prag
             pass
     assert told in refused.value.reason
     assert fingerprint(tmp_path) == before
+
+
+def format_of(path: Path) -> int:
+    """As an older version reads it: from the first bytes of the file, without its log."""
+    return int.from_bytes(path.read_bytes()[60:64], "big")
+
+
+async def test_a_journal_of_the_first_format_is_read_and_marked_before_anything_is_added(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([transition(1)])
+    with closing(sqlite3.connect(newest(tmp_path))) as db:
+        db.execute("PRAGMA user_version = 1")
+    assert format_of(newest(tmp_path)) == 1
+
+    async with opened(tmp_path) as journal:
+        assert [item.seq for item in await journal.read(0, 10)] == [1]
+        assert format_of(newest(tmp_path)) == FORMAT == 2
+        at = START
+        event = DeviceEvent("plc", at, "BaseEventType", "press", 500, "oil", "01", at, at)
+        await journal.append([event])
+
+    async with opened(tmp_path) as journal:
+        assert [item.type for item in await journal.read(0, 10)] == ["transition", "device_event"]
+        assert (await journal.read(1, 10))[0].event == event
 
 
 async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
