@@ -47,7 +47,10 @@ async def _fleet(
         *("--devices", size, "--registers", REGISTERS, "--changes", size * REGISTERS / 100),
         *("--dwell", 10, 60, "--codes", *rig.CODES),
     )
-    async with rig.plant(directory, "plant_modbus", *options) as simulated, rig.broker(directory) as broker:
+    async with (
+        rig.plant(directory, "tests.benchmarks.plant_modbus", *options) as simulated,
+        rig.broker(directory) as broker,
+    ):
         config = write_config(directory, broker, simulated.first["ports"], REGISTERS, PERIOD_MS)
         with rig.States(broker) as states:
             began = time.monotonic()
@@ -55,7 +58,7 @@ async def _fleet(
                 up_s = await states.known(size, process) - began
                 await rig.window(process, simulated, warm_up_s)
                 spent = await rig.window(process, simulated, window_s)
-        told = await rig.delays(simulated, states, spent, directory)
+        told = rig.delays(await rig.walked(simulated, directory), states, spent)
     name = f"W3, {size} devices" + (f" ({broker.name})" if broker.url == "embedded" else "")
     waits = "the period's own wait"
     return [

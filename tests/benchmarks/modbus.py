@@ -70,7 +70,7 @@ async def measure(
         key = (variant.flat_out, variant.answer_ms)
         async with rig.plant(
             scratch,
-            "plant_modbus",
+            "tests.benchmarks.plant_modbus",
             *("--devices", devices, "--registers", registers, "--changes", devices * registers / 100),
             *("--dwell", 0.5, 1.5, "--codes", *rig.CODES, "--answer-ms", variant.answer_ms),
         ) as simulated:
@@ -107,7 +107,7 @@ async def _gateway(
                 await states.known(len(ports), process)
                 await rig.window(process, simulated, warm_up_s)
                 spent = await rig.window(process, simulated, variant.window_s)
-            told = await rig.delays(simulated, states, spent, directory)
+            told = rig.delays(await rig.walked(simulated, directory), states, spent)
     return _figures(
         f"{variant.name} ({broker.name})" if broker.url == "embedded" else variant.name,
         variant,

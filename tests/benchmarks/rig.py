@@ -34,6 +34,9 @@ READY_S_MAX = 120.0
 #: A change later than this before the end of a window may still be on its way (half a window at most).
 TAIL_S_MAX = 3.0
 
+#: A machine's number, its new code, and when.
+Change = tuple[int, int, float]
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 _NAME_OF = {state.code: state.name for state in BUILTIN[MODEL].states}
@@ -77,8 +80,8 @@ class Teller(Process):
 @asynccontextmanager
 async def plant(directory: Path, module: str, *options: object) -> AsyncIterator[Teller]:
     """A plant that serves; `first` is what it said when it was ready."""
-    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, options)]
-    process = await Teller.start(command, directory / f"{module}.log")
+    command = [sys.executable, "-m", module, *map(str, options)]
+    process = await Teller.start(command, directory / f"{module.rpartition('.')[2]}.log")
     assert isinstance(process, Teller)
     try:
         process.first = await process.said()
@@ -238,12 +241,18 @@ class Delays:
         return percentile(self.found, percent) * 1000 if self.found else float("nan")
 
 
-async def delays(simulated: Teller, seen: States, within: Window, directory: Path) -> Delays:
-    """Match the state changes of a window, less its tail, with the messages."""
+async def walked(simulated: Teller, directory: Path) -> Sequence[Change]:
+    """The ledger of a plant that keeps it in memory."""
     path = directory / "changes.json"
     await simulated.ask(f"ledger {path}")
+    found: Sequence[Change] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def delays(ledger: Sequence[Change], seen: States, within: Window) -> Delays:
+    """Match the state changes of a window, less its tail, with the messages."""
     changes: dict[str, list[tuple[int, float]]] = {}
-    for number, code, at in json.loads(path.read_text(encoding="utf-8")):
+    for number, code, at in ledger:
         changes.setdefault(name_of(number), []).append((code, at))
     found: list[float] = []
     due = 0
@@ -252,7 +261,8 @@ async def delays(simulated: Teller, seen: States, within: Window, directory: Pat
         messages = seen.seen.get(name, [])
         place = 0
         # After a whole round the same state comes again: a message from then on is about that one.
-        rounds = [*(at for _, at in row[len(CODES) :]), *([float("inf")] * len(CODES))]
+        round_ = len({code for code, _ in row})
+        rounds = [*(at for _, at in row[round_:]), *([float("inf")] * round_)]
         for (code, at), until in zip(row, rounds, strict=False):
             if not within.began <= at <= last:
                 continue

@@ -3,7 +3,8 @@
     python -m tests.support.opcua_plant --items 5000 --interval-ms 500 --states 1 --port 0 --ledger FILE
 
 serves `opc.tcp://127.0.0.1:PORT/` without security, prints one line `{"ready":true,"endpoint":...}` and
-goes on until its standard input ends; then it prints `{"done":...}`: what it sent, and its CPU time.
+goes on until its standard input ends, answering each line with `{"at":...,"values":...}`: CLOCK_MONOTONIC
+and notifications sent so far. Then it prints `{"done":...}`: what it sent, and its CPU time.
 
 * `nsu=urn:plant;s=V0`, `V1`, ... (Double). All change together every `--interval-ms`. At tick t, item i
   is t + i, so that a reader can check every value and see whether one is missing. `--interval-ms 0` is flat
@@ -241,13 +242,13 @@ async def _every(interval_s: float, what: Callable[[], None]) -> None:
         what()
 
 
-async def _until_input_ends() -> None:
+async def _until_input_ends(plant: Plant) -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
-    while await reader.read(4096):
-        pass
+    while await reader.readline():
+        print(json.dumps({"at": time.monotonic(), "values": plant.notifications}), flush=True)
 
 
 async def _main(arguments: argparse.Namespace, ledger: TextIO | None) -> None:
@@ -263,7 +264,7 @@ async def _main(arguments: argparse.Namespace, ledger: TextIO | None) -> None:
     if not flat_out:
         tasks.append(asyncio.create_task(_every(arguments.interval_ms / 1000, plant.advance)))
     try:
-        await _until_input_ends()
+        await _until_input_ends(plant)
     finally:
         for task in tasks:
             task.cancel()
