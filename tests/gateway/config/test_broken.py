@@ -201,6 +201,45 @@ CASES = [
         "used twice",
         "connections[0]",
     ),
+    Broken(
+        "percent of nothing",
+        'Filler.StateCurrent"',
+        'Filler.StateCurrent", swing = "200%"',
+        "connections[0].groups[0].tags[0].swing",
+        "at most 100%",
+    ),
+    Broken(
+        "percent in a list without a range",
+        "unit\ntemp,holding:0,int16,,0.1,degC",
+        "unit,deadband\ntemp,holding:0,int16,,0.1,degC,2%",
+        "oven.csv:2: deadband",
+        "2% of what is not said",
+        "range = [0, 400]",
+        file="oven.csv",
+    ),
+    Broken(
+        "report times that contradict each other",
+        'tags_csv = "oven.csv"',
+        'tags_csv = "oven.csv"\nreport_min = "5s"\nheartbeat = "2s"',
+        "connections[1].groups[0].report_min",
+        "longer than heartbeat",
+        "5s and 2s",
+    ),
+    Broken(
+        "report times of tag and group",
+        'interval = "250ms"\ntags = [\n  { name = "state",',
+        'interval = "250ms"\nreport_min = "5s"\ntags = [\n  { name = "state", heartbeat = "1s",',
+        "connections[0].groups[0].tags[0].heartbeat",
+        "longer than heartbeat",
+    ),
+    Broken(
+        "nothing to hold back",
+        'Filler.StateCurrent"',
+        'Filler.StateCurrent", report_max = "5s"',
+        "tags[0].report_max",
+        "holds nothing back",
+        "heartbeat",
+    ),
     Broken("tag twice", "run,holding:7.0", "temp,holding:7.0", "oven.csv:3: name", "there twice", "tags[0]"),
     Broken(
         "equipment twice",
@@ -458,3 +497,16 @@ def test_garbage_is_refused_in_words(content: bytes, tmp_path: Path) -> None:
         load(path, environment={})
 
     assert caught.value.problems
+
+
+def test_what_a_replay_would_not_see_is_said_and_not_refused(tmp_path: Path) -> None:
+    (tmp_path / "andon.toml").write_text(SOUND, encoding="utf-8")
+    thinned = CSV.replace("unit\n", "unit,swing\n").replace("degC", "degC,0.5")
+    (tmp_path / "oven.csv").write_text(thinned, encoding="utf-8")
+    (tmp_path / "oven.toml").write_text(MODEL, encoding="utf-8")
+
+    loaded = load(tmp_path / "andon.toml", environment=ENVIRONMENT)
+
+    [warning] = loaded.warnings
+    assert warning.path == "equipment[1].bind.temp"
+    assert "history of oven-plc/temp is thinned out by swing" in warning.reason
