@@ -28,15 +28,15 @@ async def measure(
     window_s: float = WINDOW_S,
 ) -> Sequence[Figure]:
     """All figures of W3."""
-    rig.stand_aside()
     figures: list[Figure] = []
     first_us: float | None = None
-    for size in sizes:
-        scratch = directory / str(size)
-        scratch.mkdir()
-        found = await _fleet(scratch, size, warm_up_s, window_s, first_us)
-        first_us = first_us or found[0].value
-        figures += found
+    with rig.aside():
+        for size in sizes:
+            scratch = directory / str(size)
+            scratch.mkdir()
+            found = await _fleet(scratch, size, warm_up_s, window_s, first_us)
+            first_us = first_us or found[0].value
+            figures += found
     return figures
 
 

@@ -61,23 +61,25 @@ async def measure(
     warm_up_s: float = WARM_UP_S,
 ) -> Sequence[Figure]:
     """All figures of W1."""
-    rig.stand_aside()
     figures: list[Figure] = []
     floors: dict[tuple[bool, float], float] = {}
-    for place, variant in enumerate(variants):
-        scratch = directory / str(place)
-        scratch.mkdir()
-        key = (variant.flat_out, variant.answer_ms)
-        async with rig.plant(
-            scratch,
-            "tests.benchmarks.plant_modbus",
-            *("--devices", devices, "--registers", registers, "--changes", devices * registers / 100),
-            *("--dwell", 0.5, 1.5, "--codes", *rig.CODES, "--answer-ms", variant.answer_ms),
-        ) as simulated:
-            ports = simulated.first["ports"]
-            if key not in floors:
-                floors[key] = await _floor(scratch, simulated, ports, registers, variant)
-            figures += await _gateway(scratch, simulated, ports, registers, variant, floors[key], warm_up_s)
+    with rig.aside():
+        for place, variant in enumerate(variants):
+            scratch = directory / str(place)
+            scratch.mkdir()
+            key = (variant.flat_out, variant.answer_ms)
+            async with rig.plant(
+                scratch,
+                "tests.benchmarks.plant_modbus",
+                *("--devices", devices, "--registers", registers, "--changes", devices * registers / 100),
+                *("--dwell", 0.5, 1.5, "--codes", *rig.CODES, "--answer-ms", variant.answer_ms),
+            ) as simulated:
+                ports = simulated.first["ports"]
+                if key not in floors:
+                    floors[key] = await _floor(scratch, simulated, ports, registers, variant)
+                figures += await _gateway(
+                    scratch, simulated, ports, registers, variant, floors[key], warm_up_s
+                )
     return figures
 
 

@@ -55,19 +55,19 @@ async def measure(
     warm_up_s: float = WARM_UP_S,
 ) -> Sequence[Figure]:
     """All figures of W2."""
-    rig.stand_aside()
     figures: list[Figure] = []
-    for place, variant in enumerate(variants):
-        scratch = directory / str(place)
-        scratch.mkdir()
-        ledger = scratch / "ledger.jsonl"
-        options = (
-            *("--items", items, "--states", STATES, "--state-interval-ms", STATE_PERIOD_MS),
-            *("--interval-ms", 0 if variant.flat_out else PERIOD_MS, "--ledger", ledger),
-        )
-        async with rig.plant(scratch, "tests.support.opcua_plant", *options) as simulated:
-            floor = await _floor(scratch, simulated, items, variant)
-            figures += await _gateway(scratch, simulated, ledger, items, variant, floor, warm_up_s)
+    with rig.aside():
+        for place, variant in enumerate(variants):
+            scratch = directory / str(place)
+            scratch.mkdir()
+            ledger = scratch / "ledger.jsonl"
+            options = (
+                *("--items", items, "--states", STATES, "--state-interval-ms", STATE_PERIOD_MS),
+                *("--interval-ms", 0 if variant.flat_out else PERIOD_MS, "--ledger", ledger),
+            )
+            async with rig.plant(scratch, "tests.support.opcua_plant", *options) as simulated:
+                floor = await _floor(scratch, simulated, items, variant)
+                figures += await _gateway(scratch, simulated, ledger, items, variant, floor, warm_up_s)
     return figures
 
 

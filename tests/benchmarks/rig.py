@@ -14,8 +14,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,15 @@ _NAME_OF = {state.code: state.name for state in BUILTIN[MODEL].states}
 _CORES = sorted(os.sched_getaffinity(0))
 
 
-def stand_aside() -> None:
-    """Leave the first core to what is measured; children started from here stand aside too."""
+@contextmanager
+def aside() -> Iterator[None]:
+    """Leave the first core to what is measured; children started meanwhile stand aside too."""
     if len(_CORES) > 1:
         os.sched_setaffinity(0, _CORES[1:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, _CORES)
 
 
 def alone(command: Sequence[str]) -> list[str]:

@@ -1,0 +1,51 @@
+"""The parts that measure a whole gateway run, and yield their figures. How fast is nobody's business here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.benchmarks import fleet, modbus, opcua
+from tests.benchmarks.figures import Figure
+
+
+async def test_big_modbus_devices_are_measured(tmp_path: Path) -> None:
+    """W1, paced, on a small plant."""
+    variants = (modbus.Variant("W1", window_s=0.6),)
+
+    figures = await modbus.measure(tmp_path, variants=variants, devices=2, registers=10, warm_up_s=0.1)
+
+    assert len(figures) == 7
+    _are_figures(figures)
+    asked = 2 * 10 / 0.1
+    assert figures[1].value > asked / 10, "the gateway was not reading"
+
+
+async def test_an_opcua_server_is_measured(tmp_path: Path) -> None:
+    """W2, flat out, with few items."""
+    variants = (opcua.Variant("W2", flat_out=True, window_s=0.6),)
+
+    figures = await opcua.measure(tmp_path, variants=variants, items=20, warm_up_s=0.1)
+
+    assert len(figures) == 7
+    _are_figures(figures)
+
+
+async def test_a_fleet_is_measured(tmp_path: Path) -> None:
+    """W3 with three devices."""
+    figures = await fleet.measure(tmp_path, sizes=(3,), warm_up_s=0.0, window_s=1.1)
+
+    assert len(figures) == 8
+    _are_figures(figures)
+    assert "command to all up" in figures[4].name
+
+
+def _are_figures(figures: Sequence[Figure]) -> None:
+    assert len({figure.name for figure in figures}) == len(figures)
+    for figure in figures:
+        if "CPU" in figure.name or "memory" in figure.name:
+            assert figure.value > 0, figure
+            assert figure.floor is None or figure.floor > 0, figure
+        # in so short a window there may be no state change whose message could be timed
+        assert math.isfinite(figure.value) or "MQTT" in figure.name, figure
