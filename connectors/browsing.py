@@ -80,10 +80,12 @@ class Offer:
     """Proposed equipment name, valid."""
     model: str
     """State model that fits, such as `packml`."""
-    state: Found
-    """What carries the state code."""
+    states: tuple[Found, ...]
+    """What carries the state: one thing, or those of nested machines, outermost first."""
+    mode: Found | None = None
+    """What carries the unit mode."""
     others: tuple[Found, ...] = ()
-    """Further tags worth having with it (mode, speeds)."""
+    """Further tags worth having with it, such as speeds."""
     reason: str = ""
     """What was recognised, and what to check before believing it."""
 

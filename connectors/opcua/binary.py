@@ -1,33 +1,49 @@
 """The built-in types of OPC UA binary encoding (OPC 10000-6 section 5.2.2), read from a place in a message.
 
-Values come out as tag values; what is no scalar is stepped over and comes out as `UNSUPPORTED`. Trusts no
-length: every read is checked against the end of the message. Pure.
+Scalars come out as tag values, arrays as lists, structures as their bytes (`Body`); what this gateway has no
+use for is stepped over and comes out as `UNSUPPORTED`. Trusts no length: every read is checked against the
+end of the message. Pure.
 """
 
 from __future__ import annotations
 
 import struct
 import uuid
+from collections.abc import Callable
+from math import prod
+from typing import Any
 
 from connectors.opcua.nodes import full_node_text, identifier_text
-from connectors.opcua.values import UNSUPPORTED, Raw, Reading, datetime_text
+from connectors.opcua.values import UNSUPPORTED, Body, Raw, Reading, datetime_text
 
 #: The mask of a DataValue (OPC 10000-6 table 26).
 VALUE, STATUS, SOURCE, SERVER, SOURCE_PICO, SERVER_PICO = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+#: What follows the source time in a DataValue and is not used: its fraction, and the server's own stamp.
+_LATER_STAMPS = SOURCE_PICO | SERVER | SERVER_PICO
+_LATER_WIDTHS = {
+    mask: 2 * bool(mask & SOURCE_PICO) + 8 * bool(mask & SERVER) + 2 * bool(mask & SERVER_PICO)
+    for mask in range(_LATER_STAMPS + 1)
+}
 IS_ARRAY, _HAS_DIMENSIONS, _TYPE = 0x80, 0x40, 0x3F
 #: Variants may hold variants; nobody means more levels than this, and each costs a stack frame.
 DEPTH_MAX = 16
+#: Longer arrays are stepped over: they are no signal of a machine, and each element is an object here.
+ELEMENTS_MAX = 65_536
+_DIMENSIONS_MAX = 16
 
-_U8, _U16, _U32 = struct.Struct("<B"), struct.Struct("<H"), struct.Struct("<I")
+_U16, _U32 = struct.Struct("<H"), struct.Struct("<I")
 _I32, _I64 = struct.Struct("<i"), struct.Struct("<q")
 #: Type number to struct format, for values of fixed width (OPC 10000-6 section 5.1.2).
 FIXED = {1: "?", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", 8: "q", 9: "Q", 10: "f", 11: "d"}
 _FIXED_STRUCTS = {number: struct.Struct("<" + code) for number, code in FIXED.items()}
 _WIDTHS = {number: fixed.size for number, fixed in _FIXED_STRUCTS.items()} | {13: 8, 14: 16, 19: 4}
+#: Those of which a whole array is read at once.
+_ROWS = FIXED | {19: "I"}
 _NULL, STRING, _DATETIME, _GUID, _BYTESTRING, _XML = 0, 12, 13, 14, 15, 16
 _NODEID, _EXPANDED, _STATUSCODE, _QUALIFIED, _LOCALIZED, _EXTENSION, _DATAVALUE, _VARIANT, _DIAGNOSTIC = (
     range(17, 26)
 )
+_RESERVED_MAX = 31
 
 
 class Malformed(Exception):
@@ -55,20 +71,23 @@ class Reader:
         return value
 
     def u16(self) -> int:
-        return self._int(_U16)
+        value: int = _U16.unpack_from(self.data, self.at)[0]
+        self.at += 2
+        return value
 
     def u32(self) -> int:
-        return self._int(_U32)
+        value: int = _U32.unpack_from(self.data, self.at)[0]
+        self.at += 4
+        return value
 
     def i32(self) -> int:
-        return self._int(_I32)
+        value: int = _I32.unpack_from(self.data, self.at)[0]
+        self.at += 4
+        return value
 
     def i64(self) -> int:
-        return self._int(_I64)
-
-    def _int(self, form: struct.Struct) -> int:
-        value: int = form.unpack_from(self.data, self.at)[0]
-        self.at += form.size
+        value: int = _I64.unpack_from(self.data, self.at)[0]
+        self.at += 8
         return value
 
     def count(self) -> int:
@@ -155,11 +174,12 @@ class Reader:
             self.bytes()
         return self.text() if mask & 2 else ""
 
-    def extension_object(self) -> None:
-        self.node_id()
-        if self.u8():
-            length = self.i32()
-            self.skip(max(length, 0))
+    def extension_object(self) -> Body:
+        """An ExtensionObject; without a body of bytes (none at all, or XML) it has no data."""
+        type_id = self.node_id()[0]
+        encoding = self.u8()
+        data = self.bytes() if encoding else None
+        return Body(type_id, data if encoding == 1 else None)
 
     def diagnostic_info(self, depth: int) -> None:
         """Step over a DiagnosticInfo: indexes, a text, a status and what caused it."""
@@ -180,35 +200,56 @@ class Reader:
         value = self.variant(depth) if mask & VALUE else None
         code = self.u32() if mask & STATUS else 0
         ticks = self.i64() if mask & SOURCE else None
-        rest = 2 * bool(mask & SOURCE_PICO) + 8 * bool(mask & SERVER) + 2 * bool(mask & SERVER_PICO)
-        self.skip(rest)
+        if mask & _LATER_STAMPS:
+            self.skip(_LATER_WIDTHS[mask & _LATER_STAMPS])
         return Reading(value, code, ticks)
 
     def variant(self, depth: int) -> Raw:
+        """A Variant: a scalar, a list, lists of lists for several dimensions."""
         if depth == 0:
             raise Malformed("values nested too deeply")
         encoding = self.u8()
         number = encoding & _TYPE
         if encoding & IS_ARRAY:
-            self._skip_elements(number, depth)
-            if encoding & _HAS_DIMENSIONS:
-                self.skip(4 * self.count())
-            return UNSUPPORTED
+            found = self.elements(number, depth)
+            return self._shaped(found) if encoding & _HAS_DIMENSIONS else found
         value = self.scalar(number, depth)
         return UNSUPPORTED if encoding & _HAS_DIMENSIONS else value
 
-    def _skip_elements(self, number: int, depth: int) -> None:
+    def elements(self, number: int, depth: int) -> Raw:
+        """An array: its length and then its elements. None for a null array."""
         count = self.i32()
+        return None if count < 0 else self.row(count, number, depth)
+
+    def row(self, count: int, number: int, depth: int) -> Raw:
+        """So many values of a built-in type."""
         width = _WIDTHS.get(number)
-        if count <= 0:
-            return
+        start = self.at
         if width is not None:
             self.skip(width * count)
-            return
-        if count > self.end - self.at:
-            raise Malformed(f"an array of {count} elements in {self.end - self.at} bytes")
-        for _ in range(count):
-            self.scalar(number, depth)
+            if count > ELEMENTS_MAX:
+                return UNSUPPORTED
+            if number in _ROWS:
+                return list(struct.unpack_from(f"<{count}{_ROWS[number]}", self.data, start))
+            self.at = start
+        elif count > self.end - start:
+            raise Malformed(f"an array of {count} elements in {self.end - start} bytes")
+        if number == _NULL:
+            return UNSUPPORTED if count else []
+        if count > ELEMENTS_MAX:
+            for _ in range(count):
+                self.scalar(number, depth)
+            return UNSUPPORTED
+        if number == _VARIANT:
+            return [self.variant(depth - 1) for _ in range(count)]
+        return [self.scalar(number, depth) for _ in range(count)]
+
+    def _shaped(self, found: Raw) -> Raw:
+        """The elements of an array in the dimensions that follow them; unsupported where they disagree."""
+        start = self.at
+        self.skip(4 * self.count())
+        count = min((self.at - start) // 4 - 1, _DIMENSIONS_MAX + 1)
+        return shaped(found, struct.unpack_from(f"<{count}i", self.data, start + 4))
 
     def scalar(self, number: int, depth: int) -> Raw:
         """A value of a built-in type (OPC 10000-6 section 5.1.2)."""
@@ -217,40 +258,51 @@ class Reader:
             value: Raw = fixed.unpack_from(self.data, self.at)[0]
             self.at += fixed.size
             return value
-        if number in (STRING, _XML):
-            return self.text()
-        if number == _NULL:
-            return None
-        if number == _DATETIME:
-            return datetime_text(self.i64())
-        if number == _GUID:
-            return str(self.guid())
-        if number == _BYTESTRING or 26 <= number <= 31:
-            # Numbers 26 to 31 are reserved and read as ByteString.
-            return (self.bytes() or b"").hex() if number == _BYTESTRING else self._reserved()
-        if number in (_NODEID, _EXPANDED):
-            return self.node_id()[0]
-        if number == _STATUSCODE:
-            return self.u32()
-        if number == _QUALIFIED:
-            namespace = self.u16()
-            return f"{namespace}:{self.text()}"
-        if number == _LOCALIZED:
-            return self.localized_text()
-        if number == _EXTENSION:
-            self.extension_object()
-            return UNSUPPORTED
+        read = _SCALARS.get(number)
+        if read is not None:
+            return read(self)
         if number == _VARIANT:
             self.variant(depth - 1)
-            return UNSUPPORTED
-        if number == _DATAVALUE:
+        elif number == _DATAVALUE:
             self.data_value(depth - 1)
-            return UNSUPPORTED
-        if number == _DIAGNOSTIC:
+        elif number == _DIAGNOSTIC:
             self.diagnostic_info(depth - 1)
-            return UNSUPPORTED
-        raise Malformed(f"a value of type {number}")
-
-    def _reserved(self) -> Raw:
-        self.bytes()
+        elif number > _DIAGNOSTIC:
+            # Numbers 26 to 31 are reserved and read as ByteString.
+            if number > _RESERVED_MAX:
+                raise Malformed(f"a value of type {number}")
+            self.bytes()
         return UNSUPPORTED
+
+    def _qualified_name(self) -> str:
+        namespace = self.u16()
+        return f"{namespace}:{self.text()}"
+
+
+#: How each type that is no number is read.
+_SCALARS: dict[int, Callable[[Reader], Raw]] = {
+    _NULL: lambda reader: None,
+    STRING: Reader.text,
+    _DATETIME: lambda reader: datetime_text(reader.i64()),
+    _GUID: lambda reader: str(reader.guid()),
+    _BYTESTRING: lambda reader: (reader.bytes() or b"").hex(),
+    _XML: Reader.text,
+    _NODEID: lambda reader: reader.node_id()[0],
+    _EXPANDED: lambda reader: reader.node_id()[0],
+    _STATUSCODE: Reader.u32,
+    _QUALIFIED: Reader._qualified_name,
+    _LOCALIZED: Reader.localized_text,
+    _EXTENSION: Reader.extension_object,
+}
+
+
+def shaped(found: Raw, sizes: tuple[int, ...]) -> Raw:
+    """Elements in row-major order as lists within lists; unsupported when there are not so many."""
+    if not isinstance(found, list) or len(sizes) < 2 or not found:
+        return found
+    if len(sizes) > _DIMENSIONS_MAX or min(sizes) < 1 or prod(sizes) != len(found):
+        return UNSUPPORTED
+    nested: list[Any] = found
+    for size in reversed(sizes[1:]):
+        nested = [nested[at : at + size] for at in range(0, len(nested), size)]
+    return nested

@@ -10,29 +10,71 @@ Values keep their type and are exact: integers of all sizes and enumerations are
     ByteString                 hexadecimal digits, `0aff`
     StatusCode                 the number
 
-What is no usable scalar becomes a bad sample without a value: null (`no_value`), NaN (`not_a_number`),
-infinity (`infinite`), arrays and structures (`unsupported_type`). A bad status always takes the value
-away, because a last good value under a bad status looks good to whoever forgets to ask. Pure.
+An array as a whole is JSON text, `[1,2,3]`, lists within lists for several dimensions; so is a structure of
+which the fields are known. Elements that are not finite are `null` there, and integers are exact. A tag that
+names an element or a field (see `picks`) gets that alone, as a value of its own type.
+
+What is no usable value becomes a bad sample without one: null (`no_value`), NaN (`not_a_number`), infinity
+(`infinite`), structures of which nothing is known (`unsupported_type`), an index or field that is not there
+(`no_such_element`), arrays whose text would be longer than `TEXT_MAX` (`too_long`). A bad status always takes
+the value away, because a last good value under a bad status looks good to whoever forgets to ask. Pure.
 """
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from connectors.opcua.quality import quality_of
 from statemodel.types import Quality, TagSample, TagValue
 
 
-class _Unsupported:
-    """Type of `UNSUPPORTED`."""
+class Unusable:
+    """Stands for a value that is there but is none this gateway can carry."""
+
+    __slots__ = ("substatus",)
+
+    def __init__(self, substatus: str) -> None:
+        self.substatus = substatus
+
+    def __repr__(self) -> str:
+        return f"Unusable({self.substatus!r})"
 
 
-#: Stands for a value that is there but is no scalar this gateway can carry.
-UNSUPPORTED: Final = _Unsupported()
+class Body:
+    """A structure as it was sent: the node id of its encoding as text, and its bytes if it has any."""
 
-Raw = TagValue | _Unsupported
+    # No dataclass: those have a text in JSON, and a structure of which nothing is known must not have one.
+    __slots__ = ("data", "type_id")
+
+    def __init__(self, type_id: str, data: bytes | None) -> None:
+        self.type_id = type_id
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Body) and (self.type_id, self.data) == (other.type_id, other.data)
+
+    def __hash__(self) -> int:
+        return hash((self.type_id, self.data))
+
+    def __repr__(self) -> str:
+        return f"Body({self.type_id!r}, {self.data!r})"
+
+
+UNSUPPORTED: Final = Unusable("unsupported_type")
+MISSING: Final = Unusable("no_such_element")
+TOO_LONG: Final = Unusable("too_long")
+#: Substatus of values that are there and could be carried if the tag were configured otherwise.
+UNCARRIED: Final = frozenset(one.substatus for one in (UNSUPPORTED, MISSING, TOO_LONG))
+
+#: What a message can carry: scalars; arrays and known structures as lists and dicts of such; and the rest.
+Raw = TagValue | list[Any] | dict[str, Any] | Body | Unusable
+
+#: Longest text of an array or structure as a whole, in characters.
+TEXT_MAX = 4096
 
 #: Ticks of 100 ns between 1601 and 1970 (OPC 10000-6 section 5.2.2.5).
 _UNIX_EPOCH_TICKS = 116_444_736_000_000_000
@@ -70,13 +112,38 @@ def judge(value: Raw, code: int) -> tuple[TagValue, Quality, str]:
     quality, substatus = quality_of(code)
     if quality is Quality.BAD:
         return None, quality, substatus
-    if isinstance(value, _Unsupported):
-        return None, Quality.BAD, "unsupported_type"
+    if type(value) is str:
+        return value, quality, substatus
+    if isinstance(value, (list, dict)):
+        value = whole(value)
+    if isinstance(value, Unusable):
+        return None, Quality.BAD, value.substatus
+    if isinstance(value, Body):
+        return None, Quality.BAD, UNSUPPORTED.substatus
     if value is None:
         return None, Quality.BAD, "no_value"
     if isinstance(value, float) and not math.isfinite(value):
         return None, Quality.BAD, "not_a_number" if math.isnan(value) else "infinite"
     return value, quality, substatus
+
+
+def whole(value: list[Any] | dict[str, Any]) -> str | Unusable:
+    """An array or a structure as one text."""
+    if len(value) > TEXT_MAX // 2:
+        return TOO_LONG
+    try:
+        text = msgspec.json.encode(value, enc_hook=_no_text).decode()
+    except _NoTextError:
+        return UNSUPPORTED
+    return text if len(text) <= TEXT_MAX else TOO_LONG
+
+
+class _NoTextError(Exception):
+    """Somewhere inside is a value that has no text."""
+
+
+def _no_text(value: Any) -> Any:
+    raise _NoTextError
 
 
 class Reading(NamedTuple):

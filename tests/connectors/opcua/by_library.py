@@ -8,12 +8,13 @@ from typing import Any
 
 from asyncua import ua
 from asyncua.common.utils import Buffer
-from asyncua.ua.ua_binary import struct_from_binary
+from asyncua.ua.ua_binary import extensionobject_to_binary, struct_from_binary
 
+from connectors.opcua.binary import Reader
 from connectors.opcua.decode import Answer
 from connectors.opcua.nodes import full_node_text, identifier_text
 from connectors.opcua.quality import overflowed
-from connectors.opcua.values import UNSUPPORTED, Raw, datetime_text, judge, source_time
+from connectors.opcua.values import UNSUPPORTED, Body, Raw, datetime_text, judge, source_time
 from statemodel.types import TagSample
 
 
@@ -59,13 +60,40 @@ _SCALARS: dict[ua.VariantType, Callable[[Any], Raw]] = {
 
 
 def raw_of(variant: ua.Variant | None) -> Raw:
-    """What a variant of the library carries, as a tag value."""
+    """What a variant of the library carries, as this gateway's decoder would give it."""
     if variant is None:
         return None
-    if variant.is_array or variant.Dimensions is not None:
-        return UNSUPPORTED
-    convert = _SCALARS.get(variant.VariantType)
-    return UNSUPPORTED if convert is None else convert(variant.Value)
+    if not variant.is_array:
+        return _element(variant.VariantType, variant.Value)
+    if variant.Value is None:
+        return None
+    sizes = [len(variant.Value)] if variant.Dimensions is None else [int(n) for n in variant.Dimensions]
+    return _nested(variant.Value, variant.VariantType, len(sizes))
+
+
+def _nested(values: list[Any], type_: ua.VariantType, levels: int) -> Raw:
+    if levels > 1:
+        return [_nested(value, type_, levels - 1) for value in values]
+    if type_ is _Type.Variant:
+        return [raw_of(value) for value in values]
+    return [_element(type_, value) for value in values]
+
+
+def _element(type_: ua.VariantType, value: Any) -> Raw:
+    if type_ is _Type.ExtensionObject:
+        return _body(value)
+    convert = _SCALARS.get(type_)
+    return UNSUPPORTED if convert is None else convert(value)
+
+
+def _body(value: Any) -> Body:
+    """A structure; the library has already taken apart those it knows."""
+    if value is None:
+        return Body("i=0", None)
+    if type(value) is ua.ExtensionObject:
+        return Body(_node_text(value.TypeId), value.Body)
+    packed = extensionobject_to_binary(value)
+    return Reader(packed, 0).extension_object()
 
 
 def sample_of(tag: str, data: ua.DataValue, received_at: datetime) -> TagSample:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from connectors.opcua import decode
 from connectors.opcua.binary import Malformed
 from connectors.opcua.decode import decode_publish, decode_read, decode_texts
-from connectors.opcua.values import UNSUPPORTED, Reading
+from connectors.opcua.values import Reading
 from statemodel.types import Quality, TagSample
 from tests.connectors.opcua import by_library
 
@@ -144,7 +144,9 @@ def test_text_of_every_kind(body: bytes, value: str | int) -> None:
         (b"\x01\x00", Quality.BAD, "no_value"),
         (b"\x01\x0b" + struct.pack("<d", math.nan), Quality.BAD, "not_a_number"),
         (b"\x01\x0a" + struct.pack("<f", -math.inf), Quality.BAD, "infinite"),
-        (b"\x01\x86" + struct.pack("<iii", 2, 1, 2), Quality.BAD, "unsupported_type"),
+        (b"\x01\x96" + struct.pack("<i", 1) + b"\x00\x00\x00", Quality.BAD, "unsupported_type"),
+        (b"\x01\x86" + struct.pack("<i", -1), Quality.BAD, "no_value"),
+        (b"\x01\x83" + struct.pack("<i", 3000) + bytes(3000), Quality.BAD, "too_long"),
         (b"\x01\x16\x01\x02\x07\x00\x01" + struct.pack("<i", 3) + b"xyz", Quality.BAD, "unsupported_type"),
     ],
 )
@@ -221,7 +223,7 @@ def test_a_read_response_gives_each_value_with_status_and_time() -> None:
     assert decode_read(message, 0) == [
         Reading(42, 0, TICKS),
         Reading(None, 0x80340000, None),
-        Reading(UNSUPPORTED, 0, None),
+        Reading([], 0, None),
     ]
     texts = b"\x01\x8c" + struct.pack("<ii", 2, 1) + b"a" + struct.pack("<i", 1) + b"b"
     assert decode_texts(read_bytes(texts), 0) == ("a", "b")
