@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from connectors.modbus.tags import ModbusGroup, ModbusLimits, PositiveDuration, refuse
+from connectors.modbus.tags import ModbusGroup, ModbusLimits, PositiveDuration, refuse, unreadable
 from connectors.settings import ConnectionSettings
 
 PORT = 502
@@ -47,17 +47,9 @@ class ModbusSettings(ConnectionSettings):
         return value
 
     @model_validator(mode="after")
-    def _tags_fit_requests(self) -> ModbusSettings:
-        for group in self.groups:
-            for tag in group.tags:
-                address, type_ = tag.layout()
-                if not address.table.of_bits and type_.registers > self.limits.registers_per_request:
-                    raise refuse(
-                        f'the tag "{tag.name}" takes {type_.registers} registers, '
-                        f"and one request may read {self.limits.registers_per_request}; "
-                        "a value is never read in two parts: "
-                        "raise limits.registers_per_request or shorten the string"
-                    )
+    def _tags_can_be_read(self) -> ModbusSettings:
+        if found := unreadable(self.groups, self.limits):
+            raise ValidationError.from_exception_data(type(self).__name__, found)
         return self
 
     def host_and_port(self) -> tuple[str, int]:

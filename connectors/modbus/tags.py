@@ -5,11 +5,12 @@ Messages read `reason; hint`; where the setting stands is pydantic's to say.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from connectors.modbus.layout import (
     ADDRESS_MAX,
@@ -18,14 +19,19 @@ from connectors.modbus.layout import (
     Kind,
     LayoutError,
     Order,
+    Range,
     Signal,
     parse_address,
+    parse_order,
+    parse_range,
     parse_type,
 )
 from connectors.modbus.plan import Limits
+from connectors.modbus.values import parse_no_value
 from connectors.settings import Duration, GroupSettings, Settings, TagSettings
+from connectors.settings import Range as LowestAndHighest
 
-_NUMBERS_HINT = "only numbers have a scale and an offset"
+_NUMBERS_HINT = "only numbers have a scale, an offset and a clamp"
 
 
 def refuse(reason: str) -> PydanticCustomError:
@@ -43,8 +49,12 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _upper(value: Any) -> Any:
-    return value.strip().upper() if isinstance(value, str) else value
+def _ranges(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _no_value(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 #: A duration that must last.
@@ -58,12 +68,16 @@ class ModbusTag(TagSettings):
     """`holding:100`, `input:7`, `coil:3`, `discrete:12`, `holding:100.4` (bit), or a number: `40101`."""
     type: str | None = Field(default=None, validate_default=True)
     """bool int16 uint16 int32 uint32 int64 uint64 float32 float64 bcd16 bcd32 string(n); bits need none."""
-    order: Annotated[Order, BeforeValidator(_upper)] = Order.ABCD
-    """Order of the bytes of a value of more than one register: ABCD CDAB BADC DCBA."""
+    order: Order = Order.ABCD
+    """Order of the bytes of a value of more than one register: ABCD CDAB BADC DCBA, and two of 64 bits."""
     scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """The value is raw * scale + offset."""
     offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """Added after scaling."""
+    clamp: LowestAndHighest | None = None
+    """Lowest and highest value there can be; one beyond is told as that limit, uncertain, and not written."""
+    no_value: Annotated[str | None, BeforeValidator(_no_value)] = None
+    """Raw value by which the device says that it has none, or "sunspec" for that of the type."""
 
     def kind(self) -> Literal["bool", "integer", "fraction", "text"] | None:
         """What its values are. A counted number that is scaled is a measured one."""
@@ -114,6 +128,17 @@ class ModbusTag(TagSettings):
             )
         return str(type_)
 
+    @field_validator("order", mode="before")
+    @classmethod
+    def _order_exists(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str) or isinstance(value, Order):
+            return value
+        type_ = info.data.get("type")
+        try:
+            return parse_order(value, parse_type(type_) if type_ is not None else None)
+        except LayoutError as error:
+            raise refuse(str(error)) from error
+
     @field_validator("order")
     @classmethod
     def _order_means_something(cls, value: Order, info: ValidationInfo) -> Order:
@@ -142,6 +167,27 @@ class ModbusTag(TagSettings):
     def _offset_means_something(cls, value: float, info: ValidationInfo) -> float:
         return cls._numbers_only(value, value != 0.0, info)
 
+    @field_validator("clamp")
+    @classmethod
+    def _clamp_means_something(
+        cls, value: tuple[float, float] | None, info: ValidationInfo
+    ) -> tuple[float, float] | None:
+        cls._numbers_only(0.0, value is not None, info)
+        return value
+
+    @field_validator("no_value")
+    @classmethod
+    def _no_value_exists(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or info.data.get("type") is None:
+            return value
+        if parse_address(info.data["address"]).table.of_bits:
+            raise refuse("a single bit is 0 or 1, and both are values; leave `no_value` out")
+        try:
+            absent = parse_no_value(value, parse_type(info.data["type"]))
+        except LayoutError as error:
+            raise refuse(str(error)) from error
+        return str(absent)
+
     @staticmethod
     def _numbers_only(value: float, used: bool, info: ValidationInfo) -> float:
         type_ = info.data.get("type")
@@ -156,7 +202,8 @@ class ModbusTag(TagSettings):
     def signal(self, tag_id: str) -> Signal:
         """The tag as planner and codec see it."""
         address, type_ = self.layout()
-        return Signal(tag_id, address, type_, self.order, self.scale, self.offset)
+        absent = None if self.no_value is None else parse_no_value(self.no_value, type_)
+        return Signal(tag_id, address, type_, self.order, self.scale, self.offset, self.clamp, absent)
 
 
 class ModbusGroup(GroupSettings):
@@ -176,9 +223,59 @@ class ModbusLimits(Settings):
     """Most coils or discrete inputs in one request."""
     gap_max: Annotated[int, Field(ge=0, le=123)] = 8
     """Registers read needlessly, at most, to join two tags into one request (16 times as many bits)."""
+    forbidden: Annotated[tuple[str, ...], BeforeValidator(_ranges)] = ()
+    """Addresses that are never read, not even between tags: `holding:200-299`, `coil:7`, `40201-40300`."""
+    one_request_per_tag: bool = False
+    """Ask for each tag alone, for devices that answer only what begins and ends where their values do."""
     pause: Duration = timedelta(0)
     """Rest between an answer and the next request, for devices that need one."""
 
+    @field_validator("forbidden")
+    @classmethod
+    def _ranges_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(str(parse_range(text)) for text in value)
+        except LayoutError as error:
+            raise refuse(str(error)) from error
+
     def for_plan(self) -> Limits:
         """The part of it the planner keeps to."""
-        return Limits(self.registers_per_request, self.bits_per_request, self.gap_max)
+        return Limits(
+            self.registers_per_request,
+            self.bits_per_request,
+            self.gap_max,
+            tuple(parse_range(text) for text in self.forbidden),
+            self.one_request_per_tag,
+        )
+
+
+def unreadable(groups: Sequence[ModbusGroup], limits: ModbusLimits) -> list[InitErrorDetails]:
+    """The tags that no request may read, each at its place among the settings of a connection."""
+    allowed = limits.for_plan()
+    found: list[InitErrorDetails] = []
+    for index, group in enumerate(groups):
+        for number, tag in enumerate(group.tags):
+            signal = tag.signal(tag.name)
+            barred = allowed.forbids(signal.address.table, signal.start, signal.end)
+            if barred is not None:
+                key = "address"
+                reason = (
+                    f"{_extent(signal)} lies in {barred}, which limits.forbidden says is never read; "
+                    "leave the tag out, or make the forbidden range smaller"
+                )
+            elif not signal.address.table.of_bits and signal.width > limits.registers_per_request:
+                key = "type"
+                reason = (
+                    f'the tag "{tag.name}" takes {signal.width} registers, and one request may read '
+                    f"{limits.registers_per_request}; a value is never read in two parts: "
+                    "raise limits.registers_per_request or shorten the string"
+                )
+            else:
+                continue
+            place = ("groups", index, "tags", number, key)
+            found.append(InitErrorDetails(type=refuse(reason), loc=place, input=getattr(tag, key)))
+    return found
+
+
+def _extent(signal: Signal) -> str:
+    return str(signal.address if signal.width == 1 else Range(signal.address.table, signal.start, signal.end))

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from struct import Struct
 from typing import Any
 
-from connectors.modbus.layout import SUNSPEC, Kind, Signal
+from connectors.modbus.layout import SUNSPEC, DataType, Kind, LayoutError, Signal
 from statemodel.types import Quality, TagValue
 
 
@@ -60,9 +61,48 @@ _SUNSPEC: dict[Kind, int | str] = {
     Kind.UINT64: 0xFFFF_FFFF_FFFF_FFFF,
     Kind.STRING: "",
 }
+_NO_VALUE_HINT = 'write "sunspec", or the raw value that means it: -32768, "0x8000"'
 #: How far from a whole number the raw value of a scaled one may be, besides what floats lose on the way.
 _STEP_TOLERANCE = 1e-6
 _EPSILON = 2.0**-50
+
+
+def parse_no_value(text: str, type_: DataType) -> int | float | str:
+    """The raw value, in the numbers of its type, that means there is none; SUNSPEC as it stands.
+
+    A whole number may be written as its bits, so 0x8000 is -32768 of an int16. Of BCD it is always the bits.
+
+    Raises:
+        LayoutError: it is none of this type.
+    """
+    text, kind = text.strip().lower(), type_.kind
+    if text == SUNSPEC:
+        if kind in _DECIMAL:
+            raise LayoutError(f'SunSpec has no {type_}; write the bits that mean it, such as "0xFFFF"')
+        return SUNSPEC
+    if kind is Kind.STRING:
+        raise LayoutError(f'a text is not there when it is empty; write "{SUNSPEC}"')
+    try:
+        if kind in _FRACTIONS:
+            form = Struct("f" if kind is Kind.FLOAT32 else "d")
+            (number,) = form.unpack(form.pack(float(text)))
+        else:
+            raw = int(text, 0)
+    except (ValueError, OverflowError) as error:
+        raise LayoutError(f'"{text}" is no raw value of type {type_}; {_NO_VALUE_HINT}') from error
+    if kind in _FRACTIONS:
+        if not math.isfinite(number):
+            raise LayoutError(
+                f'NaN and infinity are never values; to have NaN told as such write "{SUNSPEC}"'
+            )
+        return float(number)
+    bits = 16 * type_.registers
+    low, high = (0, 2**bits - 1) if kind in _DECIMAL else INTEGERS.get(kind, (0, 2**bits - 1))
+    if low < 0 and high < raw < 2**bits:
+        raw -= 2**bits
+    if not low <= raw <= high:
+        raise LayoutError(f'"{text}" does not fit the {bits} bits of {type_}; {_NO_VALUE_HINT}')
+    return raw
 
 
 def conversion(signal: Signal) -> Convert:

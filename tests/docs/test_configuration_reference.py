@@ -107,7 +107,7 @@ def type_word(field: FieldInfo) -> str:
     if get_origin(annotation) is Literal or hasattr(annotation, "__members__"):
         return "choice"
     if get_origin(annotation) is tuple:
-        return "list of tables"
+        return "list of tables" if models_in(annotation) else "list"
     if get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "table"
     if any(isinstance(item, StringConstraints) for item in field.metadata):

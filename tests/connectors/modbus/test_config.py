@@ -13,7 +13,17 @@ from pydantic import ValidationError
 import connectors.modbus
 from connectors.modbus import PROTOCOL
 from connectors.modbus.config import ModbusSettings
-from connectors.modbus.layout import Address, Kind, LayoutError, Order, Table, parse_address, parse_type
+from connectors.modbus.layout import (
+    Address,
+    Kind,
+    LayoutError,
+    Order,
+    Range,
+    Table,
+    parse_address,
+    parse_range,
+    parse_type,
+)
 from connectors.modbus.tags import ModbusTag
 
 FOLDER = Path(connectors.modbus.__file__).parent
@@ -130,7 +140,32 @@ def problems(settings: dict[str, Any]) -> list[tuple[tuple[int | str, ...], str]
             "order",
             "characters have no order CDAB",
         ),
-        ({"address": "holding:1", "type": "int32", "order": "ACBD"}, "order", "Input should be"),
+        ({"address": "holding:1", "type": "int32", "order": "ACBD"}, "order", 'there is no order "ACBD"'),
+        ({"address": "holding:1", "type": "int32", "order": 4321}, "order", "Input should be"),
+        (
+            {"address": "holding:1", "type": "int32", "order": "CDABGHEF"},
+            "order",
+            "an order of the eight bytes of a 64-bit value, not of int32; ABCD CDAB BADC DCBA",
+        ),
+        ({"address": "holding:1", "type": "float32", "order": "GHEFCDAB"}, "order", "write CDAB"),
+        ({"address": "holding:1", "type": "string(8)", "order": "BADCFEHG"}, "order", "write BADC"),
+        ({"address": "holding:1", "type": "uint16", "clamp": [2, 1]}, "clamp", "must begin below its end"),
+        ({"address": "holding:1", "type": "uint16", "clamp": [1]}, "clamp", "must be two numbers"),
+        ({"address": "holding:1", "type": "uint16", "clamp": "1-2"}, "clamp", "must be two numbers"),
+        ({"address": "holding:1", "type": "string(4)", "clamp": [1, 2]}, "clamp", "is no number"),
+        ({"address": "coil:1", "clamp": [0, 1]}, "clamp", "is no number"),
+        ({"address": "coil:1", "no_value": 1}, "no_value", "both are values"),
+        ({"address": "holding:1", "type": "int16", "no_value": 65536}, "no_value", "not fit the 16 bits"),
+        ({"address": "holding:1", "type": "uint16", "no_value": -1}, "no_value", "not fit the 16 bits"),
+        (
+            {"address": "holding:1", "type": "int16", "no_value": "none"},
+            "no_value",
+            "no raw value of type int16",
+        ),
+        ({"address": "holding:1", "type": "float32", "no_value": "nan"}, "no_value", 'write "sunspec"'),
+        ({"address": "holding:1", "type": "float32", "no_value": 1e39}, "no_value", 'write "sunspec"'),
+        ({"address": "holding:1", "type": "bcd16", "no_value": "sunspec"}, "no_value", "has no bcd16"),
+        ({"address": "holding:1", "type": "string(4)", "no_value": 0}, "no_value", "when it is empty"),
         ({"address": "holding:1", "type": "uint16", "scale": 0}, "scale", "a scale of 0"),
         ({"address": "holding:1", "type": "uint16", "scale": float("nan")}, "scale", "finite"),
         ({"address": "holding:1", "type": "string(4)", "scale": 2}, "scale", "is no number"),
@@ -167,6 +202,52 @@ def test_everything_may_come_as_text_from_a_csv_file() -> None:
         Kind.INT32,
     )
     assert (signal.order, signal.scale, signal.offset) == (Order.CDAB, 0.1, -5.0)
+
+
+@pytest.mark.parametrize(
+    ("type_", "written", "meant"),
+    [
+        ("int64", "ABCDEFGH", Order.ABCD),
+        ("int64", "GHEFCDAB", Order.CDAB),
+        ("int64", "badcfehg", Order.BADC),
+        ("float64", "HGFEDCBA", Order.DCBA),
+        ("float64", "CDAB", Order.CDAB),
+        ("uint64", "efghabcd", Order.EFGHABCD),
+        ("uint64", "CDABGHEF", Order.CDABGHEF),
+    ],
+)
+def test_an_order_of_64_bits_may_be_written_in_full(type_: str, written: str, meant: Order) -> None:
+    assert tag(address="holding:0", type=type_, order=written).order is meant
+    assert written.upper() in (meant.in_full, str(meant))
+
+
+@pytest.mark.parametrize(
+    ("type_", "written", "meant"),
+    [
+        ("int16", 0x8000, -32768),
+        ("int16", "0x8000", -32768),
+        ("int16", "-32768", -32768),
+        ("int16", 32767, 32767),
+        ("uint16", "0xFFFF", 65535),
+        ("int64", 2**63, -(2**63)),
+        ("bcd16", "0xFFFF", 0xFFFF),
+        ("float32", "-9999", -9999.0),
+        ("float32", 0.1, 0.10000000149011612),
+        ("float64", 0.1, 0.1),
+        ("int16", " SunSpec", "sunspec"),
+        ("string(4)", "sunspec", "sunspec"),
+    ],
+)
+def test_no_value_is_kept_as_the_raw_number_of_its_type(type_: str, written: Any, meant: Any) -> None:
+    made = tag(address="holding:0", type=type_, no_value=written)
+    assert made.signal("t").no_value == meant
+    again = ModbusTag.model_validate(made.model_dump(mode="json"))
+    assert again.signal("t").no_value == meant
+
+
+@pytest.mark.parametrize("written", [[-20, 150], (-20.0, 150.0), "-20..150", " -20 .. 150 "])
+def test_a_clamp_is_a_list_or_a_cell(written: Any) -> None:
+    assert tag(address="holding:0", type="int16", clamp=written).signal("t").clamp == (-20.0, 150.0)
 
 
 @pytest.mark.parametrize("address", ["coil:1", "discrete:1", "holding:1.0", "input:1.15"])
@@ -249,6 +330,7 @@ def test_defaults_are_those_of_the_readme() -> None:
         ("limits", {"bits_per_request": 2001}),
         ("limits", {"gap_max": -1}),
         ("limits", {"gaps": 1}),
+        ("limits", {"forbidden": ["holding"]}),
         ("groups", [{"name": "g", "interval": "0s"}]),
         ("protocol", "opcua"),
     ],
@@ -268,6 +350,47 @@ def test_a_value_that_no_request_may_carry_is_refused() -> None:
     settings(groups=[group], limits={"registers_per_request": 10})
     with pytest.raises(ValidationError, match='"label" takes 10 registers, and one request may read 9'):
         settings(groups=[group], limits={"registers_per_request": 9})
+
+
+def test_every_tag_that_may_not_be_read_is_named_at_its_place() -> None:
+    tags = [
+        {"name": "before", "address": "holding:199", "type": "uint16"},
+        {"name": "into", "address": "holding:199", "type": "uint32"},
+        {"name": "bit", "address": "holding:250.3"},
+        {"name": "elsewhere", "address": "input:250", "type": "uint16"},
+        {"name": "coil", "address": "coil:7"},
+        {"name": "after", "address": "holding:300", "type": "uint16"},
+    ]
+    groups = [{"name": "g", "interval": "1s", "tags": tags}]
+    with pytest.raises(ValidationError) as caught:
+        settings(groups=groups, limits={"forbidden": ["40201-40300", "coil:7"]})
+    found = {error["loc"]: error["msg"] for error in caught.value.errors()}
+    assert list(found) == [("groups", 0, "tags", at, "address") for at in (1, 2, 4)]
+    assert "holding:199-200 lies in holding:200-299, which" in found["groups", 0, "tags", 1, "address"]
+    assert settings(groups=groups).limits.for_plan().forbidden == ()
+
+
+def test_quirks_of_a_device_reach_the_planner() -> None:
+    limit = settings(limits={"forbidden": "holding:7", "one_request_per_tag": True}).limits.for_plan()
+    assert limit.forbidden == (Range(Table.HOLDING, 7, 8),)
+    assert limit.one_request_per_tag
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("holding:5-3", "ends before it begins"),
+        ("holding:5-coil:7", "begins in one table and ends in another"),
+        ("holding:5.2", "a register is read whole"),
+        ("holding:1-2-3", "no range of addresses"),
+        ("all", "no range of addresses"),
+        ("holding:5-99999", "beyond the end"),
+    ],
+)
+def test_what_is_no_range_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(LayoutError, match="; ") as caught:
+        parse_range(text)
+    assert reason in str(caught.value)
 
 
 def test_the_sample_is_a_connection_that_loads() -> None:
