@@ -164,6 +164,7 @@ class States:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
         self._client.loop_stop()
 
     def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
