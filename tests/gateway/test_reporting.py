@@ -1,4 +1,4 @@
-"""Report times, heartbeats and swinging doors: nothing untold beyond the rule, nothing told that was not read."""
+"""Report times, heartbeats and swinging doors: nothing untold beyond the rule, nothing made up."""
 
 from __future__ import annotations
 

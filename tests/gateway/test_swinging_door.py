@@ -1,9 +1,10 @@
-"""The swinging door: few points, and the straight lines between them pass no other at more than was allowed."""
+"""The swinging door: few points, and the straight lines between them pass no other too far away."""
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ def through(door: SwingingDoor[int], points: list[Point[int]]) -> list[int]:
 def off_the_line(kept: list[Point[int]], points: list[Point[int]]) -> float:
     """The greatest distance of a point from the straight lines that join those kept."""
     worst = 0.0
-    for before, after in zip(kept, kept[1:], strict=False):
+    for before, after in pairwise(kept):
         for item in points:
             if before.at <= item.at <= after.at and before.at < after.at:
                 share = (item.at - before.at) / (after.at - before.at)
@@ -89,7 +90,9 @@ def test_no_point_is_further_off_than_the_deviation(
     steps: list[tuple[int, float]], deviation: float, flushed_after: set[int]
 ) -> None:
     door: SwingingDoor[int] = SwingingDoor(deviation)
-    points, passed, at_ms = [], [], 0
+    points: list[Point[int]] = []
+    passed: list[int] = []
+    at_ms = 0
     for number, (pause_ms, value) in enumerate(steps):
         at_ms += pause_ms
         points.append(point(at_ms, value))
