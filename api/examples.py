@@ -13,19 +13,23 @@ import msgspec
 from api.cursor import write_cursor
 from api.ports import ConnectionView, EquipmentView, Interval, TagView
 from api.schemas import (
+    BucketView,
     ConnectionList,
     EquipmentList,
     KpiReport,
     Liveness,
     ModelList,
     ModelName,
+    TagBucketList,
     TagList,
+    TagSampleList,
     Timeline,
     TransitionList,
 )
 from statemodel.explain import explain
 from statemodel.figures import Stretch, figures
 from statemodel.records import state_after, tell
+from statemodel.tag_history import dated
 from statemodel.timeline import Span
 from statemodel.types import Cause, CauseInput, Conformance, Quality, TagSample, Transition
 
@@ -41,6 +45,7 @@ _TAG = f"{EXAMPLE_CONNECTION}/{EXAMPLE_TAG}"
 EXAMPLE_CURSOR = write_cursor(_STREAM, _SEQ)
 
 _sample = TagSample(_TAG, 3, Quality.GOOD, _AT, _AT + timedelta(milliseconds=12))
+_earlier = TagSample(_TAG, 2, Quality.GOOD, None, _AT - timedelta(minutes=20))
 _transition = Transition(
     equipment=EXAMPLE_EQUIPMENT,
     path="filling/line-1/filler-1",
@@ -113,6 +118,29 @@ TRANSITION_LIST = _plain(TransitionList((msgspec.Raw(_told.json),), None, _STREA
 TIMELINE = _plain(Timeline(EXAMPLE_EQUIPMENT, _from, _to, _intervals, None, _STREAM, _SEQ))
 KPI = _plain(KpiReport(EXAMPLE_EQUIPMENT, _from, _to, "UTC", "shift", _whole, _parts, _STREAM, _SEQ))
 TAG_VIEW = _plain(_tag)
+TAG_SAMPLES = _plain(
+    TagSampleList(
+        _TAG,
+        "",
+        _AT - timedelta(minutes=5),
+        _AT + timedelta(minutes=5),
+        dated(_earlier, _earlier.received_at),
+        [dated(_sample, _AT)],
+        None,
+        None,
+    )
+)
+TAG_BUCKETS = _plain(
+    TagBucketList(
+        "oven-plc/temp",
+        "°C",
+        _AT - timedelta(hours=1),
+        _AT,
+        "1h",
+        [BucketView(_AT - timedelta(hours=1), _AT, 214, 178.5, 201.0, 189.92, 188.5, 3600.0)],
+        None,
+    )
+)
 TAG_LIST = _plain(TagList((_tag,), None, _STREAM, _SEQ))
 CONNECTION_VIEW = _plain(_connection)
 CONNECTION_LIST = _plain(ConnectionList((_connection,), None, _STREAM, _SEQ))

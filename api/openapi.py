@@ -40,10 +40,11 @@ _EVENT_TYPES = (ToldTransition, ToldRejection, ToldSource, ToldDeviceEvent)
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document for these operations."""
     types = [
-        answer.schema
+        type_
         for operation in operations
         for answer in operation.answers
-        if isinstance(answer.schema, type)
+        for type_ in (answer.schema if isinstance(answer.schema, tuple) else (answer.schema,))
+        if isinstance(type_, type)
     ]
     unique = tuple(dict.fromkeys((ProblemDetails, *_EVENT_TYPES, *types)))
     schemas, components = msgspec.json.schema_components(unique, ref_template=_REF)
@@ -128,7 +129,11 @@ def _answer(answer: Answer, references: Mapping[Any, Any]) -> dict[str, Any]:
             name: {"description": text, "schema": {"type": "string"}} for name, text in answer.headers.items()
         }
     if answer.schema is not None:
-        schema = references[answer.schema] if isinstance(answer.schema, type) else answer.schema
+        schema = answer.schema
+        if isinstance(schema, type):
+            schema = references[schema]
+        elif isinstance(schema, tuple):
+            schema = {"anyOf": [references[type_] for type_ in schema]}
         examples = {name: {"value": value} for name, value in answer.examples.items()}
         told["content"] = {answer.media: {"schema": schema, "examples": examples}}
     return told

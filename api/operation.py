@@ -46,7 +46,8 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A documented answer, not a problem. `schema` is a type, a JSON Schema, or None without a body."""
+    """A documented answer, not a problem. `schema` is a type, types of which it is one, a JSON Schema, or
+    None without a body."""
 
     status: int
     description: str

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from statemodel.records import EquipmentState, Recorded
+from statemodel.tag_history import DatedSample, SampleBucket
 from statemodel.types import TagSample
 
 
@@ -87,6 +88,24 @@ class Surroundings(msgspec.Struct, frozen=True):
     previous: Recorded | None
     next: Recorded | None
     rejections: Sequence[Recorded]
+    incomplete: str | None
+
+
+class TagSamples(msgspec.Struct, frozen=True):
+    """Recorded samples of a tag in order, and the newest one before them.
+
+    `incomplete` is None, or says in words what may be missing.
+    """
+
+    before: DatedSample | None
+    items: Sequence[DatedSample]
+    incomplete: str | None
+
+
+class TagBuckets(msgspec.Struct, frozen=True):
+    """A tag summed up over stretches of time. `incomplete` as for `TagSamples`."""
+
+    items: Sequence[SampleBucket]
     incomplete: str | None
 
 
@@ -190,6 +209,21 @@ class History(Protocol):
         ...
 
 
+class TagHistory(Protocol):
+    """What tags were worth. Both raise `HistoryUnavailable` when the database is needed and away."""
+
+    async def samples(
+        self, tag: str, from_: datetime, to: datetime, *, limit: int, skip: int = 0
+    ) -> TagSamples:
+        """The newest sample before `from_`, and those with `from_ <= at < to` in order, but for the first
+        `skip`."""
+        ...
+
+    async def buckets(self, tag: str, bounds: Sequence[datetime]) -> TagBuckets:
+        """The tag between each two neighbouring bounds."""
+        ...
+
+
 class Models(Protocol):
     """The state models in use and built in, as plain data ready for JSON."""
 
@@ -227,6 +261,7 @@ class Ports(msgspec.Struct, frozen=True):
 
     live: LiveView
     history: History
+    tag_history: TagHistory
     models: Models
     health: Health
     metrics: Metrics

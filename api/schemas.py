@@ -12,6 +12,7 @@ import msgspec
 
 from api.ports import ConnectionView, EquipmentView, Interval, TagView
 from statemodel.figures import Figures
+from statemodel.tag_history import DatedSample
 
 
 class EquipmentList(msgspec.Struct, frozen=True):
@@ -34,6 +35,53 @@ class TagList(msgspec.Struct, frozen=True):
     next: str | None
     stream: str
     seq: int
+
+
+class TagSampleList(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """Recorded samples of a tag with `from <= at < to`, in order, on the first page with the one before them.
+
+    While `next` is not null, there are more: ask again with `after` set to it. `incomplete` is null, or says
+    in words what may be missing.
+    """
+
+    tag: str
+    unit: str
+    from_: datetime
+    to: datetime
+    before: DatedSample | None
+    items: Sequence[DatedSample]
+    next: str | None
+    incomplete: str | None
+
+
+class BucketView(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """A tag between two instants; figures that were not asked for are left out.
+
+    `min`, `max` and `avg` are of the values in force (one from before included), null when no number was
+    known; `avg` is weighted by time. `last` is the value in force at the end. `known_s` is for how many
+    seconds a number was known, `count` how many samples were recorded.
+    """
+
+    from_: datetime
+    to: datetime
+    count: int | msgspec.UnsetType = msgspec.UNSET
+    min: float | int | msgspec.UnsetType | None = msgspec.UNSET
+    max: float | int | msgspec.UnsetType | None = msgspec.UNSET
+    avg: float | msgspec.UnsetType | None = msgspec.UNSET
+    last: bool | int | float | str | msgspec.UnsetType | None = msgspec.UNSET
+    known_s: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class TagBucketList(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """A tag over a range, bucket by bucket in order, without holes. `incomplete` as for samples."""
+
+    tag: str
+    unit: str
+    from_: datetime
+    to: datetime
+    bucket: str
+    items: Sequence[BucketView]
+    incomplete: str | None
 
 
 class ConnectionList(msgspec.Struct, frozen=True):

@@ -41,6 +41,7 @@ from gateway.publish.embedded_broker import EmbeddedBroker
 from gateway.publish.publisher import MqttPublisher, PublishedTag
 from gateway.repeats import on_record
 from gateway.supervisor import Supervised
+from gateway.tag_history import JoinedTagHistory
 from statemodel.engine import Engine, EquipmentMemory, EquipmentSpec
 from statemodel.records import Recorded
 from statemodel.types import UNKNOWN, SourceLost, TagSample, Transition
@@ -102,7 +103,7 @@ class _Run:
         history = JoinedHistory(self.journal, historian)
         self._build_live(history)
         publisher = await self._publisher()
-        await self._serve(history)
+        await self._serve(history, historian)
         async with asyncio.TaskGroup() as group:
             if historian is not None:
                 self._start_sink(group, "historian", historian.run())
@@ -165,7 +166,7 @@ class _Run:
             source=history,
         )
         self.owner.live = self.live
-        self.listeners: list[Live | _TagFeed] = [self.live]
+        self.topics: list[_TagFeed] = []
 
     async def _historian(self) -> Historian | None:
         settings = self.settings.historian
@@ -220,15 +221,16 @@ class _Run:
             clock=self.clock,
         )
         self.sinks["mqtt"] = publisher
-        self.listeners.append(_TagFeed(published_tags(self.loaded), publisher.publish_tag))
+        self.topics.append(_TagFeed(published_tags(self.loaded), publisher.publish_tag))
         return publisher
 
-    async def _serve(self, history: JoinedHistory) -> None:
+    async def _serve(self, history: JoinedHistory, historian: Historian | None) -> None:
         self.pipeline = Pipeline(
             engine=self.engine,
             log=self.journal,
             connections=self.settings.connections,
-            listeners=self.listeners,
+            listeners=(self.live,),
+            topics=tuple(feed.samples for feed in self.topics),
             clock=self.clock,
             heartbeat=self.settings.gateway.journal.heartbeat,
             alive=self.alive,
@@ -257,6 +259,7 @@ class _Run:
         ports = Ports(
             live=self.live,
             history=history,
+            tag_history=JoinedTagHistory(self.journal, historian, unrecorded=unrecorded_tags(self.loaded)),
             models=ModelCatalogue(self.loaded.models),
             health=self.health,
             metrics=Exposition(
@@ -365,13 +368,20 @@ class _TagFeed:
             if sample.tag in self._wanted:
                 self._publish(sample)
 
-    def announce(self, recorded: Sequence[Recorded]) -> None:
-        pass  # events reach the broker through the journal
-
 
 def inputs_of(spec: EquipmentSpec) -> Sequence[str]:
     """The tags (full ids) that decide the state of an equipment."""
     return list(spec.inputs.values())
+
+
+def unrecorded_tags(loaded: Loaded) -> frozenset[str]:
+    """The tags whose samples go to no history."""
+    return frozenset(
+        connection.tag_id(tag)
+        for connection in loaded.configuration.connections
+        for tag in connection.tags()
+        if not tag.record
+    )
 
 
 def published_tags(loaded: Loaded) -> Mapping[str, PublishedTag]:

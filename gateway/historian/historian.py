@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import structlog
 
@@ -21,10 +22,12 @@ from gateway.historian.connection import Readers, connect, examine, place_of
 from gateway.historian.failures import DATABASE_ERRORS
 from gateway.historian.migrate import SQL
 from gateway.historian.retention import delete_old_samples
+from gateway.historian.samples import stored_bucket, stored_sample
 from gateway.historian.session import CursorMoved, Missing, Packed, Portion, Refused, Session, open_session
 from gateway.historian.values import EquipmentMeta, ServerInfo, SinkStatus, TagMeta
 from gateway.journal import Cursor, Journal, JournalPosition
 from statemodel.records import Recorded, read_told
+from statemodel.tag_history import DatedSample, SampleBucket
 from statemodel.types import SampleBatch
 
 log = structlog.get_logger(__name__)
@@ -433,6 +436,24 @@ class Historian:
             SQL["rejections_between"], self._gateway, equipment, stream, after, before, limit
         )
         return [read_told(row["body"].encode(), "rejection") for row in rows]
+
+    async def tag_samples(
+        self, tag: str, from_: datetime, to: datetime, *, limit: int
+    ) -> tuple[int, Sequence[DatedSample]]:
+        """The newest sample of a tag before `from_` and the first `limit` with `from_ <= at < to`, and the
+        number of the last batch the database had at that moment."""
+        rows = await self._readers.fetch(
+            SQL["tag_samples"], self._gateway, self._journal.stream, tag, from_, to, limit
+        )
+        return rows[0]["batch"], [stored_sample(row) for row in rows if row["at"] is not None]
+
+    async def sample_buckets(self, tag: str, bounds: Sequence[datetime]) -> Sequence[SampleBucket]:
+        """A tag between each two neighbouring bounds, as far as the database knows; none for a tag it never
+        met."""
+        rows = await self._readers.fetch(
+            SQL["sample_buckets"], self._gateway, tag, list(bounds[:-1]), list(bounds[1:])
+        )
+        return [stored_bucket(row, *between) for row, between in zip(rows, pairwise(bounds), strict=False)]
 
 
 def _end(numbering: str, before: int, numbers: Sequence[int], last: int, missing: list[Missing]) -> int:

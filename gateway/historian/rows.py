@@ -34,7 +34,8 @@ _MICROSECOND = timedelta(microseconds=1)
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
-_QUALITY = {Quality.GOOD: 0, Quality.UNCERTAIN: 1, Quality.BAD: 2}
+#: Quality as the database has it.
+QUALITY_CODE = {Quality.GOOD: 0, Quality.UNCERTAIN: 1, Quality.BAD: 2}
 _EXACT_MAX = 2**53
 
 _pack_prefix = struct.Struct(">hiiih").pack
@@ -117,7 +118,7 @@ class SampleEncoder:
         tag_id = self._ids.get(tag)
         if tag_id is None:
             raise UnknownTag(tag)
-        prefix = _pack_prefix(len(SAMPLE_COLUMNS), 4, tag_id, 2, _QUALITY[sample.quality])
+        prefix = _pack_prefix(len(SAMPLE_COLUMNS), 4, tag_id, 2, QUALITY_CODE[sample.quality])
         if value is not None:
             self._note_kind(tag, type(value))
             if sample.quality is Quality.GOOD and type(value) in self._plain:

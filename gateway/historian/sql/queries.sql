@@ -310,7 +310,8 @@ SELECT EXISTS (SELECT 1 FROM andon.transition WHERE gateway = $1 AND at > $3)
 
 -- name: tag_samples
 -- Gateway, stream, tag, range, rows wanted of it. The newest row before the range comes too.
--- `batch` says how far the journal has been handed over in the same snapshot.
+-- `batch` says how far the journal has been handed over in the same snapshot. Samples of one tag and one instant
+-- have no order of their own here; the one they are given is also that of what comes from the journal.
 SELECT c.batch, t.kind, s.*
 FROM (SELECT coalesce(max(batch), 0) AS batch FROM andon.sink_cursor WHERE gateway = $1 AND stream = $2) AS c
 LEFT JOIN andon.tag AS t ON t.gateway = $1 AND t.tag = $3
@@ -318,13 +319,15 @@ LEFT JOIN LATERAL (
     (
         SELECT at, received_at, source_at, quality, value, text, substatus FROM andon.sample
         WHERE tag_id = t.tag_id AND at < $4
-        ORDER BY at DESC, received_at DESC, value DESC, text DESC LIMIT 1
+        ORDER BY at DESC, received_at DESC, quality DESC, value DESC NULLS LAST, text COLLATE "C" DESC NULLS LAST
+        LIMIT 1
     )
     UNION ALL
     (
         SELECT at, received_at, source_at, quality, value, text, substatus FROM andon.sample
         WHERE tag_id = t.tag_id AND at >= $4 AND at < $5
-        ORDER BY at, received_at, value, text LIMIT $6
+        ORDER BY at, received_at, quality, value NULLS FIRST, text COLLATE "C" NULLS FIRST
+        LIMIT $6
     )
 ) AS s ON true
 
@@ -359,14 +362,15 @@ CROSS JOIN LATERAL (
                     SELECT true AS before, b.begins AS at, received_at, quality, value, text
                     FROM andon.sample
                     WHERE tag_id = t.tag_id AND at < b.begins
-                    ORDER BY sample.at DESC, received_at DESC, value DESC, text DESC LIMIT 1
+                    ORDER BY sample.at DESC, received_at DESC, quality DESC, value DESC NULLS LAST, text COLLATE "C" DESC NULLS LAST
+                    LIMIT 1
                 )
                 UNION ALL
                 SELECT false, at, received_at, quality, value, text
                 FROM andon.sample
                 WHERE tag_id = t.tag_id AND at >= b.begins AND at < b.ends
             ) AS r
-            WINDOW steps AS (ORDER BY at, before DESC, received_at, value, text)
+            WINDOW steps AS (ORDER BY at, before DESC, received_at, quality, value NULLS FIRST, text COLLATE "C" NULLS FIRST)
         ) AS timed
     ) AS judged
 ) AS g
