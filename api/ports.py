@@ -38,8 +38,10 @@ class TagView(msgspec.Struct, frozen=True):
 class ConnectionView(msgspec.Struct, frozen=True):
     """A connection as people want to see it.
 
-    `link` is `connecting`, `up`, `down` or `refused`. Times of poll cycles are those of the last minute, in
-    seconds. `bad_tags` maps the full tag id to the reason.
+    `link` is `connecting`, `up`, `down` or `refused`. `cycles` has, for each group, the interval asked for
+    and the figures of the last minute, in seconds. `bad_tags` maps the full tag id to the reason. `gaps`,
+    `skipped_cycles`, `unexpected_failures` and the protocol's own `figures` count since the process began.
+    `warnings` are sentences.
     """
 
     name: str
@@ -55,6 +57,12 @@ class ConnectionView(msgspec.Struct, frozen=True):
     tags: int
     cycles: Mapping[str, Mapping[str, float]]
     bad_tags: Mapping[str, str]
+    last_error_hint: str | None = None
+    gaps: int = 0
+    skipped_cycles: int = 0
+    unexpected_failures: int = 0
+    warnings: Mapping[str, str] = {}
+    figures: Mapping[str, float] = {}
 
 
 class EquipmentView(msgspec.Struct, frozen=True):

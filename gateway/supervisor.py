@@ -1,39 +1,35 @@
 """The life of the connections: started, watched, restarted after a pause, reported once down and once up.
 
 The only place that catches everything: an error nobody foresaw in one connector must not take the others
-with it. It is counted, logged once with its trace, and the connection is run again like after a lost link.
+with it. It is counted, logged with its trace, and the connection is run again like after a lost link.
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-import msgspec
 import structlog
 
 from api.ports import ConnectionView
 from connectors.backoff import Backoff
 from connectors.base import Clock, Connector
 from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
+from connectors.selfreport import figures_of, ranges_of, warnings_of
 from connectors.settings import ConnectionSettings
+from gateway.cycles import Cycles
 from gateway.pipeline import Pipeline
+from gateway.turnstile import Place, Turnstile
 from statemodel.types import DeviceEvent, Gap, SampleBatch, SourceLost, SourceRestored
 
 _log = structlog.get_logger("andon.connection")
 
 #: Gaps that wait for the next batch.
 GAPS_MAX = 1000
-#: Poll cycles remembered per group for people.
-CYCLES_KEPT = 600
-
-
-class _Cycle(msgspec.Struct, frozen=True, gc=False):
-    at_s: float
-    duration_s: float
-    lateness_s: float
+#: From the second failure in a row on, a connection lets others go first.
+PATIENT_FROM_FAILURES = 2
 
 
 class Supervised:
@@ -47,18 +43,26 @@ class Supervised:
         clock: Clock,
         *,
         known_down: bool = False,
+        turnstile: Turnstile | None = None,
     ) -> None:
-        """With `known_down` the loss is already on record (a restart), and is not reported again."""
+        """With `known_down` the loss is already on record (a restart), and is not reported again.
+
+        The `turnstile`, shared by all connections, says when it may connect.
+        """
         self.settings = settings
         self.connector = connector
         self._pipeline = pipeline
         self._clock = clock
         self._backoff = Backoff()
+        self._turnstile = turnstile or Turnstile()
+        self._place: Place | None = None
+        self._warned: dict[str, str] = {}
         self._session = 0
         self.link = "connecting"
         self.since = clock.now()
         self.last_seen_at: datetime | None = None
         self.last_error: str | None = None
+        self.last_error_hint: str | None = None
         self.last_error_at: datetime | None = None
         self.retry_at: datetime | None = None
         self.attempts = 0
@@ -68,21 +72,23 @@ class Supervised:
         self.surprises = 0
         self.gaps = 0
         self._reported_down = known_down
-        self._cycles: dict[str, deque[_Cycle]] = {
-            group.name: deque(maxlen=CYCLES_KEPT) for group in settings.groups
-        }
+        self._cycles = {group.name: Cycles() for group in settings.groups}
 
     async def run(self) -> None:
         """Run sessions for ever, with pauses between them."""
         while True:
-            self._session += 1
-            self.attempts += 1
             self.retry_at = None
             self._turn("connecting")
-            session = _Session(self, self._session)
-            started_s = self._clock.monotonic()
-            failure = await self._one_session(session)
-            lasted_s = self._clock.monotonic() - started_s if session.is_up else 0.0
+            is_patient = self._backoff.failures >= PATIENT_FROM_FAILURES
+            self._place = await self._turnstile.enter(is_patient=is_patient)
+            try:
+                self._session += 1
+                self.attempts += 1
+                session = _Session(self, self._session)
+                failure = await self._one_session(session)
+            finally:
+                self._place.leave()
+            lasted_s = 0.0 if session.up_s is None else self._clock.monotonic() - session.up_s
             session.closed = True
             await self._went_down(failure, session)
             pause_s = self._backoff.failed(lasted_s, random.random())  # noqa: S311 - jitter, not a secret
@@ -105,6 +111,7 @@ class Supervised:
     async def _went_down(self, failure: ConnectorError, session: _Session) -> None:
         now = self._clock.now()
         self.last_error, self.last_error_at = failure.reason, now
+        self.last_error_hint = failure.hint or None
         self._turn("refused" if isinstance(failure, DeviceRefused) else "down")
         if self._reported_down:
             return
@@ -123,7 +130,12 @@ class Supervised:
     async def came_up(self) -> None:
         """The device has answered in this session."""
         self._turn("up")
+        if self._place is not None:
+            self._place.leave()
         self.bad_tags.clear()
+        if ranges := ranges_of(self.connector):
+            self._pipeline.ranges(ranges)
+        self._say_warnings()
         if self._reported_down:
             _log.info("connection restored", connection=self.settings.name, attempts=self.attempts)
         else:
@@ -143,7 +155,7 @@ class Supervised:
         self.skipped_cycles += skipped
         self.late_s_max = max(self.late_s_max, lateness_s)
         if group in self._cycles:
-            self._cycles[group].append(_Cycle(self._clock.monotonic(), duration_s, lateness_s))
+            self._cycles[group].note(self._clock.monotonic(), duration_s, lateness_s, skipped)
 
     def view(self) -> ConnectionView:
         """As people want to see it."""
@@ -159,21 +171,32 @@ class Supervised:
             retry_at=self.retry_at,
             attempts=self.attempts,
             tags=len(self.settings.tags()),
-            cycles={name: self._figures(cycles) for name, cycles in self._cycles.items()},
+            cycles=self.cycles(),
             bad_tags=dict(self.bad_tags),
+            last_error_hint=self.last_error_hint,
+            gaps=self.gaps,
+            skipped_cycles=self.skipped_cycles,
+            unexpected_failures=self.surprises,
+            warnings=warnings_of(self.connector),
+            figures=figures_of(self.connector),
         )
 
-    def _figures(self, cycles: Sequence[_Cycle]) -> Mapping[str, float]:
-        horizon_s = self._clock.monotonic() - 60.0
-        recent = [cycle for cycle in cycles if cycle.at_s >= horizon_s]
-        if not recent:
-            return {"count": 0}
+    def cycles(self) -> Mapping[str, Mapping[str, float]]:
+        """The figures of each group over the last minute, in seconds."""
+        now_s = self._clock.monotonic()
         return {
-            "count": len(recent),
-            "duration_mean_s": sum(cycle.duration_s for cycle in recent) / len(recent),
-            "duration_max_s": max(cycle.duration_s for cycle in recent),
-            "lateness_max_s": max(cycle.lateness_s for cycle in recent),
+            group.name: {
+                "interval_s": group.interval.total_seconds(),
+                **self._cycles[group.name].figures(now_s),
+            }
+            for group in self.settings.groups
         }
+
+    def _say_warnings(self) -> None:
+        for key, text in warnings_of(self.connector).items():
+            if self._warned.get(key) != text:
+                self._warned[key] = text
+                _log.warning("connector warns", connection=self.settings.name, reason=text)
 
     def _turn(self, link: str) -> None:
         # While it is down, each try is "down" to people, with the time of the next one beside it.
@@ -190,6 +213,7 @@ class _Session:
         self._owner = owner
         self._number = number
         self.is_up = False
+        self.up_s: float | None = None
         self.closed = False
         #: Written into the journal ahead of the next batch; the oldest give way when there are too many.
         self._gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
@@ -199,6 +223,7 @@ class _Session:
         if self.closed or self.is_up:
             return
         self.is_up = True
+        self.up_s = self._owner._clock.monotonic()
         await self._owner.came_up()
 
     async def emit(self, batch: SampleBatch) -> None:
