@@ -31,13 +31,14 @@ from connectors.opcua.binary import (
     Malformed,
     Reader,
 )
+from connectors.opcua.event_fields import RawEvents, read_events
 from connectors.opcua.picks import NO_PICKS, Picks, complaint
 from connectors.opcua.quality import overflowed
 from connectors.opcua.values import MISSING, UNCARRIED, Raw, Reading, judge, source_time
 from statemodel.types import Quality, TagSample
 
 _SERVICE_FAULT, _READ_RESPONSE, _PUBLISH_RESPONSE, _REPUBLISH_RESPONSE = 397, 634, 829, 835
-_DATA_CHANGE, _STATUS_CHANGE = 811, 820
+_DATA_CHANGE, _STATUS_CHANGE, _EVENTS = 811, 820, 916
 
 _FLOAT_MAX = 1.7976931348623157e308
 _GOOD = Quality.GOOD
@@ -71,6 +72,8 @@ class Answer:
     """Tags of which the server dropped values."""
     strangers: int = 0
     """Notifications for handles nobody asked for."""
+    events: RawEvents = field(default_factory=RawEvents)
+    """Events of the server itself, not yet judged."""
     complaints: dict[str, str] = field(default_factory=dict)
     """Tags whose values are there but cannot be carried, and why in words."""
 
@@ -99,7 +102,7 @@ def decode_read(data: bytes, at: int) -> list[Reading]:
     """Read the values in a ReadResponse. Raises `Malformed`; a service fault was told before."""
     reader = Reader(data, at)
     try:
-        _header(reader, _READ_RESPONSE)
+        header(reader, _READ_RESPONSE)
         return [reader.data_value(DEPTH_MAX) for _ in range(reader.count())]
     except (struct.error, IndexError) as error:
         raise Malformed("a read response ends in the middle of a value") from error
@@ -109,7 +112,7 @@ def decode_texts(data: bytes, at: int) -> tuple[str, ...]:
     """Read a ReadResponse whose only value is an array of String. Raises as `decode_read`."""
     reader = Reader(data, at)
     try:
-        _header(reader, _READ_RESPONSE)
+        header(reader, _READ_RESPONSE)
         if reader.count() != 1 or not reader.u8() & VALUE or reader.u8() != IS_ARRAY | STRING:
             raise Malformed("no array of texts where one was due")
         return tuple(reader.text() for _ in range(reader.count()))
@@ -117,7 +120,7 @@ def decode_texts(data: bytes, at: int) -> tuple[str, ...]:
         raise Malformed("a read response ends in the middle of a value") from error
 
 
-def _header(reader: Reader, wanted: int) -> tuple[int, bool]:
+def header(reader: Reader, wanted: int) -> tuple[int, bool]:
     """Read the head of a response; its status, and whether it is a service fault and thus ends there."""
     kind = reader.type_number()
     if kind not in (wanted, _SERVICE_FAULT):
@@ -129,7 +132,7 @@ def _decode(data: bytes, at: int, whom: _For, wanted: int) -> Answer:
     reader = Reader(data, at)
     answer = Answer()
     try:
-        answer.status, ends = _header(reader, wanted)
+        answer.status, ends = header(reader, wanted)
         if ends:
             return answer
         if wanted == _PUBLISH_RESPONSE:
@@ -159,6 +162,8 @@ def _notification(reader: Reader, answer: Answer, whom: _For) -> None:
             reader.diagnostic_info(DEPTH_MAX)
     elif kind == _STATUS_CHANGE:
         answer.status_change = reader.u32()
+    elif kind == _EVENTS:
+        read_events(reader, answer.events)
     reader.at = start
     reader.skip(length)
 
