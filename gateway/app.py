@@ -41,6 +41,7 @@ from gateway.publish.embedded_broker import EmbeddedBroker
 from gateway.publish.publisher import MqttPublisher, PublishedTag
 from gateway.repeats import on_record
 from gateway.supervisor import Supervised
+from gateway.turnstile import Turnstile
 from gateway.tag_history import JoinedTagHistory
 from statemodel.engine import Engine, EquipmentMemory, EquipmentSpec
 from statemodel.records import Recorded
@@ -239,6 +240,7 @@ class _Run:
         )
         environment = Environment(clock=self.clock, data_dir=self.loaded.data_dir)
         lost = {words.connection for words in self._lost_while_away()}
+        turnstile = Turnstile()
         self.supervised = [
             Supervised(
                 connection,
@@ -246,6 +248,7 @@ class _Run:
                 self.pipeline,
                 self.clock,
                 known_down=connection.name in lost,
+                turnstile=turnstile,
             )
             for connection in self.settings.connections
         ]

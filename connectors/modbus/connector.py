@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 
@@ -40,6 +41,10 @@ class ModbusConnector:
         self.settings = settings
         self.counts = Counts()
         self._clock = clock
+
+    def figures(self) -> dict[str, float]:
+        """What happened on the wire, by the names of `Counts`. See `connectors.selfreport.Counts`."""
+        return {name: float(value) for name, value in asdict(self.counts).items()}
 
     def plan(self) -> dict[str, tuple[ReadRequest, ...]]:
         """The requests of each group's cycle, as first tried."""
