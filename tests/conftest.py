@@ -19,6 +19,7 @@ MISSING = {
         os.environ.get("ANDON_TEST_MOSQUITTO")
         or shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     ),
+    "node-opcua": not (os.environ.get("ANDON_TEST_OPCUA_PEER") and shutil.which("node")),
 }
 
 
@@ -37,7 +38,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     missing = [name for name, away in MISSING.items() if away]
     if missing and terminalreporter.stats.get("skipped"):
         terminalreporter.write_line(
-            f"not run, for want of a real {' and '.join(missing)}: as root on Debian or Ubuntu, "
-            'eval "$(scripts/real-parts)" brings both; then run the tests again',
+            f"not run, for want of a real {' and a real '.join(missing)}: as root on Debian or Ubuntu, "
+            'eval "$(scripts/real-parts)" brings them; then run the tests again',
             yellow=True,
         )
