@@ -41,8 +41,8 @@ from gateway.publish.embedded_broker import EmbeddedBroker
 from gateway.publish.publisher import MqttPublisher, PublishedTag
 from gateway.repeats import on_record
 from gateway.supervisor import Supervised
-from gateway.turnstile import Turnstile
 from gateway.tag_history import JoinedTagHistory
+from gateway.turnstile import Turnstile
 from statemodel.engine import Engine, EquipmentMemory, EquipmentSpec
 from statemodel.records import Recorded
 from statemodel.types import UNKNOWN, SourceLost, TagSample, Transition
