@@ -114,6 +114,28 @@ def check(config: Config, json: Json = False) -> None:
 
 
 @app.command()
+def plan(
+    config: Config,
+    latency: Annotated[
+        str | None,
+        typer.Option(help="From a request to its answer, without the bytes on a line.", show_default="5ms"),
+    ] = None,
+    requests: Annotated[
+        bool, typer.Option("--requests", help="Every request, also where they are many.")
+    ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Running gateway to compare with.", show_default="as the configuration says"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What reading will cost: requests, registers, cycle times, link use; beside what a gateway measures."""
+    from gateway.commands.plan import show_plan
+
+    show_plan(config, latency=latency, url=url, requests=requests, json=json)
+
+
+@app.command()
 def read(
     config: Config,
     tags: Annotated[
@@ -212,7 +234,9 @@ def kpi(
 
 @app.command()
 def history(
-    equipment: Annotated[str, typer.Argument(help="Name of the equipment.", show_default=False)],
+    equipment: Annotated[
+        str, typer.Argument(help="Name of the equipment, or a tag as connection/tag.", show_default=False)
+    ],
     from_: Annotated[
         str | None, typer.Option("--from", help="Begin: a time, a day, or 8h for 8 h ago.")
     ] = None,
@@ -220,14 +244,28 @@ def history(
     samples: Annotated[
         bool, typer.Option("--samples", help="What was recorded, from the journal's folder, as JSON lines.")
     ] = False,
+    bucket: Annotated[
+        str | None, typer.Option(help="Of a tag: figures by hour, day, week, month, or a length such as 15m.")
+    ] = None,
+    tz: Annotated[
+        str | None, typer.Option(help="Time zone of the buckets, such as Europe/Berlin.", show_default="UTC")
+    ] = None,
     config: FoundBy = None,
     url: Url = None,
     json: Json = False,
 ) -> None:
-    """Transitions of an equipment of a running gateway, oldest first."""
+    """Transitions of an equipment, or samples of a tag, of a running gateway, oldest first."""
     from gateway.commands.history import export_samples, show_history
+    from gateway.commands.tag_history import show_tag_history
+    from gateway.commands.when import WrongArgument
 
-    if samples:
+    if "/" in equipment and not samples:
+        show_tag_history(
+            equipment, config=config, url=url, from_=from_, to=to, bucket=bucket, tz=tz, json=json
+        )
+    elif bucket is not None or tz is not None:
+        raise WrongArgument("--bucket and --tz are for tags", hint="for an equipment: andon kpi --bucket")
+    elif samples:
         export_samples(equipment, config=config)
     else:
         show_history(equipment, config=config, url=url, from_=from_, to=to, json=json)
