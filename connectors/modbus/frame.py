@@ -1,7 +1,8 @@
-"""Bytes of Modbus TCP: requests out, answers in, and whether an answer is the answer to this question. Pure.
+"""Questions and answers as the protocol data unit has them: what is asked, and whether this answers it. Pure.
 
-After the Modbus Messaging on TCP/IP guide V1.0b (MBAP header) and the Application Protocol V1.1b3. No length
-in a frame is trusted: it is compared with the one the question implies.
+After the Modbus Application Protocol V1.1b3. How a unit of data is wrapped for the wire is for `framing` to
+say; that of Modbus TCP is worked out here beforehand, because it is asked thousands of times a second. No
+length in an answer is trusted: it is compared with the one the question implies.
 """
 
 from __future__ import annotations
@@ -12,21 +13,17 @@ from struct import Struct
 from connectors.modbus.layout import Table
 from connectors.modbus.plan import ReadRequest
 
-#: MBAP header without unit: transaction id, protocol id, length of what follows.
-_HEADER = Struct(">HHH")
-HEADER_BYTES = _HEADER.size
-_REQUEST = Struct(">HHBBHH")
-#: Unit id and a PDU of at most 253 bytes.
-LENGTH_MAX = 254
-#: Unit id, function code and one byte more: nothing shorter says anything.
-LENGTH_MIN = 3
-FRAME_BYTES_MAX = HEADER_BYTES + LENGTH_MAX
+_REQUEST = Struct(">BHH")
+#: A protocol data unit is never longer.
+PDU_BYTES_MAX = 253
 
 FUNCTION = {Table.COIL: 1, Table.DISCRETE: 2, Table.HOLDING: 3, Table.INPUT: 4}
-_EXCEPTION_FLAG = 0x80
-_EXCEPTION_LENGTH = 3
-#: Where the payload of a read answer begins: header, unit, function, byte count.
-PAYLOAD_AT = 9
+READ_FUNCTIONS = frozenset(FUNCTION.values())
+EXCEPTION_FLAG = 0x80
+#: Function code with the flag, exception code.
+EXCEPTION_BYTES = 2
+#: Where the values of a read answer begin: function, byte count.
+VALUES_AT = 2
 
 
 class BadReply(Exception):
@@ -41,78 +38,75 @@ class BadReply(Exception):
 class Question:
     """A request, with everything that does not change between its askings worked out once.
 
-    `tail` is the request frame and `head` the beginning of the one right answer, both without their
-    transaction id; `size` is the length of that answer's frame.
+    `pdu` is what is asked. The one right answer begins with `expected` and is `answer_bytes` long, without
+    unit and frame. For Modbus TCP: `tail` is the request frame and `head` the beginning of the right answer,
+    both without transaction id; `size` is the length of that answer's frame.
     """
 
-    request: ReadRequest
     unit: int
-    function: int
-    payload_bytes: int
+    pdu: bytes
+    expected: bytes
+    answer_bytes: int
     tail: bytes
     head: bytes
     size: int
 
-    def frame(self, transaction: int) -> bytes:
-        """The request as it goes out."""
-        return transaction.to_bytes(2, "big") + self.tail
+    @property
+    def function(self) -> int:
+        """The function code."""
+        return self.pdu[0]
+
+    @property
+    def reads(self) -> bool:
+        """Whether it asks for values, and changes nothing."""
+        return self.pdu[0] in READ_FUNCTIONS
+
+
+def ask(unit: int, pdu: bytes, expected: bytes, answer_bytes: int) -> Question:
+    """A question of any function."""
+    length, answer_length = len(pdu) + 1, answer_bytes + 1
+    tail = bytes((0, 0, length >> 8, length & 0xFF, unit)) + pdu
+    head = bytes((0, 0, answer_length >> 8, answer_length & 0xFF, unit)) + expected
+    return Question(unit, pdu, expected, answer_bytes, tail, head, answer_length + 6)
+
+
+def read_question(unit: int, function: int, start: int, count: int) -> Question:
+    """How addresses are read, and what the answer has to look like."""
+    values_bytes = count * 2 if function in (3, 4) else (count + 7) // 8
+    pdu = _REQUEST.pack(function, start, count)
+    return ask(unit, pdu, bytes((function, values_bytes)), VALUES_AT + values_bytes)
 
 
 def question(request: ReadRequest, unit: int) -> Question:
-    """Work out how a request is asked of a unit and what its answer has to look like."""
-    function = FUNCTION[request.table]
-    payload_bytes = (request.count + 7) // 8 if request.table.of_bits else request.count * 2
-    tail = _REQUEST.pack(0, 6, unit, function, request.start, request.count)
-    length = payload_bytes + 3
-    head = bytes((0, 0, length >> 8, length & 0xFF, unit, function, payload_bytes))
-    return Question(request, unit, function, payload_bytes, tail, head, HEADER_BYTES + length)
+    """How a request of the plan is asked of a unit."""
+    return read_question(unit, FUNCTION[request.table], request.start, request.count)
 
 
-def frame_bytes(data: bytes | bytearray) -> int | None:
-    """Length of the frame that begins here, or None while its header is not complete.
-
-    Raises:
-        BadReply: this is no Modbus TCP header; where the next frame begins cannot be known.
-    """
-    if len(data) < HEADER_BYTES:
-        return None
-    _, protocol, length = _HEADER.unpack_from(data)
-    if protocol != 0:
-        raise BadReply(f"the answer has protocol id {protocol}, and Modbus is 0")
-    if not LENGTH_MIN <= length <= LENGTH_MAX:
-        raise BadReply(
-            f"the answer claims a length of {length}, and {LENGTH_MIN} to {LENGTH_MAX} are possible"
-        )
-    return HEADER_BYTES + int(length)
-
-
-def transaction_of(frame: bytes) -> int:
-    """Transaction id of a whole frame."""
-    return int.from_bytes(frame[:2], "big")
-
-
-def read_answer(asked: Question, frame: bytes) -> bytes | int:
-    """Payload of the answer, or the exception code (1 to 255) the device gave instead.
-
-    The frame is whole and carries the right transaction id.
+def judge(asked: Question, unit: int, pdu: bytes) -> bytes | int:
+    """What an answer says: the values read, the rest of what was confirmed, or the exception code (1 to 255).
 
     Raises:
         BadReply: it answers something else.
     """
-    if frame.startswith(asked.head, 2) and len(frame) == asked.size:
-        return frame[PAYLOAD_AT:]
-    length, unit, function = len(frame) - HEADER_BYTES, frame[6], frame[7]
     if unit != asked.unit:
         raise BadReply(f"unit {unit} answered, and unit {asked.unit} was asked")
-    if function == asked.function | _EXCEPTION_FLAG:
-        if length != _EXCEPTION_LENGTH:
-            raise BadReply(f"an exception answer is {_EXCEPTION_LENGTH} bytes long, this one {length}")
-        if frame[8] == 0:
+    if pdu.startswith(asked.expected) and len(pdu) == asked.answer_bytes:
+        return pdu[VALUES_AT:]
+    if len(pdu) < EXCEPTION_BYTES:
+        raise BadReply(f"an answer of {len(pdu)} bytes says nothing")
+    function = pdu[0]
+    if function == asked.function | EXCEPTION_FLAG:
+        if len(pdu) != EXCEPTION_BYTES:
+            raise BadReply(f"an exception answer is {EXCEPTION_BYTES} bytes long, this one {len(pdu)}")
+        if pdu[1] == 0:
             raise BadReply("the answer is an exception with code 0, which there is not")
-        return frame[8]
+        return pdu[1]
     if function != asked.function:
         raise BadReply(f"function {function} was answered, and function {asked.function} was asked")
+    if not asked.reads:
+        raise BadReply("the answer repeats something else than was written")
+    there = len(pdu) - VALUES_AT
     raise BadReply(
-        f"the answer holds {min(frame[8], length - 3)} bytes of values "
-        f"(it says {frame[8]}, there are {length - 3}), and {asked.payload_bytes} were asked for"
+        f"the answer holds {min(pdu[1], there)} bytes of values "
+        f"(it says {pdu[1]}, there are {there}), and {asked.expected[1]} were asked for"
     )

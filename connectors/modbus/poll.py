@@ -7,7 +7,7 @@ time costs one comparison; otherwise only tags that changed become samples.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import compress
@@ -42,6 +42,7 @@ class Block:
     `payload` and `raw` are None until there is one whose every value has been told.
     """
 
+    request: ReadRequest
     question: Question
     format: BlockFormat
     tags: tuple[str, ...]
@@ -73,6 +74,7 @@ class GroupPoll:
         self._refused: set[str] = set()
         self._aside: dict[Signal, float] = {}
         self._blocks: list[Block] = []
+        self._lanes_left = 0
         self._plan()
         self.samples: list[TagSample] = []
         self.refusals: list[tuple[str, str]] = []
@@ -80,11 +82,22 @@ class GroupPoll:
     @property
     def requests(self) -> tuple[ReadRequest, ...]:
         """What a cycle asks for at present."""
-        return tuple(block.question.request for block in self._blocks)
+        return tuple(block.request for block in self._blocks)
 
     def cycle(self, now: float) -> Asking:
         """One reading of the group, begun at monotonic time `now`."""
-        for block in tuple(self._blocks):
+        (asking,) = self.lanes(now, 1)
+        return asking
+
+    def lanes(self, now: float, count: int) -> list[Asking]:
+        """One reading of the group in several conversations, which may be held at the same time."""
+        blocks = iter(tuple(self._blocks))
+        self._lanes_left = count
+        return [self._read(blocks, now) for _ in range(count)]
+
+    def _read(self, blocks: Iterator[Block], now: float) -> Asking:
+        """Take one block after the other until none is left, then try what was set aside."""
+        for block in blocks:
             if block.rest_until <= now:
                 answer, at = yield block.question
                 if answer == block.payload:
@@ -95,6 +108,9 @@ class GroupPoll:
                     self._answered(block, answer, at)
                 else:
                     yield from self._excepted(block, answer, at, now)
+        self._lanes_left -= 1
+        if self._lanes_left:
+            return  # the last one to end tries what was set aside
         due = [signal for signal, retry_at in self._aside.items() if retry_at <= now]
         for signal in due[:PROBES_PER_CYCLE_MAX]:
             if (yield from self._probe(signal, now)):
@@ -108,7 +124,7 @@ class GroupPoll:
 
     def _block(self, request: ReadRequest) -> Block:
         tags = tuple(signal.tag for signal in request.signals)
-        return Block(question(request, self._unit), BlockFormat(request), tags)
+        return Block(request, question(request, self._unit), BlockFormat(request), tags)
 
     def _answered(self, block: Block, payload: bytes, at: datetime) -> None:
         raw = block.format.unpack(payload)
@@ -142,9 +158,9 @@ class GroupPoll:
         reaction = meaning_of(code).reaction
         if reaction in (Reaction.SEARCH, Reaction.SET_ASIDE):
             self._blocks.remove(block)
-            signals = block.question.request.signals
+            signals = block.request.signals
             if reaction is Reaction.SEARCH and len(signals) > 1:
-                found = yield from self._search(block.question.request, now)
+                found = yield from self._search(block.request, now)
                 self._blocks.extend(self._block(request) for request in found.served)
                 # What the search refused, it has told already.
             else:

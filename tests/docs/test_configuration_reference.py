@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr, StringConstraints
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from connectors.modbus.config import ModbusSettings
+from connectors.modbus.config import ModbusSettings, SerialSettings, TlsSettings
 from connectors.modbus.tags import ModbusGroup, ModbusLimits, ModbusTag
 from connectors.opcua.config import OpcuaConnection, OpcuaGroup, OpcuaTag, Security
 from connectors.registry import default_registry
@@ -43,6 +43,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "Groups": GroupSettings,
     "Tags": TagSettings,
     "A Modbus connection": ModbusSettings,
+    "Serial port of a Modbus connection": SerialSettings,
+    "Certificates of a Modbus connection": TlsSettings,
     "Limits of a Modbus connection": ModbusLimits,
     "A group of a Modbus connection": ModbusGroup,
     "A tag of a Modbus connection": ModbusTag,

@@ -12,10 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from connectors.errors import ConnectionLost
-from connectors.modbus.client import Client, Counts
-from connectors.modbus.frame import FRAME_BYTES_MAX, Question, question
+from connectors.modbus.client import Client, Exchange, NoAnswer
+from connectors.modbus.frame import BadReply, question
+from connectors.modbus.framing import TCP_FRAME_BYTES_MAX
 from connectors.modbus.layout import Table
 from connectors.modbus.plan import ReadRequest
+from connectors.modbus.tcp_client import TcpClient
 
 
 class Wire(asyncio.Transport):
@@ -31,38 +33,67 @@ class Wire(asyncio.Transport):
         self.written.append(bytes(data))
 
     def abort(self) -> None:
-        self.aborted = True
-        asyncio.get_running_loop().call_soon(self.client.connection_lost, None)
+        if not self.aborted:
+            self.aborted = True
+            asyncio.get_running_loop().call_soon(self.client.connection_lost, None)
 
 
 ASKED = question(ReadRequest(Table.HOLDING, 0, 3, ()), 1)
+
+
+class Asking(Exchange):
+    """Asks the same question again and again."""
+
+    def __init__(self, talk: Talk) -> None:
+        self.talk = talk
+        self.question = ASKED
+        self.timeout_s = 60.0
+        self.deadline = self.asked_at = 0.0
+        self.sent = False
+
+    def answered(self, answer: bytes | int, at: datetime) -> None:
+        self.talk.answers.append(answer)
+        self.talk.left -= 1
+        if self.talk.left:
+            self.talk.client.ask(self)
+
+    def failed(self, why: NoAnswer | BadReply | ConnectionLost) -> None:
+        self.talk.failures.append(why)
+        if isinstance(why, BadReply):
+            self.talk.client.lose(ConnectionLost("no answer"))
+
+    def came_late(self) -> None:
+        self.talk.late += 1
+
+    def saw_garbage(self, count: int) -> None:
+        raise AssertionError("Modbus TCP knows no garbage")
 
 
 class Talk:
     """A conversation that asks the same question `count` times."""
 
     def __init__(self, count: int) -> None:
-        self.counts = Counts()
-        self.client = Client(60.0, lambda: datetime.now(UTC), self.counts)
+        self.client = TcpClient(self, lambda: datetime.now(UTC))
         self.wire = Wire(self.client)
         self.client.connection_made(self.wire)
         self.left = count
+        self.late = 0
         self.answers: list[bytes | int] = []
-        self.task = asyncio.ensure_future(self.client.converse(ASKED, self.answered))
+        self.failures: list[NoAnswer | BadReply | ConnectionLost] = []
+        self.unasked_for: list[BadReply] = []
+        self.client.ask(Asking(self))
 
-    def answered(self, answer: bytes | int) -> Question | None:
-        self.answers.append(answer)
-        self.left -= 1
-        return ASKED if self.left else None
+    def lost(self, error: Exception) -> None:
+        assert isinstance(error, ConnectionLost)
 
-    async def end(self) -> ConnectionLost | None:
-        """Close, and the reason why the conversation failed, if it did."""
+    def unasked(self, unit: int | None, error: BadReply) -> None:
+        self.unasked_for.append(error)
+        self.client.lose(ConnectionLost("no answer"))
+
+    async def end(self) -> bool:
+        """Close; whether the conversation came to its end before."""
         await self.client.close()
-        try:
-            await self.task
-        except ConnectionLost as lost:
-            return lost
-        return None
+        return self.left == 0
 
 
 def right(transaction: int, payload: bytes) -> bytes:
@@ -71,27 +102,24 @@ def right(transaction: int, payload: bytes) -> bytes:
 
 async def test_questions_follow_answers_without_waiting_for_a_task() -> None:
     talk = Talk(3)
-    await asyncio.sleep(0)
     for transaction in (1, 2, 3):
         talk.client.data_received(right(transaction, bytes(6)))
     assert len(talk.wire.written) == 3
     assert [frame[:2] for frame in talk.wire.written] == [b"\x00\x01", b"\x00\x02", b"\x00\x03"]
-    assert await talk.end() is None
-    assert talk.counts.answers == 3
+    assert await talk.end()
+    assert len(talk.answers) == 3
 
 
 async def test_transaction_ids_begin_again_after_the_last() -> None:
     talk = Talk(65540)
-    await asyncio.sleep(0)
     for transaction in range(1, 65541):
         talk.client.data_received(right(transaction & 0xFFFF, bytes(6)))
-    assert await talk.end() is None
+    assert await talk.end()
 
 
 async def test_an_answer_ahead_of_its_question_is_no_answer() -> None:
     """Two good-looking frames in one segment: the second was not asked for when it was sent."""
     talk = Talk(2)
-    await asyncio.sleep(0)
     talk.client.data_received(right(1, bytes(6)) + right(2, bytes(6)))
     assert talk.wire.aborted
     assert talk.answers == [bytes(6)]
@@ -107,11 +135,10 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 @given(st.lists(st.binary(min_size=6, max_size=6), min_size=1, max_size=5), st.lists(st.integers(0, 200)))
 async def test_the_cutting_of_the_stream_means_nothing(payloads: list[bytes], cuts: list[int]) -> None:
     talk = Talk(len(payloads))
-    await asyncio.sleep(0)
     for number, payload in enumerate(payloads, 1):
         for piece in pieces(right(number, payload), cuts):
             talk.client.data_received(piece)
-    assert await talk.end() is None
+    assert await talk.end()
     assert talk.answers == payloads
 
 
@@ -125,7 +152,6 @@ async def test_damaged_bytes_end_the_connection_or_are_part_of_the_values(
     damage: list[tuple[int, int]], cuts: list[int], how: str
 ) -> None:
     talk = Talk(3)
-    await asyncio.sleep(0)
     payload = b"\x12\x34\x56\x78\x9a\xbc"
     stream = bytearray(right(1, payload))
     for place, byte in damage:
@@ -139,7 +165,7 @@ async def test_damaged_bytes_end_the_connection_or_are_part_of_the_values(
         if talk.wire.aborted:
             break
         talk.client.data_received(piece)
-        assert len(talk.client._buffer) <= FRAME_BYTES_MAX
+        assert len(talk.client._buffer) <= TCP_FRAME_BYTES_MAX
     for answer in talk.answers:
         if isinstance(answer, bytes):
             assert stream[:9] == right(1, payload)[:9], "a value from a frame that is not the answer"
@@ -147,20 +173,18 @@ async def test_damaged_bytes_end_the_connection_or_are_part_of_the_values(
         else:
             assert stream[7] == 0x83
             assert answer == stream[8]
-    lost = await talk.end()
-    assert lost is not None, "the conversation wanted three answers"
-    assert talk.counts.bad_replies <= 1
+    assert not await talk.end(), "the conversation wanted three answers"
+    assert len(talk.unasked_for) + len(talk.failures) <= 1 + talk.wire.aborted
 
 
 @given(st.lists(st.binary(max_size=300), max_size=10))
 async def test_noise_is_never_an_answer_nor_piles_up(noise: list[bytes]) -> None:
     talk = Talk(1)
-    await asyncio.sleep(0)
     for piece in noise:
         if talk.wire.aborted:
             break
         talk.client.data_received(piece)
-        assert len(talk.client._buffer) <= FRAME_BYTES_MAX
+        assert len(talk.client._buffer) <= TCP_FRAME_BYTES_MAX
     # Noise that happens to be the whole right header is no noise, and is not drawn again.
     assume(not talk.answers)
     await talk.end()

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import connectors.modbus
 from connectors.modbus import PROTOCOL
-from connectors.modbus.config import ModbusSettings
+from connectors.modbus.config import ModbusSettings, Place
 from connectors.modbus.layout import (
     Address,
     Kind,
@@ -277,7 +277,7 @@ def settings(**more: Any) -> ModbusSettings:
     ],
 )
 def test_endpoints(endpoint: str, host: str, port: int) -> None:
-    assert settings(endpoint=endpoint).host_and_port() == (host, port)
+    assert settings(endpoint=endpoint).place() == Place("tcp", host, port)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ class Driver:
         return START + timedelta(seconds=self.now)
 
     def answer(self, question: Question) -> bytes | int:
-        addresses = range(question.request.start, question.request.end)
+        start, count = (int.from_bytes(question.pdu[at : at + 2], "big") for at in (1, 3))
+        addresses = range(start, start + count)
         self.asked.append(addresses)
         return self.code(addresses) or b"".join(self.memory.get(a, 0).to_bytes(2, "big") for a in addresses)
 
