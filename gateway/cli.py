@@ -150,6 +150,60 @@ def read(
 
 
 @app.command()
+def browse(
+    target: Annotated[
+        str, typer.Argument(help="An endpoint such as opc.tcp://10.0.0.5:4840, or a configuration file.")
+    ],
+    connection: Annotated[
+        str | None, typer.Argument(help="A connection of that configuration, with its credentials.")
+    ] = None,
+    filter_: Annotated[
+        str, typer.Option("--filter", help="Only paths like this: *Filler*/Speed, or /regular expression/.")
+    ] = "",
+    search: Annotated[str, typer.Option(help="Only what has this text in name, address, description.")] = "",
+    depth: Annotated[int | None, typer.Option(help="How many levels down.", min=1)] = None,
+    values: Annotated[bool, typer.Option("--values", help="Read present values too.")] = False,
+    variables: Annotated[bool, typer.Option("--variables", help="Only what has a value.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also what describes the device itself.")] = False,
+    limit: Annotated[int, typer.Option(help="Most things told.", min=1)] = 200_000,
+    form: Annotated[
+        Literal["tree", "json", "toml", "csv"],
+        typer.Option("--format", help="toml and csv are ready for the configuration."),
+    ] = "tree",
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    toml: Annotated[bool, typer.Option("--toml", help="The same as --format toml.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="The same as --format csv.")] = False,
+    security: Annotated[
+        str | None,
+        typer.Option(help="Policy, or policy/mode, of an OPC UA endpoint; None for an unprotected one."),
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="User name.")] = None,
+    password: Annotated[str | None, typer.Option(help="Its password, as env:NAME or file:PATH.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the connection: --set unit=3.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where certificates are kept.", show_default="./data")
+    ] = None,
+) -> None:
+    """Look around in a device: a tree, or tags ready for the configuration."""
+    from connectors.browsing import Query
+    from gateway.commands.browse import browse_device, connection_options
+
+    query = Query(filter_, search, depth, variables, values, limit, everything)
+    _ended(
+        browse_device,
+        target,
+        connection,
+        query,
+        "json" if json else "toml" if toml else "csv" if csv else form,
+        options=connection_options(security, user, password),
+        assignments=settings or [],
+        data_dir=data_dir,
+    )
+
+
+@app.command()
 def state(
     equipment: Annotated[str | None, typer.Argument(help="One equipment; all when none is named.")] = None,
     config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
@@ -340,6 +394,28 @@ def model_check(
     from gateway.commands.model import Format, check_model
 
     check_model(file, Format(form), json=json)
+
+
+journal_app = typer.Typer(
+    help="The journal of a configuration, whether its gateway runs or not.", no_args_is_help=True
+)
+app.add_typer(journal_app, name="journal")
+
+
+@journal_app.command("status")
+def journal_status(config: Config, json: Json = False) -> None:
+    """What it holds, who has read how far, how long it lasts if a sink stops."""
+    from gateway.commands.journal import show_status
+
+    show_status(config, json=json)
+
+
+@journal_app.command("verify")
+def journal_verify(config: Config, json: Json = False) -> None:
+    """Read every record and say whether it is what was written; exit code 3 when one is not."""
+    from gateway.commands.journal import show_verdict
+
+    show_verdict(config, json=json)
 
 
 @app.command(

@@ -1,14 +1,11 @@
 """What was recorded, as replay takes it: read from the journal's folder, or from a file of JSON lines.
 
-The folder is only read, and may belong to a running gateway. Finished segments no longer change. The newest
-is copied byte by byte, file first and write-ahead log second: what the log holds when the copy begins it
-still holds when it ends, unless SQLite has begun the log anew meanwhile, and then the copy is made again. So
-no second connection ever touches the journal, and no lock is taken. It knows nothing of models.
+The folder is only read (see `gateway.journal.copied`), and may belong to a running gateway. It knows nothing
+of models.
 """
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,13 +18,12 @@ import msgspec
 
 from gateway.errors import GatewayError, JournalDamaged, JournalForeign
 from gateway.journal.codec import Unreadable
-from gateway.journal.segment import Segment, SegmentId, check_header
+from gateway.journal.copied import copy_of_newest
+from gateway.journal.segment import Segment, SegmentId
 from statemodel.records import TYPE_OF, Recorded, read_told
 from statemodel.replay import Entry, Recording, in_order
 from statemodel.types import SampleBatch
 
-_COPIES_MAX = 20
-_WAL_HEADER_BYTES = 32
 #: Types of lines besides those of events.
 _HEAD, _BATCH = "recording", "batch"
 _WRITE = "write such a file with `andon history EQUIPMENT --samples`"
@@ -63,7 +59,13 @@ def read_journal(directory: Path, gateway: str, tags: Collection[str] | None = N
         JournalDamaged: its newest part cannot be read at all.
     """
     with tempfile.TemporaryDirectory(prefix="andon-recording-") as scratch:
-        ids, newest = _copy_of_newest(directory, Path(scratch))
+        copied = copy_of_newest(directory, Path(scratch))
+        if copied is None:
+            raise NoRecording(
+                f"there is no journal in {directory}",
+                hint="check gateway.data_dir, or name a file with --recording",
+            )
+        ids, newest = copied
         reader = _Reader(gateway, None if tags is None else frozenset(tags))
         for id_ in ids[:-1]:
             try:
@@ -78,67 +80,6 @@ def read_journal(directory: Path, gateway: str, tags: Collection[str] | None = N
                 hint="replay from a file that `andon history --samples` wrote, or from a backup",
             ) from error
     return Found(reader.recording(ids[0], directory), reader.damaged)
-
-
-def _copy_of_newest(directory: Path, scratch: Path) -> tuple[Sequence[SegmentId], Path]:
-    for _ in range(_COPIES_MAX):
-        ids = _ids(directory)
-        if not ids:
-            raise NoRecording(
-                f"there is no journal in {directory}",
-                hint="check gateway.data_dir, or name a file with --recording",
-            )
-        path, copy = directory / ids[-1].name, scratch / ids[-1].name
-        wal, wal_copy = _wal(path), _wal(copy)
-        try:
-            begun = _head(wal)
-            shutil.copyfile(path, copy)
-            if begun:
-                shutil.copyfile(wal, wal_copy)
-            same = _head(wal) == begun and _ids(directory)[-1:] == ids[-1:]
-        except FileNotFoundError:  # a segment was finished or freed meanwhile
-            continue
-        if same:
-            check_header_of(copy, path)
-            return ids, copy
-        wal_copy.unlink(missing_ok=True)
-    raise NoRecording(f"the journal in {directory} changes too fast to be read", hint="try again")
-
-
-def check_header_of(copy: Path, path: Path) -> None:
-    """Judge a copied segment by its first bytes, naming the original.
-
-    Raises:
-        JournalForeign, JournalDamaged: it is not one that this version reads.
-    """
-    try:
-        check_header(copy)
-    except JournalForeign as error:
-        raise JournalForeign(error.reason.replace(str(copy), str(path)), hint=error.hint) from error
-    except sqlite3.DatabaseError as error:
-        raise JournalDamaged(
-            f"{path} is damaged: {error}", hint="replay from a file or from a backup"
-        ) from error
-
-
-def _ids(directory: Path) -> Sequence[SegmentId]:
-    if not directory.is_dir():
-        return []
-    found = (id_ for path in directory.iterdir() if (id_ := SegmentId.parse(path.name)))
-    return sorted(found, key=lambda id_: id_.number)
-
-
-def _wal(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
-def _head(wal: Path) -> bytes:
-    """The first bytes of a write-ahead log, which change whenever it begins anew; empty without one."""
-    try:
-        with wal.open("rb") as file:
-            return file.read(_WAL_HEADER_BYTES)
-    except FileNotFoundError:
-        return b""
 
 
 class _Reader:

@@ -119,7 +119,7 @@ async def test_a_log_begun_anew_while_it_is_copied_is_copied_again(
                 writer.execute("INSERT INTO cursor (sink, seq, batch, crc) VALUES ('x', 0, 0, 0)")
                 writer.execute("DELETE FROM cursor")
 
-        monkeypatch.setattr("gateway.recording.shutil.copyfile", copy_slowly)
+        monkeypatch.setattr("gateway.journal.copied.shutil.copyfile", copy_slowly)
         found = read_journal(tmp_path / "copy", "line-1")
     assert copies.count(path) == 2
     assert parts(found.recording)[0] == [1, 2, 3, 4, 5]

@@ -1,0 +1,153 @@
+"""`andon journal status` and `verify`: what the journal holds, who has read how far, whether it is sound.
+
+Both read its folder from outside, whether the gateway runs or not.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from gateway.commands.show import age_text, out, print_json
+from gateway.config.load import Loaded, load
+from gateway.errors import GatewayError, JournalDamaged
+from gateway.journal.survey import Survey, look, verify
+from gateway.journal.values import Cursor
+
+#: Beyond this nobody plans by the hour.
+_HOURS_TOLD_MAX = 365 * 24
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class NoJournal(GatewayError):
+    """There is no journal where the configuration says."""
+
+
+def show_status(config: Path, *, json: bool) -> None:
+    """Print what the journal of a configuration holds."""
+    loaded = load(config)
+    now = datetime.now(UTC)
+    survey = _look(loaded)
+    bytes_max = loaded.configuration.gateway.journal.bytes_max
+    if json:
+        hours = {sink: survey.hours_left(bytes_max, sink) for sink in _sinks(loaded, survey)}
+        print_json({"journal": survey, "bytes_max": bytes_max, "hours_left": hours})
+        return
+    position = survey.position
+    begun_at = survey.segments[0].created_at
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="dim")
+    facts.add_column()
+    facts.add_row("journal", survey.directory)
+    facts.add_row("gateway", f"{survey.gateway}, stream {position.stream}")
+    facts.add_row("open", f"by process {survey.holder}" if survey.holder else "by nobody")
+    facts.add_row("events", _range(position.first_seq, position.last_seq))
+    facts.add_row("batches", _range(position.first_batch, position.last_batch))
+    if begun_at is not None:
+        age = age_text((now - begun_at).total_seconds())
+        facts.add_row("held since", f"{begun_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({age})")
+    facts.add_row("size", _size(survey, bytes_max))
+    out.print(facts)
+    out.print()
+    out.print(_sink_table(loaded, survey, bytes_max))
+
+
+def show_verdict(config: Path, *, json: bool) -> None:
+    """Read every record and say of each file whether it is sound.
+
+    Raises:
+        JournalDamaged: it is not (exit code 3).
+    """
+    loaded = load(config)
+    directory = _look(loaded).directory
+    damaged = 0
+    for verdict in verify(Path(directory)):
+        damaged += len(verdict.damage)
+        if json:
+            print_json(verdict)
+            continue
+        line = Text(f"{verdict.name}  ")
+        line.append(*(("sound", "green") if not verdict.damage else ("damaged", "bold red")))
+        line.append(f"  {verdict.events:,} events, {verdict.batches:,} batches", style="dim")
+        out.print(line)
+        for damage in verdict.damage:
+            place = (
+                f"event {damage.seq}: " if damage.seq else f"batch {damage.batch}: " if damage.batch else ""
+            )
+            out.print(f"    {place}{damage.reason}", markup=False)
+    if damaged:
+        raise JournalDamaged(
+            f"{damaged} places of the journal in {directory} are not what was written",
+            hint="what the database holds is safe; restore the folder from a backup, or go on without them: "
+            "the gateway leaves them out and says so",
+        )
+
+
+def _look(loaded: Loaded) -> Survey:
+    directory = loaded.data_dir / "journal"
+    survey = look(directory)
+    if survey is None:
+        raise NoJournal(
+            f"there is no journal in {directory}", hint="check gateway.data_dir; `andon run` begins a journal"
+        )
+    return survey
+
+
+def _sinks(loaded: Loaded, survey: Survey) -> list[str]:
+    """Those the configuration has, and any other that has ever read."""
+    configuration = loaded.configuration
+    configured = [
+        name
+        for name, section in (("historian", configuration.historian), ("mqtt", configuration.mqtt))
+        if section is not None
+    ]
+    return [*configured, *(sink for sink in sorted(survey.sinks) if sink not in configured)]
+
+
+def _sink_table(loaded: Loaded, survey: Survey, bytes_max: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("sink", "events read", "behind", "batches read", "behind", "room if it stops"):
+        table.add_column(column, justify="left" if column == "sink" else "right", no_wrap=True)
+    position = survey.position
+    for sink in _sinks(loaded, survey):
+        cursor = survey.sinks.get(sink, Cursor())
+        hours = survey.hours_left(bytes_max, sink)
+        reads_batches = cursor.batch > 0 or sink == "historian"
+        table.add_row(
+            sink,
+            f"{cursor.seq:,}",
+            f"{max(0, position.last_seq - cursor.seq):,}",
+            f"{cursor.batch:,}" if reads_batches else "-",
+            f"{max(0, position.last_batch - cursor.batch):,}" if reads_batches else "-",
+            _room(hours),
+        )
+    return table
+
+
+def _room(hours: float | None) -> str:
+    if hours is None:
+        return "-"
+    return age_text(hours * 3600) if hours < _HOURS_TOLD_MAX else "over a year"
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first:,} to {last:,}" if last >= first else "none yet"
+
+
+def _size(survey: Survey, bytes_max: int) -> str:
+    files = "1 file" if len(survey.segments) == 1 else f"{len(survey.segments)} files"
+    free = _bytes(survey.free_bytes)
+    said = f"{_bytes(survey.bytes)} of {_bytes(bytes_max)} in {files}; the disk has {free} left"
+    if survey.growth_bytes_per_s:
+        said += f"; grows by {_bytes(survey.growth_bytes_per_s * 3600)} an hour"
+    return said
+
+
+def _bytes(count: float) -> str:
+    place = 0
+    while count >= 999.5 and place < len(_UNITS) - 1:
+        count, place = count / 1000, place + 1
+    return f"{count:.3g} {_UNITS[place]}"
