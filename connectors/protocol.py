@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from connectors.base import Clock, Connector
 from connectors.browsing import Finding, Query
+from connectors.planned import PlannedConnection
 from connectors.settings import ConnectionSettings
 
 _T = TypeVar("_T")
@@ -45,13 +46,17 @@ class Environment:
 Browse = Callable[[Any, Query, Environment], AsyncGenerator[Finding, None]]
 
 
+#: What reading a connection costs, for `andon plan`: from its settings and the latency to assume, in seconds.
+Planner = Callable[[Any, float], PlannedConnection]
+
+
 @dataclass(frozen=True)
 class Protocol:
     """One protocol: its name in the configuration, its settings, how to build a connector from them.
 
     `csv_key` is the CSV column that holds the address (`tags_csv` serves every protocol). `schemes` are those
     of the endpoints it speaks to, by which `andon browse ENDPOINT` finds it; `browse` is None where a device
-    cannot be looked around in.
+    cannot be looked around in, `plan` where what reading costs cannot be said beforehand.
     """
 
     name: str
@@ -60,3 +65,4 @@ class Protocol:
     csv_key: str = "address"
     schemes: tuple[str, ...] = ()
     browse: Browse | None = None
+    plan: Planner | None = None
