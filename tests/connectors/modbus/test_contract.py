@@ -1,22 +1,25 @@
-"""The suite of all connectors, against two Modbus devices: one of ours for tests, one of another stack."""
+"""The suite of all connectors, over every way to speak Modbus: our device for tests, and another stack."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from pymodbus.constants import ExcCodes
-from pymodbus.server import ModbusTcpServer
+from pymodbus.framer import FramerType
+from pymodbus.server import ModbusTcpServer, ModbusTlsServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from connectors.base import Connector
+from connectors.errors import ConnectionLost
 from connectors.modbus import PROTOCOL
 from connectors.protocol import Environment
 from statemodel.types import TagValue
-from tests.connectors.contract import ConnectorContract, Harness, SystemClock
+from tests.connectors.contract import ConnectorContract, Harness, RecordingLink, SystemClock
+from tests.connectors.modbus.certificates import Certificates, make_certificates
 from tests.connectors.modbus.device import ScriptedDevice
 
 #: Tags and the words (or bits) on the wire that mean these values; worked out by hand.
@@ -33,17 +36,40 @@ TAGS: Mapping[str, tuple[str, dict[str, str | float], TagValue, tuple[int, ...]]
 CHANGED = {"speed": (-0.5, (0x0000, 0xBF00))}
 #: The last ones, so that the order here is that of the configuration.
 SLOW = ("text", "door")
+#: Written form -> table and address on the wire, by hand.
+PLACES = {
+    "holding:0": ("holding", 0),
+    "holding:10": ("holding", 10),
+    "holding:12": ("holding", 12),
+    "holding:60": ("holding", 60),
+    "holding:61.3": ("holding", 61),
+    "input:5": ("input", 5),
+    "coil:3": ("coil", 3),
+    "10013": ("discrete", 12),
+}
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 class ModbusHarness:
-    """What the two devices have in common."""
+    """What all the devices have in common."""
 
     connection = "plc"
     values: Mapping[str, TagValue] = {name: value for name, (_, _, value, _) in TAGS.items()}
     changed: tuple[str, TagValue] = ("speed", -0.5)
     spoilt = "count"
     groups = frozenset(("fast", "slow"))
-    port = 0
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+        self.environment = Environment(clock=SystemClock(), data_dir=Path())
+
+    @property
+    def endpoint(self) -> str:
+        raise NotImplementedError
 
     def build(self) -> Connector:
         def tags(slow: bool) -> list[dict[str, object]]:
@@ -57,7 +83,7 @@ class ModbusHarness:
             {
                 "name": self.connection,
                 "protocol": "modbus",
-                "endpoint": f"tcp://127.0.0.1:{self.port}",
+                "endpoint": self.endpoint,
                 "unit": 1,
                 "timeout": "500ms",
                 "refused_retry": "50ms",
@@ -65,25 +91,31 @@ class ModbusHarness:
                     {"name": "fast", "interval": "20ms", "tags": tags(False)},
                     {"name": "slow", "interval": "60ms", "tags": tags(True)},
                 ],
+                **self.settings,
             }
         )
-        return PROTOCOL.build(settings, Environment(clock=SystemClock(), data_dir=Path()))
+        return PROTOCOL.build(settings, self.environment)
 
 
 class ScriptedHarness(ModbusHarness):
     """The device in this folder."""
 
-    def __init__(self) -> None:
-        self.device = ScriptedDevice()
+    def __init__(self, device: ScriptedDevice, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.device = device
+
+    @property
+    def endpoint(self) -> str:
+        return self.device.endpoint
 
     async def start(self) -> None:
         for address, _, _, words in TAGS.values():
             self._put(address, words)
         await self.device.start()
-        self.port = self.device.port
 
     async def stop(self) -> None:
         await self.device.stop()
+        assert self.device.errors == []
 
     async def set(self, tag: str, value: TagValue) -> None:
         known, words = CHANGED[tag]
@@ -104,25 +136,71 @@ class ScriptedHarness(ModbusHarness):
         self.device.refused.clear()
 
 
-#: Written form -> table and address on the wire, by hand.
-PLACES = {
-    "holding:0": ("holding", 0),
-    "holding:10": ("holding", 10),
-    "holding:12": ("holding", 12),
-    "holding:60": ("holding", 60),
-    "holding:61.3": ("holding", 61),
-    "input:5": ("input", 5),
-    "coil:3": ("coil", 3),
-    "10013": ("discrete", 12),
-}
+class WithNeighbour(ScriptedHarness):
+    """Another connection, to another unit of the same link, runs all the time there is a link.
+
+    Its registers hold what no tag of the connection under test may ever show.
+    """
+
+    neighbour: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await super().start()
+        self.device.of_unit[2] = dict.fromkeys((("holding", address) for address in range(80)), 0x7777)
+        settings = PROTOCOL.settings.model_validate(
+            {
+                "name": "neighbour",
+                "endpoint": self.endpoint,
+                "unit": 2,
+                "timeout": "500ms",
+                "groups": [
+                    {
+                        "name": "all",
+                        "interval": "10ms",
+                        "tags": [
+                            {"name": f"t{n}", "address": f"holding:{n}", "type": "uint16"}
+                            for n in (0, 10, 60)
+                        ],
+                    }
+                ],
+            }
+        )
+        connector = PROTOCOL.build(settings, self.environment)
+        self.link = RecordingLink()
+
+        async def again_and_again() -> None:
+            while True:
+                try:
+                    await connector.run(self.link)
+                except ConnectionLost:
+                    await asyncio.sleep(0.01)
+
+        self.neighbour = asyncio.ensure_future(again_and_again())
+        await self.link.until(lambda: len(self.link.latest) == 3, "the neighbour")
+
+    async def stop(self) -> None:
+        if self.neighbour is not None:
+            self.neighbour.cancel()
+            await asyncio.wait([self.neighbour])
+            self.neighbour = None
+            assert {sample.value for sample in self.link.samples} <= {0x7777, None}
+        await super().stop()
 
 
 class PymodbusHarness(ModbusHarness):
-    """The server of pymodbus: another reading of the same standard."""
+    """The servers of pymodbus: another reading of the same standards."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str, make: Callable[..., ModbusTcpServer], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.scheme = scheme
+        self.make = make
         self.server: ModbusTcpServer | None = None
         self.bad = False
+        self.port = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         async def action(
@@ -141,7 +219,7 @@ class PymodbusHarness(ModbusHarness):
             ),
             action=action,
         )
-        server = ModbusTcpServer(device, address=("127.0.0.1", self.port))
+        server = self.make(device, address=("127.0.0.1", self.port))
         await server.serve_forever(background=True)
         assert server.transport is not None
         self.server = server
@@ -167,19 +245,118 @@ class PymodbusHarness(ModbusHarness):
         self.bad = False
 
 
-class TestScriptedDevice(ConnectorContract):
+class TestTcp(ConnectorContract):
     @pytest.fixture
     async def device(self) -> AsyncIterator[Harness]:
-        harness = ScriptedHarness()
-        yield harness
-        await harness.stop()
-        await asyncio.sleep(0)
+        async for harness in used(ScriptedHarness(ScriptedDevice())):
+            yield harness
 
 
-class TestPymodbusServer(ConnectorContract):
+class TestTcpPipelined(ConnectorContract):
     @pytest.fixture
     async def device(self) -> AsyncIterator[Harness]:
-        harness = PymodbusHarness()
-        yield harness
-        await harness.stop()
-        await asyncio.sleep(0)
+        async for harness in used(ScriptedHarness(ScriptedDevice(), pipeline=4)):
+            yield harness
+
+
+class TestTcpWithAnotherUnit(ConnectorContract):
+    @pytest.fixture
+    async def device(self) -> AsyncIterator[Harness]:
+        async for harness in used(WithNeighbour(ScriptedDevice())):
+            yield harness
+
+
+class TestTls(ConnectorContract):
+    @pytest.fixture
+    async def device(self, certificates: Certificates) -> AsyncIterator[Harness]:
+        device = ScriptedDevice(speaks="tls", tls=certificates.server(wants_client=True))
+        async for harness in used(ScriptedHarness(device, tls=certificates.settings())):
+            yield harness
+
+
+class TestRtuOverTcp(ConnectorContract):
+    @pytest.fixture
+    async def device(self) -> AsyncIterator[Harness]:
+        async for harness in used(ScriptedHarness(ScriptedDevice(speaks="rtu+tcp"))):
+            yield harness
+
+
+class TestRtuOverTcpWithAnotherUnit(ConnectorContract):
+    @pytest.fixture
+    async def device(self) -> AsyncIterator[Harness]:
+        async for harness in used(WithNeighbour(ScriptedDevice(speaks="rtu+tcp"))):
+            yield harness
+
+
+class TestSerialRtu(ConnectorContract):
+    @pytest.fixture
+    async def device(self, tmp_path: Path) -> AsyncIterator[Harness]:
+        device = ScriptedDevice(speaks="rtu", path=tmp_path / "tty")
+        async for harness in used(ScriptedHarness(device, serial=SERIAL)):
+            yield harness
+
+
+class TestSerialAscii(ConnectorContract):
+    @pytest.fixture
+    async def device(self, tmp_path: Path) -> AsyncIterator[Harness]:
+        device = ScriptedDevice(speaks="ascii", path=tmp_path / "tty")
+        async for harness in used(ScriptedHarness(device, serial={**SERIAL, "framing": "ascii"})):
+            yield harness
+
+
+class TestPymodbusTcp(ConnectorContract):
+    @pytest.fixture
+    async def device(self) -> AsyncIterator[Harness]:
+        async for harness in used(PymodbusHarness("tcp", ModbusTcpServer)):
+            yield harness
+
+
+class TestPymodbusTcpPipelined(ConnectorContract):
+    @pytest.fixture
+    async def device(self) -> AsyncIterator[Harness]:
+        async for harness in used(PymodbusHarness("tcp", ModbusTcpServer, pipeline=8)):
+            yield harness
+
+
+class TestPymodbusTls(ConnectorContract):
+    @pytest.fixture
+    async def device(self, certificates: Certificates) -> AsyncIterator[Harness]:
+        def make(device: SimDevice, **more: Any) -> ModbusTlsServer:
+            # Its own TLS framing leaves the header out, which Modbus/TCP Security does not.
+            return ModbusTlsServer(device, framer=FramerType.SOCKET, sslctx=certificates.server(), **more)
+
+        async for harness in used(PymodbusHarness("tls", make, tls=certificates.settings())):
+            yield harness
+
+
+class TestPymodbusRtuOverTcp(ConnectorContract):
+    @pytest.fixture
+    async def device(self) -> AsyncIterator[Harness]:
+        async for harness in used(PymodbusHarness("rtu+tcp", over_tcp(FramerType.RTU))):
+            yield harness
+
+
+class TestPymodbusAsciiOverTcp(ConnectorContract):
+    @pytest.fixture
+    async def device(self) -> AsyncIterator[Harness]:
+        async for harness in used(PymodbusHarness("ascii+tcp", over_tcp(FramerType.ASCII))):
+            yield harness
+
+
+SERIAL = {"baud": 115200}
+
+
+def over_tcp(framer: FramerType) -> Callable[..., ModbusTcpServer]:
+    """A server with another framing."""
+
+    def make(device: SimDevice, **more: Any) -> ModbusTcpServer:
+        return ModbusTcpServer(device, framer=framer, **more)
+
+    return make
+
+
+async def used(harness: ScriptedHarness | PymodbusHarness) -> AsyncIterator[Harness]:
+    """Hand it out, and stop it afterwards."""
+    yield harness
+    await harness.stop()
+    await asyncio.sleep(0)
