@@ -2,7 +2,9 @@
 
 Events come in through a bounded queue, so a full journal slows the connectors and nothing is dropped in
 between. While one commit is on its way to the disk, what arrives meanwhile becomes the next: commits group
-themselves under load and are immediate when it is quiet. Nobody hears of anything the journal does not hold.
+themselves under load. Whatever moves a state is committed at once; samples that move none wait a moment for
+each other, because a commit costs the disk as much for one as for a hundred. Nobody hears of an event the
+journal does not hold.
 """
 
 from __future__ import annotations
@@ -39,6 +41,13 @@ from statemodel.types import (
 QUEUE_EVENTS_MAX = 2000
 #: Most events in one commit, so that a burst does not delay the first of it for long.
 COMMIT_EVENTS_MAX = 256
+#: How long samples that moved no state wait for others to share a commit with, in seconds.
+LINGER_S = 0.02
+#: So many samples are a commit of their own.
+LINGER_SAMPLES_MAX = 1000
+
+
+_BAD = Quality.BAD
 
 
 class _Reread(msgspec.Struct, frozen=True):
@@ -138,6 +147,14 @@ class Pipeline:
         self._finished = False
         self._waiting = dict.fromkeys(self._connections, 0)
         self._alive: dict[str, datetime | None] = dict(alive)
+        #: What the next commit holds, and whose proofs of life belong to it.
+        self._records: list[Recordable] = []
+        self._batches: list[SampleBatch] = []
+        self._proved: set[str] = set()
+        self._recorded_before = 0
+        #: Monotonic times: when what is held has to be committed, and when all proofs of life have.
+        self._commit_by_s = float("inf")
+        self._heartbeat_by_s = clock.monotonic() + self._heartbeat_s
         self._came_round = came_round
         self._repeats = repeats or Repeats()
         self._wake_at: datetime | None = None
@@ -188,8 +205,7 @@ class Pipeline:
     async def run(self) -> None:
         """Work until `finish`. Failures of the journal come through: the process must stop on them."""
         while not self._finished:
-            events = await self._next()
-            await self._work(events)
+            await self._work(await self._next())
             self._came_round()
 
     async def finish(self, last_words: Iterable[SourceLost]) -> None:
@@ -199,8 +215,10 @@ class Pipeline:
         await self._queue.put(None)
 
     async def _next(self) -> list[_Item]:
-        """What has arrived, or a tick when time itself is due, or nothing when it is time for a heartbeat."""
-        pause_s = self._heartbeat_s
+        """What has arrived, or a tick when time itself is due, or nothing when it is time for a commit."""
+        if not self._queue.empty():
+            return self._arrived(self._queue.get_nowait())
+        pause_s = max(0.0, min(self._commit_by_s, self._heartbeat_by_s) - self._clock.monotonic())
         wakes = (
             self._wake_at,
             self._stale.wake_at(),
@@ -216,6 +234,10 @@ class Pipeline:
         except TimeoutError:
             now = self._clock.now()
             return [Tick(now)] if wake_at is not None and now >= wake_at else []
+        return self._arrived(first)
+
+    def _arrived(self, first: _Item | None) -> list[_Item]:
+        """An event and those behind it."""
         events: list[_Item] = []
         event = first
         while event is not None:
@@ -227,9 +249,8 @@ class Pipeline:
         return events
 
     async def _work(self, events: Sequence[_Item]) -> None:
-        """Filter and step each event, then one commit for all of them, then tell."""
-        records: list[Recordable] = []
-        batches: list[SampleBatch] = []
+        """Filter and step each event; commit what has come together when it is time, then tell."""
+        records, batches = self._records, self._batches
         for event in events:
             now = event.received_at if isinstance(event, SampleBatch | DeviceEvent) else event.at
             self._distrust(now, records, batches)
@@ -254,7 +275,33 @@ class Pipeline:
                 self._take(event, records, batches)
             if not isinstance(event, Tick):
                 self._waiting[event.connection] = max(0, self._waiting[event.connection] - 1)
-        recorded = await self._log.append(records, batches, dict(self._alive))
+        if not events or self._finished or records or self._has_waited():
+            await self._commit()
+
+    def _has_waited(self) -> bool:
+        """Whether samples have waited long enough for others, or all proofs of life for a commit."""
+        now_s = self._clock.monotonic()
+        if self._batches and self._commit_by_s > now_s + LINGER_S:
+            self._commit_by_s = now_s + LINGER_S
+        return (
+            self.counts.recorded - self._recorded_before >= LINGER_SAMPLES_MAX
+            or len(self._batches) >= COMMIT_EVENTS_MAX
+            or now_s >= min(self._commit_by_s, self._heartbeat_by_s)
+        )
+
+    async def _commit(self) -> None:
+        """Make durable what is held, with the proofs of life that belong to it; now and then with all."""
+        now_s, alive = self._clock.monotonic(), self._alive
+        records, batches = self._records, self._batches
+        if now_s >= self._heartbeat_by_s or self._finished or not (records or batches):
+            self._heartbeat_by_s = now_s + self._heartbeat_s
+            proofs = dict(alive)
+        else:
+            proofs = {name: alive[name] for name in self._proved}
+        self._records, self._batches, self._commit_by_s = [], [], float("inf")
+        self._proved.clear()
+        self._recorded_before = self.counts.recorded
+        recorded = await self._log.append(records, batches, proofs)
         self.counts.commits += 1
         if recorded:
             for listener in self._listeners:
@@ -275,12 +322,14 @@ class Pipeline:
     def _prove(self, batch: SampleBatch) -> None:
         """A batch from the device: its connection lives, and its tags are not stale."""
         self._stale.note(batch)
+        self._proved.add(batch.connection)
         self._alive[batch.connection] = max(
             batch.received_at, self._alive.get(batch.connection) or batch.received_at
         )
 
     def _take_device_event(self, event: DeviceEvent, records: list[Recordable]) -> None:
         """What a device says of itself moves no state; it is recorded, once."""
+        self._proved.add(event.connection)
         self._alive[event.connection] = max(
             event.received_at, self._alive.get(event.connection) or event.received_at
         )
@@ -296,7 +345,7 @@ class Pipeline:
         passed = self._filter.apply(batch)
         self.counts.samples += len(batch.samples)
         self.counts.passed += len(passed.samples)
-        self.counts.bad_samples += sum(sample.quality is Quality.BAD for sample in passed.samples)
+        self.counts.bad_samples += len([None for sample in passed.samples if sample.quality is _BAD])
         if passed.samples:
             self._step(passed, records)
         self._keep(batch, passed, batches)
@@ -313,6 +362,7 @@ class Pipeline:
         if isinstance(event, SourceLost):
             # Down connections have no proof of life: a restart must not report their loss again.
             self._alive[event.connection] = None
+            self._proved.add(event.connection)
             self._filter.forget(event.connection)
             self._stale.forget(event.connection)
             self._tell(event.connection, event.at, self._reporter.end(event.connection, event.at), batches)

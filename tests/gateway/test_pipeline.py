@@ -11,7 +11,7 @@ import pytest
 
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
 from gateway.errors import JournalFailed
-from gateway.pipeline import COMMIT_EVENTS_MAX, Pipeline
+from gateway.pipeline import COMMIT_EVENTS_MAX, LINGER_SAMPLES_MAX, Pipeline
 from gateway.repeats import Repeats, on_record
 from statemodel.builtin import BUILTIN
 from statemodel.engine import Engine, EquipmentSpec
@@ -112,8 +112,8 @@ class Bench:
             came_round=lambda: None,
         )
 
-    def batch(self, **values: int) -> SampleBatch:
-        self.clock.advance(1)
+    def batch(self, *, later_s: float = 1, **values: int) -> SampleBatch:
+        self.clock.advance(later_s)
         now = self.clock.now()
         samples = tuple(
             TagSample(f"plc/{name}", value, Quality.GOOD, None, now) for name, value in values.items()
@@ -174,6 +174,59 @@ async def test_what_arrives_during_a_commit_becomes_the_next_one() -> None:
     await running
 
     assert [count for count in bench.log.commits if count] == [1, 3]
+
+
+def with_speed() -> Bench:
+    """A pipeline with a tag that is recorded and moves no state."""
+    group = PLC.groups[0].model_copy(update={"tags": (*PLC.groups[0].tags, TagSettings(name="speed"))})
+    return Bench(PLC.model_copy(update={"groups": (group,)}))
+
+
+async def test_samples_that_move_no_state_share_a_commit() -> None:
+    bench = with_speed()
+    for speed in (1, 2):
+        await bench.pipeline.offer(bench.batch(later_s=0.001, speed=speed))
+        await played(bench)
+    assert bench.log.commits == []
+    assert [sample.value for sample in bench.hearer.values] == [1, 2], "what is shown need not wait"
+
+    await bench.pipeline._work(await bench.pipeline._next())
+
+    assert bench.log.commits == [0]
+    assert [batch.samples[0].value for batch in bench.log.batches] == [1, 2]
+
+
+async def test_a_move_waits_for_nobody_and_takes_along_what_waited() -> None:
+    bench = with_speed()
+    for values in ({"speed": 1}, {"state": 6}):
+        await bench.pipeline.offer(bench.batch(later_s=0.001, **values))
+        await played(bench)
+
+    assert bench.log.commits == [1]
+    assert [batch.samples[0].tag for batch in bench.log.batches] == ["plc/speed", "plc/state"]
+    assert bench.states == ["Execute"]
+    assert bench.log.alive == {"plc": bench.clock.now()}
+
+
+async def test_many_samples_are_a_commit_of_their_own() -> None:
+    bench = with_speed()
+    now = bench.clock.now()
+    samples = tuple(
+        TagSample("plc/speed", value, Quality.GOOD, None, now) for value in range(LINGER_SAMPLES_MAX)
+    )
+    await bench.pipeline.offer(SampleBatch("plc", now, samples))
+    await played(bench)
+
+    assert bench.log.commits == [0]
+
+
+async def test_life_is_proved_on_time_although_all_that_comes_is_dropped() -> None:
+    bench = Bench()
+    for _ in range(2):
+        await bench.pipeline.offer(bench.batch(noise=1))
+        await played(bench)
+
+        assert bench.log.alive == {"plc": bench.clock.now()}
 
 
 async def test_a_burst_is_split_so_that_its_first_events_are_not_held_up() -> None:
