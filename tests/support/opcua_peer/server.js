@@ -138,7 +138,6 @@ const orders = {
       hostname: "127.0.0.1",
       alternateHostname: ["127.0.0.1"],
       resourcePath: "/plant",
-      disableDiscovery: true,
       nodeset_filename: [nodesets.standard],
       serverInfo: { applicationUri: "urn:plant:server", productUri: "urn:plant:server" },
       securityPolicies: policies.map((name) => SecurityPolicy[name]),
