@@ -79,8 +79,19 @@ _connection = ConnectionView(
     retry_at=None,
     attempts=1,
     tags=2,
-    cycles={"fast": {"p50_s": 0.012, "p99_s": 0.031}},
+    cycles={
+        "fast": {
+            "interval_s": 0.25,
+            "count": 240,
+            "duration_mean_s": 0.012,
+            "duration_max_s": 0.031,
+            "lateness_mean_s": 0.001,
+            "lateness_max_s": 0.004,
+            "skipped": 0,
+        }
+    },
     bad_tags={f"{EXAMPLE_CONNECTION}/speed": "BadNodeIdUnknown"},
+    warnings={"certificate": "the client certificate expires in 12 days"},
 )
 _from = _AT.replace(minute=0, second=0, microsecond=0)
 _to = _from + timedelta(hours=1)

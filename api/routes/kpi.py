@@ -6,23 +6,22 @@ import asyncio
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
-from typing import Any, cast, get_args
-from zoneinfo import ZoneInfo
+from typing import Any, cast
 
 from starlette.responses import Response
 
-from api import params
 from api.examples import KPI
-from api.hints import did_you_mean, shown
+from api.hints import shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.params import Param, UnreadableError, invalid_parameter
+from api.ranges import TZ, Bucket, bucket_param, range_params
 from api.responses import list_answer
 from api.routes.equipment import NAME
 from api.routes.find import find_equipment
 from api.schemas import KpiReport
 from api.settings import ApiSettings
 from statemodel.calendars import Shift, Unit, calendar_bounds, equal_bounds, shift_runs
-from statemodel.durations import format_duration, parse_duration
+from statemodel.durations import format_duration
 from statemodel.figures import Figures, Stretch, figures, stretches
 from statemodel.timeline import Span, filled
 
@@ -31,8 +30,6 @@ _SHIFTS_MAX = 24
 _SHIFT = re.compile(
     r"(?P<name>[A-Za-z0-9_. -]{1,32})=(?P<begin>[0-9]{2}:[0-9]{2})-(?P<end>[0-9]{2}:[0-9]{2})"
 )
-
-Bucket = str | timedelta
 
 
 async def get_kpi(context: Context, call: Call) -> Response:
@@ -133,41 +130,6 @@ async def _spans(context: Context, name: str, from_: datetime, to: datetime) -> 
 # Parameters -------------------------------------------------------------------------------------------------
 
 
-def read_zone(text: str) -> ZoneInfo:
-    """A place's time zone by its IANA name.
-
-    Raises:
-        UnreadableError: there is none.
-    """
-    try:
-        return ZoneInfo(text)
-    except (ValueError, OSError, KeyError):  # no such key, a folder of keys, or no file name at all
-        raise UnreadableError(
-            f'"{shown(text)}" is not a time zone', "Write its IANA name, such as Europe/Berlin or UTC."
-        ) from None
-
-
-def read_bucket(text: str) -> Bucket:
-    """A unit of the calendar, or a length of time.
-
-    Raises:
-        UnreadableError: it is neither.
-    """
-    units = get_args(Unit)
-    if text in units:
-        return text
-    try:
-        length = parse_duration(text)
-    except ValueError:
-        length = timedelta(0)
-    if length < timedelta(seconds=1):
-        hint = did_you_mean(
-            text, units, f"It takes {', '.join(units)}, or a length of at least one second such as 15m or 8h."
-        )
-        raise UnreadableError(f'"{shown(text)}" is not a bucket', hint)
-    return length
-
-
 def read_shifts(text: str) -> tuple[Shift, ...]:
     """Shifts by local clock.
 
@@ -213,30 +175,9 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             (Answer(200, "The figures.", "application/json", KpiReport, {"a day": KPI}),),
             (
                 NAME,
-                params.time(
-                    "from",
-                    f"Where to begin; {settings.timeline_s / 3600:g} h before `to` when left out.",
-                    "2026-11-21T00:00:00Z",
-                ),
-                params.time(
-                    "to", "Where to end; now when left out or in the future.", "2026-11-22T00:00:00Z"
-                ),
-                Param(
-                    "bucket",
-                    read_bucket,
-                    {"type": "string"},
-                    "Cut by `hour`, `day`, `week` or `month` of the place's calendar, or into equal lengths "
-                    "such as `15m`; not at all when left out.",
-                    "day",
-                ),
-                Param(
-                    "tz",
-                    read_zone,
-                    {"type": "string"},
-                    "Time zone of the calendar, by its IANA name; UTC when left out. Days on which clocks "
-                    "change have 23 or 25 hours.",
-                    "Europe/Berlin",
-                ),
+                *range_params(settings),
+                bucket_param("not at all"),
+                TZ,
                 Param(
                     "shifts",
                     read_shifts,

@@ -16,9 +16,9 @@ from api.hints import shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.params import Param, UnreadableError, invalid_parameter, read_time, write_time
 from api.ports import TagView
+from api.ranges import TZ, Bucket, bucket_param, range_params
 from api.responses import list_answer
 from api.routes.find import find_tag
-from api.routes.kpi import Bucket, read_bucket, read_zone
 from api.schemas import BucketView, TagBucketList, TagSampleList
 from api.settings import ApiSettings
 from statemodel.calendars import Unit, calendar_bounds, equal_bounds
@@ -93,30 +93,30 @@ async def _buckets(
     bounds = _bounds(query["bucket"], from_, to, query["tz"] or UTC, context.settings.buckets_max)
     found = await context.ports.tag_history.buckets(view.tag, bounds)
     figures = query["aggregate"] or frozenset(FIGURES)
-    bucket: Bucket = query["bucket"]
+    size: Bucket = query["bucket"]
     return TagBucketList(
         view.tag,
         view.unit,
         from_,
         to,
-        format_duration(bucket) if isinstance(bucket, timedelta) else bucket,
+        format_duration(size) if isinstance(size, timedelta) else size,
         [_view(item, figures) for item in found.items],
         found.incomplete,
     )
 
 
-def _view(bucket: SampleBucket, figures: frozenset[str]) -> BucketView:
+def _view(item: SampleBucket, figures: frozenset[str]) -> BucketView:
     return BucketView(
-        bucket.from_, bucket.to, **{name: getattr(bucket, name) for name in FIGURES if name in figures}
+        item.from_, item.to, **{name: getattr(item, name) for name in FIGURES if name in figures}
     )
 
 
-def _bounds(bucket: Bucket, from_: datetime, to: datetime, zone: Any, buckets_max: int) -> Sequence[datetime]:
+def _bounds(size: Bucket, from_: datetime, to: datetime, zone: Any, buckets_max: int) -> Sequence[datetime]:
     try:
-        if isinstance(bucket, timedelta):
-            bounds = equal_bounds(from_, to, bucket)
+        if isinstance(size, timedelta):
+            bounds = equal_bounds(from_, to, size)
         else:
-            bounds = calendar_bounds(from_, to, cast(Unit, bucket), zone)
+            bounds = calendar_bounds(from_, to, cast(Unit, size), zone)
     except (ValueError, OverflowError):
         bounds = ()
     if not 1 < len(bounds) <= buckets_max + 1:
@@ -163,30 +163,10 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             (
                 params.text("connection", "Name of the connection.", EXAMPLE_CONNECTION, "path"),
                 params.text("name", "Name of the tag within its connection.", EXAMPLE_TAG, "path"),
-                params.time(
-                    "from",
-                    f"Where to begin; {settings.timeline_s / 3600:g} h before `to` when left out.",
-                    "2026-11-21T00:00:00Z",
-                ),
-                params.time(
-                    "to", "Where to end; now when left out or in the future.", "2026-11-22T00:00:00Z"
-                ),
-                Param(
-                    "bucket",
-                    read_bucket,
-                    {"type": "string"},
-                    "Cut by `hour`, `day`, `week` or `month` of the place's calendar, or into equal lengths "
-                    "such as `15m`; samples when left out.",
-                    "1h",
-                ),
+                *range_params(settings),
+                bucket_param("samples"),
                 params.some_of("aggregate", FIGURES, "Only these figures of a bucket; all when left out."),
-                Param(
-                    "tz",
-                    read_zone,
-                    {"type": "string"},
-                    "Time zone of the calendar, by its IANA name; UTC when left out.",
-                    "Europe/Berlin",
-                ),
+                TZ,
                 Param(
                     "after",
                     _read_place,
