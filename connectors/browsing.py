@@ -45,7 +45,9 @@ class Found:
     type: str = ""
     """Data type in words: `Double`, `Int32[4]`, `uint16`, `enumeration PumpMode`."""
     value: TagValue = None
-    """Present value, when the query asked for values and there was a good one."""
+    """Present value, when the query asked for values and there was one that can be used."""
+    quality: str = ""
+    """What is the matter with the present value, such as `bad (no_communication)`; empty when it is good."""
     problem: str = ""
     """Why it cannot be read or be a tag, in words; empty when it can."""
     unit: str = ""
@@ -144,10 +146,14 @@ class Matcher:
         self.chooses = bool(self._search or self._pattern or query.variables_only)
         """Whether anything may be left out at all."""
 
-    def __call__(self, found: Found) -> bool:
-        if self._variables_only and found.kind not in ("variable", "property"):
+    def possible(self, path: tuple[str, ...], kind: Kind) -> bool:
+        """Whether a thing at this path may be wanted, before more is known of it."""
+        if self._variables_only and kind not in ("variable", "property"):
             return False
-        if self._pattern is not None and not self._pattern.search("/".join(found.path)):
+        return self._pattern is None or self._pattern.search("/".join(path)) is not None
+
+    def __call__(self, found: Found) -> bool:
+        if not self.possible(found.path, found.kind):
             return False
         if not self._search:
             return True
