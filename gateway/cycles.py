@@ -27,9 +27,16 @@ class Cycles:
     def __init__(self) -> None:
         self._seconds: deque[_Second] = deque(maxlen=HORIZON_S)
         self._current = _Second(-1)
+        #: Sums since the process began.
+        self.count = self.skipped = 0
+        self.duration_s = self.lateness_s = 0.0
 
     def note(self, now_s: float, duration_s: float, lateness_s: float, skipped: int) -> None:
         """One cycle has ended. `lateness_s` is how late it began, `skipped` how many were left out before."""
+        self.count += 1
+        self.skipped += skipped
+        self.duration_s += duration_s
+        self.lateness_s += lateness_s
         current, second = self._current, int(now_s)
         if current.second != second:
             current = self._current = _Second(second)

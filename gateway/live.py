@@ -17,7 +17,7 @@ from connectors.settings import ConnectionSettings
 from gateway.supervisor import Supervised
 from statemodel.engine import EquipmentMemory, EquipmentSpec
 from statemodel.records import EquipmentState, Recorded, state_after
-from statemodel.types import UNKNOWN, TagSample, Transition
+from statemodel.types import UNKNOWN, Quality, TagSample, Transition
 
 #: Events handed to a stream at once.
 PAGE_EVENTS_MAX = 500
@@ -147,7 +147,18 @@ class Live:
 
     def connections(self) -> Sequence[ConnectionView]:
         """All connections, in the order of the configuration."""
-        return [supervised.view() for supervised in self.supervised.values()]
+        bad: dict[str, dict[str, str]] = {}
+        for tag, sample in self._samples.items():
+            if sample.quality is Quality.BAD and sample.substatus != "no_communication":
+                reason = sample.substatus.replace("_", " ") or "the device says so and no more"
+                bad.setdefault(tag.partition("/")[0], {})[tag] = f"bad: {reason}"
+        views = [supervised.view() for supervised in self.supervised.values()]
+        return [
+            msgspec.structs.replace(view, bad_tags={**bad[view.name], **view.bad_tags})
+            if view.name in bad
+            else view
+            for view in views
+        ]
 
     async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
         """Every event after a sequence, in order, for ever; see `api.ports.LiveView.events`."""

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from connectors.base import Clock
+from connectors.selfreport import figures_of, warnings_of
 from gateway.health import SinkOf
 from gateway.pipeline import Pipeline
 from gateway.supervisor import Supervised
@@ -70,6 +71,12 @@ class Exposition(Collector):
             "andon_connector_unexpected_failures", "Failures nobody foresaw.", labels=label
         )
         gaps = CounterMetricFamily("andon_connection_gaps", "Losses known and recorded.", labels=label)
+        warnings = GaugeMetricFamily(
+            "andon_connection_warnings", "What the connector warns of at present.", labels=label
+        )
+        counts = CounterMetricFamily(
+            "andon_connector_count", "What the protocol counts on its wire.", labels=["connection", "what"]
+        )
         for item in self._supervised:
             name = [item.settings.name]
             up.add_metric(name, 1 if item.link == "up" else 0)
@@ -78,7 +85,32 @@ class Exposition(Collector):
             bad.add_metric(name, len(item.bad_tags))
             surprises.add_metric(name, item.surprises)
             gaps.add_metric(name, item.gaps)
-        yield from (up, late, skipped, bad, surprises, gaps)
+            warnings.add_metric(name, len(warnings_of(item.connector)))
+            for what, value in figures_of(item.connector).items():
+                counts.add_metric([*name, what], value)
+        yield from (up, late, skipped, bad, surprises, gaps, warnings, counts)
+        yield from self._groups()
+
+    def _groups(self) -> Iterator[Metric]:
+        """Poll groups: their number is that of the configuration."""
+        label = ["connection", "group"]
+        count = CounterMetricFamily("andon_poll_cycles", "Readings of a group.", labels=label)
+        took = CounterMetricFamily("andon_poll_cycle_seconds", "Time they took in all.", labels=label)
+        late = CounterMetricFamily(
+            "andon_poll_lateness_seconds", "How late they began, added up.", labels=label
+        )
+        worst = GaugeMetricFamily(
+            "andon_poll_cycle_seconds_max", "The longest of the last minute.", labels=label
+        )
+        for item in self._supervised:
+            recent = item.cycles()
+            for group, cycles in item.polled.items():
+                names = [item.settings.name, group]
+                count.add_metric(names, cycles.count)
+                took.add_metric(names, cycles.duration_s)
+                late.add_metric(names, cycles.lateness_s)
+                worst.add_metric(names, recent[group].get("duration_max_s", 0.0))
+        yield from (count, took, late, worst)
 
     def _flow(self) -> Iterator[Metric]:
         counts = self._pipeline.counts

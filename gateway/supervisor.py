@@ -72,7 +72,7 @@ class Supervised:
         self.surprises = 0
         self.gaps = 0
         self._reported_down = known_down
-        self._cycles = {group.name: Cycles() for group in settings.groups}
+        self.polled = {group.name: Cycles() for group in settings.groups}
 
     async def run(self) -> None:
         """Run sessions for ever, with pauses between them."""
@@ -154,8 +154,8 @@ class Supervised:
         """Remember the figures of one poll cycle."""
         self.skipped_cycles += skipped
         self.late_s_max = max(self.late_s_max, lateness_s)
-        if group in self._cycles:
-            self._cycles[group].note(self._clock.monotonic(), duration_s, lateness_s, skipped)
+        if group in self.polled:
+            self.polled[group].note(self._clock.monotonic(), duration_s, lateness_s, skipped)
 
     def view(self) -> ConnectionView:
         """As people want to see it."""
@@ -187,7 +187,7 @@ class Supervised:
         return {
             group.name: {
                 "interval_s": group.interval.total_seconds(),
-                **self._cycles[group.name].figures(now_s),
+                **self.polled[group.name].figures(now_s),
             }
             for group in self.settings.groups
         }

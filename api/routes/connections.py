@@ -37,10 +37,10 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             f"{PREFIX}/connections",
             "connections",
             "All connections and the state of each link",
-            "`link` is `connecting`, `up`, `down` or `refused`; `cycles` has for each group the interval asked "
-            "for and the figures of the last minute, in seconds; `bad_tags` gives the reason for each tag that "
-            "the device will not serve or calls bad. `gaps`, `skipped_cycles` and the protocol's own `figures` "
-            "count since the gateway was started.",
+            "`link` is `connecting`, `up`, `down` or `refused`; `cycles` has for each group the interval "
+            "asked for and the figures of the last minute, in seconds; `bad_tags` gives the reason for each "
+            "tag that the device will not serve or calls bad. `gaps`, `skipped_cycles` and the protocol's "
+            "own `figures` count since the gateway was started.",
             list_connections,
             (
                 Answer(
@@ -60,7 +60,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             f"{PREFIX}/connections/{{name}}",
             "connections",
             "One connection",
-            "Its link, last error and what may help, next attempt, cycle times, bad tags, losses and warnings.",
+            "Its link, last error and what may help, next attempt, cycle times, bad tags, losses, warnings.",
             get_connection,
             (Answer(200, "The connection.", "application/json", ConnectionView, {"up": CONNECTION_VIEW}),),
             (params.text("name", "Name of the connection, as configured.", EXAMPLE_CONNECTION, "path"),),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.client import Client
+from gateway.commands.links import all_links, one_link
 from gateway.commands.show import event_line, out, print_json, state_table
 from gateway.config.load import read_toml
 from gateway.config.problems import ConfigurationRefused, Problem
@@ -29,11 +30,10 @@ def url_from(config: Path | None, url: str | None) -> str:
 
 
 def show_state(url: str, equipment: str | None, *, connections: bool, json: bool) -> None:
-    """Print the states (or the links) once."""
+    """Print the states once; with `connections` the links, and what is named is a connection."""
     with Client(url) as client:
         if connections:
-            items = list(client.items("/connections"))
-            _show_connections(items, json=json)
+            show_connections(client, equipment, json=json)
             return
         if equipment is not None:
             states = [client.get(f"/equipment/{equipment}/state")]
@@ -77,19 +77,12 @@ def colours_of(client: Client) -> Mapping[tuple[str, str], str]:
     }
 
 
-def _show_connections(items: list[dict[str, Any]], *, json: bool) -> None:
-    for item in items:
-        if json:
-            print_json(item)
-            continue
-        style = {"up": "bold green", "connecting": "bold yellow"}.get(item["link"], "bold red")
-        out.print(f"[bold]{item['name']}[/] {item['protocol']} {item['endpoint']} [{style}]{item['link']}[/]")
-        if item["link"] != "up" and item["last_error"]:
-            out.print(f"    {item['last_error']}", markup=False)
-        for group, figures in item["cycles"].items():
-            if figures.get("count"):
-                mean_ms, worst_ms = figures["duration_mean_s"] * 1000, figures["duration_max_s"] * 1000
-                count = f"{figures['count']:.0f} readings in the last minute"
-                out.print(f"    {group}: {count}, {mean_ms:.1f} ms, worst {worst_ms:.1f} ms")
-        for tag, reason in item["bad_tags"].items():
-            out.print(f"    {tag}: {reason}", markup=False)
+def show_connections(client: Client, name: str | None, *, json: bool) -> None:
+    """Print the links of all connections, or everything about one."""
+    views = list(client.items("/connections")) if name is None else [client.get(f"/connections/{name}")]
+    if json:
+        for view in views:
+            print_json(view)
+        return
+    now = datetime.now(UTC)
+    out.print(all_links(views, now) if name is None else one_link(views[0], now))
