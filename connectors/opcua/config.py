@@ -116,6 +116,9 @@ class OpcuaConnection(ConnectionSettings):
     ] = timedelta(seconds=2)
     """How often the server must prove that it lives; silence of three periods is a lost link."""
 
+    resume: bool = True
+    """After a lost connection, take up the old session and fetch what the server kept meanwhile."""
+
     def proof_interval(self, group: GroupSettings) -> timedelta:
         """A subscription without news answers once a keep-alive period."""
         return max(group.interval, self.keep_alive)

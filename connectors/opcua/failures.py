@@ -34,11 +34,16 @@ TROUBLE = (
 )
 
 
+class SubscriptionGone(ConnectionLost):
+    """The server has ended a subscription or itself: there is nothing to come back to."""
+
+
 @dataclass(frozen=True)
 class _Words:
     refused: bool
     reason: str
     hint: str = ""
+    gone: bool = False
 
 
 _CREDENTIALS = _Words(True, "the server does not accept the user or password", 'check "user" and "password"')
@@ -49,7 +54,7 @@ _POLICY = _Words(
     True, "the server does not offer the configured security", 'choose another "security" policy or mode'
 )
 _SESSION_GONE = _Words(False, "the server has ended the session")
-_SHUTDOWN = _Words(False, "the server is shutting down")
+_SHUTDOWN = _Words(False, "the server is shutting down", gone=True)
 _FULL = _Words(
     False, "the server has no session left for us", "close other clients, or raise its session limit"
 )
@@ -99,8 +104,8 @@ _TABLE: dict[int, _Words] = {
     _Codes.BadSecureChannelClosed: _SESSION_GONE,
     _Codes.BadSecureChannelIdInvalid: _SESSION_GONE,
     _Codes.BadTcpSecureChannelUnknown: _SESSION_GONE,
-    _Codes.BadNoSubscription: _Words(False, "the server has dropped the subscription"),
-    _Codes.BadSubscriptionIdInvalid: _Words(False, "the server has dropped the subscription"),
+    _Codes.BadNoSubscription: _Words(False, "the server has dropped the subscription", gone=True),
+    _Codes.BadSubscriptionIdInvalid: _Words(False, "the server has dropped the subscription", gone=True),
     _Codes.BadShutdown: _SHUTDOWN,
     _Codes.BadServerHalted: _SHUTDOWN,
     _Codes.BadTimeout: _Words(False, "the server did not answer in time"),
@@ -116,7 +121,7 @@ def explain_code(code: int, endpoint: str, own_certificate: str = "") -> Connect
     if words is None:
         return ConnectionLost(f"{endpoint}: the server refused a request ({name_of(code)})")
     hint = words.hint.format(own_certificate=own_certificate or "our certificate")
-    kind = DeviceRefused if words.refused else ConnectionLost
+    kind = DeviceRefused if words.refused else SubscriptionGone if words.gone else ConnectionLost
     return kind(f"{endpoint}: {words.reason} ({name_of(code)})", hint=hint)
 
 

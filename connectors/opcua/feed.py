@@ -16,16 +16,17 @@ from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
 
+from asyncua import ua
 from asyncua.common.utils import Buffer
 
 from connectors.base import Clock, Link
 from connectors.errors import ConnectionLost
 from connectors.opcua.decode import Answer, decode_publish, decode_republish
-from connectors.opcua.failures import TROUBLE, explain, explain_code
+from connectors.opcua.failures import TROUBLE, SubscriptionGone, explain, explain_code
 from connectors.opcua.losses import Losses
-from connectors.opcua.plan import publish_requests
+from connectors.opcua.plan import Item, SubscriptionPlan, publish_requests
 from connectors.opcua.quality import MEANING, is_bad, name_of
-from connectors.opcua.sequence import SequenceCount
+from connectors.opcua.sequence import Arrival, SequenceCount, is_behind, next_number
 from connectors.opcua.session import Session
 from statemodel.types import SampleBatch, TagSample
 
@@ -33,6 +34,9 @@ from statemodel.types import SampleBatch, TagSample
 QUEUE_MAX = 16
 #: Keep-alive periods of silence after which a subscription, or the whole server, counts as lost.
 SILENT_PERIODS = 3
+
+#: Messages in a row that were delivered before, after which the server must have begun to count anew.
+REPEATS_MAX = 16
 
 _TOO_MANY_REQUESTS, _REQUEST_TIMEOUT = 0x8078_0000, 0x800A_0000
 
@@ -44,17 +48,49 @@ class Stream:
     """One subscription: its place in the numbering and how long it has been silent."""
 
     subscription: int
-    group: str
+    plan: SubscriptionPlan
+    publishing_s: float
+    """Publishing interval as the server granted it."""
     keep_alive_s: float
     sequence: SequenceCount = field(default_factory=SequenceCount)
     silent_s: float = 0.0
     heard_at: datetime | None = None
+    nodes: dict[Item, ua.NodeId] = field(default_factory=dict)
+    """The items the server monitors, with their nodes."""
+    wanted: int = 1
+    """Number of the first message that has not been passed on: where to go on in another session."""
+    proved: bool = False
+    """Whether it has said anything in this session."""
+    tries: int = 0
+    """How often it has been taken up again without a word from it."""
+    repeats: int = 0
+
+    @property
+    def group(self) -> str:
+        """The configured group it serves."""
+        return self.plan.group
+
+    def take_up(self) -> None:
+        """Go on in another session with the first message that has not been passed on."""
+        self.sequence = SequenceCount(self.wanted)
+        self.silent_s, self.repeats = 0.0, 0
+        self.tries += 1
+        self.proved = False
+
+    def spoke(self) -> None:
+        """It has said something."""
+        self.proved, self.tries = True, 0
 
 
 @dataclass(frozen=True)
 class _Arrived:
     answer: asyncio.Future[Buffer]
     at: datetime
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    samples: tuple[TagSample, ...]
 
 
 class Feed:
@@ -81,7 +117,10 @@ class Feed:
         self._losses = losses
         self._source_time = source_time
         self._streams: dict[int, Stream] = {}
-        self._waiting: deque[_Arrived | tuple[TagSample, ...]] = deque()
+        self._behind: list[Stream] = []
+        self.caught_up = asyncio.Event()
+        """Set once all that the server kept of an earlier session has been passed on."""
+        self._waiting: deque[_Arrived | _Unseen | tuple[TagSample, ...]] = deque()
         self._news = asyncio.Event()
         self._acknowledge: list[tuple[int, int]] = []
         self._requests_max = 0
@@ -103,10 +142,31 @@ class Feed:
         self._streams[stream.subscription] = stream
         self._requests_max = publish_requests(len(self._streams))
 
+    def take_up(self, streams: Sequence[Stream], acknowledge: Sequence[tuple[int, int]]) -> None:
+        """Follow subscriptions of an earlier session; `run` begins with what they said meanwhile."""
+        self._behind = list(streams)
+        self._streams.update((one.subscription, one) for one in streams)
+        self._requests_max = publish_requests(len(self._streams))
+        self._acknowledge.extend(pair for pair in acknowledge if pair[0] in self._streams)
+
+    def streams(self) -> tuple[Stream, ...]:
+        """The subscriptions that are followed."""
+        return tuple(self._streams.values())
+
+    def unacknowledged(self) -> tuple[tuple[int, int], ...]:
+        """Messages that were passed on and of which the server has not been told so."""
+        return tuple(self._acknowledge)
+
     def put(self, samples: tuple[TagSample, ...]) -> None:
         """Pass on samples that no publish response brought, in their turn. Called rarely and with few."""
         if samples:
             self._waiting.append(samples)
+            self._news.set()
+
+    def put_unseen(self, samples: tuple[TagSample, ...]) -> None:
+        """Pass on those whose tag has said nothing in this session by the time it is their turn."""
+        if samples:
+            self._waiting.append(_Unseen(samples))
             self._news.set()
 
     def heard(self, at: datetime) -> None:
@@ -161,6 +221,10 @@ class Feed:
         Raises:
             ConnectionLost: the link or the subscription is gone.
         """
+        for stream in self._behind:
+            await self._catch_up(stream)
+        self.caught_up.set()
+        self.ask()
         while True:
             while not self._waiting:
                 self._news.clear()
@@ -169,6 +233,9 @@ class Feed:
             self.ask()
             if isinstance(first, _Arrived):
                 await self._handle(first)
+            elif isinstance(first, _Unseen):
+                if left := [sample for sample in first.samples if sample.tag in self._unseen]:
+                    await self._emit(left, self._clock.now())
             else:
                 await self._emit(list(first), self._clock.now())
 
@@ -183,7 +250,7 @@ class Feed:
             if self._outstanding:
                 stream.silent_s += elapsed_s
             if stream.silent_s > SILENT_PERIODS * stream.keep_alive_s + elapsed_s:
-                raise ConnectionLost(
+                raise SubscriptionGone(
                     f'{self._endpoint}: the subscription of group "{stream.group}" has been silent '
                     f"for {stream.silent_s:.1f} s",
                     last_seen_at=stream.heard_at,
@@ -203,18 +270,57 @@ class Feed:
             return
         since = stream.heard_at
         stream.silent_s, stream.heard_at = 0.0, arrived.at
+        if answer.number and not stream.proved:
+            # What a lost connection took along of our acknowledgements is said again.
+            done = (number for number in answer.available or () if is_behind(number, stream.wanted))
+            self._acknowledge.extend((stream.subscription, number) for number in done)
+            stream.spoke()
         arrival = stream.sequence.arrived(answer.number, has_data=answer.has_data, available=answer.available)
         lost_count = arrival.lost_count
-        for number in arrival.republish:
-            lost_count += not await self._republish(stream, number, arrived.at)
-        if lost_count:
-            self._losses.messages(stream.group, lost_count, since, arrived.at)
-        if answer.has_data:
-            self._acknowledge.append((answer.subscription, answer.number))
+        if arrival.lost_count or arrival.republish:
+            lost_count = await self._fill(stream, arrival, answer.number, since, arrived.at)
         if arrival.deliver:
             await self._deliver(answer, stream, since, arrived.at)
+        if answer.has_data:
+            self._acknowledge.append((answer.subscription, answer.number))
+            self._check_repeats(stream, arrival, since, arrived.at)
+        # Only now: what is cut off before this is fetched again by the next session.
+        stream.wanted = stream.sequence.expected
         duration_s = self._clock.monotonic() - started_s
         self._link.cycle(stream.group, duration_s, 0.0, lost_count)
+
+    def _check_repeats(self, stream: Stream, arrival: Arrival, since: datetime | None, at: datetime) -> None:
+        stream.repeats = 0 if arrival.deliver else stream.repeats + 1
+        if stream.repeats > REPEATS_MAX:
+            self._losses.messages(stream.group, stream.repeats, since, at)
+            raise SubscriptionGone(
+                f'{self._endpoint}: the server has begun to count the messages of group "{stream.group}" anew'
+            )
+
+    async def _fill(
+        self, stream: Stream, arrival: Arrival, number: int, since: datetime | None, at: datetime
+    ) -> int:
+        """Fetch what is missing before message `number`; how many were not to be had."""
+        lost_count = arrival.lost_count
+        stream.wanted = arrival.republish[0] if arrival.republish else number
+        try:
+            for missing in arrival.republish:
+                lost_count += not await self._republish(stream, missing, at)
+                stream.wanted = next_number(missing)
+        finally:
+            if lost_count:
+                self._losses.messages(stream.group, lost_count, since, at)
+        return lost_count
+
+    async def _catch_up(self, stream: Stream) -> None:
+        """Fetch what the server sent, or would have sent, while nobody listened; until it has no more.
+
+        Where it has lost a message in between, the next number that arrives says so.
+        """
+        while await self._republish(stream, stream.wanted, self._clock.now()):
+            stream.wanted = next_number(stream.wanted)
+            stream.sequence.expected = stream.wanted
+            stream.spoke()
 
     async def _republish(self, stream: Stream, number: int, at: datetime) -> bool:
         """Fetch a message that went missing and pass it on; false when the server no longer has it."""
@@ -223,16 +329,16 @@ class Feed:
             return False
         again = _Arrived(_done(body), at)
         answer = self._decoded(again, decode_republish)
-        if is_bad(answer.status) or answer.number != number:
+        if is_bad(answer.status) or answer.number != number or not answer.has_data:
             return False
-        self._acknowledge.append((stream.subscription, number))
         self._losses.republished += 1
         await self._deliver(answer, stream, stream.heard_at, at)
+        self._acknowledge.append((stream.subscription, number))
         return True
 
     async def _deliver(self, answer: Answer, stream: Stream, since: datetime | None, at: datetime) -> None:
         if answer.status_change is not None:
-            raise ConnectionLost(
+            raise SubscriptionGone(
                 f'{self._endpoint}: the server has ended the subscription of group "{stream.group}" '
                 f"({name_of(answer.status_change)})"
             )

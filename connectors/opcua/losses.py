@@ -52,6 +52,10 @@ class Losses:
         self._gap(since, until, f'{count} notification messages of group "{group}" were lost', "")
         self._say("notification messages lost", group=group, messages=count)
 
+    def outage(self, since: datetime | None, until: datetime, reason: str) -> None:
+        """What the server had to say while the connection was lost could not be had afterwards."""
+        self._gap(since, until, f"changes while the connection was lost could not be fetched: {reason}", "")
+
     def _gap(self, since: datetime | None, until: datetime, reason: str, tag: str) -> None:
         gap = Gap(self._connection, since or until, until, reason, tag)
         self.gaps.append(gap)

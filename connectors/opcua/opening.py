@@ -7,6 +7,7 @@ It knows nothing of tags, samples or subscriptions; what is asked of a session i
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from asyncua import ua
 from asyncua.client.client import Client
@@ -16,7 +17,7 @@ from connectors.errors import DeviceRefused
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.failures import told
 from connectors.opcua.pki import Identity, Pki, host_uri
-from connectors.opcua.session import Session
+from connectors.opcua.session import Session, Ticket
 from connectors.opcua.wire import Wire
 from connectors.protocol import Environment
 
@@ -50,8 +51,12 @@ def _client(settings: OpcuaConnection, uri: str) -> tuple[Client, Wire]:
     return client, wire
 
 
-async def open_session(settings: OpcuaConnection, environment: Environment) -> Session:
+async def open_session(
+    settings: OpcuaConnection, environment: Environment, ticket: Ticket | None = None
+) -> Session:
     """Connect, secure and log in, all within the connect timeout.
+
+    With a ticket the session it belongs to is taken up where the server still has it, else a new one is made.
 
     Raises:
         ConnectionLost: nobody answers, or not in time.
@@ -81,16 +86,41 @@ async def open_session(settings: OpcuaConnection, environment: Environment) -> S
                 await client.connect_socket()
                 await client.send_hello()
                 await client.open_secure_channel()
-                await client.create_session()
-                _check_password_is_safe(settings, client)
-                password = settings.password.get_secret_value() if settings.password else ""
-                await client.activate_session(username=settings.user, password=password)
-                session = Session(settings, client, wire, own)
+                reactivated = ticket is not None and await _reactivate(settings, client, wire, ticket)
+                if not reactivated:
+                    await client.create_session()
+                    await _log_in(settings, client)
+                session = Session(settings, client, wire, own, reactivated=reactivated)
                 await session.prepare()
     except BaseException:
         wire.abort()
         raise
     return session
+
+
+async def _log_in(settings: OpcuaConnection, client: Client) -> None:
+    _check_password_is_safe(settings, client)
+    password = settings.password.get_secret_value() if settings.password else ""
+    await client.activate_session(username=settings.user, password=password)
+
+
+async def _reactivate(settings: OpcuaConnection, client: Client, wire: Wire, ticket: Ticket) -> bool:
+    """Log in to a session made over an earlier connection; false when the server will not have that.
+
+    The server checks that we are who made it: the same user, and a signature over the last nonce it sent.
+    """
+    # The library would make a new session; what it remembers of the old one is handed to the new objects.
+    held: Any = client
+    held._server_nonce, held._policy_ids = ticket.nonce, list(ticket.policies)
+    held.session_timeout = ticket.timeout_ms
+    wire.session.restore_authentication_token(ticket.token)
+    try:
+        await _log_in(settings, client)
+    except ua.uaerrors.UaStatusCodeError:
+        wire.session.reset_authentication_token()
+        held.session_timeout = round(settings.session_timeout.total_seconds() * 1000)
+        return False
+    return True
 
 
 def _check_password_is_safe(settings: OpcuaConnection, client: Client) -> None:

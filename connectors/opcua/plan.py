@@ -7,7 +7,7 @@ tag by indexing. All durations are seconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -174,6 +174,12 @@ class Quarantine:
             0.0, min((turn.due_at_s for turn in self._turns.values()), default=now_s + self.FIRST_S) - now_s
         )
 
-    def members(self) -> Iterable[Item]:
-        """All items in it."""
-        return self._turns.keys()
+    def only(self, items: Container[Item]) -> Quarantine:
+        """The same for some of the items."""
+        some = Quarantine()
+        some._turns = {item: turn for item, turn in self._turns.items() if item in items}
+        return some
+
+    def reasons(self) -> dict[Item, str]:
+        """All items in it, and why the server refused them."""
+        return {item: turn.reason for item, turn in self._turns.items()}

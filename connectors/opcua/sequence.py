@@ -35,6 +35,11 @@ def next_number(number: int) -> int:
     return 1 if number >= _LAST else number + 1
 
 
+def is_behind(number: int, expected: int) -> bool:
+    """Whether a number comes before the expected one, counting around the roll-over."""
+    return (number - expected) % _LAST > _LAST // 2
+
+
 class SequenceCount:
     """Follows one subscription from its creation on."""
 
@@ -52,10 +57,10 @@ class SequenceCount:
         if number == 0:
             # Outside the standard: a server that does not count. There is nothing to check it by.
             return Arrival(deliver=has_data)
-        ahead = (number - self.expected) % _LAST
-        if ahead > _LAST // 2:
-            # Behind us: republished already, sent twice, or a late keep-alive.
+        if is_behind(number, self.expected):
+            # Republished already, sent twice, or a late keep-alive.
             return Arrival(deliver=False)
+        ahead = (number - self.expected) % _LAST
         missing = self._numbers(min(ahead, REPUBLISH_MAX), before=number)
         lost_count = ahead - len(missing)
         if available:

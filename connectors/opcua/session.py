@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncua import ua
@@ -31,25 +32,64 @@ from connectors.opcua.wire import Wire
 
 #: How long a server that has stopped answering may hold up the end of a session.
 _GOODBYE_S = 0.5
-_ROOT, _NAMESPACE_ARRAY, _SERVER_STATE = 84, 2255, 2259
+_ROOT, _NAMESPACE_ARRAY, _START_TIME, _SERVER_STATE = 84, 2255, 2257, 2259
 #: OperationLimits and ServerCapabilities (OPC 10000-5 section 6.3.2), in the order of `Limits`.
 _LIMITS = (11705, 11714, 11712, 24104)
 #: Results of a whole call that mean: the same in smaller parts.
 _TOO_MUCH = frozenset({0x8010_0000, 0x80B8_0000, 0x80B9_0000, 0x8008_0000})
+_UNSUPPORTED = frozenset({0x800B_0000, 0x8040_0000})
+#: BadMessageNotAvailable, or the server has no such service.
+_NOT_REPUBLISHED = _UNSUPPORTED | {0x807B_0000}
 #: Results of one item that mean: the same without the server's deadband.
 _NO_FILTER = frozenset({0x8043_0000, 0x8044_0000, 0x8045_0000, 0x808E_0000})
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What proves to the server that a session is ours: kept while the connection is lost, never shown."""
+
+    token: ua.NodeId = field(repr=False)
+    nonce: bytes | None = field(repr=False)
+    policies: tuple[ua.UserTokenPolicy, ...] = field(repr=False)
+    timeout_ms: float
 
 
 class Session:
     """An activated session. Every method raises `ConnectionLost` or `DeviceRefused` and nothing else."""
 
-    def __init__(self, settings: OpcuaConnection, client: Client, wire: Wire, own_certificate: str) -> None:
+    def __init__(
+        self,
+        settings: OpcuaConnection,
+        client: Client,
+        wire: Wire,
+        own_certificate: str,
+        *,
+        reactivated: bool = False,
+    ) -> None:
         self._settings = settings
         self._client = client
         self._wire = wire
         self._own_certificate = own_certificate
+        self.reactivated = reactivated
+        """Whether the server has had this session before, with its subscriptions."""
         self.namespaces: tuple[str, ...] = ()
+        self.started = ""
+        """When the server says it was started; empty when it does not say."""
         self.limits = Limits()
+
+    def ticket(self) -> Ticket | None:
+        """What to come back with after the connection is lost."""
+        token = self._wire.session.authentication_token
+        if token.is_null():
+            return None
+        # The library keeps what it needs for the next activation to itself.
+        held: Any = self._client
+        return Ticket(token, held._server_nonce, tuple(held._policy_ids), float(held.session_timeout))
+
+    @property
+    def lifetime_s(self) -> float:
+        """How long the server keeps this session when it hears nothing, as it granted it."""
+        return float(self._client.session_timeout) / 1000
 
     @property
     def channel_lifetime_s(self) -> float:
@@ -63,11 +103,13 @@ class Session:
             yield
 
     async def prepare(self) -> None:
-        """Read what every session needs anew: the namespace array and the server's limits."""
+        """Read what every session needs anew: namespace array, start time and limits of the server."""
         with self._told():
             self.namespaces = decode_texts(await self._read_request([numbered(_NAMESPACE_ARRAY)]), 0)
-            told = decode_read(await self._read_request([numbered(id_) for id_ in _LIMITS]), 0)
-            self.limits = Limits(*(_limit(reading) for reading in told))
+            asked = [numbered(id_) for id_ in (_START_TIME, *_LIMITS)]
+            started, *limits = decode_read(await self._read_request(asked), 0)
+            self.started = started.value if isinstance(started.value, str) else ""
+            self.limits = Limits(*(_limit(reading) for reading in limits))
 
     async def server_state(self) -> int:
         """ServerState (OPC 10000-5 section 12.6): 0 while all is well."""
@@ -99,7 +141,7 @@ class Session:
         with self._told():
             for part in chunked(paths, self.limits.paths_per_call):
                 asked = [ua.BrowsePath(StartingNode=numbered(_ROOT), RelativePath=path) for path in part]
-                answer = await self._client.uaclient.session.translate_browsepaths_to_nodeids(asked)
+                answer = await self._wire.session.translate_browsepaths_to_nodeids(asked)
                 if len(answer) != len(part):
                     raise Malformed(f"{len(answer)} results for {len(part)} paths")
                 for result in answer:
@@ -127,6 +169,49 @@ class Session:
                 float(made.RevisedPublishingInterval) / 1000,
                 int(made.RevisedMaxKeepAliveCount),
             )
+
+    async def transfer(self, subscriptions: Sequence[int]) -> list[int]:
+        """Take subscriptions over from a session that is gone; the status code of each.
+
+        Nothing is asked to be sent anew: what the server still has follows by itself, and values that did
+        not change are read. A server that will not have it answers with one code for all.
+        """
+        asked: Any = ua.TransferSubscriptionsParameters()
+        asked.SubscriptionIds = list(subscriptions)
+        asked.SendInitialValues = False
+        with self._told():
+            try:
+                results = await self._wire.session.transfer_subscriptions(asked)
+            except ua.uaerrors.UaStatusCodeError as error:
+                return [int(error.code)] * len(subscriptions)
+            return _one_each([int(result.StatusCode.value) for result in results], subscriptions)
+
+    async def enable_publishing(self, subscriptions: Sequence[int]) -> list[int]:
+        """Say that subscriptions are to publish, as they should be doing; tells which are ours."""
+        asked: Any = ua.SetPublishingModeParameters()
+        asked.PublishingEnabled = True
+        asked.SubscriptionIds = list(subscriptions)
+        with self._told():
+            if not subscriptions:
+                return []
+            try:
+                results = await self._wire.session.set_publishing_mode(asked)
+            except ua.uaerrors.UaStatusCodeError as error:
+                # A server without this service cannot be asked; silence will tell.
+                code = 0 if error.code in _UNSUPPORTED else int(error.code)
+                return [code] * len(subscriptions)
+            return _one_each([int(result.value) for result in results], subscriptions)
+
+    async def unsubscribe(self, subscriptions: Sequence[int]) -> None:
+        """Delete subscriptions; those the server does not know are gone already."""
+        request: Any = ua.DeleteSubscriptionsRequest()
+        request.Parameters.SubscriptionIds = list(subscriptions)
+        with self._told():
+            try:
+                if subscriptions:
+                    await self._wire.ask(request)
+            except ua.uaerrors.UaStatusCodeError:
+                return
 
     async def monitor(self, subscription: int, items: Sequence[tuple[Item, ua.NodeId]]) -> list[int]:
         """Create monitored items; the status code of each.
@@ -157,7 +242,7 @@ class Session:
         asked.TimestampsToReturn = ua.TimestampsToReturn.Source
         asked.ItemsToCreate = [_item_request(item, node, filtered) for item, node in items]
         try:
-            results = await self._client.uaclient.session.create_monitored_items(asked)
+            results = await self._wire.session.create_monitored_items(asked)
         except ua.uaerrors.UaStatusCodeError as error:
             if error.code not in _TOO_MUCH or len(items) == 1:
                 raise
@@ -188,7 +273,9 @@ class Session:
         with self._told():
             try:
                 return await self._wire.ask(request)
-            except ua.uaerrors.BadMessageNotAvailable:
+            except ua.uaerrors.UaStatusCodeError as error:
+                if error.code not in _NOT_REPUBLISHED:
+                    raise
                 return None
 
     async def renew(self) -> None:
@@ -196,6 +283,10 @@ class Session:
         with self._told():
             await self._client.open_secure_channel(renew=True)
             self._wire.revolve_security_token()
+
+    def abandon(self) -> None:
+        """Drop the connection and leave the session to the server: it may be taken up again."""
+        self._wire.abort()
 
     async def close(self, *, polite: bool) -> None:
         """End the session; politely where the server listens, so that it need not wait for its timeout."""
@@ -209,6 +300,12 @@ class Session:
             pass
         finally:
             self._wire.abort()
+
+
+def _one_each(codes: list[int], asked: Sequence[object]) -> list[int]:
+    if len(codes) != len(asked):
+        raise Malformed(f"{len(codes)} results for {len(asked)} subscriptions")
+    return codes
 
 
 def _limit(reading: Reading) -> int:

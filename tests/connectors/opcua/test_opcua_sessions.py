@@ -17,8 +17,8 @@ import pytest
 from asyncua import ua
 
 from connectors.errors import ConnectionLost, ConnectorError
-from connectors.opcua import connector as connector_module
 from connectors.opcua import opening as opening_module
+from connectors.opcua import run as run_module
 from connectors.opcua import session as session_module
 from connectors.opcua.plan import Quarantine
 from statemodel.types import Quality, TagSample
@@ -267,7 +267,7 @@ async def test_a_node_that_appears_is_taken_in(
 async def test_a_tag_the_server_never_speaks_of_is_told_too(
     plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connector_module, "_FIRST_WORD_MIN_S", 0.3)
+    monkeypatch.setattr(run_module, "_FIRST_WORD_MIN_S", 0.3)
     assert plant.server is not None
     service = plant.server.iserver.subscription_service
     original = service.create_monitored_items
