@@ -47,7 +47,8 @@ class Peer:
 
     def __init__(self, child: asyncio.subprocess.Process, directory: Path) -> None:
         self._child = child
-        self._directory = directory
+        # One folder for all servers of a run: making its key takes longer than most tests.
+        self._certificates = directory.parent / "opcua-peer"
         self._count = 0
         self._types: dict[str, str] = {}
         self.port = free_port()
@@ -83,7 +84,8 @@ class Peer:
     async def start(self) -> None:
         """Serve."""
         self._types = {one["name"]: one["type"] for one in self.options["variables"]}
-        made = await self.order("start", port=self.port, folder=str(self._directory), **self.options)
+        options = {"folder": str(self._certificates), **self.options}
+        made = await self.order("start", port=self.port, **options)
         self.namespace = made["namespace"]
 
     async def stop(self, notice_s: float = 0.0) -> None:
