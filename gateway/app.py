@@ -7,7 +7,7 @@ Stop: connectors first, then the last words into the journal, then a moment for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -51,6 +51,8 @@ _log = structlog.get_logger("andon")
 
 #: Longest wait for the sinks to hand on what was recorded last, when stopping.
 FAREWELL_S_MAX = 5.0
+#: How long the broker waits at the start for the database to confirm the journal.
+MEETING_S_MAX = 5.0
 
 
 @dataclass
@@ -109,7 +111,7 @@ class _Run:
             if historian is not None:
                 self._start_sink(group, "historian", historian.run())
             if publisher is not None:
-                self._start_sink(group, "mqtt", publisher.run())
+                self._start_sink(group, "mqtt", publish_when_met(publisher.run, historian))
             pipeline = group.create_task(self.pipeline.run(), name="pipeline")
             for lost in self._lost_while_away():
                 await self.pipeline.offer(lost)
@@ -357,6 +359,21 @@ class _Run:
             if not waiting:
                 return
             await self.clock.sleep(0.02)
+
+
+async def publish_when_met(publish: Callable[[], Awaitable[None]], historian: Historian | None) -> None:
+    """Tell the broker, once the database has been asked whether it knows this journal otherwise.
+
+    An older copy of the journal numbers anew what others have heard of already. Where the database can say
+    so, nobody hears it; where it cannot be asked, or takes long, the broker does not wait for it.
+    """
+    if historian is not None:
+        try:
+            async with asyncio.timeout(MEETING_S_MAX):
+                await historian.met()
+        except TimeoutError:
+            _log.warning("the broker is told before the database has answered", waited_s=MEETING_S_MAX)
+    await publish()
 
 
 class _TagFeed:

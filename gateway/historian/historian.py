@@ -66,6 +66,7 @@ class Historian:
         self._first_seq: int | None = None
         self._other_streams = False
         self._connected = False
+        self._met = asyncio.Event()
         self._last_error: str | None = None
         self._alarm = ""
         self._retry_at: datetime | None = None
@@ -113,6 +114,11 @@ class Historian:
             connects=self._connects,
         )
 
+    async def met(self) -> None:
+        """Return once the database has been asked whether it knows this journal otherwise: it does not, or it
+        could not be asked."""
+        await self._met.wait()
+
     async def check(self) -> ServerInfo:
         """Connect once and say what server it is; changes nothing.
 
@@ -141,6 +147,7 @@ class Historian:
                 except (SinkUnavailable, SinkRefused) as error:
                     refused = isinstance(error, SinkRefused)
                     self._lost(error)
+                    self._met.set()
                 pause_s = backoff.failed(self._clock.monotonic() - began_s, random.random())  # noqa: S311
                 pause_s = _REFUSED_PAUSE_S if refused else pause_s
                 self._retry_at = self._clock.now() + timedelta(seconds=pause_s)
@@ -164,6 +171,7 @@ class Historian:
             self._first_seq = await session.first_seq()
             self._other_streams = await session.has_other_streams()
             await self._stand_where(session)
+            self._met.set()
             self._greet(session.info)
             await self._drain(session)
 

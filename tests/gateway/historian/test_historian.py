@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.app import MEETING_S_MAX, publish_when_met
 from gateway.errors import JournalForeign, SinkRefused
 from gateway.historian import EquipmentMeta, TagMeta
 from gateway.historian.session import CursorMoved, Portion, open_session
@@ -369,6 +370,41 @@ async def test_an_older_copy_of_the_journal_ends_the_gateway(database: Database,
     assert (refused.value.exit_code, historian.status().connected) == (3, False)
     assert str(copy) in refused.value.hint
     assert await counts(database) == (5, 5, 6, 6)
+
+
+async def test_nobody_hears_of_an_older_copy_that_the_database_knows(
+    database: Database, tmp_path: Path
+) -> None:
+    copy = await live_then_set_back(database, tmp_path)
+    told: list[str] = []
+
+    async def publish() -> None:
+        told.append("published")
+
+    async with opened(copy) as journal:
+        historian = build(journal, database.dsn)
+        telling = asyncio.create_task(publish_when_met(publish, historian))
+        with pytest.raises(JournalForeign):
+            await historian.run()
+        assert not telling.done()
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+    assert told == []
+
+
+async def test_a_database_that_cannot_be_asked_holds_nobody_up(tmp_path: Path) -> None:
+    told = asyncio.Event()
+
+    async def publish() -> None:
+        told.set()
+
+    async with (
+        opened(tmp_path) as journal,
+        running(journal, "postgresql://andon@127.0.0.1:9/andon") as historian,
+    ):
+        async with asyncio.timeout(MEETING_S_MAX - 1):
+            await publish_when_met(publish, historian)
+    assert told.is_set()
 
 
 async def test_an_older_copy_is_known_by_its_events_after_further_restarts(
