@@ -32,7 +32,7 @@ from connectors.opcua.binary import (
     Reader,
 )
 from connectors.opcua.event_fields import RawEvents, read_events
-from connectors.opcua.picks import NO_PICKS, Picks, complaint
+from connectors.opcua.picks import NO_PICKS, Picks, Tags, complaint
 from connectors.opcua.quality import overflowed
 from connectors.opcua.values import MISSING, UNCARRIED, Raw, Reading, judge, source_time
 from statemodel.types import Quality, TagSample
@@ -78,24 +78,20 @@ class Answer:
     """Tags whose values are there but cannot be carried, and why in words."""
 
 
-def decode_publish(
-    data: bytes, at: int, tags: Sequence[str], received_at: datetime, picks: Picks = NO_PICKS
-) -> Answer:
+def decode_publish(data: bytes, at: int, tags: Sequence[str], received_at: datetime) -> Answer:
     """Read a PublishResponse (or a ServiceFault) that starts at `at`; `tags` are tag ids by client handle.
 
-    `picks` are those of tags that are about a part of a value.
+    Where some tags are about a part of a value they are `picks.Tags`.
 
     Raises:
         Malformed: it contradicts itself or the standard.
     """
-    return _decode(data, at, _For(tags, received_at, picks), _PUBLISH_RESPONSE)
+    return _decode(data, at, tags, received_at, _PUBLISH_RESPONSE)
 
 
-def decode_republish(
-    data: bytes, at: int, tags: Sequence[str], received_at: datetime, picks: Picks = NO_PICKS
-) -> Answer:
+def decode_republish(data: bytes, at: int, tags: Sequence[str], received_at: datetime) -> Answer:
     """Read a RepublishResponse; the answer has no subscription of its own. Raises as `decode_publish`."""
-    return _decode(data, at, _For(tags, received_at, picks), _REPUBLISH_RESPONSE)
+    return _decode(data, at, tags, received_at, _REPUBLISH_RESPONSE)
 
 
 def decode_read(data: bytes, at: int) -> list[Reading]:
@@ -128,7 +124,8 @@ def header(reader: Reader, wanted: int) -> tuple[int, bool]:
     return reader.response_header(), kind == _SERVICE_FAULT
 
 
-def _decode(data: bytes, at: int, whom: _For, wanted: int) -> Answer:
+def _decode(data: bytes, at: int, tags: Sequence[str], received_at: datetime, wanted: int) -> Answer:
+    whom = _For(tags, received_at, tags.picks if isinstance(tags, Tags) else NO_PICKS)
     reader = Reader(data, at)
     answer = Answer()
     try:
@@ -164,6 +161,8 @@ def _notification(reader: Reader, answer: Answer, whom: _For) -> None:
         answer.status_change = reader.u32()
     elif kind == _EVENTS:
         read_events(reader, answer.events)
+    if reader.at - start > length:
+        raise Malformed(f"a notification of {length} bytes that goes on for {reader.at - start}")
     reader.at = start
     reader.skip(length)
 

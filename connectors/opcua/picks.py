@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from connectors.opcua.structures import Structures
 from connectors.opcua.values import (
@@ -27,6 +28,9 @@ from connectors.opcua.values import (
     Unusable,
     whole,
 )
+
+if TYPE_CHECKING:
+    from connectors.opcua.config import OpcuaConnection
 
 _PART = re.compile(r"(?P<name>[^.\[\]]+)|\[(?P<index>\d{1,9})\]")
 _PATH = re.compile(r"[^.\[\]]+(\[\d{1,9}\])*(\.[^.\[\]]+(\[\d{1,9}\])*)*")
@@ -67,15 +71,13 @@ class Pick:
         return value
 
 
-def parse_pick(index: int | Sequence[int] | None, path: str) -> Pick | None:
+def parse_pick(index: Sequence[int] | None, path: str) -> Pick | None:
     """What a tag's `index` and `field` say together: first the element, then the field; None for neither.
 
     Raises:
         PickSyntaxError: the path is none.
     """
-    steps: list[int | str] = []
-    if index is not None:
-        steps.extend([index] if isinstance(index, int) else index)
+    steps: list[int | str] = list(index or ())
     if path:
         if not _PATH.fullmatch(path):
             raise PickSyntaxError(
@@ -102,6 +104,30 @@ class Picks:
         """A reading with what the tag of this handle wants of its value."""
         pick = self.by_handle.get(handle)
         return reading if pick is None else reading._replace(value=pick.of(reading.value, self.structures))
+
+
+class Tags(tuple[str, ...]):
+    """Tag ids by client handle (0 is nobody's), and which part of a value each is about."""
+
+    picks: Picks
+
+    def __new__(cls, ids: Sequence[str], picks: Picks) -> Tags:
+        """`picks` are those of one session: what they know of structures holds for no other."""
+        made = super().__new__(cls, ids)
+        made.picks = picks
+        return made
+
+
+def picks_of(settings: OpcuaConnection) -> Picks:
+    """The picks of a connection, with nothing known of its server yet."""
+    by_handle: dict[int, Pick] = {}
+    ids = [""]
+    for handle, tag in enumerate((tag for group in settings.groups for tag in group.tags), 1):
+        ids.append(settings.tag_id(tag))
+        pick = parse_pick(tag.index, tag.field)
+        if pick is not None:
+            by_handle[handle] = pick
+    return Picks(ids, by_handle)
 
 
 #: Of a connection whose tags all are about whole values.
