@@ -9,10 +9,10 @@ or samples.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from asyncua import ua
 from asyncua.client.client import Client
@@ -29,6 +29,8 @@ from connectors.opcua.plan import Item, Limits, SubscriptionPlan, chunked
 from connectors.opcua.quality import is_bad
 from connectors.opcua.values import Reading
 from connectors.opcua.wire import Wire
+
+_T = TypeVar("_T")
 
 #: How long a server that has stopped answering may hold up the end of a session.
 _GOODBYE_S = 0.5
@@ -134,6 +136,16 @@ class Session:
             ua.ReadValueId(NodeId=node, AttributeId=AttributeIds.Value) for node in nodes
         ]
         return bytes(await self._wire.ask(request))
+
+    async def ask(self, request: Any, read: Callable[[bytes], _T]) -> _T | None:
+        """Any other service: its answer as `read` makes it out; None when the server finds that too much."""
+        with self._told():
+            try:
+                return read(bytes(await self._wire.ask(request)))
+            except ua.uaerrors.UaStatusCodeError as error:
+                if error.code not in _TOO_MUCH:
+                    raise
+                return None
 
     async def translate(self, paths: Sequence[ua.RelativePath]) -> list[list[ua.NodeId] | int]:
         """The nodes at the end of paths from the root folder; a status code where there is none."""
