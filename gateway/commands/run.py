@@ -12,6 +12,7 @@ from gateway import log
 from gateway.app import Gateway
 from gateway.config.load import load
 from gateway.errors import GatewayError
+from gateway.garbage import set_aside_what_stays
 
 
 def run_gateway(path: Path, *, log_json: bool | None) -> None:
@@ -19,7 +20,7 @@ def run_gateway(path: Path, *, log_json: bool | None) -> None:
     loaded = load(path)
     log.configure(loaded.configuration.gateway.log_level, json=log_json)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_signal(Gateway(loaded)))
+        runner.run(until_signal(Gateway(loaded, started=lambda _: set_aside_what_stays())))
 
 
 async def until_signal(gateway: Gateway) -> None:
