@@ -137,16 +137,39 @@ def plan(
 
 @app.command()
 def read(
-    config: Config,
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="Configuration file (TOML); with --orders also an endpoint such as tcp://10.0.0.6:502.",
+            show_default=False,
+        ),
+    ],
     tags: Annotated[
-        list[str] | None, typer.Argument(help="Tags as connection/tag; all when none is named.")
+        list[str] | None,
+        typer.Argument(
+            help="Tags as connection/tag; all when none is named. With --orders one, or an address."
+        ),
+    ] = None,
+    orders: Annotated[
+        bool, typer.Option("--orders", help="Modbus registers in every type and order, side by side.")
+    ] = False,
+    unit: Annotated[int | None, typer.Option(help="Unit id, of an endpoint with --orders.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another setting of that endpoint: --set 'serial={baud=9600}'."),
     ] = None,
     json: Json = False,
 ) -> None:
     """Connect, read every tag once, print value, quality and time, publish nothing."""
-    from gateway.commands.read import read_tags
+    if orders:
+        from gateway.commands.orders import show_orders
 
-    _ended(read_tags, config, tags or [], json=json)
+        _ended(show_orders, config, tags or [], unit=unit, assignments=settings or [], json=json)
+        return
+    from gateway.commands.read import read_tags, refuse_endpoint
+
+    refuse_endpoint(config, unit, settings)
+    _ended(read_tags, Path(config), tags or [], json=json)
 
 
 @app.command()

@@ -68,8 +68,8 @@ def browse_device(
                 f'"{connection}" is one word too many after an endpoint',
                 hint="a connection is named after a configuration file: andon browse andon.toml plc",
             )
-        given = dict(options) | _assigned(assignments)
-        protocol, settings, source = _of_endpoint(target, given, default_registry())
+        given = dict(options) | assigned_settings(assignments)
+        protocol, settings, source = endpoint_settings(target, given, default_registry())
         folder = data_dir or Path(GatewaySettings.model_fields["data_dir"].default)
     else:
         if options or assignments or data_dir is not None:
@@ -126,7 +126,12 @@ def _writer(form: Form, source: Source) -> Writer:
     return TreeWriter(source)
 
 
-def _assigned(assignments: Sequence[str]) -> dict[str, Any]:
+def assigned_settings(assignments: Sequence[str]) -> dict[str, Any]:
+    """Settings given as `key=value`, the value in TOML; what is no TOML is a text.
+
+    Raises:
+        BrowseRefused: one is not of that form.
+    """
     given: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
@@ -142,9 +147,14 @@ def _assigned(assignments: Sequence[str]) -> dict[str, Any]:
     return given
 
 
-def _of_endpoint(
+def endpoint_settings(
     endpoint: str, options: Mapping[str, Any], registry: Registry
 ) -> tuple[Protocol, ConnectionSettings, Source]:
+    """The protocol that speaks to an endpoint, and settings for it without a configuration.
+
+    Raises:
+        BrowseRefused: none does, or the options are no settings of its connections.
+    """
     scheme = endpoint.partition("://")[0].lower()
     known = {one: protocol for protocol in registry.protocols.values() for one in protocol.schemes}
     protocol = known.get(scheme)

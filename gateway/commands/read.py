@@ -32,6 +32,26 @@ class NoSuchTag(GatewayError):
     exit_code = 2
 
 
+class OnlyForOrders(GatewayError):
+    """An argument means something only together with another."""
+
+    exit_code = 2
+
+
+def refuse_endpoint(config: str, unit: int | None, settings: Sequence[str] | None) -> None:
+    """Tags are those of a configuration; only registers can be looked at without one.
+
+    Raises:
+        OnlyForOrders: an endpoint is named, or settings for one.
+    """
+    if "://" in config:
+        hint = f"to look at registers: andon read --orders {config} holding:100"
+        raise OnlyForOrders(f"{config} is an endpoint, and tags are in a configuration", hint=hint)
+    if unit is not None or settings:
+        hint = "a configuration says itself how its devices are asked"
+        raise OnlyForOrders("--unit and --set are for endpoints, with --orders", hint=hint)
+
+
 def read_tags(path: Path, tags: Sequence[str], *, json: bool) -> None:
     """Read the named tags (all when none is named) and print them."""
     loaded = load(path)
