@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -14,11 +15,16 @@ from gateway.config.load import load
 from gateway.errors import GatewayError
 from gateway.garbage import set_aside_what_stays
 
+#: Threads of the event loop that look up names. A name server that does not answer holds one for half a
+#: minute; with the usual four, a few devices by dead names would keep all others from being found.
+LOOKUP_THREADS = "64"
+
 
 def run_gateway(path: Path, *, log_json: bool | None) -> None:
     """Run until a signal; raises what made it end before."""
     loaded = load(path)
     log.configure(loaded.configuration.gateway.log_level, json=log_json)
+    os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)  # read when the first thread is needed
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(until_signal(Gateway(loaded, started=lambda _: set_aside_what_stays())))
 
