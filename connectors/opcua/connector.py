@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from connectors.base import Link
+from connectors.base import Link, Write, Written
 from connectors.errors import ConnectionLost, ConnectorError
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.losses import Losses
@@ -32,6 +32,7 @@ class OpcuaConnector:
         self._clock = environment.clock
         self._tags = tag_ids(settings)
         self._memory: Memory | None = None
+        self._run: Run | None = None
         self.losses = Losses(settings.name, environment.clock)
 
     async def run(self, link: Link) -> None:
@@ -40,6 +41,7 @@ class OpcuaConnector:
         session, memory = await self._open(link, memory)
         run = Run(self._settings, self._environment, session, link, self._tags, self.losses, memory)
         polite = True
+        self._run = run
         try:
             await run.serve()
         except ConnectionLost as lost:
@@ -50,6 +52,7 @@ class OpcuaConnector:
             polite = self._memory is None and run.feed.silent_s <= self._settings.keep_alive.total_seconds()
             raise
         finally:
+            self._run = None
             run.feed.end()
             await session.close(polite=polite)
 
@@ -75,6 +78,12 @@ class OpcuaConnector:
             return session, memory
         self.losses.outage(memory.lost_at, self._clock.now(), why_not)
         return session, None
+
+    async def write(self, writes: Sequence[Write]) -> Sequence[Written]:
+        """See `connectors.base.Writer.write`."""
+        if self._run is None:
+            raise ConnectionLost(f"{self._settings.endpoint}: there is no session to write through")
+        return await self._run.write(writes)
 
     async def read_once(self) -> Sequence[TagSample]:
         """See `connectors.base.Connector.read_once`."""

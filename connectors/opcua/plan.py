@@ -38,6 +38,7 @@ class Limits:
     items_per_call: int = 0
     paths_per_call: int = 0
     items_per_subscription: int = 0
+    nodes_per_write: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,19 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from connectors.base import Link
+from connectors.base import Link, Write, Written
 from connectors.errors import ConnectionLost, ConnectorError
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.failures import SubscriptionGone
 from connectors.opcua.feed import SILENT_PERIODS, Feed, Stream
 from connectors.opcua.losses import Losses
-from connectors.opcua.plan import Item, Quarantine, SubscriptionPlan, plan
+from connectors.opcua.plan import Item, Quarantine, SubscriptionPlan, items_of, plan
 from connectors.opcua.quality import is_bad, name_of, quality_of
 from connectors.opcua.resolve import resolve
 from connectors.opcua.resume import Memory, remember, take_up
 from connectors.opcua.session import Session
 from connectors.opcua.values import bad_sample, sample_of
+from connectors.opcua.writing import Writing
 from connectors.protocol import Environment
 from statemodel.types import Quality
 
@@ -69,6 +70,7 @@ class Run:
         self._stream_of: dict[Item, Stream] = {}
         #: Refusals by tag that wait for the link to be up; None from then on.
         self._refusals: dict[str, str] | None = {}
+        self._writing = Writing(session, {item.tag: item for group in items_of(settings) for item in group})
         self._keep_alive_s = settings.keep_alive.total_seconds()
         self.feed = Feed(
             settings.name,
@@ -81,6 +83,10 @@ class Run:
             source_time=settings.time == "source",
         )
         self.feed.last_seen_at = environment.clock.now()
+
+    async def write(self, writes: Sequence[Write]) -> list[Written]:
+        """See `connectors.base.Writer.write`."""
+        return await self._writing.write(writes)
 
     def remember(self, failure: ConnectionLost) -> Memory | None:
         """What the next session can take up, once this one has failed."""

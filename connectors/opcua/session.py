@@ -20,6 +20,7 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.ua_binary import struct_from_binary
 
+from connectors.errors import ConnectionLost
 from connectors.opcua.binary import Malformed
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.decode import decode_read, decode_texts
@@ -29,6 +30,7 @@ from connectors.opcua.plan import Item, Limits, SubscriptionPlan, chunked
 from connectors.opcua.quality import is_bad
 from connectors.opcua.values import Reading
 from connectors.opcua.wire import Wire
+from connectors.opcua.write import NodeType, decode_types
 
 _T = TypeVar("_T")
 
@@ -36,10 +38,11 @@ _T = TypeVar("_T")
 _GOODBYE_S = 0.5
 _ROOT, _NAMESPACE_ARRAY, _START_TIME, _SERVER_STATE = 84, 2255, 2257, 2259
 #: OperationLimits and ServerCapabilities (OPC 10000-5 section 6.3.2), in the order of `Limits`.
-_LIMITS = (11705, 11714, 11712, 24104)
+_LIMITS = (11705, 11714, 11712, 24104, 11707)
 #: Results of a whole call that mean: the same in smaller parts.
 _TOO_MUCH = frozenset({0x8010_0000, 0x80B8_0000, 0x80B9_0000, 0x8008_0000})
 _UNSUPPORTED = frozenset({0x800B_0000, 0x8040_0000})
+_NOT_CONNECTED = 0x808A_0000
 #: BadMessageNotAvailable, or the server has no such service.
 _NOT_REPUBLISHED = _UNSUPPORTED | {0x807B_0000}
 #: Results of one item that mean: the same without the server's deadband.
@@ -160,6 +163,58 @@ class Session:
                     code = int(result.StatusCode.value)
                     found.append(code if code else [_plain(target.TargetId) for target in result.Targets])
         return found
+
+    async def types(self, nodes: Sequence[ua.NodeId]) -> list[NodeType]:
+        """What variables hold, one each: to write in their own type."""
+        found: list[NodeType] = []
+        with self._told():
+            for part in chunked(nodes, self.limits.nodes_per_read // 2):
+                request: Any = ua.ReadRequest()
+                request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Neither
+                request.Parameters.NodesToRead = [
+                    ua.ReadValueId(NodeId=node, AttributeId=attribute)
+                    for node in part
+                    for attribute in (AttributeIds.Value, AttributeIds.DataType)
+                ]
+                answer = decode_types(bytes(await self._wire.ask(request)))
+                if len(answer) != len(part):
+                    raise Malformed(f"{len(answer)} types for {len(part)} nodes")
+                found.extend(answer)
+        return found
+
+    async def write(self, values: Sequence[tuple[ua.NodeId, ua.Variant]]) -> list[int | None]:
+        """Write values, each sent at most once; the status code of each, None where no answer came.
+
+        Raises:
+            ConnectionLost: there is no connection, and nothing has been sent.
+        """
+        codes: list[int | None] = []
+        for part in chunked(values, self.limits.nodes_per_write):
+            if not self._wire.is_open:
+                if not codes:
+                    raise ConnectionLost(f"{self._settings.endpoint}: the connection is lost")
+                codes.extend([_NOT_CONNECTED] * len(part))
+                continue
+            codes.extend(await self._write_part(part))
+        return codes
+
+    async def _write_part(self, values: Sequence[tuple[ua.NodeId, ua.Variant]]) -> Sequence[int | None]:
+        request: Any = ua.WriteRequest()
+        # Without status and times, which many servers refuse to take from a client.
+        request.Parameters.NodesToWrite = [
+            ua.WriteValue(
+                NodeId=node, AttributeId=AttributeIds.Value, Value=ua.DataValue(value, StatusCode=None)
+            )
+            for node, value in values
+        ]
+        try:
+            data = await self._wire.ask(request)
+            results = struct_from_binary(ua.WriteResponse, data).Results
+        except ua.uaerrors.UaStatusCodeError as error:
+            return [int(error.code)] * len(values)
+        except TROUBLE:
+            return [None] * len(values)
+        return [int(result.value) for result in results] if len(results) == len(values) else [None] * len(values)
 
     async def subscribe(self, plan: SubscriptionPlan) -> tuple[int, float, int]:
         """Create a subscription: its id, publishing interval in seconds and keep-alive count as granted."""

@@ -89,6 +89,11 @@ class Wire(UaClient):
     async def connect_socket(self, host: str, port: int) -> None:
         await asyncio.get_running_loop().create_connection(self._make_protocol, host, port)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection to send anything over."""
+        return self.protocol is not None and self.protocol.transport is not None
+
     async def ask(self, request: Any) -> Buffer:
         return await self._send_request(request)
 
