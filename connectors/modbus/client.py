@@ -97,8 +97,10 @@ class Client(asyncio.Protocol, ABC):
         self._owner = owner
         self._now = now
         self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._watch_at = float("inf")
         self.loss: ConnectionLost | None = None
         """Why the link is gone, once it is."""
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -162,20 +164,20 @@ class Client(asyncio.Protocol, ABC):
 
     def _watch_over(self, deadline: float) -> None:
         """One timer watches over all questions: it is moved when it fires, not at every question."""
-        if self._watch is not None:
-            if self._watch.when() <= deadline:
-                return
-            self._watch.cancel()
-        self._watch = self._loop.call_at(deadline, self._look_at_the_time)
+        if deadline < self._watch_at:
+            if self._watch is not None:
+                self._watch.cancel()
+            self._watch_at = deadline
+            self._watch = self._loop.call_at(deadline, self._look_at_the_time)
 
     def _look_at_the_time(self) -> None:
-        self._watch = None
+        self._watch, self._watch_at = None, float("inf")
         now = self._loop.time()
         for exchange in tuple(self._open()):
             if exchange.deadline <= now:
                 self._give_up(exchange)
-        if self._watch is None and (open_ := tuple(self._open())):
-            self._watch = self._loop.call_at(min(e.deadline for e in open_), self._look_at_the_time)
+        for exchange in self._open():
+            self._watch_over(exchange.deadline)
 
 
 def no_answer(error: BadReply) -> ConnectionLost:

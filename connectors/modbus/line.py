@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from connectors import standstill
 from connectors.base import Clock
 from connectors.errors import ConnectionLost, DeviceRefused
 from connectors.modbus.client import Client, Exchange, no_answer
@@ -28,7 +29,6 @@ from connectors.modbus.serial_client import Pace, SerialClient
 from connectors.modbus.tcp_client import TcpClient
 from connectors.modbus.turns import GroupTurn, Lane
 from connectors.modbus.writing import WriteJob
-from connectors.standstill import Standstill
 
 #: Units that have not proved that they answer and are asked at the same time, beside the others.
 PROBED_AT_ONCE_MAX = 4
@@ -51,15 +51,18 @@ class Line:
         self._waiting = 0
         self._members: list[Member] = []
         self._has_ids = place.framing == "tcp"
+        self._window = place.pipeline
         #: Those whose units answer, and those whose do not yet or no more (only with transaction ids).
         self._trusted: Schedule[GroupTurn] = Schedule()
         self._probed: Schedule[GroupTurn] = Schedule()
         self._writers: list[Member] = []
-        self._open = 0
+        self.open_count = 0
+        """Questions open to units that answer."""
         self._open_probes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._watch = Standstill(0.0)
-        self._allowed_s = float("inf")
+        self._looked_at = 0.0
+        self.expected_by = float("inf")
+        """When something must have happened at the latest, if this process ran."""
 
     @property
     def shared(self) -> bool:
@@ -135,14 +138,14 @@ class Line:
             if isinstance(exchange, Lane):
                 exchange.group.member.release()
         else:
-            self._open -= 1
+            self.open_count -= 1
 
     def look(self, now: float) -> None:
         """Something happened. If nobody looked for too long before, what is known is old."""
-        away_s = self._watch.woke(now, self._allowed_s)
-        if away_s:
+        if now > self.expected_by:
             for member in self._members:
-                member.overslept(away_s)
+                member.overslept(now - self._looked_at)
+            self.expected_by = float("inf")
 
     def pump(self, now: float | None = None) -> None:
         """Ask what may be asked now, and see to being called when there is more."""
@@ -152,15 +155,24 @@ class Line:
         if now is None:
             now = self._clock.monotonic()
             self.look(now)
-        patience_s = 0.0
         while client.loss is None:
-            exchange = self._next(now)
-            if exchange is None:
+            lane: Lane | None = None
+            if self.open_count < self._window and not self._writers:
+                turn = self._trusted.next(now)
+                if turn is not None and (lane := turn.take(now)) is None:
+                    continue  # a group with nothing to ask at present
+            if lane is not None:
+                self.open_count += 1
+                exchange: Exchange = lane
+            elif (other := self._next_other(now)) is not None:
+                exchange = other
+            else:
                 break
             client.ask(exchange)
-            patience_s = exchange.timeout_s
-        if patience_s > self._allowed_s or not self._open + self._open_probes:
-            self._allowed_s = patience_s
+            self.expected_by = now + exchange.timeout_s + standstill.STANDSTILL_S_MAX
+            self._looked_at = now
+            if self.open_count >= self._window and not self._probed.turns:
+                return  # nothing fits beside it; its answer calls again, or its time-out
         self._wait(now)
 
     # What the client calls.
@@ -168,7 +180,7 @@ class Line:
     def lost(self, error: Exception) -> None:
         """The link is gone, and with it every connection."""
         self._client = None
-        self._open = self._open_probes = 0
+        self.open_count = self._open_probes = 0
         self._stop_timer()
         for member in self._members:
             if isinstance(error, ConnectionLost):
@@ -209,13 +221,13 @@ class Line:
             self._client = client
             if client.loss is not None:
                 raise ConnectionLost(client.loss.reason, hint=client.loss.hint)
-            self._watch = Standstill(self._clock.monotonic())
+            self.expected_by = float("inf")
             return client
         finally:
             self._opening = None
 
     def _make(self) -> Client:
-        self._open = self._open_probes = 0
+        self.open_count = self._open_probes = 0
         if self._has_ids:
             return TcpClient(self, self._clock.now)
         serial = self.place.serial
@@ -227,14 +239,14 @@ class Line:
         for schedule in (self._trusted, self._probed):
             schedule.turns = [turn for turn in schedule.turns if turn.member is not member]
 
-    def _next(self, now: float) -> Exchange | None:
-        """The next question, counted as open."""
-        if self._open < self.place.pipeline and (self._has_ids or not self._open):
-            if self._writers and (job := self._next_write()) is not None:
-                self._open += 1
+    def _next_other(self, now: float) -> Exchange | None:
+        """What there is besides polls of units that answer: writes, which go before those, and probes."""
+        if self._writers and self.open_count < self._window:
+            if (job := self._next_write()) is not None:
+                self.open_count += 1
                 return job
             if (lane := _take(self._trusted, now)) is not None:
-                self._open += 1
+                self.open_count += 1
                 return lane
         if self._probed.turns and self._open_probes < PROBED_AT_ONCE_MAX:
             lane = _take(self._probed, now)
@@ -263,12 +275,13 @@ class Line:
     def _wait(self, now: float) -> None:
         """Be called when the next group is due, where there is room for it; an answer calls anyway."""
         wait_s = float("inf")
-        if self._open < self.place.pipeline:
+        if self.open_count < self._window:
             wait_s = self._trusted.wait_s(now)
         if self._probed.turns and self._open_probes < PROBED_AT_ONCE_MAX:
             wait_s = min(wait_s, self._probed.wait_s(now))
-        if not self._open and not self._open_probes:
-            self._allowed_s = wait_s
+        self._looked_at = now
+        if not self.open_count and not self._open_probes:
+            self.expected_by = now + wait_s + standstill.STANDSTILL_S_MAX
         if wait_s == float("inf"):
             return
         loop = asyncio.get_running_loop()

@@ -53,6 +53,7 @@ class Member:
         self.seen_at: datetime | None = None
         self.writes: deque[WriteJob] = deque()
         self._clock = clock
+        self._monotonic = clock.monotonic
         self._once = once
         self._groups = [group for group in settings.groups if group.tags]
         self._cycles_left = len(self._groups)
@@ -138,9 +139,13 @@ class Member:
         """A question has its answer."""
         line = self.line
         assert line is not None, "asked only on a line"
-        now = self._clock.monotonic()
-        line.freed(lane)
-        line.look(now)
+        now = self._monotonic()
+        if lane.probing:
+            line.freed(lane)
+        else:
+            line.open_count -= 1
+        if now > line.expected_by:
+            line.look(now)
         if not self.gone and self._loss is None:
             counts = self.counts
             counts.answers += 1
@@ -150,10 +155,8 @@ class Member:
                 counts.exceptions += 1
                 if meaning_of(answer).from_device:  # and not a gateway before it
                     self.seen_at = at
-            self.misses = self.late = 0
-            if not self.proven:
-                self.proven = True
-                line.sort(self)
+            if self.misses or not self.proven:
+                self._proved()
             if self._pause_s:
                 self._rest()
             group = lane.group
@@ -188,6 +191,8 @@ class Member:
             self.counts.bad_replies += 1
         else:
             self.counts.timeouts += 1
+        if not self.misses:
+            self.late = 0
         if asked_at >= self._missed_at:  # questions open at the same time are silent together
             self.misses += 1
             self._missed_at = asyncio.get_running_loop().time()
@@ -238,7 +243,7 @@ class Member:
             if isinstance(answer, bytes) or meaning_of(answer).from_device:
                 self.seen_at = at
                 self.link.seen(at)
-            self.misses = self.late = 0
+            self._proved()
             if self._pause_s:
                 self._rest()
         line.pump()
@@ -276,6 +281,14 @@ class Member:
             self._pause_timer = None
 
     # Inner works.
+
+    def _proved(self) -> None:
+        """The unit answers."""
+        self.misses = self.late = 0
+        if not self.proven:
+            self.proven = True
+            if self.line is not None:
+                self.line.sort(self)
 
     def _news(self, at: datetime) -> None:
         self._news_at = at

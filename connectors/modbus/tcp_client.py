@@ -31,20 +31,20 @@ class TcpClient(Client):
     def ask(self, exchange: Exchange) -> None:
         """Send its question at once."""
         assert self._transport is not None, "a link that was not opened"
+        asked = self._asked
         transaction = self._transaction + 1 & _TRANSACTION_MASK
-        while transaction in self._asked:
+        while transaction in asked:
             transaction = transaction + 1 & _TRANSACTION_MASK
         self._transaction = transaction
-        self._asked[transaction] = exchange
+        asked[transaction] = exchange
         if self._given_up:
             self._given_up.pop(transaction, None)
         self._transport.write(transaction.to_bytes(2, "big") + exchange.question.tail)
         exchange.sent = True
-        exchange.asked_at = now = self._loop.time()
-        exchange.deadline = now + exchange.timeout_s
-        watch = self._watch
-        if watch is None or watch.when() > exchange.deadline:
-            self._watch_over(exchange.deadline)
+        exchange.asked_at = now = self._time()
+        exchange.deadline = deadline = now + exchange.timeout_s
+        if deadline < self._watch_at:
+            self._watch_over(deadline)
 
     def data_received(self, data: bytes) -> None:
         if not self._buffer and len(data) > TCP_VALUES_AT:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class Lane(Exchange):
     """One of the requests a group may have open at once."""
 
-    __slots__ = ("asking", "group", "probing")
+    __slots__ = ("_told", "asking", "group", "probing")
 
     def __init__(self, group: GroupTurn, timeout_s: float) -> None:
         self.group = group
+        self._told = group.member.answered
         self.timeout_s = timeout_s
         self.deadline = self.asked_at = 0.0
         self.sent = False
@@ -35,7 +36,7 @@ class Lane(Exchange):
 
     def answered(self, answer: bytes | int, at: datetime) -> None:
         """See `Exchange`."""
-        self.group.member.answered(self, answer, at)
+        self._told(self, answer, at)
 
     def failed(self, why: NoAnswer | BadReply | ConnectionLost) -> None:
         """See `Exchange`."""
@@ -74,8 +75,10 @@ class GroupTurn(Turn):
             if not self._running:
                 self.member.finished(self, self.finish(now))
                 return None
-        lane = self._waiting.pop(0)
-        self.ready = bool(self._waiting)
+        waiting = self._waiting
+        lane = waiting.pop(0)
+        if not waiting:
+            self.ready = False
         return lane
 
     def answered(self, lane: Lane, answer: bytes | int, at: datetime, now: float) -> None:
@@ -90,6 +93,9 @@ class GroupTurn(Turn):
                 self.member.finished(self, self.finish(now))
         else:
             self._waiting.append(lane)
+            if not self.member.holds:
+                self.ready = True
+            return
         self.refresh()
 
     def again(self, lane: Lane) -> None:
