@@ -329,7 +329,7 @@ class _Run:
     async def _say_farewell(self, pipeline: asyncio.Task[None]) -> None:
         """Record what ends with the process; not for ever, since a full journal would never take it."""
         now = self.clock.now()
-        last_words = [words for item in self.supervised if (words := item.farewell(now))]
+        last_words = [words for item in self.supervised for words in item.farewell(now)]
         try:
             async with asyncio.timeout(FAREWELL_S_MAX):
                 await self.pipeline.finish(last_words)

@@ -208,7 +208,7 @@ class Pipeline:
             await self._work(await self._next())
             self._came_round()
 
-    async def finish(self, last_words: Iterable[SourceLost]) -> None:
+    async def finish(self, last_words: Iterable[Gap | SourceLost]) -> None:
         """Once no connector runs any more: work off what waits, record what ends with the process, end."""
         for words in last_words:
             await self.offer(words)

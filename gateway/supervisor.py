@@ -7,8 +7,7 @@ with it. It is counted, logged with its trace, and the connection is run again l
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -20,14 +19,13 @@ from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
 from connectors.selfreport import figures_of, ranges_of, warnings_of
 from connectors.settings import ConnectionSettings
 from gateway.cycles import Cycles
+from gateway.gaps import Gaps
 from gateway.pipeline import Pipeline
 from gateway.turnstile import Place, Turnstile
 from statemodel.types import DeviceEvent, Gap, SampleBatch, SourceLost, SourceRestored
 
 _log = structlog.get_logger("andon.connection")
 
-#: Gaps that wait for the next batch.
-GAPS_MAX = 1000
 #: From the second failure in a row on, a connection lets others go first.
 PATIENT_FROM_FAILURES = 2
 
@@ -57,6 +55,7 @@ class Supervised:
         self._turnstile = turnstile or Turnstile()
         self._place: Place | None = None
         self._warned: dict[str, str] = {}
+        self._losses = Gaps()
         self._session = 0
         self.link = "connecting"
         self.since = clock.now()
@@ -85,6 +84,7 @@ class Supervised:
                 self._session += 1
                 self.attempts += 1
                 session = _Session(self, self._session)
+                self._losses = session.gaps
                 failure = await self._one_session(session)
             finally:
                 self._place.leave()
@@ -113,6 +113,8 @@ class Supervised:
         self.last_error, self.last_error_at = failure.reason, now
         self.last_error_hint = failure.hint or None
         self._turn("refused" if isinstance(failure, DeviceRefused) else "down")
+        for gap in session.gaps.rest():
+            await self._pipeline.offer(gap)
         if self._reported_down:
             return
         self._reported_down = True
@@ -144,11 +146,11 @@ class Supervised:
         self.attempts = 0
         await self._pipeline.offer(SourceRestored(self.settings.name, self._clock.now()))
 
-    def farewell(self, at: datetime) -> SourceLost | None:
+    def farewell(self, at: datetime) -> Sequence[Gap | SourceLost]:
         """What to record when the process stops on purpose: from now on nobody looks at this device."""
         if self.link != "up":
-            return None
-        return SourceLost(self.settings.name, at, "the gateway was stopped")
+            return ()
+        return (*self._losses.rest(), SourceLost(self.settings.name, at, "the gateway was stopped"))
 
     def note_cycle(self, group: str, duration_s: float, lateness_s: float, skipped: int) -> None:
         """Remember the figures of one poll cycle."""
@@ -215,8 +217,8 @@ class _Session:
         self.is_up = False
         self.up_s: float | None = None
         self.closed = False
-        #: Written into the journal ahead of the next batch; the oldest give way when there are too many.
-        self._gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
+        #: Written into the journal ahead of the next batch.
+        self.gaps = Gaps()
         self.last_seen_at: datetime | None = None
 
     async def up(self) -> None:
@@ -239,8 +241,8 @@ class _Session:
         await self._offer(event)
 
     async def _offer(self, news: SampleBatch | DeviceEvent) -> None:
-        while self._gaps:
-            await self._owner._pipeline.offer(self._gaps.popleft())
+        for gap in self.gaps.due(self._owner._clock.monotonic()):
+            await self._owner._pipeline.offer(gap)
         await self._owner._pipeline.offer(news)
 
     def seen(self, at: datetime) -> None:
@@ -257,7 +259,7 @@ class _Session:
     def gap(self, gap: Gap) -> None:
         self._owner.gaps += 1
         if not self.closed:
-            self._gaps.append(gap)
+            self.gaps.note(gap, self._owner._clock.monotonic())
 
     def refused(self, tag: str, reason: str) -> None:
         name = self._owner.settings.name
