@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from connectors.opcua.nodes import NodeSyntaxError, parse_node
+from connectors.opcua.picks import INDEX_MAX, PickSyntaxError, parse_pick
 from connectors.settings import ConnectionSettings, Duration, GroupSettings, Settings, TagSettings
 
 DEFAULT_PORT = 4840
@@ -38,11 +39,38 @@ def _between(least: timedelta, most: timedelta, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _field(text: str) -> str:
+    try:
+        parse_pick(None, text)
+    except PickSyntaxError as error:
+        raise _problem("field", str(error)) from error
+    return text
+
+
+def _listed(value: Any) -> Any:
+    """One index stands for a list of one; in a CSV cell several stand in one text, `1,2`."""
+    if isinstance(value, str):
+        return value.split(",")
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+#: Indexes into an array, of one dimension after the other.
+_Index = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=INDEX_MAX)], ...],
+    Field(min_length=1, max_length=8),
+    BeforeValidator(_listed, json_schema_input_type=int | list[int]),
+]
+
+
 class OpcuaTag(TagSettings):
     """One variable of the server."""
 
     node: Annotated[str, AfterValidator(_node)]
     """Where it is: `nsu=URI;s=NAME` (preferred), `ns=2;s=NAME`, `i=2258`, or `/Objects/2:Plant/2:Speed`."""
+    index: _Index | None = None
+    """The element of an array it is about, counted from 0; `[1, 2]` where there are two dimensions."""
+    field: Annotated[str, AfterValidator(_field)] = ""
+    """The field of a structure it is about: `motor.speed`, `motors[2].speed`."""
     sampling: Annotated[Duration, _between(timedelta(0), _INTERVAL_MAX, "from 0s to 1h")] | None = None
     """How often the server looks at the variable; absent: the group's interval, "0s": as fast as it can."""
     queue_size: Annotated[int, Field(ge=1, le=100_000)] | None = None

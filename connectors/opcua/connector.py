@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from connectors.base import Link, Write, Written
 from connectors.errors import ConnectionLost, ConnectorError
 from connectors.opcua.config import OpcuaConnection
+from connectors.opcua.datatypes import learn_picked
 from connectors.opcua.losses import Losses
 from connectors.opcua.opening import open_session
+from connectors.opcua.picks import Tags, picks_of
 from connectors.opcua.plan import items_of, tag_ids
 from connectors.opcua.resolve import resolve
 from connectors.opcua.resume import Memory
 from connectors.opcua.run import REFUSED, Run
 from connectors.opcua.session import Session
-from connectors.opcua.values import bad_sample, sample_of
+from connectors.opcua.values import bad_sample
 from connectors.protocol import Environment
 from statemodel.types import TagSample
 
@@ -30,7 +32,7 @@ class OpcuaConnector:
         self._settings = settings
         self._environment = environment
         self._clock = environment.clock
-        self._tags = tag_ids(settings)
+        self._tags = self._new_tags()
         self._memory: Memory | None = None
         self._run: Run | None = None
         self.losses = Losses(settings.name, environment.clock)
@@ -39,6 +41,8 @@ class OpcuaConnector:
         """See `connectors.base.Connector.run`."""
         memory, self._memory = self._memory, None
         session, memory = await self._open(link, memory)
+        if memory is None:
+            self._tags = self._new_tags()
         run = Run(self._settings, self._environment, session, link, self._tags, self.losses, memory)
         polite = True
         self._run = run
@@ -55,6 +59,10 @@ class OpcuaConnector:
             self._run = None
             run.feed.end()
             await session.close(polite=polite)
+
+    def _new_tags(self) -> Tags:
+        """The tags with nothing known of the server's structures, which are those of one session."""
+        return Tags(tag_ids(self._settings), picks_of(self._settings))
 
     async def _open(self, link: Link, memory: Memory | None) -> tuple[Session, Memory | None]:
         """A session, and what it can take up of the one that was lost."""
@@ -91,13 +99,16 @@ class OpcuaConnector:
         try:
             items = [item for group in items_of(self._settings) for item in group]
             resolved = await resolve(session, items)
-            nodes = [one.node for one in resolved if one.node is not None]
+            found = [(one.item, one.node) for one in resolved if one.node is not None]
+            nodes = [node for _, node in found]
+            picks = picks_of(self._settings)
+            await learn_picked(session, picks, ((item.handle, node) for item, node in found))
             data = iter(await session.read(nodes))
             now = self._clock.now()
             return [
                 bad_sample(one.item.tag, REFUSED, now)
                 if one.node is None
-                else sample_of(one.item.tag, next(data), now)
+                else picks.sample(one.item.handle, one.item.tag, next(data), now)
                 for one in resolved
             ]
         finally:

@@ -25,7 +25,9 @@ from connectors.opcua.address_space import (
     local_text,
 )
 from connectors.opcua.binary import Malformed
+from connectors.opcua.picks import Picks
 from connectors.opcua.services import Services
+from connectors.opcua.session import Session
 from connectors.opcua.structures import (
     BUILT_IN,
     Definition,
@@ -188,3 +190,16 @@ def _parsed(value: Raw) -> Definition | Enumeration | None:
         return parse_definition(value) if isinstance(value, Body) else None
     except Malformed:
         return None
+
+
+async def learn_picked(session: Session, picks: Picks, items: Iterable[tuple[int, ua.NodeId]]) -> None:
+    """Make the structures readable that tags name fields of; `items` are client handles with their nodes.
+
+    What cannot be learnt shows in the quality of the tags.
+    """
+    through = [node for handle, node in items if picks.through_structure(handle)]
+    if not through:
+        return
+    services = Services(session)
+    await services.prepare()
+    await DataTypes(services, picks.structures).learn_of(through)

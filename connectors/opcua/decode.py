@@ -298,7 +298,7 @@ def _misfits(answer: Answer, whom: _For) -> None:
     for place, sample in enumerate(answer.samples):
         if sample.tag in whom.picks.tags and place not in whom.picked and sample.value is not None:
             value, quality, substatus = judge(MISSING, 0)
-            answer.complaints[sample.tag] = complaint(MISSING, whom.picks.structures)
+            answer.complaints[sample.tag] = complaint(None, MISSING, whom.picks.structures)
             answer.samples[place] = TagSample(
                 sample.tag, value, quality, sample.source_at, sample.received_at, substatus
             )
@@ -310,7 +310,7 @@ def _one_change(reader: Reader, answer: Answer, whom: _For) -> None:
     if not 0 < handle < len(whom.tags):
         answer.strangers += 1
         return
-    tag = whom.tags[handle]
+    tag, sent = whom.tags[handle], reading.value
     if whom.picks:
         whom.picked.add(len(answer.samples))
         reading = whom.picks.of(handle, reading)
@@ -318,4 +318,4 @@ def _one_change(reader: Reader, answer: Answer, whom: _For) -> None:
     sample = _judged(answer, tag, reading.value, reading.code, source_at, whom.received_at)
     answer.samples.append(sample)
     if sample.substatus in UNCARRIED and sample.value is None:
-        answer.complaints[tag] = complaint(reading.value, whom.picks.structures)
+        answer.complaints[tag] = complaint(sent, reading.value, whom.picks.structures)

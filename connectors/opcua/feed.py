@@ -114,6 +114,7 @@ class Feed:
         self._link = link
         self._clock = clock
         self._tags = tags
+        self._complaints: dict[str, str] = {}
         self._losses = losses
         self._source_time = source_time
         self._streams: dict[int, Stream] = {}
@@ -345,8 +346,20 @@ class Feed:
         if answer.overflowed:
             self._losses.overflowed(answer.overflowed, since, at)
         self._losses.strangers += answer.strangers
+        if answer.complaints or self._complaints:
+            self._complain(answer)
         if answer.samples:
             await self._emit(answer.samples, at)
+
+    def _complain(self, answer: Answer) -> None:
+        """Say once of each tag why its values cannot be carried, and take it back when they can."""
+        for tag, words in answer.complaints.items():
+            if self._complaints.get(tag) != words:
+                self._complaints[tag] = words
+                self._link.refused(tag, words)
+        for sample in answer.samples:
+            if sample.value is not None and self._complaints.pop(sample.tag, None) is not None:
+                self._link.refused(sample.tag, "")
 
     async def _emit(self, samples: list[TagSample], at: datetime) -> None:
         if self._unseen:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from connectors.opcua.structures import Structures
@@ -26,8 +27,11 @@ from connectors.opcua.values import (
     Raw,
     Reading,
     Unusable,
+    sample_of,
     whole,
 )
+
+from statemodel.types import TagSample
 
 if TYPE_CHECKING:
     from connectors.opcua.config import OpcuaConnection
@@ -100,10 +104,19 @@ class Picks:
     def __bool__(self) -> bool:
         return bool(self.by_handle)
 
+    def through_structure(self, handle: int) -> bool:
+        """Whether the tag of this handle needs the server's data types to be known."""
+        pick = self.by_handle.get(handle)
+        return pick is not None and pick.through_structure
+
     def of(self, handle: int, reading: Reading) -> Reading:
         """A reading with what the tag of this handle wants of its value."""
         pick = self.by_handle.get(handle)
         return reading if pick is None else reading._replace(value=pick.of(reading.value, self.structures))
+
+    def sample(self, handle: int, tag: str, reading: Reading, received_at: datetime) -> TagSample:
+        """A reading as a sample of the tag of this handle."""
+        return sample_of(tag, self.of(handle, reading), received_at)
 
 
 class Tags(tuple[str, ...]):
@@ -134,15 +147,20 @@ def picks_of(settings: OpcuaConnection) -> Picks:
 NO_PICKS = Picks()
 
 
-def complaint(value: Raw, structures: Structures) -> str:
-    """What keeps a value from being a tag's, in words that lead on; empty when nothing does."""
-    if isinstance(value, Body):
-        data_type = structures.by_encoding.get(value.type_id)
-        if data_type is None:
-            return f'a structure ({value.type_id}); name one of its fields with "field"'
-        return structures.unknown(data_type) or "a structure whose bytes do not fit its definition"
+def complaint(sent: Raw, value: Raw, structures: Structures) -> str:
+    """What keeps a value from being a tag's, in words that lead on; empty when nothing does.
+
+    `sent` is all that came, `value` the part of it the tag is about.
+    """
     if value is MISSING:
         return 'the value has no such element or field; compare "index" and "field" with `andon browse`'
+    if isinstance(value, Body):
+        return f'a structure ({value.type_id}); name one of its fields with "field"'
+    if isinstance(sent, Body) and value is UNSUPPORTED:
+        data_type = structures.by_encoding.get(sent.type_id)
+        if data_type is None:
+            return f"the server does not define the type of this structure ({sent.type_id})"
+        return structures.unknown(data_type) or "the structure does not fit the definition of its type"
     if isinstance(value, list | dict):
         value = whole(value)
     if value is TOO_LONG:

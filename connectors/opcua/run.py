@@ -16,15 +16,17 @@ import structlog
 from connectors.base import Link, Write, Written
 from connectors.errors import ConnectionLost, ConnectorError
 from connectors.opcua.config import OpcuaConnection
+from connectors.opcua.datatypes import learn_picked
 from connectors.opcua.failures import SubscriptionGone
 from connectors.opcua.feed import SILENT_PERIODS, Feed, Stream
 from connectors.opcua.losses import Losses
+from connectors.opcua.picks import Tags
 from connectors.opcua.plan import Item, Quarantine, SubscriptionPlan, items_of, plan
 from connectors.opcua.quality import is_bad, name_of, quality_of
 from connectors.opcua.resolve import resolve
 from connectors.opcua.resume import Memory, remember, take_up
 from connectors.opcua.session import Session
-from connectors.opcua.values import bad_sample, sample_of
+from connectors.opcua.values import bad_sample
 from connectors.opcua.writing import Writing
 from connectors.protocol import Environment
 from statemodel.types import Quality
@@ -56,7 +58,7 @@ class Run:
         environment: Environment,
         session: Session,
         link: Link,
-        tags: Sequence[str],
+        tags: Tags,
         losses: Losses,
         memory: Memory | None,
     ) -> None:
@@ -66,6 +68,7 @@ class Run:
         self._clock = environment.clock
         self._losses = losses
         self._memory = memory
+        self._picks = tags.picks
         self._quarantine = Quarantine()
         self._stream_of: dict[Item, Stream] = {}
         #: Refusals by tag that wait for the link to be up; None from then on.
@@ -150,7 +153,10 @@ class Run:
         items = list(stream.nodes.items())
         data = await self._session.read([node for _, node in items])
         now = self._clock.now()
-        samples = tuple(sample_of(item.tag, value, now) for (item, _), value in zip(items, data, strict=True))
+        samples = tuple(
+            self._picks.sample(item.handle, item.tag, value, now)
+            for (item, _), value in zip(items, data, strict=True)
+        )
         await self._clock.sleep(min(2 * stream.publishing_s, self._keep_alive_s))
         # What was on its way before this answer has then arrived.
         await self._session.server_state()
@@ -176,11 +182,15 @@ class Run:
         resolved = await resolve(self._session, items)
         found = [(one.item, one.node) for one in resolved if one.node is not None]
         refused = [(one.item, one.reason) for one in resolved if one.node is None]
+        await learn_picked(self._session, self._picks, ((item.handle, node) for item, node in found))
         if read_first:
             # Before the items exist: what they report later is then never older than what was read.
             data = await self._session.read([node for _, node in found])
             now = self._clock.now()
-            read = (sample_of(item.tag, value, now) for (item, _), value in zip(found, data, strict=True))
+            read = (
+                self._picks.sample(item.handle, item.tag, value, now)
+                for (item, _), value in zip(found, data, strict=True)
+            )
             self.feed.put(tuple(sample for sample in read if sample.quality is not Quality.BAD))
         codes = await self._session.monitor(stream.subscription, found)
         for (item, node), code in zip(found, codes, strict=True):
