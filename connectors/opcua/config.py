@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from connectors.opcua.nodes import NodeSyntaxError, parse_node
+from connectors.opcua.nodes import BrowsePath, NodeSyntaxError, parse_node
 from connectors.opcua.picks import INDEX_MAX, PickSyntaxError, parse_pick
 from connectors.settings import ConnectionSettings, Duration, GroupSettings, Settings, TagSettings
 
 DEFAULT_PORT = 4840
+#: The Server object, which tells the events of everything in its server (OPC 10000-3 section 8.55).
+SERVER_OBJECT = "i=2253"
 _INTERVAL_MIN = timedelta(milliseconds=10)
 _INTERVAL_MAX = timedelta(hours=1)
 
@@ -27,6 +29,12 @@ def _node(text: str) -> str:
         parse_node(text)
     except NodeSyntaxError as error:
         raise _problem("node", str(error)) from error
+    return text
+
+
+def _node_id(text: str) -> str:
+    if isinstance(parse_node(_node(text)), BrowsePath):
+        raise _problem("node", f'"{text}" is a browse path; write the node id of the type, such as "i=2915"')
     return text
 
 
@@ -93,6 +101,19 @@ class OpcuaGroup(GroupSettings):
     tags: tuple[OpcuaTag, ...] = ()
 
 
+class OpcuaEvents(Settings):
+    """One object of the server whose events are recorded."""
+
+    node: Annotated[str, AfterValidator(_node)] = SERVER_OBJECT
+    """The object that tells them; the Server object `i=2253` tells those of the whole server."""
+    types: tuple[Annotated[str, AfterValidator(_node_id)], ...] = ()
+    """Only events of these types and their subtypes, as node ids: `i=2915` is every alarm. Empty: all."""
+    severity_min: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Only events of at least this severity, from 1 (least) to 1000."""
+    queue_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Events the server keeps between two publish responses."""
+
+
 class Security(Settings):
     """How messages are protected. Nothing is negotiated: the server offers exactly this or is refused."""
 
@@ -122,6 +143,12 @@ class OpcuaConnection(ConnectionSettings):
     endpoint: str
     """Address of the server, `opc.tcp://HOST:PORT/PATH`; the port is 4840 when left out."""
     groups: tuple[OpcuaGroup, ...] = ()
+    events: tuple[OpcuaEvents, ...] = ()
+    """Objects whose events and alarms are recorded; `[{}]` records those of the whole server."""
+    events_interval: Annotated[Duration, _between(_INTERVAL_MIN, _INTERVAL_MAX, "from 10ms to 1h")] = (
+        timedelta(milliseconds=500)
+    )
+    """Publishing interval of the events."""
     security: Security = Security()
     user: str | None = None
     """User name; without one the session is anonymous."""
@@ -171,6 +198,14 @@ class OpcuaConnection(ConnectionSettings):
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         query = f"?{parts.query}" if parts.query else ""
         return f"opc.tcp://{host}:{port or DEFAULT_PORT}{parts.path}{query}"
+
+    @field_validator("events")
+    @classmethod
+    def _events(cls, events: tuple[OpcuaEvents, ...]) -> tuple[OpcuaEvents, ...]:
+        nodes = [one.node for one in events]
+        if twice := sorted({node for node in nodes if nodes.count(node) > 1}):
+            raise _problem("events", f'"{twice[0]}" is named twice; its events would come twice')
+        return events
 
     @model_validator(mode="after")
     def _credentials(self) -> Self:

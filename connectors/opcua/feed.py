@@ -22,6 +22,7 @@ from asyncua.common.utils import Buffer
 from connectors.base import Clock, Link
 from connectors.errors import ConnectionLost
 from connectors.opcua.decode import Answer, decode_publish, decode_republish
+from connectors.opcua.events import Events
 from connectors.opcua.failures import TROUBLE, SubscriptionGone, explain, explain_code
 from connectors.opcua.losses import Losses
 from connectors.opcua.plan import Item, SubscriptionPlan, publish_requests
@@ -107,6 +108,7 @@ class Feed:
         losses: Losses,
         *,
         source_time: bool,
+        events: Events | None = None,
     ) -> None:
         self._connection = connection
         self._endpoint = endpoint
@@ -117,6 +119,7 @@ class Feed:
         self._complaints: dict[str, str] = {}
         self._losses = losses
         self._source_time = source_time
+        self._events = events
         self._streams: dict[int, Stream] = {}
         self._behind: list[Stream] = []
         self.caught_up = asyncio.Event()
@@ -350,6 +353,8 @@ class Feed:
             self._complain(answer)
         if answer.samples:
             await self._emit(answer.samples, at)
+        if self._events is not None:
+            await self._events.deliver(answer.events, since, at)
 
     def _complain(self, answer: Answer) -> None:
         """Say once of each tag why its values cannot be carried, and take it back when they can."""

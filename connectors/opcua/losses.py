@@ -9,7 +9,8 @@ from datetime import datetime
 import structlog
 
 from connectors.base import Clock
-from statemodel.types import Gap
+from connectors.opcua.plan import EVENTS_GROUP
+from statemodel.types import Gap, lost_events
 
 _log = structlog.get_logger("connectors.opcua")
 
@@ -33,6 +34,10 @@ class Losses:
         """Notification messages that never arrived and could not be had again."""
         self.republished = 0
         """Notification messages that went missing and were had again."""
+        self.event_losses = 0
+        """Times that events of the server were lost."""
+        self.resumed = 0
+        """Sessions that went on where a lost one had stopped."""
         self.strangers = 0
         """Notifications for items or subscriptions that are not ours."""
         self.gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
@@ -49,8 +54,15 @@ class Losses:
     def messages(self, group: str, count: int, since: datetime | None, until: datetime) -> None:
         """Notification messages of a group's subscription are gone for good."""
         self.message_count += count
-        self._gap(since, until, f'{count} notification messages of group "{group}" were lost', "")
+        tag = lost_events(self._connection) if group == EVENTS_GROUP else ""
+        self._gap(since, until, f'{count} notification messages of group "{group}" were lost', tag)
         self._say("notification messages lost", group=group, messages=count)
+
+    def events(self, since: datetime | None, until: datetime, reason: str) -> None:
+        """Events of the server itself are lost; how many, it does not say."""
+        self.event_losses += 1
+        self._gap(since, until, reason, lost_events(self._connection))
+        self._say("events lost", reason=reason)
 
     def outage(self, since: datetime | None, until: datetime, reason: str) -> None:
         """What the server had to say while the connection was lost could not be had afterwards."""

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from connectors.opcua.config import OpcuaConnection, OpcuaTag
-from connectors.opcua.nodes import Node, parse_node
+from connectors.opcua.nodes import Node, NodeName, parse_node
+from statemodel.types import lost_events
 
 _T = TypeVar("_T")
 
+#: The group of the events, which no configured group can be named.
+EVENTS_GROUP = "_events"
 QUEUE_MARGIN = 2
 QUEUE_MIN = 10
 #: Queue of items that are sampled as fast as the server can, whatever that is.
@@ -42,8 +45,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class EventChoice:
+    """Which events of an object are asked for: from a severity on, of some types (all when none)."""
+
+    severity_min: int
+    types: tuple[NodeName, ...]
+
+
+@dataclass(frozen=True)
 class Item:
-    """One monitored item to create. `deadband` is for the server, 0 where it is not asked to filter."""
+    """One monitored item to create. `deadband` is for the server, 0 where it is not asked to filter.
+
+    One with `events` is about the events of an object and not about a value; it has no tag, and a name.
+    """
 
     handle: int
     tag: str
@@ -51,6 +65,17 @@ class Item:
     sampling_s: float
     queue_size: int
     deadband: float = 0.0
+    events: EventChoice | None = None
+
+    @property
+    def concessions(self) -> int:
+        """How often it may be asked for again with less for the server to filter, as we can do that as well.
+
+        Types of events are the server's to judge: only it knows what is a subtype of what.
+        """
+        if self.events is not None:
+            return 0 if self.events.types else 2
+        return 1 if self.deadband else 0
 
 
 @dataclass(frozen=True)
@@ -93,18 +118,39 @@ def items_of(settings: OpcuaConnection) -> tuple[tuple[Item, ...], ...]:
     return tuple(groups)
 
 
+def event_items(settings: OpcuaConnection) -> tuple[Item, ...]:
+    """The items for the events of objects; their client handles follow those of the tags."""
+    return tuple(
+        Item(
+            handle,
+            f"{lost_events(settings.name)}/{one.node}",
+            parse_node(one.node),
+            0.0,
+            one.queue_size,
+            events=EventChoice(
+                one.severity_min,
+                tuple(type_ for text in one.types if isinstance(type_ := parse_node(text), NodeName)),
+            ),
+        )
+        for handle, one in enumerate(settings.events, 1 + len(settings.tags()))
+    )
+
+
 def plan(settings: OpcuaConnection, limits: Limits) -> tuple[SubscriptionPlan, ...]:
-    """Subscriptions for all groups that have tags; a group too large for one subscription gets several."""
+    """Subscriptions for all groups that have tags, and for the events where some are wanted.
+
+    A group too large for one subscription gets several.
+    """
     session_s = settings.session_timeout.total_seconds()
     planned: list[SubscriptionPlan] = []
-    for group, items in zip(settings.groups, items_of(settings), strict=True):
-        publishing_s = group.interval.total_seconds()
+    wanted = [(group.name, group.interval) for group in settings.groups]
+    wanted.append((EVENTS_GROUP, settings.events_interval))
+    for (name, interval), items in zip(wanted, (*items_of(settings), event_items(settings)), strict=True):
+        publishing_s = interval.total_seconds()
         keep_alive_count = max(1, round(settings.keep_alive.total_seconds() / publishing_s))
         lifetime_count = max(LIFETIME_KEEP_ALIVES_MIN * keep_alive_count, math.ceil(session_s / publishing_s))
         planned.extend(
-            SubscriptionPlan(
-                group.name, publishing_s, keep_alive_count, min(lifetime_count, _COUNT_MAX), part
-            )
+            SubscriptionPlan(name, publishing_s, keep_alive_count, min(lifetime_count, _COUNT_MAX), part)
             for part in chunked(items, limits.items_per_subscription or max(1, len(items)))
         )
     return tuple(planned)

@@ -28,6 +28,9 @@ async def resolve(session: Session, items: Sequence[Item]) -> list[Resolved]:
     paths: list[tuple[Item, ua.RelativePath]] = []
     for item in items:
         try:
+            if item.events is not None:
+                for type_ in item.events.types:
+                    node_id(type_, session.namespaces)
             if isinstance(item.node, NodeName):
                 found[item] = Resolved(item, node_id(item.node, session.namespaces))
             else:

@@ -17,11 +17,12 @@ from connectors.base import Link, Write, Written
 from connectors.errors import ConnectionLost, ConnectorError
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.datatypes import learn_picked
+from connectors.opcua.events import Events
 from connectors.opcua.failures import SubscriptionGone
 from connectors.opcua.feed import SILENT_PERIODS, Feed, Stream
 from connectors.opcua.losses import Losses
 from connectors.opcua.picks import Tags
-from connectors.opcua.plan import Item, Quarantine, SubscriptionPlan, items_of, plan
+from connectors.opcua.plan import EVENTS_GROUP, Item, Quarantine, SubscriptionPlan, items_of, plan
 from connectors.opcua.quality import is_bad, name_of, quality_of
 from connectors.opcua.resolve import resolve
 from connectors.opcua.resume import Memory, remember, take_up
@@ -75,6 +76,7 @@ class Run:
         self._refusals: dict[str, str] | None = {}
         self._writing = Writing(session, {item.tag: item for group in items_of(settings) for item in group})
         self._keep_alive_s = settings.keep_alive.total_seconds()
+        self._events = Events(settings, session, link, environment.clock, losses)
         self.feed = Feed(
             settings.name,
             settings.endpoint,
@@ -84,6 +86,7 @@ class Run:
             tags,
             losses,
             source_time=settings.time == "source",
+            events=self._events,
         )
         self.feed.last_seen_at = environment.clock.now()
 
@@ -118,7 +121,9 @@ class Run:
                 tasks.create_task(self._first_words(max((p.publishing_s for p in plans), default=0.0)))
                 tasks.create_task(self._renew())
                 for stream in self.feed.streams():
-                    if stream in taken_up:
+                    if stream.group == EVENTS_GROUP:
+                        tasks.create_task(self._events.keep(stream.subscription))
+                    elif stream in taken_up:
                         tasks.create_task(self._say_again(stream))
         except* ConnectorError as failed:
             failure = failed.exceptions[0]
@@ -202,6 +207,8 @@ class Run:
             stream.nodes[item] = node
             if self._quarantine.accepted(item):
                 self._link.refused(item.tag, "")
+                if item.events is not None:
+                    self._events.wish()
         now_s = self._clock.monotonic()
         self._stream_of.update((item, stream) for item, _ in refused)
         self._refuse({item: why for item, why in refused if self._quarantine.refused(item, why, now_s)})
@@ -214,7 +221,7 @@ class Run:
                 self._link.refused(item.tag, reason)
             else:
                 self._refusals[item.tag] = reason
-        self.feed.put(tuple(bad_sample(item.tag, REFUSED, now) for item in reasons))
+        self.feed.put(tuple(bad_sample(item.tag, REFUSED, now) for item in reasons if item.events is None))
 
     async def _look_after_refused(self) -> None:
         """Ask again, ever more rarely, for what was refused: a PLC download may have brought it."""

@@ -24,8 +24,9 @@ from connectors.errors import ConnectionLost
 from connectors.opcua.binary import Malformed
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.decode import decode_read, decode_texts
+from connectors.opcua.event_filter import event_filter
 from connectors.opcua.failures import TROUBLE, told
-from connectors.opcua.nodes import numbered
+from connectors.opcua.nodes import node_id, numbered
 from connectors.opcua.plan import Item, Limits, SubscriptionPlan, chunked
 from connectors.opcua.quality import is_bad
 from connectors.opcua.values import Reading
@@ -37,6 +38,7 @@ _T = TypeVar("_T")
 #: How long a server that has stopped answering may hold up the end of a session.
 _GOODBYE_S = 0.5
 _ROOT, _NAMESPACE_ARRAY, _START_TIME, _SERVER_STATE = 84, 2255, 2257, 2259
+_CONDITION_TYPE, _CONDITION_REFRESH = 2782, 3875
 #: OperationLimits and ServerCapabilities (OPC 10000-5 section 6.3.2), in the order of `Limits`.
 _LIMITS = (11705, 11714, 11712, 24104, 11707)
 #: Results of a whole call that mean: the same in smaller parts.
@@ -45,8 +47,13 @@ _UNSUPPORTED = frozenset({0x800B_0000, 0x8040_0000})
 _NOT_CONNECTED = 0x808A_0000
 #: BadMessageNotAvailable, or the server has no such service.
 _NOT_REPUBLISHED = _UNSUPPORTED | {0x807B_0000}
-#: Results of one item that mean: the same without the server's deadband.
-_NO_FILTER = frozenset({0x8043_0000, 0x8044_0000, 0x8045_0000, 0x808E_0000})
+#: Results of one item that mean: the same with less for the server to filter; deadbands first, then events.
+_NO_FILTER = frozenset(
+    {
+        *(0x8043_0000, 0x8044_0000, 0x8045_0000, 0x808E_0000),
+        *(0x8047_0000, 0x8048_0000, 0x8049_0000, 0x80C1_0000, 0x80C2_0000, 0x80C4_0000, 0x80C5_0000),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -283,42 +290,58 @@ class Session:
     async def monitor(self, subscription: int, items: Sequence[tuple[Item, ua.NodeId]]) -> list[int]:
         """Create monitored items; the status code of each.
 
-        A call the server finds too large is made again in halves. An item whose deadband the server will
-        not apply is asked for again without it.
+        A call the server finds too large is made again in halves. An item whose deadband or event filter the
+        server will not apply is asked for again with less of it.
         """
         codes: list[int] = []
         with self._told():
             for part in chunked(items, self.limits.items_per_call):
                 codes.extend(await self._monitor_part(subscription, part))
-            plain = [
-                at
-                for at, code in enumerate(codes)
-                if code & 0xFFFF_0000 in _NO_FILTER and items[at][0].deadband
-            ]
-            for places in chunked(plain, self.limits.items_per_call):
-                again = await self._monitor_part(subscription, [items[at] for at in places], filtered=False)
-                for at, code in zip(places, again, strict=True):
-                    codes[at] = code
+            for conceded in range(1, max((item.concessions for item, _ in items), default=0) + 1):
+                plain = [
+                    at
+                    for at, code in enumerate(codes)
+                    if code & 0xFFFF_0000 in _NO_FILTER and items[at][0].concessions >= conceded
+                ]
+                for places in chunked(plain, self.limits.items_per_call):
+                    again = await self._monitor_part(subscription, [items[at] for at in places], conceded)
+                    for at, code in zip(places, again, strict=True):
+                        codes[at] = code
         return codes
 
     async def _monitor_part(
-        self, subscription: int, items: Sequence[tuple[Item, ua.NodeId]], *, filtered: bool = True
+        self, subscription: int, items: Sequence[tuple[Item, ua.NodeId]], conceded: int = 0
     ) -> list[int]:
         asked: Any = ua.CreateMonitoredItemsParameters()
         asked.SubscriptionId = subscription
         asked.TimestampsToReturn = ua.TimestampsToReturn.Source
-        asked.ItemsToCreate = [_item_request(item, node, filtered) for item, node in items]
+        asked.ItemsToCreate = [_item_request(item, node, conceded, self.namespaces) for item, node in items]
         try:
             results = await self._wire.session.create_monitored_items(asked)
         except ua.uaerrors.UaStatusCodeError as error:
+            if items[0][0].events is not None:
+                # A server without events goes on serving values.
+                return [int(error.code)] * len(items)
             if error.code not in _TOO_MUCH or len(items) == 1:
                 raise
             half = len(items) // 2
-            first = await self._monitor_part(subscription, items[:half], filtered=filtered)
-            return first + await self._monitor_part(subscription, items[half:], filtered=filtered)
+            first = await self._monitor_part(subscription, items[:half], conceded)
+            return first + await self._monitor_part(subscription, items[half:], conceded)
         if len(results) != len(items):
             raise Malformed(f"{len(results)} results for {len(items)} monitored items")
         return [int(result.StatusCode.value) for result in results]
+
+    async def refresh_conditions(self, subscription: int) -> int:
+        """Have the server tell a subscription every condition that holds; the status code of the answer."""
+        asked: Any = ua.CallMethodRequest()
+        asked.ObjectId, asked.MethodId = numbered(_CONDITION_TYPE), numbered(_CONDITION_REFRESH)
+        asked.InputArguments = [ua.Variant(subscription, ua.VariantType.UInt32)]
+        with self._told():
+            try:
+                results = await self._wire.session.call([asked])
+            except ua.uaerrors.UaStatusCodeError as error:
+                return int(error.code)
+            return _one_each([int(result.StatusCode.value) for result in results], [subscription])[0]
 
     def publish(self, acknowledged: Sequence[tuple[int, int]]) -> asyncio.Future[Buffer]:
         """Send a Publish request with acknowledgements (subscription, number); its answer may take long."""
@@ -383,7 +406,9 @@ def _plain(target: ua.ExpandedNodeId) -> ua.NodeId:
     return numbered(target.Identifier, int(target.NamespaceIndex))
 
 
-def _item_request(item: Item, node: ua.NodeId, filtered: bool) -> ua.MonitoredItemCreateRequest:
+def _item_request(
+    item: Item, node: ua.NodeId, conceded: int, namespaces: Sequence[str]
+) -> ua.MonitoredItemCreateRequest:
     request: Any = ua.MonitoredItemCreateRequest()
     request.ItemToMonitor.NodeId = node
     request.ItemToMonitor.AttributeId = AttributeIds.Value
@@ -393,7 +418,11 @@ def _item_request(item: Item, node: ua.NodeId, filtered: bool) -> ua.MonitoredIt
     asked.SamplingInterval = item.sampling_s * 1000
     asked.QueueSize = item.queue_size
     asked.DiscardOldest = True
-    if filtered and item.deadband:
+    if item.events is not None:
+        types = [node_id(type_, namespaces) for type_ in item.events.types]
+        request.ItemToMonitor.AttributeId = AttributeIds.EventNotifier
+        asked.Filter = event_filter(item.events.severity_min, types, where=conceded < 1, basic=conceded >= 2)
+    elif item.deadband and not conceded:
         deadband: Any = ua.DataChangeFilter()
         deadband.Trigger = ua.DataChangeTrigger.StatusValue
         deadband.DeadbandType = ua.DeadbandType.Absolute

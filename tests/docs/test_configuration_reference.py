@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from connectors.modbus.config import ModbusSettings, SerialSettings, TlsSettings
 from connectors.modbus.tags import ModbusGroup, ModbusLimits, ModbusTag
-from connectors.opcua.config import OpcuaConnection, OpcuaGroup, OpcuaTag, Security
+from connectors.opcua.config import OpcuaConnection, OpcuaEvents, OpcuaGroup, OpcuaTag, Security
 from connectors.registry import default_registry
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
 from gateway.config.schema import (
@@ -49,6 +49,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "A group of a Modbus connection": ModbusGroup,
     "A tag of a Modbus connection": ModbusTag,
     "An OPC UA connection": OpcuaConnection,
+    "Events of an OPC UA connection": OpcuaEvents,
     "Security of an OPC UA connection": Security,
     "A group of an OPC UA connection": OpcuaGroup,
     "A tag of an OPC UA connection": OpcuaTag,

@@ -109,6 +109,8 @@ class Plant:
         server = Server(iserver=_InternalServer(user_manager=self.users))
         # Without its clock the server stops at once instead of within a second.
         server.iserver.disabled_clock = True
+        # It tells its conditions when asked; the number is the severity of the events around that.
+        server.iserver.bind_condition_methods = 1
         await server.init()
         await server.set_application_uri("urn:plant:server")
         server.set_endpoint(self.endpoint)
