@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from connectors.modbus.browse import browse
 from connectors.modbus.config import SCHEMES, ModbusSettings
 from connectors.modbus.connector import ModbusConnector
 from connectors.modbus.outline import outline
@@ -13,4 +14,11 @@ def build(settings: ModbusSettings, environment: Environment) -> ModbusConnector
     return ModbusConnector(settings, environment.clock, environment.shared)
 
 
-PROTOCOL = Protocol(name="modbus", settings=ModbusSettings, build=build, schemes=tuple(SCHEMES), plan=outline)
+PROTOCOL = Protocol(
+    name="modbus",
+    settings=ModbusSettings,
+    build=build,
+    schemes=tuple(SCHEMES),
+    browse=browse,
+    plan=outline,
+)
