@@ -2,8 +2,9 @@
 
 A `Link` lives from CONNECT to the end of its connection and is never used again; whoever owns it makes a new
 one. It has no memory across connections: what was not acknowledged is sent again from the journal.
-paho's session is driven from the event loop through `Wire`, so no thread runs and nothing blocks. Link
-knows nothing of equipment, events or cursors.
+paho's session is driven from the event loop through `Wire`, so no thread runs and nothing blocks. Messages
+and their acknowledgements, which are nearly all there is, go past it (`frames`); paho is only ever given
+whole packets of the other kinds. Link knows nothing of equipment, events or cursors.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import Any
 
 from paho.mqtt import MQTTException
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTv5, MQTTv311
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from connectors.base import Clock
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.publish import payloads
+from gateway.publish import frames, payloads
 from gateway.publish.options import LinkOptions, tls_context
 from gateway.publish.reasons import ClosedByBroker, failure
 from gateway.publish.wire import Wire
@@ -34,6 +35,9 @@ OnAck = Callable[[], None]
 
 #: Time between two looks at keep-alive and overdue acknowledgements, in seconds.
 TICK_S = 1.0
+
+#: We subscribe to nothing, so a broker has nothing long to say.
+PACKET_BYTES_MAX = 1024 * 1024
 
 #: How paho fails on bytes it does not expect, besides its own return codes.
 PAHO_FAILURES = (
@@ -87,7 +91,9 @@ class Link:
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[SinkUnavailable | SinkRefused] = self._loop.create_future()
         self._ticker: asyncio.TimerHandle | None = None
-        self._late = _LateMark() if self._v5 else None
+        self._number = 0
+        self._no_properties = b"\x00" if self._v5 else b""
+        self._late = _LateMark().pack() if self._v5 else b""
         self._client = self._make_client()
         self._wire: Wire | None = None
         self.connected_at = clock.now()
@@ -210,19 +216,27 @@ class Link:
         """
         if self._ended.done():
             raise self._ended.result()
-        properties = self._late if late else None
-        if self._packet_max is not None:
-            packed = len(properties.pack()) if properties is not None else 1
-            if packet_size(len(topic.encode()), len(payload), packed) > self._packet_max:
-                self.too_large += 1
-                return False
-        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._end(SinkUnavailable(f"paho does not take the message: {info.rc.name}"))
-            raise self._ended.result()
-        self._waiting[info.mid] = (self._clock.monotonic(), on_ack)
+        properties = self._late if late else self._no_properties
+        number = self._next_number()
+        packet = frames.publish(topic, payload, number, retain=retain, properties=properties)
+        if packet is None or (self._packet_max is not None and len(packet) > self._packet_max):
+            self.too_large += 1
+            return False
+        try:
+            self._client.wire.send(packet)
+        except ConnectionError as error:
+            self._end(SinkUnavailable(f"the connection broke: {error}"))
+            raise self._ended.result() from error
+        self._waiting[number] = (self._clock.monotonic(), on_ack)
         self.sent += 1
         return True
+
+    def _next_number(self) -> int:
+        """A packet identifier no message in flight has (1 to 65535); there is room, so there is one."""
+        while True:
+            self._number = self._number % 0xFFFF + 1
+            if self._number not in self._waiting:
+                return self._number
 
     # --- paho
 
@@ -236,13 +250,11 @@ class Link:
             # Otherwise paho answers "version refused" by connecting again by itself, with MQTT 3.1.
             reconnect_on_failure=False,
         )
-        client.max_inflight_messages = 0  # unlimited: the bound is ours, and paho's costs a scan per message
         if options.user is not None:
             client.username_pw_set(options.user, options.password)
         client.will_set(options.status_topic, payloads.OFFLINE, qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
         client.on_socket_register_write = self._on_want_write
         client.connect_async(options.host, options.port, options.keep_alive_s, clean_start=True)
         return client
@@ -258,12 +270,27 @@ class Link:
             self._end(SinkUnavailable(f"the MQTT client failed: {error!r}"))
 
     def _readable(self) -> None:
-        wire, before = self._wire, -1
-        while wire is not None and wire.unread and wire.unread != before:
-            before = wire.unread
-            self._drive(self._client.loop_read)
+        """Take what has arrived, packet by packet; the last may still be incomplete."""
+        wire = self._wire
+        if wire is None:  # it speaks before it is spoken to, so it is no broker; the timeout will tell
+            return
+        try:
+            while not self._ended.done() and (size := frames.packet_bytes(wire.look(frames.HEAD_BYTES))):
+                if size > PACKET_BYTES_MAX:
+                    raise frames.NotMqtt(f"a packet claims {size} bytes")
+                if size > wire.unread:
+                    break
+                if wire.look(1)[0] == frames.PUBACK:
+                    self._acknowledged(wire.recv(size))
+                    continue
+                before = wire.unread
+                self._drive(self._client.loop_read)
+                if wire.unread == before:
+                    break
+        except frames.NotMqtt as error:
+            self._end(SinkUnavailable(f"the broker does not speak MQTT: {error}"))
         acks, self._acks = self._acks, []
-        for on_ack in acks:  # not inside paho: our own failures are not paho's
+        for on_ack in acks:  # after everything that came with them: they may publish
             on_ack()
 
     def _on_connect(
@@ -284,18 +311,18 @@ class Link:
         elif not self._accepted.done():
             self._accepted.set_result(None)
 
-    def _on_publish(
-        self, client: Client, userdata: Any, mid: int, reason: ReasonCode, said: Properties | None
-    ) -> None:
-        _, on_ack = self._waiting.pop(mid, (0.0, None))
-        if reason.value >= 0x80:
-            self._end(failure(reason.value, "a message", said=getattr(said, "ReasonString", "")))
+    def _acknowledged(self, packet: bytes) -> None:
+        number, reason, properties = frames.acknowledged(packet)
+        if number not in self._waiting:
+            return
+        _, on_ack = self._waiting.pop(number)
+        if reason >= 0x80:
+            self._end(failure(reason, "a message", said=_reason_string(properties)))
             return
         self.acknowledged += 1
-        if not self._ended.done():
-            self._room.set()
-            if on_ack is not None:
-                self._acks.append(on_ack)
+        self._room.set()
+        if on_ack is not None:
+            self._acks.append(on_ack)
 
     def _on_disconnect(
         self,
@@ -368,6 +395,16 @@ class Link:
         self._ticker = self._loop.call_later(TICK_S, self._tick)
 
 
+def _reason_string(packed: bytes) -> str:
+    """What a broker says in words about an acknowledgement; empty when it says nothing readable."""
+    said = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
+    try:
+        said.unpack(packed)  # type: ignore[no-untyped-call]
+    except PAHO_FAILURES:
+        return ""
+    return str(getattr(said, "ReasonString", ""))
+
+
 async def listens(options: LinkOptions) -> bool:
     """Whether the broker still accepts connections. Says nothing to it, so nobody loses a session by this."""
     try:
@@ -380,13 +417,6 @@ async def listens(options: LinkOptions) -> bool:
     wire.abort()
     await wire.closed.wait()
     return True
-
-
-def packet_size(topic: int, payload: int, properties: int) -> int:
-    """Bytes of a QoS 1 PUBLISH of MQTT 5 on the wire, from the bytes of its parts (MQTT 5.0 section 3.3)."""
-    rest = 2 + topic + 2 + properties + payload
-    length_bytes = 1 + (rest > 0x7F) + (rest > 0x3FFF) + (rest > 0x1F_FFFF)
-    return 1 + length_bytes + rest
 
 
 def _tls_failure(options: LinkOptions, error: ssl.SSLError) -> SinkUnavailable | SinkRefused:

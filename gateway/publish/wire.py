@@ -68,6 +68,10 @@ class Wire(asyncio.Protocol):
         """Bytes that have arrived and were not asked for yet."""
         return len(self._received) - self._taken
 
+    def look(self, size: int) -> bytes:
+        """The first bytes of what is unread, at most `size`; they stay unread."""
+        return bytes(self._received[self._taken : self._taken + size])
+
     def abort(self) -> None:
         """End the connection at once; nothing more is sent."""
         self._to_send.clear()
