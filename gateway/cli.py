@@ -451,6 +451,53 @@ def simulate(context: typer.Context) -> None:
     raise typer.Exit(run_simulators(context.args))
 
 
+trust = typer.Typer(name="trust", help="Which OPC UA servers are trusted, and deciding on those that wait.")
+app.add_typer(trust)
+Which = Annotated[
+    str, typer.Argument(metavar="CERTIFICATE", help="Beginning of its thumbprint, or its file name.")
+]
+
+
+@trust.command("list")
+def trust_list(config: Config, json: Json = False) -> None:
+    """All certificates: those that wait for a decision first."""
+    from gateway.commands.trust import list_trust
+
+    list_trust(config, json=json)
+
+
+@trust.command("show")
+def trust_show(config: Config, certificate: Which, json: Json = False) -> None:
+    """All there is to know of one certificate."""
+    from gateway.commands.trust import show_trust
+
+    show_trust(config, certificate, json=json)
+
+
+@trust.command("approve")
+def trust_approve(config: Config, certificate: Which, json: Json = False) -> None:
+    """Trust a server that waits. Compare the thumbprint with the server first."""
+    from gateway.commands.trust import approve_trust
+
+    approve_trust(config, certificate, json=json)
+
+
+@trust.command("reject")
+def trust_reject(config: Config, certificate: Which, json: Json = False) -> None:
+    """Remove a certificate that waits, or trust a server no longer."""
+    from gateway.commands.trust import reject_trust
+
+    reject_trust(config, certificate, json=json)
+
+
+@trust.command("own")
+def trust_own(config: Config, json: Json = False) -> None:
+    """Where the gateway's own certificate is, to be approved on servers; made if there is none yet."""
+    from gateway.commands.trust import show_own
+
+    show_own(config, json=json)
+
+
 @app.command()
 def version(json: Json = False) -> None:
     """Versions of the gateway and of what it stands on."""

@@ -117,17 +117,30 @@ class OpcuaEvents(Settings):
 class Security(Settings):
     """How messages are protected. Nothing is negotiated: the server offers exactly this or is refused."""
 
-    policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss", "None"] = (
-        "Basic256Sha256"
-    )
+    policy: Literal[
+        "Basic256Sha256",
+        "Aes128_Sha256_RsaOaep",
+        "Aes256_Sha256_RsaPss",
+        "Basic256",
+        "Basic128Rsa15",
+        "None",
+    ] = "Basic256Sha256"
     """Security policy; "None" switches protection off and must be said."""
     mode: Literal["SignAndEncrypt", "Sign", "None"] = "SignAndEncrypt"
     """Whether messages are signed only or also encrypted; "None" goes with policy "None"."""
+    allow_deprecated: bool = False
+    """Allow the policies Basic256 and Basic128Rsa15, which rest on SHA-1, for devices that know no other."""
     allow_plain_password: bool = False
     """Let a password travel where others on the network could read or redirect it."""
 
     @model_validator(mode="after")
     def _none_goes_with_none(self) -> Self:
+        if self.policy in ("Basic256", "Basic128Rsa15") and not self.allow_deprecated:
+            raise _problem(
+                "security",
+                f"policy {self.policy} is deprecated, because it rests on SHA-1; choose Basic256Sha256 or "
+                "better, or say allow_deprecated = true",
+            )
         if (self.policy == "None") != (self.mode == "None"):
             raise _problem(
                 "security",
@@ -154,6 +167,10 @@ class OpcuaConnection(ConnectionSettings):
     """User name; without one the session is anonymous."""
     password: SecretStr | None = None
     """Password of the user, never shown."""
+    user_certificate: str | None = None
+    """File with the certificate to log in with instead of a name (PEM or DER)."""
+    user_key: str | None = None
+    """File with the key of `user_certificate` (PEM, without a password)."""
     connect_timeout: Annotated[
         Duration, _between(timedelta(milliseconds=100), timedelta(seconds=60), "from 100ms to 60s")
     ] = timedelta(seconds=5)
@@ -211,6 +228,12 @@ class OpcuaConnection(ConnectionSettings):
     def _credentials(self) -> Self:
         if self.password is not None and self.user is None:
             raise _problem("user", 'a "password" needs a "user"')
+        if (self.user_certificate is None) != (self.user_key is None):
+            raise _problem("user_certificate", '"user_certificate" and "user_key" go together')
+        if self.user_certificate is not None and self.user is not None:
+            raise _problem("user_certificate", 'log in with a "user" or with a "user_certificate", not both')
+        if self.user_certificate is not None and self.security.policy == "None":
+            raise _problem("user_certificate", "a user certificate needs a security policy to be checked by")
         if (
             self.password is not None
             and self.security.policy == "None"

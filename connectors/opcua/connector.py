@@ -6,7 +6,11 @@ alone is remembered, and taken up by the next session.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import structlog
 
 from connectors.base import Link, Write, Written
 from connectors.errors import ConnectionLost, ConnectorError
@@ -15,6 +19,7 @@ from connectors.opcua.datatypes import learn_picked
 from connectors.opcua.losses import Losses
 from connectors.opcua.opening import open_session
 from connectors.opcua.picks import Tags, picks_of
+from connectors.opcua.pki import expiry_warning
 from connectors.opcua.plan import items_of, tag_ids
 from connectors.opcua.resolve import resolve
 from connectors.opcua.resume import Memory
@@ -23,6 +28,17 @@ from connectors.opcua.session import Session
 from connectors.opcua.values import bad_sample
 from connectors.protocol import Environment
 from statemodel.types import TagSample
+
+
+_log = structlog.get_logger("connectors.opcua")
+
+#: How often the certificates of a session that lasts are looked at again.
+_WATCH_S = 3600.0
+_CERTIFICATES = {
+    "own_certificate": "this gateway's certificate",
+    "server_certificate": "the server's certificate",
+    "user_certificate": "the user certificate",
+}
 
 
 class OpcuaConnector:
@@ -35,6 +51,8 @@ class OpcuaConnector:
         self._tags = self._new_tags()
         self._memory: Memory | None = None
         self._run: Run | None = None
+        self.warnings: dict[str, str] = {}
+        """What to see to before it stops the connection, by a short key."""
         self.losses = Losses(settings.name, environment.clock)
 
     async def run(self, link: Link) -> None:
@@ -43,9 +61,11 @@ class OpcuaConnector:
         session, memory = await self._open(link, memory)
         if memory is None:
             self._tags = self._new_tags()
+        self._watch(session.certificates)
         run = Run(self._settings, self._environment, session, link, self._tags, self.losses, memory)
         polite = True
         self._run = run
+        watch = asyncio.create_task(self._keep_watch(session.certificates))
         try:
             await run.serve()
         except ConnectionLost as lost:
@@ -56,6 +76,7 @@ class OpcuaConnector:
             polite = self._memory is None and run.feed.silent_s <= self._settings.keep_alive.total_seconds()
             raise
         finally:
+            watch.cancel()
             self._run = None
             run.feed.end()
             await session.close(polite=polite)
@@ -92,6 +113,36 @@ class OpcuaConnector:
         if self._run is None:
             raise ConnectionLost(f"{self._settings.endpoint}: there is no session to write through")
         return await self._run.write(writes)
+
+    async def _keep_watch(self, certificates: Mapping[str, datetime]) -> None:
+        while True:
+            await self._clock.sleep(_WATCH_S)
+            known = dict(self.warnings)
+            self._watch(certificates)
+            for key, text in self.warnings.items():
+                if known.get(key) != text:
+                    _log.warning("certificate", connection=self._settings.name, reason=text)
+
+    def _watch(self, certificates: Mapping[str, datetime]) -> None:
+        """Warn of certificates that end soon."""
+        for key, what in _CERTIFICATES.items():
+            until = certificates.get(key)
+            text = "" if until is None else expiry_warning(what, until, self._clock.now())
+            if text:
+                self.warnings[key] = text
+            else:
+                self.warnings.pop(key, None)
+
+    def figures(self) -> Mapping[str, float]:
+        """What has been counted since the process began; see `connectors.selfreport`."""
+        losses = self.losses
+        return {
+            "overflows": losses.overflow_count,
+            "messages_lost": losses.message_count,
+            "messages_republished": losses.republished,
+            "strangers": losses.strangers,
+            "sessions_resumed": losses.resumed,
+        }
 
     async def read_once(self) -> Sequence[TagSample]:
         """See `connectors.base.Connector.read_once`."""

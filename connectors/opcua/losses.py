@@ -34,6 +34,8 @@ class Losses:
         """Notification messages that never arrived and could not be had again."""
         self.republished = 0
         """Notification messages that went missing and were had again."""
+        self.resumed = 0
+        """Sessions that went on where a lost one had stopped."""
         self.event_losses = 0
         """Times that events of the server were lost."""
         self.resumed = 0

@@ -7,16 +7,22 @@ It knows nothing of tags, samples or subscriptions; what is asked of a session i
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.crypto import security_policies
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from connectors.errors import DeviceRefused
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.failures import told
-from connectors.opcua.pki import Identity, Pki, host_uri
+from connectors.opcua.pki import Identity, Pki, host_uri, load_certificates
 from connectors.opcua.session import Session, Ticket
 from connectors.opcua.wire import Wire
 from connectors.protocol import Environment
@@ -27,6 +33,8 @@ _POLICIES: dict[str, type[security_policies.SecurityPolicy]] = {
     "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
     "Aes128_Sha256_RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
     "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
+    "Basic256": security_policies.SecurityPolicyBasic256,
+    "Basic128Rsa15": security_policies.SecurityPolicyBasic128Rsa15,
     "None": security_policies.SecurityPolicyNone,
 }
 _MODES = {
@@ -68,7 +76,9 @@ async def open_session(
     if secured:
         identity = await asyncio.to_thread(pki.identity, environment.clock.now())
     own = str(identity.path) if identity else ""
+    user = await asyncio.to_thread(_user, settings)
     client, wire = _client(settings, identity.application_uri if identity else host_uri())
+    server: bytes | None = None
     try:
         with told(settings.endpoint, own):
             async with asyncio.timeout(settings.connect_timeout.total_seconds()):
@@ -86,11 +96,12 @@ async def open_session(
                 await client.connect_socket()
                 await client.send_hello()
                 await client.open_secure_channel()
-                reactivated = ticket is not None and await _reactivate(settings, client, wire, ticket)
+                reactivated = ticket is not None and await _reactivate(settings, client, wire, ticket, user)
                 if not reactivated:
                     await client.create_session()
-                    await _log_in(settings, client)
+                    await _log_in(settings, client, user)
                 session = Session(settings, client, wire, own, reactivated=reactivated)
+                session.certificates = _ends(identity, server, user)
                 await session.prepare()
     except BaseException:
         wire.abort()
@@ -98,13 +109,46 @@ async def open_session(
     return session
 
 
-async def _log_in(settings: OpcuaConnection, client: Client) -> None:
+@dataclass(frozen=True)
+class _User:
+    """A person or machine that logs in with a certificate of its own."""
+
+    certificate: x509.Certificate
+    key: RSAPrivateKey
+
+
+def _user(settings: OpcuaConnection) -> _User | None:
+    if settings.user_certificate is None or settings.user_key is None:
+        return None
+    try:
+        found = load_certificates(Path(settings.user_certificate))
+        if not found:
+            raise ValueError("the file holds no certificate")
+        certificate = found[0]
+        key = serialization.load_pem_private_key(Path(settings.user_key).read_bytes(), password=None)
+        if not isinstance(key, RSAPrivateKey) or key.public_key() != certificate.public_key():
+            raise ValueError("the key does not belong to the certificate")
+    except (OSError, ValueError, TypeError) as error:
+        raise DeviceRefused(
+            f"{settings.endpoint}: the user certificate cannot be used: {error}",
+            hint=f"check {settings.user_certificate} (PEM or DER) and {settings.user_key} (PEM, no password)",
+        ) from error
+    return _User(certificate, key)
+
+
+async def _log_in(settings: OpcuaConnection, client: Client, user: _User | None) -> None:
+    if user is not None:
+        client.user_private_key = user.key
+        await client.activate_session(certificate=user.certificate)
+        return
     _check_password_is_safe(settings, client)
     password = settings.password.get_secret_value() if settings.password else ""
     await client.activate_session(username=settings.user, password=password)
 
 
-async def _reactivate(settings: OpcuaConnection, client: Client, wire: Wire, ticket: Ticket) -> bool:
+async def _reactivate(
+    settings: OpcuaConnection, client: Client, wire: Wire, ticket: Ticket, user: _User | None
+) -> bool:
     """Log in to a session made over an earlier connection; false when the server will not have that.
 
     The server checks that we are who made it: the same user, and a signature over the last nonce it sent.
@@ -115,12 +159,24 @@ async def _reactivate(settings: OpcuaConnection, client: Client, wire: Wire, tic
     held.session_timeout = ticket.timeout_ms
     wire.session.restore_authentication_token(ticket.token)
     try:
-        await _log_in(settings, client)
+        await _log_in(settings, client, user)
     except ua.uaerrors.UaStatusCodeError:
         wire.session.reset_authentication_token()
         held.session_timeout = round(settings.session_timeout.total_seconds() * 1000)
         return False
     return True
+
+
+def _ends(identity: Identity | None, server: bytes | None, user: _User | None) -> dict[str, datetime]:
+    """When the certificates of a session end."""
+    ends: dict[str, datetime] = {}
+    if identity is not None:
+        ends["own_certificate"] = identity.not_after
+    if server is not None:
+        ends["server_certificate"] = x509.load_der_x509_certificate(server).not_valid_after_utc
+    if user is not None:
+        ends["user_certificate"] = user.certificate.not_valid_after_utc
+    return ends
 
 
 def _check_password_is_safe(settings: OpcuaConnection, client: Client) -> None:

@@ -6,13 +6,14 @@ The folders are those of OPC 10000-12 annex F, under `opcua/` in the data direct
     own/private/andon.pem      its key, readable by the owner only
     trusted/certs, trusted/crl servers (or their issuers) that people have approved, and revocations
     issuer/certs, issuer/crl   certificates that complete a chain but are not trusted themselves
-    rejected/certs             servers nobody has approved yet; move the file to trusted/certs to do so
+    rejected/certs             servers nobody has approved yet (`andon trust approve` moves them)
 
 Everything here blocks on the disk (and making a key on the processor); call it from a thread.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import itertools
 import os
@@ -36,6 +37,9 @@ VALID_FOR = timedelta(days=5 * 365)
 KEY_BITS = 2048
 #: Names a hostile server could fill the disk with are kept to this many files.
 REJECTED_MAX = 64
+#: A certificate is warned of from so many days before its end, and again at the shorter times.
+EXPIRY_DAYS = (1, 7, 30)
+CERTIFICATE_ENDINGS = (".der", ".cer", ".crt", ".pem")
 _CHAIN_MAX = 8
 _FOLDERS = ("own/certs", "trusted/certs", "trusted/crl", "issuer/certs", "issuer/crl", "rejected/certs")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -53,6 +57,11 @@ class Identity:
     key: bytes
     path: Path
     not_after: datetime
+
+    @property
+    def thumbprint(self) -> str:
+        """SHA-1 of the certificate, as OPC UA tools show it."""
+        return hashlib.sha1(self.certificate, usedforsecurity=False).hexdigest().upper()
 
     def __repr__(self) -> str:
         return f"Identity({self.application_uri!r}, path={str(self.path)!r})"
@@ -172,7 +181,8 @@ class Pki:
             )
         return DeviceRefused(
             f'the server\'s certificate "{_name(server)}" is not trusted yet (SHA-1 thumbprint {thumbprint})',
-            hint=f"compare the thumbprint with the server, then move {file} to {self.root / 'trusted/certs'}",
+            hint="compare the thumbprint with the server, then say: andon trust approve CONFIG "
+            f"{thumbprint[:12]} (it moves {file} to {self.root / 'trusted/certs'})",
         )
 
     def _refuse_revoked(self, path: Sequence[x509.Certificate]) -> None:
@@ -261,19 +271,20 @@ def _split(blob: bytes) -> list[x509.Certificate]:
     return chain
 
 
+def load_certificates(path: Path) -> list[x509.Certificate]:
+    """The certificates in a file, in PEM or DER; none where it holds something else."""
+    data = path.read_bytes()
+    try:
+        if b"-----BEGIN" in data:
+            return x509.load_pem_x509_certificates(data)
+        return [x509.load_der_x509_certificate(data)]
+    except ValueError:
+        # Not a certificate: it can approve nobody, and must not keep the others from doing so.
+        return []
+
+
 def _load(folder: Path) -> list[x509.Certificate]:
-    found: list[x509.Certificate] = []
-    for path in _files(folder, (".der", ".cer", ".crt", ".pem")):
-        data = path.read_bytes()
-        try:
-            if b"-----BEGIN" in data:
-                found.extend(x509.load_pem_x509_certificates(data))
-            else:
-                found.append(x509.load_der_x509_certificate(data))
-        except ValueError:
-            # Not a certificate: it can approve nobody, and must not keep the others from doing so.
-            continue
-    return found
+    return [one for path in _files(folder, CERTIFICATE_ENDINGS) for one in load_certificates(path)]
 
 
 def _load_lists(folder: Path) -> list[x509.CertificateRevocationList]:
@@ -347,8 +358,31 @@ def _names_host(certificate: x509.Certificate, host: str) -> bool:
         return host.lower() in (name.lower() for name in names.get_values_for_type(x509.DNSName))
 
 
+def application_uri(certificate: x509.Certificate) -> str:
+    """The application a certificate stands for; empty when it does not say."""
+    try:
+        return _uris(certificate)[0]
+    except (x509.ExtensionNotFound, ValueError, IndexError):
+        return ""
+
+
+def expiry_warning(what: str, until: datetime, now: datetime) -> str:
+    """A sentence on a certificate that ends soon or has ended; another one each time it gets more urgent."""
+    left = until - now
+    if left <= timedelta(0):
+        return f"{what} expired on {until:%Y-%m-%d}"
+    for days in EXPIRY_DAYS:
+        if left <= timedelta(days=days):
+            return f"{what} expires on {until:%Y-%m-%d}, in less than {days} {'day' if days == 1 else 'days'}"
+    return ""
+
+
 def _name(certificate: x509.Certificate) -> str:
+    return common_name(certificate.subject)
+
+
+def common_name(subject: x509.Name) -> str:
     """Common name for people; control characters a stranger may have put there are taken out."""
-    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    name = str(found[0].value) if found else certificate.subject.rfc4514_string()
+    found = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    name = str(found[0].value) if found else subject.rfc4514_string()
     return "".join(char for char in name if char.isprintable())[:100] or "unnamed"

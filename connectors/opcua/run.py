@@ -140,6 +140,7 @@ class Run:
             self._stream_of = {item: one for item, one in memory.stream_of.items() if one.subscription in ids}
             self._quarantine = memory.quarantine.only(self._stream_of)
             self._refuse(self._quarantine.reasons())
+            self._losses.resumed += 1
             _log.info(
                 "subscriptions taken up again", connection=self._settings.name, subscriptions=len(found)
             )

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 from asyncua import ua
@@ -84,6 +85,8 @@ class Session:
         self._own_certificate = own_certificate
         self.reactivated = reactivated
         """Whether the server has had this session before, with its subscriptions."""
+        self.certificates: dict[str, datetime] = {}
+        """When the certificates this session stands on end, by key of the warning."""
         self.namespaces: tuple[str, ...] = ()
         self.started = ""
         """When the server says it was started; empty when it does not say."""
@@ -221,7 +224,9 @@ class Session:
             return [int(error.code)] * len(values)
         except TROUBLE:
             return [None] * len(values)
-        return [int(result.value) for result in results] if len(results) == len(values) else [None] * len(values)
+        if len(results) != len(values):
+            return [None] * len(values)
+        return [int(result.value) for result in results]
 
     async def subscribe(self, plan: SubscriptionPlan) -> tuple[int, float, int]:
         """Create a subscription: its id, publishing interval in seconds and keep-alive count as granted."""
