@@ -187,4 +187,6 @@ def no_answer(error: BadReply) -> ConnectionLost:
 
 def describe(error: Exception) -> str:
     """An error of the operating system in words."""
+    if isinstance(error, ConnectionResetError) and not error.strerror:
+        return "the other side closed it"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

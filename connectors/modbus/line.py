@@ -50,6 +50,7 @@ class Line:
         self._opening: asyncio.Task[Client] | None = None
         self._waiting = 0
         self._members: list[Member] = []
+        self._units: set[int] = set()
         self._has_ids = place.framing == "tcp"
         self._window = place.pipeline
         #: Those whose units answer, and those whose do not yet or no more (only with transaction ids).
@@ -92,6 +93,7 @@ class Line:
         await self._opened(connect_timeout_s)
         member.line = self
         self._members.append(member)
+        self._units.add(member.settings.unit)
         now = self._clock.monotonic()
         for turn in member.turns:
             turn.due = now
@@ -190,10 +192,15 @@ class Line:
 
     def unasked(self, unit: int | None, error: BadReply) -> None:
         """Somebody answered what was not asked: the unit it says, or else all are in doubt."""
-        to_blame = [member for member in self._members if member.settings.unit == unit]
-        for member in to_blame or self._members:
+        if unit in self._units:
+            # It may have left meanwhile; then there is nobody to tell, and no reason to blame the others.
+            for member in self._members:
+                if member.settings.unit == unit:
+                    member.unfit(error)
+            return
+        for member in self._members:
             member.unfit(error)
-        if not to_blame and self._client is not None:
+        if self._client is not None:
             self._client.lose(no_answer(error))
 
     # Inner works.

@@ -50,7 +50,8 @@ async def open_link(place: Place, timeout_s: float, make: Make) -> Client:
     except OSError as error:
         raise ConnectionLost(
             f"no connection to {where}: {describe(error)}",
-            hint="is the device on, and are host and port right?",
+            hint="is the device on, and are host and port right?"
+            + (" Does it speak TLS on this port?" if context else ""),
         ) from error
 
 

@@ -1,0 +1,586 @@
+"""Links that several units share, links that never come up, framings whose bytes are spoilt."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from connectors.errors import ConnectionLost, DeviceRefused
+from connectors.modbus.config import ModbusSettings
+from connectors.modbus.connector import ModbusConnector
+from connectors.protocol import Shared
+from tests.connectors.contract import RecordingLink, SystemClock, outcome, running
+from tests.connectors.modbus.certificates import Certificates, make_certificates
+from tests.connectors.modbus.device import Held, Request, ScriptedDevice, Send, in_slices
+
+
+def connector(
+    endpoint: str, unit: int = 1, shared: Shared | None = None, interval: str = "20ms", **settings: Any
+) -> ModbusConnector:
+    return ModbusConnector(
+        ModbusSettings.model_validate(
+            {
+                "name": f"u{unit}",
+                "endpoint": endpoint,
+                "unit": unit,
+                "timeout": "200ms",
+                "groups": [
+                    {
+                        "name": "all",
+                        "interval": interval,
+                        "tags": [
+                            {"name": "one", "address": "holding:0", "type": "uint16"},
+                            {"name": "two", "address": "holding:100", "type": "uint16"},
+                        ],
+                    }
+                ],
+                **settings,
+            }
+        ),
+        SystemClock(),
+        shared,
+    )
+
+
+@pytest.fixture(params=["tcp", "rtu+tcp", "ascii+tcp"])
+async def device(request: pytest.FixtureRequest) -> AsyncIterator[ScriptedDevice]:
+    async with serving(ScriptedDevice(speaks=request.param)) as device:
+        yield device
+
+
+@asynccontextmanager
+async def serving(device: ScriptedDevice) -> AsyncIterator[ScriptedDevice]:
+    """Each unit holds its own numbers: unit * 1000 + address."""
+    for unit in range(1, 120):
+        device.of_unit[unit] = {("holding", n): unit * 1000 % 60000 + n for n in (0, 100)}
+    await device.start()
+    try:
+        yield device
+    finally:
+        await device.stop()
+        await asyncio.sleep(0)
+    assert device.errors == []
+
+
+async def both(link: RecordingLink, unit: int) -> None:
+    await link.until_value(f"u{unit}/one", unit * 1000 % 60000)
+    await link.until_value(f"u{unit}/two", unit * 1000 % 60000 + 100)
+
+
+async def again_and_again(plc: ModbusConnector, link: RecordingLink, pause_s: float = 0.1) -> None:
+    """What the supervisor does."""
+    while True:
+        with suppress(ConnectionLost):
+            await plc.run(link)
+        await asyncio.sleep(pause_s)
+
+
+# Several units on one link.
+
+
+async def test_units_share_one_link_and_each_has_its_own_values(device: ScriptedDevice) -> None:
+    shared, links = Shared(), [RecordingLink() for _ in range(5)]
+    async with AsyncExitStack() as stack:
+        for unit, link in enumerate(links, 1):
+            await stack.enter_async_context(running(connector(device.endpoint, unit, shared), link))
+        for unit, link in enumerate(links, 1):
+            await both(link, unit)
+            await link.until(lambda link=link: len(link.cycles) > 10)  # type: ignore[misc]
+        assert device.connections == 1
+    for unit, link in enumerate(links, 1):
+        base = unit * 1000
+        assert {sample.value for sample in link.samples} == {base, base + 100}
+
+
+async def test_a_silent_unit_loses_its_own_connection_and_no_other(device: ScriptedDevice) -> None:
+    shared, one, two = Shared(), RecordingLink(), RecordingLink()
+    plc = connector(device.endpoint, 2, shared)
+    async with running(connector(device.endpoint, 1, shared), one):
+        async with running(plc, two) as task:
+            await both(one, 1)
+            await both(two, 2)
+            device.silent_units = {2}
+            error = await outcome(task)
+        assert isinstance(error, ConnectionLost)
+        assert error.reason == "unit 2 did not answer 2 requests in a row within 0.2 s each"
+        cycles = len(one.cycles)
+        await one.until(lambda: len(one.cycles) >= cycles + 5)
+        device.silent_units = set()
+        again = RecordingLink()
+        async with running(plc, again):
+            await both(again, 2)
+    assert device.connections == 1, "the link was never given up"
+    assert one.ups == 1
+
+
+async def test_trying_a_dead_unit_on_a_link_that_stands_costs_one_request(device: ScriptedDevice) -> None:
+    shared, one = Shared(), RecordingLink()
+    device.silent_units = {2}
+    async with running(connector(device.endpoint, 1, shared), one):
+        await both(one, 1)
+        with pytest.raises(ConnectionLost, match=r"unit 2 did not answer a request within 0\.2 s"):
+            await connector(device.endpoint, 2, shared).run(RecordingLink())
+    assert len([request for request in device.requests if request.unit == 2]) == 1
+    assert device.connections == 1
+
+
+async def test_a_dead_unit_takes_no_time_from_the_others_where_answers_have_ids() -> None:
+    async with serving(ScriptedDevice()) as device:
+        shared, one = Shared(), RecordingLink()
+        device.silent_units = {2}
+        dead = asyncio.ensure_future(
+            again_and_again(connector(device.endpoint, 2, shared), RecordingLink(), 0.01)
+        )
+        async with running(connector(device.endpoint, 1, shared), one):
+            await both(one, 1)
+            begun, cycles = monotonic(), len(one.cycles)
+            await one.until(lambda: len(one.cycles) >= cycles + 50)
+            took_s = monotonic() - begun
+        dead.cancel()
+        await asyncio.wait([dead])
+    tried = len([request for request in device.requests if request.unit == 2])
+    assert tried >= 3, "it was tried all the time"
+    assert took_s < 2.0, "50 cycles of 20 ms, and not one waits 200 ms"
+    assert sum(skipped for *_, skipped in one.cycles) <= 5
+
+
+async def test_a_dead_unit_on_a_line_takes_its_timeout_and_no_more() -> None:
+    async with serving(ScriptedDevice(speaks="rtu+tcp")) as device:
+        shared, one = Shared(), RecordingLink()
+        device.silent_units = {2}
+        # It wants to be asked every 10 ms, and is not.
+        plc = connector(device.endpoint, 2, shared, interval="10ms")
+        async with running(connector(device.endpoint, 1, shared), one):
+            await both(one, 1)
+            dead = asyncio.ensure_future(again_and_again(plc, RecordingLink(), 0.2))
+            cycles = len(one.cycles)
+            await one.until(lambda: len(one.cycles) >= cycles + 60)
+            dead.cancel()
+            await asyncio.wait([dead])
+    others = [request.unit for request in device.requests]
+    first = others.index(2)
+    between = "".join(map(str, others[first:])).split("2")[1:-1]
+    assert between, "it was tried more than once"
+    assert min(map(len, between)) >= 4, "the others have several cycles between two tries"
+
+
+async def test_when_the_link_breaks_all_are_lost_and_all_come_back_on_one(device: ScriptedDevice) -> None:
+    shared, links = Shared(), [RecordingLink(), RecordingLink()]
+    plcs = [connector(device.endpoint, unit, shared) for unit in (1, 2)]
+    async with running(plcs[0], links[0]) as one, running(plcs[1], links[1]) as two:
+        await both(links[0], 1)
+        await both(links[1], 2)
+        device.cut()
+        errors = [await outcome(one), await outcome(two)]
+    assert all(isinstance(error, ConnectionLost) for error in errors)
+    assert errors[0] is not errors[1], "each has its own last proof of life"
+    links = [RecordingLink(), RecordingLink()]
+    async with running(plcs[0], links[0]), running(plcs[1], links[1]):
+        await both(links[0], 1)
+        await both(links[1], 2)
+    assert device.connections == 2
+
+
+async def test_the_last_to_leave_closes_the_link(device: ScriptedDevice) -> None:
+    shared, one = Shared(), RecordingLink()
+    async with running(connector(device.endpoint, 1, shared), one):
+        for _ in range(5):
+            two = RecordingLink()
+            async with running(connector(device.endpoint, 2, shared), two):
+                await both(two, 2)
+        await both(one, 1)
+        assert len(device._writers) == 1
+    async with asyncio.timeout(2):
+        while device._writers:
+            await asyncio.sleep(0.001)
+    assert device.connections == 1
+
+
+async def test_connections_that_do_not_agree_on_the_link_are_told_which_settings() -> None:
+    shared = Shared()
+    endpoint = "serial:///dev/nothing-here"
+    with pytest.raises(ConnectionLost, match="no serial port /dev/nothing-here"):
+        await connector(endpoint, 1, shared).run(RecordingLink())
+    other = connector(endpoint, 2, shared, serial={"baud": 9600})
+    with pytest.raises(DeviceRefused, match=r'"u2" and "u1" share the link .* \(serial\)') as caught:
+        await other.run(RecordingLink())
+    assert "the same settings" in caught.value.hint
+
+
+async def test_a_reading_beside_a_session_uses_its_link(device: ScriptedDevice) -> None:
+    shared, one = Shared(), RecordingLink()
+    async with running(connector(device.endpoint, 1, shared), one):
+        await both(one, 1)
+        samples = await connector(device.endpoint, 2, shared).read_once()
+    assert [sample.value for sample in samples] == [2000, 2100]
+    assert device.connections == 1
+
+
+async def test_an_answer_in_the_name_of_another_unit_costs_that_one_only() -> None:
+    """A gateway that gives an answer twice: the second answers nothing that is open."""
+    async with serving(ScriptedDevice()) as device:
+        shared, one, two = Shared(), RecordingLink(), RecordingLink()
+
+        async def twice(request: Request, right: bytes, send: Send) -> None:
+            send(right)
+            if request.unit == 2:
+                await asyncio.sleep(0.002)
+                send(right)
+
+        async with running(connector(device.endpoint, 1, shared), one):
+            async with running(connector(device.endpoint, 2, shared), two) as task:
+                await both(one, 1)
+                await both(two, 2)
+                device.always = twice
+                error = await outcome(task)
+            assert isinstance(error, ConnectionLost)
+            assert "no answer" in error.reason
+            device.always = None
+            cycles = len(one.cycles)
+            await one.until(lambda: len(one.cycles) >= cycles + 3)
+        assert device.connections == 1
+        assert one.ups == 1
+
+
+async def test_fault_39_a_hundred_units_ten_dead_and_the_others_keep_their_period() -> None:
+    """One link to a gateway. 90 living units at 500 ms have their cycles, give or take a fifth."""
+    async with serving(ScriptedDevice()) as device:
+        device.silent_units = set(range(10, 101, 10))
+        shared = Shared()
+        links = {unit: RecordingLink() for unit in range(1, 101)}
+        plcs = {
+            unit: connector(device.endpoint, unit, shared, interval="500ms", timeout="1s") for unit in links
+        }
+        tasks = [asyncio.ensure_future(again_and_again(plcs[unit], links[unit], 0.5)) for unit in links]
+        await living(links, device.silent_units)
+        before = {unit: len(link.cycles) for unit, link in links.items()}
+        begun = monotonic()
+        await asyncio.sleep(4.0)  # the time that is measured
+        lasted_s = monotonic() - begun
+        counts = {unit: len(links[unit].cycles) - before[unit] for unit in links}
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    healthy = [counts[unit] for unit in links if unit not in device.silent_units]
+    assert all(0.8 * lasted_s / 0.5 - 1 <= count <= 1.2 * lasted_s / 0.5 + 1 for count in healthy), healthy
+    assert all(counts[unit] == 0 for unit in device.silent_units)
+
+
+async def test_fault_39_a_hundred_devices_of_their_own_ten_of_them_dead() -> None:
+    async with serving(ScriptedDevice()) as device:
+        device.silent_units = set(range(10, 101, 10))
+        links = {unit: RecordingLink() for unit in range(1, 101)}
+        tasks = [
+            asyncio.ensure_future(
+                again_and_again(connector(device.endpoint, unit, interval="500ms"), links[unit], 0.5)
+            )
+            for unit in links
+        ]
+        await living(links, device.silent_units)
+        before = Counter({unit: len(link.cycles) for unit, link in links.items()})
+        begun = monotonic()
+        await asyncio.sleep(3.0)  # the time that is measured
+        lasted_s = monotonic() - begun
+        counts = [
+            len(link.cycles) - before[unit] for unit, link in links.items() if unit not in device.silent_units
+        ]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    assert all(0.8 * lasted_s / 0.5 - 1 <= count <= 1.2 * lasted_s / 0.5 + 1 for count in counts), counts
+
+
+async def living(links: dict[int, RecordingLink], dead: Sequence[int] | set[int]) -> None:
+    """Wait until every unit that answers has been read."""
+    for unit, link in links.items():
+        if unit not in dead:
+            await both(link, unit)
+
+
+# Pipelining.
+
+
+async def test_open_requests_are_bounded_and_answers_may_come_in_any_order() -> None:
+    async with serving(ScriptedDevice()) as device:
+        held = Held()
+        device.always = held
+        tags = [{"name": f"t{n}", "address": f"holding:{n * 200}", "type": "uint16"} for n in range(20)]
+        for n in range(20):
+            device.of_unit[1]["holding", n * 200] = 500 + n
+        link = RecordingLink()
+        plc = connector(
+            device.endpoint,
+            pipeline=6,
+            timeout="5s",
+            groups=[{"name": "all", "interval": "10s", "tags": tags}],
+        )
+        async with running(plc, link):
+            # The first one alone: whether the device answers at all is not known yet.
+            await device.asked(lambda requests: len(requests) == 1)
+            held.release()
+            for _ in range(10):
+                count = len(device.requests)
+                await asyncio.sleep(0.01)
+                assert len(held.answers) <= 6
+                held.answers.reverse()
+                held.release()
+                if link.cycles:
+                    break
+                await device.asked(lambda requests, count=count: len(requests) >= count)  # type: ignore[misc]
+            await link.until(lambda: len(link.latest) == 20)
+        assert {sample.tag: sample.value for sample in link.samples} == {
+            f"u1/t{n}": 500 + n for n in range(20)
+        }
+        assert len(device.requests) == 20
+
+
+async def test_pipelined_late_answers_are_counted_and_thrown_away() -> None:
+    async with serving(ScriptedDevice()) as device:
+        link = RecordingLink()
+        plc = connector(device.endpoint, pipeline=4, timeouts_max=20)
+        async with running(plc, link):
+            await both(link, 1)
+            held = Held()
+            device.faults = [held, held]
+            count = len(device.requests)
+            await device.asked(lambda requests: len(requests) >= count + 3)
+            held.release()
+            await link.until(lambda: plc.counts.late == 2)
+            cycles = len(link.cycles)
+            await link.until(lambda: len(link.cycles) >= cycles + 3)
+        assert {sample.value for sample in link.samples} == {1000, 1100}
+        assert device.connections == 1
+
+
+# Faults 34 and 37 in the serial framings: spoilt bytes are passed over, and the next poll is good.
+
+
+def spoilt(device: ScriptedDevice, how: str, right: bytes) -> bytes:
+    """What comes instead of an answer, or before it."""
+    flipped = right[:-3] + bytes([right[-3] ^ 1]) + right[-2:]
+    return {
+        "garbage before": b"\xde\xad\xbe\xef:\r\n" + right,
+        "another frame before": device.wire.frame(0, 9, b"\x03\x02\x12\x34") + right,
+        "another function before": device.wire.frame(0, 1, b"\x04\x02\x12\x34") + right,
+        "fewer registers before": device.wire.frame(0, 1, b"\x03\x00") + right,
+        "more registers before": device.wire.frame(0, 1, b"\x03\x04\x12\x34\x56\x78") + right,
+        "the beginning twice": right[:4] + right,
+        "wrong check before": flipped + right,
+        "wrong check": flipped,
+        "half of it": right[: len(right) // 2],
+        "nothing but zeros": bytes(len(right)),
+        "noise": bytes(range(250)),
+    }[how]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "garbage before",
+        "another frame before",
+        "another function before",
+        "fewer registers before",
+        "more registers before",
+        "the beginning twice",
+        "wrong check before",
+        "wrong check",
+        "half of it",
+        "nothing but zeros",
+        "noise",
+    ],
+)
+@pytest.mark.parametrize("speaks", ["rtu+tcp", "ascii+tcp"])
+async def test_fault_37_spoilt_bytes_are_passed_over_and_the_next_poll_is_good(speaks: str, how: str) -> None:
+    async with serving(ScriptedDevice(speaks=speaks)) as device:
+        link = RecordingLink()
+        plc = connector(device.endpoint)
+        async with running(plc, link):
+            await both(link, 1)
+
+            async def once(request: Request, right: bytes, send: Send) -> None:
+                send(spoilt(device, how, right))
+
+            device.faults = [once]
+            await device.asked(lambda requests: not device.faults)
+            begun, cycles = monotonic(), len(link.cycles)
+            await link.until(lambda: len(link.cycles) >= cycles + 2)
+            took_s = monotonic() - begun
+        assert took_s < 1.0
+        assert plc.counts.garbage_bytes > 0
+        assert {sample.value for sample in link.samples} == {1000, 1100}
+        assert device.connections == 1
+
+
+async def test_fault_34_one_byte_at_a_time_is_a_good_answer(device: ScriptedDevice) -> None:
+    link = RecordingLink()
+    device.always = in_slices
+    plc = connector(device.endpoint, timeout="2s")
+    async with running(plc, link):
+        await both(link, 1)
+    assert plc.counts.garbage_bytes == 0
+    assert plc.counts.bad_replies == 0
+
+
+# Fault 68: links that never come up, each within its time.
+
+
+async def lost_within(plc: ModbusConnector, seconds: float) -> ConnectionLost:
+    begun = monotonic()
+    with pytest.raises(ConnectionLost) as caught:
+        await plc.run(RecordingLink())
+    assert monotonic() - begun < seconds
+    return caught.value
+
+
+async def test_fault_68_accepted_and_then_silent() -> None:
+    async with serving(ScriptedDevice()) as device:
+        device.silent_units = {1}
+        error = await lost_within(connector(device.endpoint), 1.0)
+    assert "unit 1 did not answer" in error.reason
+    assert error.last_seen_at is None
+
+
+async def test_fault_68_a_tls_handshake_that_never_ends() -> None:
+    taken = asyncio.Event()
+
+    async def take_and_say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.set()
+        await reader.read()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(take_and_say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    error = await lost_within(connector(f"tls://127.0.0.1:{port}", connect_timeout="300ms"), 1.5)
+    server.close()
+    await server.wait_closed()
+    assert taken.is_set()
+    assert "complete the TLS handshake within 0.3 s" in error.reason
+
+
+async def test_fault_68_a_name_that_leads_to_dead_addresses_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with full_house() as port:
+        resolves_to(monkeypatch, "127.0.0.1", "127.0.0.1")
+        error = await lost_within(connector(f"tcp://plc.test:{port}", connect_timeout="300ms"), 1.5)
+    assert f"plc.test:{port} did not take the connection within 0.3 s" in error.reason
+
+
+async def test_fault_68_a_dead_address_before_a_living_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(ScriptedDevice()) as device:
+        resolves_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+        link = RecordingLink()
+        async with running(connector(f"tcp://plc.test:{device.port}", connect_timeout="2s"), link):
+            await both(link, 1)
+
+
+def resolves_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+
+
+class full_house:  # noqa: N801  reads as what it is
+    """A port that takes no more connections: those who knock are never answered."""
+
+    def __enter__(self) -> int:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+        port: int = self.listener.getsockname()[1]
+        self.guests = []
+        for _ in range(3):
+            guest = socket.socket()
+            guest.setblocking(False)
+            with suppress(BlockingIOError):
+                guest.connect(("127.0.0.1", port))
+            self.guests.append(guest)
+        return port
+
+    def __exit__(self, *_: object) -> None:
+        for guest in self.guests:
+            guest.close()
+        self.listener.close()
+
+
+async def test_those_who_wait_for_the_same_link_share_its_failure() -> None:
+    with full_house() as port:
+        shared = Shared()
+        plcs = [
+            connector(f"tcp://127.0.0.1:{port}", unit, shared, connect_timeout="300ms")
+            for unit in range(1, 9)
+        ]
+        begun = monotonic()
+        ends = await asyncio.gather(*(plc.run(RecordingLink()) for plc in plcs), return_exceptions=True)
+        assert monotonic() - begun < 1.0, "not one after the other"
+    assert all(isinstance(end, ConnectionLost) for end in ends)
+
+
+# TLS: who is trusted.
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+async def test_a_certificate_of_a_strange_authority_is_refused(certificates: Certificates) -> None:
+    async with serving(ScriptedDevice(speaks="tls", tls=certificates.server())) as device:
+        tls = certificates.settings(ca=str(certificates.folder / "stranger.pem"))
+        with pytest.raises(DeviceRefused, match="is not trusted") as caught:
+            await connector(device.endpoint, tls=tls).run(RecordingLink())
+        assert "tls.ca" in caught.value.hint
+        assert device.requests == []
+        with pytest.raises(DeviceRefused, match="is not trusted"):
+            await connector(device.endpoint).run(RecordingLink())
+
+
+async def test_a_certificate_for_another_name_is_refused_unless_that_is_said(
+    certificates: Certificates,
+) -> None:
+    async with serving(ScriptedDevice(speaks="tls", tls=certificates.server())) as device:
+        wrong = certificates.settings(host="other.test")
+        with pytest.raises(DeviceRefused, match="not trusted"):
+            await connector(device.endpoint, tls=wrong).run(RecordingLink())
+        for right in (certificates.settings(host="plc.test"), {**wrong, "check_host": False}):
+            link = RecordingLink()
+            async with running(connector(device.endpoint, tls=right), link):
+                await both(link, 1)
+
+
+async def test_a_device_that_wants_a_certificate_and_gets_none(certificates: Certificates) -> None:
+    async with serving(ScriptedDevice(speaks="tls", tls=certificates.server(wants_client=True))) as device:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)  # the device's own words
+        tls = {"ca": str(certificates.folder / "ca.pem")}
+        error = await lost_within(connector(device.endpoint, tls=tls), 2.0)
+    assert error.reason
+
+
+async def test_files_that_are_not_there_are_named(certificates: Certificates) -> None:
+    tls = certificates.settings(key="/nowhere/andon.key")
+    with pytest.raises(DeviceRefused, match=r"/nowhere/andon\.key"):
+        await connector("tls://127.0.0.1:1", tls=tls).run(RecordingLink())
+
+
+async def test_plain_modbus_behind_a_tls_endpoint_is_said(certificates: Certificates) -> None:
+    async with serving(ScriptedDevice()) as device:
+        endpoint = device.endpoint.replace("tcp://", "tls://")
+        error = await lost_within(
+            connector(endpoint, tls=certificates.settings(), connect_timeout="500ms"), 2.0
+        )
+        assert "speak TLS on this port" in error.hint
+        assert device.errors, "what TLS begins with is no Modbus"
+        device.errors.clear()
+
+
+def test_old_versions_of_tls_are_not_spoken() -> None:
+    from connectors.modbus.config import TlsSettings
+    from connectors.modbus.opening import _context
+
+    assert _context(TlsSettings()).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert _context(TlsSettings(check_host=False)).verify_mode is ssl.CERT_REQUIRED
