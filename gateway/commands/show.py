@@ -29,6 +29,9 @@ STYLE = {
 #: Columns where there is no terminal to ask: wide enough that pipes and files lose nothing.
 _WIDTH = None if sys.stdout.isatty() else 200
 
+#: Problems of a configuration that are printed; the rest is counted.
+PROBLEMS_SHOWN = 100
+
 out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -42,12 +45,14 @@ def print_json(value: Any) -> None:
 def print_failure(failure: GatewayError) -> None:
     """Why the command ends, with every problem of a configuration."""
     if isinstance(failure, ConfigurationRefused):
-        for problem in failure.problems:
+        for problem in failure.problems[:PROBLEMS_SHOWN]:
             place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
             where = f" [bold]{escape(problem.path)}[/]:" if problem.path else ""
             err.print(f"[cyan]{escape(place)}[/]:{where} {escape(problem.reason)}")
             if problem.hint:
                 err.print(f"    [dim]hint:[/] {escape(problem.hint)}")
+        if (more := len(failure.problems) - PROBLEMS_SHOWN) > 0:
+            err.print(f"[dim]and {more:,} more, which `andon check --json` lists[/]")
         err.print(f"[bold red]{escape(failure.reason)}[/]")
         return
     err.print(f"[bold red]andon:[/] {escape(failure.reason)}")

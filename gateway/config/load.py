@@ -26,6 +26,7 @@ from gateway.config.problems import (
     Problem,
     did_you_mean,
     explain_all,
+    keys_at,
     path_text,
     relative,
 )
@@ -53,6 +54,8 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "api": ApiSettings,
 }
 _S = TypeVar("_S", bound=BaseModel)
+#: Where a tag stands in a connection, for its keys.
+_A_TAG: KeyPath = ("groups", 0, "tags", 0)
 _TOP_KEYS = (*_SECTIONS, "connections", "equipment")
 
 
@@ -250,7 +253,7 @@ class _Loader:
                 own = group.get("tags", [])
                 own = own if isinstance(own, list) else []
                 try:
-                    rows = read_tag_rows(path, protocol.csv_key)
+                    rows = read_tag_rows(path, protocol.csv_key, keys_at(protocol.settings, _A_TAG))
                 except TagFileRefused as refused:
                     self.file_problem(
                         (*place, "groups", number, "tags_csv"),
@@ -258,6 +261,10 @@ class _Loader:
                         Problem(relative(path), refused.line, "", refused.reason, refused.hint),
                     )
                 else:
+                    self.problems += [
+                        Problem(relative(path), bad.line, bad.column, bad.reason, bad.hint)
+                        for bad in rows.bad
+                    ]
                     files[number] = (path, rows, len(own))
                     group = {**group, "tags": [*own, *rows.rows]}
             filled.append(group)
@@ -279,6 +286,7 @@ class _Loader:
                 path, rows, own = self.tag_files[index].get(group, (self.path, None, 0))
                 if rows is not None and tag >= own:
                     line, column = rows.lines[tag - own], path_text(tuple(rest))
+                    hint = hint or _decimal_comma(str(rows.rows[tag - own].get(column, "")))
                     self.problems.append(Problem(relative(path), line, column, reason, hint))
                     return
             case _:
@@ -315,6 +323,14 @@ class _Loader:
                 place, f'the model in {item.model} is named "{model.name}", {whose}', "name it otherwise"
             )
         return model
+
+
+def _decimal_comma(cell: str) -> str:
+    """A hint for a cell that is a number in some spreadsheet programs."""
+    whole, comma, rest = cell.partition(",")
+    if comma and rest.isdigit() and whole.lstrip("+-").isdigit():
+        return f"numbers have a decimal point: {whole}.{rest}"
+    return ""
 
 
 def equipment_spec(item: EquipmentSettings, model: Model) -> EquipmentSpec:

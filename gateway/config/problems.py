@@ -93,7 +93,7 @@ def explain(error: ErrorDetails, settings: type[BaseModel]) -> tuple[str, str]:
     """Reason and hint of one pydantic error, in our words."""
     context: dict[str, Any] = dict(error.get("ctx", {}))
     if error["type"] == "extra_forbidden":
-        return "unknown key", did_you_mean(str(error["loc"][-1]), _keys_at(settings, error["loc"][:-1]))
+        return "unknown key", did_you_mean(str(error["loc"][-1]), keys_at(settings, error["loc"][:-1]))
     if error["type"] in _WORDS:
         reason, hint = _WORDS[error["type"]]
         return reason.format(**context), hint
@@ -111,7 +111,7 @@ def explain_all(error: ValidationError, settings: type[BaseModel]) -> list[tuple
     return list(dict.fromkeys(found))
 
 
-def _keys_at(settings: type[BaseModel], path: KeyPath) -> list[str]:
+def keys_at(settings: type[BaseModel], path: KeyPath) -> list[str]:
     """The keys that are known at a place, found by walking the declarations."""
     current: Any = settings
     for part in path:

@@ -315,7 +315,7 @@ CASES = [
     ),
     Broken("bad register type", "holding:0,int16", "holding:0,int17", "oven.csv:2", "type", file="oven.csv"),
     Broken(
-        "unknown column", "scale,unit", "scalee,unit", "oven.csv:2", "unknown key", '"scale"', file="oven.csv"
+        "unknown column", "scale,unit", "scalee,unit", "oven.csv:1", "unknown key", '"scale"', file="oven.csv"
     ),
     Broken("no CSV file", '"oven.csv"', '"ofen.csv"', "groups[0].tags_csv", "cannot be read", "relative"),
     Broken(
