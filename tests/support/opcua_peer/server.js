@@ -36,6 +36,7 @@ let plant = null; // the namespace urn:plant
 let folder = null; // the object Plant
 let nodes = {}; // its variables by name
 let alarms = {}; // its alarms by name
+let logins = []; // the names and passwords it was shown
 
 // Values
 
@@ -145,7 +146,12 @@ const orders = {
       securityPolicies: policies.map((name) => SecurityPolicy[name]),
       securityModes: modes.map((name) => MessageSecurityMode[name]),
       allowAnonymous: user === undefined,
-      userManager: { isValidUser: (name, password) => user !== undefined && name === user[0] && password === user[1] },
+      userManager: {
+        isValidUser(name, password) {
+          logins.push([name, password]);
+          return user !== undefined && name === user[0] && password === user[1];
+        },
+      },
       serverCapabilities: capabilities,
       ...(certificate === undefined ? {} : { certificateFile: certificate, privateKeyFile: key }),
       ...managers,
@@ -156,6 +162,7 @@ const orders = {
     plant = space.registerNamespace(PLANT);
     nodes = {};
     alarms = {};
+    logins = [];
     folder = plant.addObject({
       browseName: "Plant",
       nodeId: "s=Plant",
@@ -195,6 +202,7 @@ const orders = {
   // What the server holds for its clients.
   stats() {
     return {
+      logins,
       sessions: sessions().length,
       subscriptions: subscriptions().map((one) => ({
         id: one.id,
