@@ -4,7 +4,8 @@ Whoever tests a gateway compares its history with this file. Lines are
 `{"n":1,"equipment":"filler-1","from":"Idle",
 "to":"Starting","code":3,"at":"...Z","mono":12.5,"plant_s":3.0}`: `n` counts lines from 1, `from` is null in
 the first line of each equipment, `at` is wall time (UTC, microseconds), `mono` the monotonic clock in
-seconds, `plant_s` the plant clock. The same seed, scenario and speed give the same lines but for `at` and
+seconds, `plant_s` the plant clock; `alarm`, where the change touches the machine's alarm, says `raised`,
+`acknowledged` or `gone`. The same seed, scenario and speed give the same lines but for `at` and
 `mono`.
 """
 
@@ -17,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from simulators.alarms import alarm_of
 from simulators.plant import Change
 
 
@@ -27,7 +29,7 @@ def rfc3339(at: datetime) -> str:
 
 def entry(number: int, change: Change, at: datetime, mono_s: float) -> dict[str, Any]:
     """One ledger line as a value."""
-    return {
+    line: dict[str, Any] = {
         "n": number,
         "equipment": change.equipment,
         "from": change.from_state,
@@ -37,6 +39,9 @@ def entry(number: int, change: Change, at: datetime, mono_s: float) -> dict[str,
         "mono": round(mono_s, 6),
         "plant_s": round(change.at_s, 6),
     }
+    if (alarm := alarm_of(change)) is not None:
+        line["alarm"] = alarm.word
+    return line
 
 
 class Ledger:

@@ -19,10 +19,12 @@ from asyncua.common.callback import CallbackType
 from asyncua.server.server import Server
 
 from simulators.address_space import CopyingServer
+from simulators.alarms import ALARMED, NAME, SEVERITY, alarm_of
 from simulators.link import Gate, Link
 from simulators.machine import Value
 from simulators.maps import ARM_NODE, COMMAND_NODE, NAMESPACE, OpcuaGroup
 from simulators.packml import COMMANDS
+from simulators.plant import Change
 
 ua: Any = _ua  # its annotations ask for wrapper types (Int32, String, DateTime) where it takes plain values
 
@@ -51,6 +53,7 @@ class OpcuaServer:
         self._latest: dict[tuple[str, str], Value] = {}
         self._spoilt: dict[tuple[str, str], int] = {}
         self._armed: dict[Any, tuple[str, Any]] = {}
+        self._alarms: dict[str, Any] = {}
 
     @property
     def endpoint(self) -> str:
@@ -65,6 +68,7 @@ class OpcuaServer:
     async def load(self) -> None:
         """Build the address space and start the inner server; the gate stays shut."""
         server = self._server
+        server.iserver.bind_condition_methods = 1  # alarms are told when asked; 1 is that event's severity
         await server.init()
         server.set_server_name(f"Andon simulated plant, {self.name}")
         await server.set_application_uri(f"urn:andon:simulator:{self.name}")
@@ -119,6 +123,27 @@ class OpcuaServer:
         """The machine has taken a command: `CmdChangeRequest` goes back to false."""
         await self.put(((equipment, ARM_NODE, False),), at)
 
+    async def tell_alarms(self, changes: Iterable[Change], at: datetime) -> None:
+        """Tell of the alarms of machines that are served here, as they stand after these changes."""
+        for change in changes:
+            standing, generator = alarm_of(change), self._alarms.get(change.equipment)
+            if standing is None or generator is None:
+                continue
+            event = generator.event
+            setattr(event, "ActiveState/Id", standing.active)
+            setattr(event, "AckedState/Id", standing.acknowledged)
+            event.Retain = standing.active
+            event.Message = ua.LocalizedText(f"{event.SourceName} {standing.message}")
+            await generator.trigger(at)
+
+    async def _add_alarm(self, group: OpcuaGroup, index: int) -> None:
+        generator = await self._server.get_event_generator(ua.ObjectIds.OffNormalAlarmType)
+        event = generator.event
+        event.SourceName, event.SourceNode = group.prefix, ua.NodeId(group.prefix, index)
+        event.NodeId = ua.NodeId(f"{group.prefix}.{NAME}", index)
+        event.ConditionName, event.BranchId, event.Severity = NAME, ua.NodeId(), SEVERITY
+        self._alarms[group.owner] = generator
+
     async def _tell(self, key: tuple[str, str], at: datetime) -> None:
         status = self._spoilt.get(key, 0)
         value = None if _is_bad(status) else ua.Variant(self._latest[key], self._kinds[key])
@@ -145,6 +170,8 @@ class OpcuaServer:
                 await self._tell(key, now)
                 if node.tag == ARM_NODE:
                     self._armed[node_id] = (group.owner, ua.NodeId(f"{group.prefix}.{COMMAND_NODE}", index))
+            if group.owner in ALARMED:
+                await self._add_alarm(group, index)
 
     def _written(self, event: Any, _service: Any) -> None:
         """After a client's write: was a command handed over?"""

@@ -249,6 +249,7 @@ class Simulation:
             modbus.put(moment.values)
         for opcua in self._opcua.values():
             await opcua.put(moment.values, at)
+            await opcua.tell_alarms(moment.changes, at)
 
     async def _command_taken(self, equipment: str) -> None:
         for modbus in self._modbus.values():

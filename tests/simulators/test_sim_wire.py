@@ -200,6 +200,60 @@ async def test_clients_command_machines(plant: Simulation, ear: Ear) -> None:
     reader.close()
 
 
+class Alarms:
+    """A subscription's events, in order: source, active, acknowledged, and the time of it."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue(1000)
+
+    def event_notification(self, event: Any) -> None:
+        fields = event.get_event_props_as_fields_dict()
+        if "ActiveState/Id" not in fields:
+            return
+        standing = (fields["ActiveState/Id"].Value, fields["AckedState/Id"].Value)
+        self.events.put_nowait((event.SourceName, *standing, event.Severity, event.Time))
+
+
+async def test_an_aborted_machine_raises_its_alarm_until_it_is_cleared(plant: Simulation) -> None:
+    async with Client(plant.endpoints["opcua-a"]) as client:
+        alarms = Alarms()
+        subscription = await client.create_subscription(50, alarms)
+        type_ = ua.ObjectIds.OffNormalAlarmType
+        await subscription.subscribe_alarms_and_conditions(evtypes=type_, queuesize=20)
+        await plant.order(Command("filler-1", "abort"))
+        async with asyncio.timeout(20):
+            raised = await alarms.events.get()
+            await until(node(client, "Filler.StateCurrent").read_value, 9)
+            await plant.order(Command("filler-1", "clear"))
+            heard = [raised, await alarms.events.get(), await alarms.events.get()]
+        await subscription.delete()
+        again = Alarms()
+        subscription = await client.create_subscription(50, again)
+        await plant.order(Command("capper-1", "abort"))
+        await until(node(client, "Capper.StateCurrent").read_value, 9)
+        await subscription.subscribe_alarms_and_conditions(evtypes=type_, queuesize=20)
+        conditions = client.get_node(ua.ObjectIds.ConditionType)
+        refresh = ua.NodeId(ua.ObjectIds.ConditionType_ConditionRefresh)
+        number = ua.Variant(subscription.subscription_id, ua.VariantType.UInt32)
+        await conditions.call_method(refresh, number)
+        async with asyncio.timeout(20):
+            standing = await again.events.get()
+    assert [one[:4] for one in heard] == [
+        ("Filler", True, False, 800),
+        ("Filler", True, True, 800),
+        ("Filler", False, True, 800),
+    ]
+    assert standing[:3] == ("Capper", True, False), "an alarm that stands is told when asked for"
+    told = [line for line in lines(ledger_of(plant)) if line.get("alarm")]
+    assert [(line["equipment"], line["alarm"]) for line in told] == [
+        *(("filler-1", word) for word in ("raised", "acknowledged", "gone")),
+        ("capper-1", "raised"),
+    ]
+    assert [one[4].strftime("%Y-%m-%dT%H:%M:%S.%fZ") for one in (*heard, standing)] == [
+        line["at"] for line in told
+    ]
+
+
 async def test_orders_run_machines_and_say_why_not(plant: Simulation, ear: Ear) -> None:
     await plant.order(Command("compressor-1", "start"))
     client = modbus(plant, "modbus-b")

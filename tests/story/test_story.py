@@ -40,6 +40,10 @@ ON = {
 #: The oven's model asks for a door that has been open for 2 s; the truth does not wait.
 DELAYS = {("oven-1", "DoorOpen"): timedelta(seconds=2)}
 
+#: What the ledger calls a change of an alarm: whether it is active, and acknowledged, afterwards.
+ALARM = {"raised": (True, False), "acknowledged": (True, True), "gone": (False, True)}
+SOURCE = {"filler-1": "Filler", "capper-1": "Capper"}
+
 
 @dataclass
 class Stage:
@@ -209,6 +213,11 @@ async def test_all_accounts_of_a_quiet_day_are_the_truth(real: bool, tmp_path: P
         await on.plant.order(go=True)
         await on.plant.until("done", 90)
         await settled(on)
+        wanted = sum("alarm" in line and line["equipment"] in ON["opcua-a"] for line in on.plant.ledger())
+        async with asyncio.timeout(10):
+            while len(alarms_told(on)) < wanted:
+                await asyncio.sleep(0.02)
+        await settled(on)
 
         recorded = await agree(on)
 
@@ -216,6 +225,20 @@ async def test_all_accounts_of_a_quiet_day_are_the_truth(real: bool, tmp_path: P
     assert len(truth) >= 200
     # Nothing but the first sight of each machine comes on top of the truth.
     assert len(recorded) == len(truth) + len(EQUIPMENT)
+    alarms = [line for line in truth if "alarm" in line and line["equipment"] in ON["opcua-a"]]
+    assert alarms, "a day without any alarm would prove nothing of them"
+    assert alarms_told(on) == [
+        (line["at"], ALARM[line["alarm"]], SOURCE[line["equipment"]]) for line in alarms
+    ]
+
+
+def alarms_told(on: Stage) -> list[tuple[str, tuple[bool, bool], str]]:
+    """The alarms of a PLC as the gateway has told them on its stream."""
+    return [
+        (event["at"], (event["active"], event["acknowledged"]), event["source"])
+        for event in on.sse.events
+        if event["type"] == "device_event"
+    ]
 
 
 def all_connected(report: dict[str, Any]) -> bool:
