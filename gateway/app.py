@@ -384,9 +384,11 @@ class _TagFeed:
         self._publish = publish
 
     def samples(self, samples: Sequence[TagSample]) -> None:
-        for sample in samples:
-            if sample.tag in self._wanted:
-                self._publish(sample)
+        wanted = self._wanted
+        if wanted:
+            for sample in samples:
+                if sample.tag in wanted:
+                    self._publish(sample)
 
 
 def inputs_of(spec: EquipmentSpec) -> Sequence[str]:

@@ -41,6 +41,8 @@ class StaleWatch:
 
     def note(self, batch: SampleBatch) -> None:
         """Take in samples on their way."""
+        if not self._limits:
+            return
         for sample in batch.samples:
             tag = sample.tag
             limit = self._limits.get(tag)

@@ -47,6 +47,8 @@ def packet_bytes(head: bytes) -> int | None:
     Raises:
         NotMqtt: its length is not one.
     """
+    if len(head) > 1 and head[1] < 0x80:
+        return 2 + head[1]
     rest = shift = 0
     for at, byte in enumerate(head[1:HEAD_BYTES], 2):
         rest |= (byte & 0x7F) << shift

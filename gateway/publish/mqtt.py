@@ -275,23 +275,30 @@ class Link:
         if wire is None:  # it speaks before it is spoken to, so it is no broker; the timeout will tell
             return
         try:
-            while not self._ended.done() and (size := frames.packet_bytes(wire.look(frames.HEAD_BYTES))):
-                if size > PACKET_BYTES_MAX:
-                    raise frames.NotMqtt(f"a packet claims {size} bytes")
-                if size > wire.unread:
-                    break
-                if wire.look(1)[0] == frames.PUBACK:
-                    self._acknowledged(wire.recv(size))
-                    continue
-                before = wire.unread
-                self._drive(self._client.loop_read)
-                if wire.unread == before:
-                    break
+            while not self._ended.done() and self._take(wire):
+                pass
         except frames.NotMqtt as error:
             self._end(SinkUnavailable(f"the broker does not speak MQTT: {error}"))
         acks, self._acks = self._acks, []
         for on_ack in acks:  # after everything that came with them: they may publish
             on_ack()
+
+    def _take(self, wire: Wire) -> bool:
+        """Take acknowledgements, then one packet of another kind; false when no whole one is left."""
+        data, at = wire.look(wire.unread), 0
+        while (size := frames.packet_bytes(data[at : at + frames.HEAD_BYTES])) is not None:
+            if data[at] != frames.PUBACK or at + size > len(data) or self._ended.done():
+                break
+            self._acknowledged(data[at : at + size])
+            at += size
+        if at:
+            wire.recv(at)
+        if size is None or at + size > len(data):
+            if (size or 0) > PACKET_BYTES_MAX:
+                raise frames.NotMqtt(f"a packet claims {size} bytes")
+            return False
+        self._drive(self._client.loop_read)
+        return wire.unread < len(data) - at
 
     def _on_connect(
         self, client: Client, userdata: Any, flags: ConnectFlags, reason: ReasonCode, said: Properties | None

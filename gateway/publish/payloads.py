@@ -37,12 +37,12 @@ def tag(sample: TagSample, unit: str) -> bytes:
     """The JSON of a tag's newest sample."""
     return _encode(
         ToldTag(
-            tag=sample.tag,
-            value=sample.value,
-            quality=sample.quality,
-            substatus=sample.substatus,
-            unit=unit,
-            source_at=sample.source_at,
-            received_at=sample.received_at,
+            sample.tag,
+            sample.value,
+            sample.quality,
+            sample.substatus,
+            unit,
+            sample.source_at,
+            sample.received_at,
         )
     )

@@ -313,13 +313,15 @@ class MqttPublisher:
             while not self._tags_due:
                 self._tag_news.clear()
                 await self._tag_news.wait()
-            await link.room(share)
+            if link.in_flight >= share:
+                await link.room(share)
             tag = next(iter(self._tags_due))
             sample = self._tags_due.pop(tag)
             published = self._tags[tag]
             payload = payloads.tag(sample, published.unit)
             for path in published.paths or ("",):
-                await link.room(share)
+                if link.in_flight >= share:
+                    await link.room(share)
                 link.publish(self._topics.tag(path, tag), payload, retain=True)
 
     # --- cursor
