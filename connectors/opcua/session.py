@@ -9,7 +9,7 @@ or samples.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,20 +21,20 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.ua_binary import struct_from_binary
 
-from connectors.errors import ConnectionLost
 from connectors.opcua.binary import Malformed
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.decode import decode_read, decode_texts
 from connectors.opcua.event_filter import event_filter
 from connectors.opcua.failures import TROUBLE, told
 from connectors.opcua.nodes import node_id, numbered
-from connectors.opcua.plan import Item, Limits, SubscriptionPlan, chunked
+from connectors.opcua.plan import PER_CALL_MAX, Item, Limits, SubscriptionPlan
 from connectors.opcua.quality import is_bad
 from connectors.opcua.values import Reading
 from connectors.opcua.wire import Wire
 from connectors.opcua.write import NodeType, decode_types
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 
 #: How long a server that has stopped answering may hold up the end of a session.
 _GOODBYE_S = 0.5
@@ -45,6 +45,8 @@ _LIMITS = (11705, 11714, 11712, 24104, 11707)
 #: Results of a whole call that mean: the same in smaller parts.
 _TOO_MUCH = frozenset({0x8010_0000, 0x80B8_0000, 0x80B9_0000, 0x8008_0000})
 _UNSUPPORTED = frozenset({0x800B_0000, 0x8040_0000})
+#: Those of `_TOO_MUCH` that say that nothing has been done yet, so that a write may be asked for again.
+_NOT_BEGUN = _TOO_MUCH - {0x80B9_0000}
 _NOT_CONNECTED = 0x808A_0000
 #: BadMessageNotAvailable, or the server has no such service.
 _NOT_REPUBLISHED = _UNSUPPORTED | {0x807B_0000}
@@ -87,6 +89,8 @@ class Session:
         """Whether the server has had this session before, with its subscriptions."""
         self.certificates: dict[str, datetime] = {}
         """When the certificates this session stands on end, by key of the warning."""
+        #: How many things the server takes at once, where it has refused more.
+        self._sizes: dict[str, int] = {}
         self.namespaces: tuple[str, ...] = ()
         self.started = ""
         """When the server says it was started; empty when it does not say."""
@@ -133,14 +137,35 @@ class Session:
 
     async def read(self, nodes: Sequence[ua.NodeId]) -> list[Reading]:
         """Values of nodes, one each."""
-        found: list[Reading] = []
+
+        async def some(part: Sequence[ua.NodeId]) -> list[Reading]:
+            return decode_read(await self._read_request(part), 0)
+
+        return await self._in_parts("read", nodes, self.limits.nodes_per_read, some)
+
+    async def _in_parts(
+        self, what: str, things: Sequence[_T], limit: int, ask: Callable[[Sequence[_T]], Awaitable[list[_R]]]
+    ) -> list[_R]:
+        """One result for each thing, asked for in parts; a part the server finds too much, in halves.
+
+        What it took is remembered for the rest of the session.
+        """
+        results: list[_R] = []
         with self._told():
-            for part in chunked(nodes, self.limits.nodes_per_read):
-                answer = decode_read(await self._read_request(part), 0)
+            while len(results) < len(things):
+                size = self._sizes.get(what, limit or PER_CALL_MAX)
+                part = things[len(results) : len(results) + size]
+                try:
+                    answer = await ask(part)
+                except ua.uaerrors.UaStatusCodeError as error:
+                    if error.code not in _TOO_MUCH or len(part) == 1:
+                        raise
+                    self._sizes[what] = len(part) // 2
+                    continue
                 if len(answer) != len(part):
-                    raise Malformed(f"{len(answer)} values for {len(part)} nodes")
-                found.extend(answer)
-        return found
+                    raise Malformed(f"{len(answer)} answers to {len(part)} questions ({what})")
+                results.extend(answer)
+        return results
 
     async def _read_request(self, nodes: Sequence[ua.NodeId]) -> bytes:
         request: Any = ua.ReadRequest()
@@ -162,35 +187,35 @@ class Session:
 
     async def translate(self, paths: Sequence[ua.RelativePath]) -> list[list[ua.NodeId] | int]:
         """The nodes at the end of paths from the root folder; a status code where there is none."""
-        found: list[list[ua.NodeId] | int] = []
-        with self._told():
-            for part in chunked(paths, self.limits.paths_per_call):
-                asked = [ua.BrowsePath(StartingNode=numbered(_ROOT), RelativePath=path) for path in part]
-                answer = await self._wire.session.translate_browsepaths_to_nodeids(asked)
-                if len(answer) != len(part):
-                    raise Malformed(f"{len(answer)} results for {len(part)} paths")
-                for result in answer:
-                    code = int(result.StatusCode.value)
-                    found.append(code if code else [_plain(target.TargetId) for target in result.Targets])
-        return found
+        return await self.follow([(numbered(_ROOT), path) for path in paths])
+
+    async def follow(self, paths: Sequence[tuple[ua.NodeId, ua.RelativePath]]) -> list[list[ua.NodeId] | int]:
+        """The same from other nodes than the root folder."""
+
+        async def some(part: Sequence[tuple[ua.NodeId, ua.RelativePath]]) -> list[list[ua.NodeId] | int]:
+            asked = [ua.BrowsePath(StartingNode=start, RelativePath=path) for start, path in part]
+            answer = await self._wire.session.translate_browsepaths_to_nodeids(asked)
+            return [
+                int(result.StatusCode.value) or [_plain(target.TargetId) for target in result.Targets]
+                for result in answer
+            ]
+
+        return await self._in_parts("translate", paths, self.limits.paths_per_call, some)
 
     async def types(self, nodes: Sequence[ua.NodeId]) -> list[NodeType]:
         """What variables hold, one each: to write in their own type."""
-        found: list[NodeType] = []
-        with self._told():
-            for part in chunked(nodes, self.limits.nodes_per_read // 2):
-                request: Any = ua.ReadRequest()
-                request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Neither
-                request.Parameters.NodesToRead = [
-                    ua.ReadValueId(NodeId=node, AttributeId=attribute)
-                    for node in part
-                    for attribute in (AttributeIds.Value, AttributeIds.DataType)
-                ]
-                answer = decode_types(bytes(await self._wire.ask(request)))
-                if len(answer) != len(part):
-                    raise Malformed(f"{len(answer)} types for {len(part)} nodes")
-                found.extend(answer)
-        return found
+
+        async def some(part: Sequence[ua.NodeId]) -> list[NodeType]:
+            request: Any = ua.ReadRequest()
+            request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Neither
+            request.Parameters.NodesToRead = [
+                ua.ReadValueId(NodeId=node, AttributeId=attribute)
+                for node in part
+                for attribute in (AttributeIds.Value, AttributeIds.DataType)
+            ]
+            return decode_types(bytes(await self._wire.ask(request)))
+
+        return await self._in_parts("types", nodes, (self.limits.nodes_per_read + 1) // 2, some)
 
     async def write(self, values: Sequence[tuple[ua.NodeId, ua.Variant]]) -> list[int | None]:
         """Write values, each sent at most once; the status code of each, None where no answer came.
@@ -199,16 +224,18 @@ class Session:
             ConnectionLost: there is no connection, and nothing has been sent.
         """
         codes: list[int | None] = []
-        for part in chunked(values, self.limits.nodes_per_write):
+
+        async def some(part: Sequence[tuple[ua.NodeId, ua.Variant]]) -> list[int | None]:
             if not self._wire.is_open:
                 if not codes:
-                    raise ConnectionLost(f"{self._settings.endpoint}: the connection is lost")
-                codes.extend([_NOT_CONNECTED] * len(part))
-                continue
-            codes.extend(await self._write_part(part))
-        return codes
+                    raise ConnectionError("the connection is lost")
+                return [_NOT_CONNECTED] * len(part)
+            codes.extend(answer := await self._write_part(part))
+            return answer
 
-    async def _write_part(self, values: Sequence[tuple[ua.NodeId, ua.Variant]]) -> Sequence[int | None]:
+        return await self._in_parts("write", values, self.limits.nodes_per_write, some)
+
+    async def _write_part(self, values: Sequence[tuple[ua.NodeId, ua.Variant]]) -> list[int | None]:
         request: Any = ua.WriteRequest()
         # Without status and times, which many servers refuse to take from a client.
         request.Parameters.NodesToWrite = [
@@ -221,6 +248,8 @@ class Session:
             data = await self._wire.ask(request)
             results = struct_from_binary(ua.WriteResponse, data).Results
         except ua.uaerrors.UaStatusCodeError as error:
+            if error.code in _NOT_BEGUN and len(values) > 1:
+                raise
             return [int(error.code)] * len(values)
         except TROUBLE:
             return [None] * len(values)
@@ -298,20 +327,21 @@ class Session:
         A call the server finds too large is made again in halves. An item whose deadband or event filter the
         server will not apply is asked for again with less of it.
         """
-        codes: list[int] = []
-        with self._told():
-            for part in chunked(items, self.limits.items_per_call):
-                codes.extend(await self._monitor_part(subscription, part))
-            for conceded in range(1, max((item.concessions for item, _ in items), default=0) + 1):
-                plain = [
-                    at
-                    for at, code in enumerate(codes)
-                    if code & 0xFFFF_0000 in _NO_FILTER and items[at][0].concessions >= conceded
-                ]
-                for places in chunked(plain, self.limits.items_per_call):
-                    again = await self._monitor_part(subscription, [items[at] for at in places], conceded)
-                    for at, code in zip(places, again, strict=True):
-                        codes[at] = code
+
+        def asking(conceded: int) -> Callable[[Sequence[tuple[Item, ua.NodeId]]], Awaitable[list[int]]]:
+            return lambda part: self._monitor_part(subscription, part, conceded)
+
+        limit = self.limits.items_per_call
+        codes = await self._in_parts("monitor", items, limit, asking(0))
+        for conceded in range(1, max((item.concessions for item, _ in items), default=0) + 1):
+            plain = [
+                at
+                for at, code in enumerate(codes)
+                if code & 0xFFFF_0000 in _NO_FILTER and items[at][0].concessions >= conceded
+            ]
+            again = await self._in_parts("monitor", [items[at] for at in plain], limit, asking(conceded))
+            for at, code in zip(plain, again, strict=True):
+                codes[at] = code
         return codes
 
     async def _monitor_part(
@@ -324,16 +354,10 @@ class Session:
         try:
             results = await self._wire.session.create_monitored_items(asked)
         except ua.uaerrors.UaStatusCodeError as error:
-            if items[0][0].events is not None:
-                # A server without events goes on serving values.
-                return [int(error.code)] * len(items)
-            if error.code not in _TOO_MUCH or len(items) == 1:
+            if items[0][0].events is None or error.code in _TOO_MUCH:
                 raise
-            half = len(items) // 2
-            first = await self._monitor_part(subscription, items[:half], conceded)
-            return first + await self._monitor_part(subscription, items[half:], conceded)
-        if len(results) != len(items):
-            raise Malformed(f"{len(results)} results for {len(items)} monitored items")
+            # A server without events goes on serving values.
+            return [int(error.code)] * len(items)
         return [int(result.StatusCode.value) for result in results]
 
     async def refresh_conditions(self, subscription: int) -> int:

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 from asyncua import ua
+from asyncua.server.internal_session import InternalSession
 
+from connectors.base import Write, WriteOutcome
 from connectors.errors import ConnectionLost, ConnectorError
 from connectors.opcua import opening as opening_module
 from connectors.opcua import run as run_module
@@ -314,8 +316,50 @@ async def test_items_are_created_within_the_limits_the_server_states(plant: Plan
     assert sizes == [2, 2, 1]
 
 
-async def test_a_call_the_server_finds_too_large_is_halved(plant: Plant, tmp_path: Path) -> None:
-    assert await _sizes_of_calls(plant, tmp_path, refuse_above=2) == [5, 2, 3, 1, 2]
+async def test_a_call_the_server_finds_too_large_is_halved_for_the_whole_session(
+    plant: Plant, tmp_path: Path
+) -> None:
+    assert await _sizes_of_calls(plant, tmp_path, refuse_above=2) == [5, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("code", "service"),
+    [
+        (ua.uaerrors.BadTooManyOperations, "read"),
+        (ua.uaerrors.BadResponseTooLarge, "read"),
+        (ua.uaerrors.BadRequestTooLarge, "translate_browsepaths_to_nodeids"),
+        (ua.uaerrors.BadEncodingLimitsExceeded, "write"),
+    ],
+)
+async def test_every_service_with_parts_is_halved(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: type[Exception], service: str
+) -> None:
+    original, sizes = getattr(InternalSession, service), []
+
+    async def serve(self: InternalSession, params: Any) -> Any:
+        asked = {"read": "NodesToRead", "write": "NodesToWrite"}.get(service)
+        size = len(getattr(params, asked) if asked else params)
+        if self.external:
+            sizes.append(size)
+            if size > 6:
+                raise code
+        return await original(self, params)
+
+    tags = [
+        {"name": f"t{number}", "node": f"/Objects/nsu={URI};Plant/nsu={URI};state"} for number in range(16)
+    ]
+    connector = build(plant, tmp_path, groups=[group("g", "1s", *tags)])
+    await plant.nodes["state"].set_writable()
+    link = RecordingLink()
+    monkeypatch.setattr(InternalSession, service, serve)
+    async with running(connector, link):
+        await link.until(lambda: len(link.latest) == 16, "all tags")
+        written = await connector.write([Write(f"plc/t{number}", number) for number in range(16)])
+    assert {one.outcome for one in written} == {WriteOutcome.ACCEPTED}
+    assert {sample.value for sample in link.samples} <= set(range(16))
+    large = [size for size in sizes if size > 6]
+    assert large[:2] == [16, 8] or (service == "read" and 16 in large)
+    assert len(large) <= 6, "what the server takes is remembered"
 
 
 async def _sizes_of_calls(plant: Plant, tmp_path: Path, *, refuse_above: int) -> list[int]:
