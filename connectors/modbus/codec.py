@@ -20,8 +20,8 @@ from typing import Any
 
 from connectors.modbus.layout import Kind, Order, Signal, Table
 from connectors.modbus.plan import ReadRequest
+from connectors.modbus.values import NOT_A_NUMBER, Convert, Decoded, conversion, raw_of
 from connectors.modbus.values import CannotEncode as CannotEncode  # what `encode` raises
-from connectors.modbus.values import Convert, Decoded, conversion, raw_of
 from statemodel.types import TagValue
 
 Raw = bool | int | float | bytes
@@ -111,11 +111,11 @@ class BlockFormat:
 
     def decode(self, data: bytes) -> list[Decoded]:
         """The values of a block, or what is wrong with them, in the order of its signals."""
-        values: dict[int, Decoded] = {}
+        values: list[Decoded] = [NOT_A_NUMBER] * len(self.signals)
         for slot, raw in zip(self.slots, self.unpack(data), strict=True):
             for place, convert in slot.uses:
                 values[place] = raw if convert is None else convert(raw)  # type: ignore[assignment]
-        return [values[place] for place in range(len(self.signals))]
+        return values
 
 
 def _layers(request: ReadRequest) -> tuple[Layer, ...]:
