@@ -1,6 +1,6 @@
 """OPC UA client: subscriptions over a session of one server."""
 
-from connectors.opcua.browse import browse
+from connectors.opcua.browse import look_around
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.connector import OpcuaConnector
 from connectors.opcua.outline import outline
@@ -12,6 +12,6 @@ PROTOCOL = Protocol(
     OpcuaConnector,
     csv_key="node",
     schemes=("opc.tcp",),
-    browse=browse,
+    browse=look_around,
     plan=outline,
 )

@@ -75,7 +75,7 @@ class _Node:
     told_with: dict[str, ua.NodeId] = field(default_factory=dict)
 
 
-async def browse(
+async def look_around(
     settings: OpcuaConnection, query: Query, environment: Environment
 ) -> AsyncGenerator[Finding, None]:
     """What a server holds; see `connectors.protocol.Browse`."""
@@ -163,7 +163,9 @@ class _Looking:
                 self._child(node, reference)
 
     def _leads_on(self, node: _Node) -> bool:
-        return node.kind == "variable" or (node.kind != "method" and len(node.path) < self._depth_max)
+        if node.kind == "variable":
+            return True
+        return node.kind != "method" and len(node.path) < self._depth_max and not self._ended_early
 
     def _child(self, parent: _Node, reference: Reference) -> None:
         namespaces = self._session.namespaces
