@@ -1,36 +1,67 @@
 """What subscribing to an OPC UA server comes to, before it is asked: for `andon plan`. Pure.
 
-The server samples and sends by itself, so there is no cycle; what can be too much are items and queues. Its
-own limits are known only once it answers, and make the parts smaller.
+The server samples and sends by itself, so there is no cycle, unless a group is polled; what can be too much
+are items and queues. Its own limits are known only once it answers, and make the parts smaller.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from connectors.opcua.config import OpcuaConnection
-from connectors.opcua.plan import PER_CALL_MAX, Limits, SubscriptionPlan, plan, publish_requests
+from connectors.opcua.plan import (
+    EVENTS_GROUP,
+    PER_CALL_MAX,
+    Limits,
+    SubscriptionPlan,
+    chunked,
+    plan,
+    publish_requests,
+)
 from connectors.planned import PlannedConnection, PlannedGroup, PlannedRequest, duration_text
 
 
 def outline(settings: OpcuaConnection, latency_s: float) -> PlannedConnection:
-    """The plan of one connection. The latency plays no part: nothing is asked for again and again."""
+    """The plan of one connection. The latency matters where groups are polled."""
     subscriptions = plan(settings, Limits())
-    items = sum(len(subscription.items) for subscription in subscriptions)
-    calls = sum(-(-len(subscription.items) // PER_CALL_MAX) for subscription in subscriptions)
-    groups = tuple(
-        PlannedGroup(
-            group.name,
-            group.interval.total_seconds(),
-            len(group.tags),
-            tuple(_planned(part) for part in subscriptions if part.group == group.name and part.items),
+    groups: list[PlannedGroup] = []
+    for group in settings.groups:
+        interval_s, tags = group.interval.total_seconds(), len(group.tags)
+        if getattr(group, "mode", "subscribe") == "poll":
+            reads = tuple(_read(len(part), latency_s) for part in chunked(group.tags, PER_CALL_MAX))
+            groups.append(PlannedGroup(group.name, interval_s, tags, reads, len(reads) * latency_s))
+        else:
+            groups.append(PlannedGroup(group.name, interval_s, tags, _parts(subscriptions, group.name)))
+    if settings.events:
+        events_s = settings.events_interval.total_seconds()
+        groups.append(PlannedGroup("events", events_s, 0, _parts(subscriptions, EVENTS_GROUP)))
+    return PlannedConnection(
+        settings.name,
+        settings.protocol,
+        settings.endpoint,
+        tuple(groups),
+        link=settings.endpoint if any(group.cycle_s is not None for group in groups) else "",
+        notes=tuple(_notes(subscriptions)),
+    )
+
+
+def _notes(subscriptions: Sequence[SubscriptionPlan]) -> Iterable[str]:
+    created = [len(subscription.items) for subscription in subscriptions if subscription.items]
+    if created:
+        calls = sum(-(-items // PER_CALL_MAX) for items in created)
+        yield (
+            f"{_count(sum(created), 'monitored item')} in {_count(len(created), 'subscription')}, "
+            f"created with {_count(calls, 'call')} (more where the server takes fewer items at once)"
         )
-        for group in settings.groups
-    )
-    notes = (
-        f"{_count(items, 'monitored item')} in {_count(len(subscriptions), 'subscription')}, "
-        f"created with {_count(calls, 'call')} (more where the server takes fewer items at once)",
-        f"{publish_requests(len(subscriptions))} publish requests kept at the server",
-    )
-    return PlannedConnection(settings.name, settings.protocol, settings.endpoint, groups, notes=notes)
+        yield f"{publish_requests(len(created))} publish requests kept at the server"
+
+
+def _parts(subscriptions: Sequence[SubscriptionPlan], group: str) -> tuple[PlannedRequest, ...]:
+    return tuple(_planned(part) for part in subscriptions if part.group == group and part.items)
+
+
+def _read(count: int, latency_s: float) -> PlannedRequest:
+    return PlannedRequest("read", count, "items", count, duration_s=latency_s)
 
 
 def _planned(subscription: SubscriptionPlan) -> PlannedRequest:

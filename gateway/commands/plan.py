@@ -161,11 +161,10 @@ def _latency_remark(
     predicted_s = most.predicted_s or 0.0
     found_s = latency_s + (most.mean_s - predicted_s) / count
     if predicted_s and not 1 / _FAR_OFF < most.mean_s / predicted_s < _FAR_OFF and found_s > 0.0001:
-        milliseconds = max(1, round(found_s * 1000))
         yield (
             f"{connection.name} takes {duration_text(most.mean_s)} for what was predicted to take "
             f"{duration_text(predicted_s)}: it answers in about {duration_text(found_s)}, "
-            f"so plan with --latency {milliseconds}ms"
+            f"so plan with --latency {found_s * 1000:.2g}ms"
         )
 
 
@@ -238,8 +237,12 @@ def _groups_table(
             str(sum(request.count for request in group.requests if request.unit == unit)) for unit in units
         ]
         if polled:
-            cells += [str(group.needless), duration_text(group.cycle_s or 0.0)]
-            cells.append(Text(percent(group.use), style=_style(group.use)))
+            cells.append(str(group.needless))
+            if group.cycle_s is None:
+                cells += ["-", "-"]
+            else:
+                cells.append(duration_text(group.cycle_s))
+                cells.append(Text(percent(group.use), style=_style(group.use)))
         if compared:
             item = measured.get((connection.name, group.name))
             cells += ["-", "-"] if item is None else [duration_text(item.mean_s), duration_text(item.worst_s)]
