@@ -101,6 +101,8 @@ class Client(asyncio.Protocol, ABC):
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = float("inf")
+        self.slack_s = 0.0
+        """How much longer than its timeout a question may take, because the bytes themselves do."""
         self.loss: ConnectionLost | None = None
         """Why the link is gone, once it is."""
         self.closed: asyncio.Future[None] = self._loop.create_future()

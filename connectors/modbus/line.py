@@ -171,7 +171,7 @@ class Line:
             else:
                 break
             client.ask(exchange)
-            self.expected_by = now + exchange.timeout_s + standstill.STANDSTILL_S_MAX
+            self.expected_by = now + exchange.timeout_s + client.slack_s + standstill.STANDSTILL_S_MAX
             self._looked_at = now
             if self.open_count >= self._window and not self._probed.turns:
                 return  # nothing fits beside it; its answer calls again, or its time-out
@@ -214,6 +214,8 @@ class Line:
                     self._opening = asyncio.ensure_future(self._open_now(connect_timeout_s))
                 opening = self._opening
                 await asyncio.shield(opening)
+        except ConnectionLost as lost:  # each who waited has one of his own
+            raise ConnectionLost(lost.reason, hint=lost.hint) from lost
         finally:
             self._waiting -= 1
             if not self._waiting and self._opening is not None and not self._opening.done():
@@ -231,7 +233,8 @@ class Line:
             self.expected_by = float("inf")
             return client
         finally:
-            self._opening = None
+            if self._opening is asyncio.current_task():  # and not one begun after this was given up
+                self._opening = None
 
     def _make(self) -> Client:
         self.open_count = self._open_probes = 0

@@ -59,6 +59,7 @@ class SerialClient(Client):
         self._buffer = bytearray()
         self._heard_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._overhead_s = _QUIET_AWAITED_S_MAX + 2 * framing.bytes_max * pace.character_s
 
     def ask(self, exchange: Exchange) -> None:
         """Send its question as soon as the line is quiet, and after a probe where that is needed."""
@@ -66,6 +67,8 @@ class SerialClient(Client):
         self._exchange = exchange
         exchange.sent = False
         exchange.asked_at = exchange.deadline = self._loop.time()
+        # There may be a probe before it, with a timeout of its own.
+        self.slack_s = exchange.timeout_s + 2 * self._overhead_s
         self._send_when_quiet(self._loop.time() + _QUIET_AWAITED_S_MAX)
 
     def data_received(self, data: bytes) -> None:

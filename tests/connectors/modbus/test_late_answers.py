@@ -200,6 +200,36 @@ def test_after_one_late_answer_the_unit_is_soon_read_again(deaf_to: tuple[int, .
     assert {sample.tag for sample in link.samples} == {"u1/t0", "u1/t100"}
 
 
+def test_a_line_so_slow_that_an_answer_takes_ten_seconds_is_waited_for() -> None:
+    """125 registers at 300 baud; the timeout counts from when the bytes can be there."""
+    device = SlowDevice("rtu", [9.0] * 20)
+    plc = ModbusConnector(
+        ModbusSettings.model_validate(
+            {
+                "name": "u1",
+                "endpoint": "serial:///dev/ttyS0",
+                "serial": {"baud": 300},
+                "groups": [
+                    {
+                        "name": "all",
+                        "interval": "15s",
+                        "tags": [
+                            {"name": f"t{a}", "address": f"holding:{a}", "type": "uint16"} for a in (0, 124)
+                        ],
+                    }
+                ],
+                "limits": {"gap_max": 123},
+            }
+        ),
+        VirtualClock(),
+    )
+    (link,) = run(device, [plc], 100.0)
+    right([link], (1,))
+    assert link.ups == 1, "and nobody thinks that nobody looked"
+    assert len(link.cycles) >= 5
+    assert plc.counts.timeouts == 0
+
+
 def test_a_late_answer_costs_one_more_request() -> None:
     device = SlowDevice("rtu+tcp", [0.0, 0.0, 1.5])
     plcs = connectors("rtu+tcp", (1,), (0, 100))

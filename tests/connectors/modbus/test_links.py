@@ -521,6 +521,26 @@ async def test_those_who_wait_for_the_same_link_share_its_failure() -> None:
     assert all(isinstance(end, ConnectionLost) for end in ends)
 
 
+async def test_who_gives_up_waiting_for_a_link_leaves_it_to_the_others() -> None:
+    async with serving(ScriptedDevice()) as device:
+        shared = Shared()
+        for _ in range(20):
+            first = asyncio.ensure_future(connector(device.endpoint, 1, shared).run(RecordingLink()))
+            await asyncio.sleep(0)
+            link = RecordingLink()
+            async with running(connector(device.endpoint, 2, shared), link):
+                first.cancel()
+                await asyncio.wait([first])
+                third = RecordingLink()
+                async with running(connector(device.endpoint, 3, shared), third):
+                    await both(link, 2)
+                    await both(third, 3)
+                    assert len(device._writers) <= 1
+            async with asyncio.timeout(2):
+                while device._writers:
+                    await asyncio.sleep(0.001)
+
+
 # TLS: who is trusted.
 
 
