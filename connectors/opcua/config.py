@@ -97,7 +97,9 @@ class OpcuaGroup(GroupSettings):
     """One subscription: its interval is the publishing interval."""
 
     interval: Annotated[Duration, _between(_INTERVAL_MIN, _INTERVAL_MAX, "from 10ms to 1h")]
-    """Publishing interval: changes arrive at most this late."""
+    """Publishing interval: changes arrive at most this late. Of a group that is polled, its period."""
+    mode: Literal["subscribe", "poll"] = "subscribe"
+    """"poll" reads the tags instead of subscribing to them, for servers that cannot do better."""
     tags: tuple[OpcuaTag, ...] = ()
 
 

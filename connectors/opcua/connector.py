@@ -29,7 +29,6 @@ from connectors.opcua.values import bad_sample
 from connectors.protocol import Environment
 from statemodel.types import TagSample
 
-
 _log = structlog.get_logger("connectors.opcua")
 
 #: How often the certificates of a session that lasts are looked at again.
@@ -62,7 +61,9 @@ class OpcuaConnector:
         if memory is None:
             self._tags = self._new_tags()
         self._watch(session.certificates)
-        run = Run(self._settings, self._environment, session, link, self._tags, self.losses, memory)
+        run = Run(
+            self._settings, self._environment, session, link, self._tags, self.losses, memory, self.warnings
+        )
         polite = True
         self._run = run
         watch = asyncio.create_task(self._keep_watch(session.certificates))

@@ -366,6 +366,11 @@ class Feed:
             if sample.value is not None and self._complaints.pop(sample.tag, None) is not None:
                 self._link.refused(sample.tag, "")
 
+    async def pass_on(self, samples: list[TagSample]) -> None:
+        """Pass on samples that no subscription brought, at once. Waits while the gateway is behind."""
+        if not self._ended:
+            await self._emit(samples, self._clock.now())
+
     async def _emit(self, samples: list[TagSample], at: datetime) -> None:
         if self._unseen:
             self._unseen.difference_update(sample.tag for sample in samples)

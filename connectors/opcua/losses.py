@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -34,8 +34,6 @@ class Losses:
         """Notification messages that never arrived and could not be had again."""
         self.republished = 0
         """Notification messages that went missing and were had again."""
-        self.resumed = 0
-        """Sessions that went on where a lost one had stopped."""
         self.event_losses = 0
         """Times that events of the server were lost."""
         self.resumed = 0
@@ -69,6 +67,13 @@ class Losses:
     def outage(self, since: datetime | None, until: datetime, reason: str) -> None:
         """What the server had to say while the connection was lost could not be had afterwards."""
         self._gap(since, until, f"changes while the connection was lost could not be fetched: {reason}", "")
+
+    def not_read(self, group: str, away_s: float) -> None:
+        """A group that is polled was not looked at for a while, because this process stood still."""
+        now = self._clock.now()
+        since = now - timedelta(seconds=away_s)
+        self._gap(since, now, f'group "{group}" was not read: the gateway stood still', "")
+        self._say("the gateway stood still", group=group, seconds=round(away_s, 1))
 
     def _gap(self, since: datetime | None, until: datetime, reason: str, tag: str) -> None:
         gap = Gap(self._connection, since or until, until, reason, tag)

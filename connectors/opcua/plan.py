@@ -89,6 +89,15 @@ class SubscriptionPlan:
     items: tuple[Item, ...]
 
 
+@dataclass(frozen=True)
+class PollPlan:
+    """One group to read again and again."""
+
+    group: str
+    interval_s: float
+    items: tuple[Item, ...]
+
+
 def tag_ids(settings: OpcuaConnection) -> tuple[str, ...]:
     """Full tag ids by client handle; handle 0 is nobody's."""
     return ("", *(settings.tag_id(tag) for tag in settings.tags()))
@@ -143,9 +152,13 @@ def plan(settings: OpcuaConnection, limits: Limits) -> tuple[SubscriptionPlan, .
     """
     session_s = settings.session_timeout.total_seconds()
     planned: list[SubscriptionPlan] = []
-    wanted = [(group.name, group.interval) for group in settings.groups]
-    wanted.append((EVENTS_GROUP, settings.events_interval))
-    for (name, interval), items in zip(wanted, (*items_of(settings), event_items(settings)), strict=True):
+    wanted = [
+        (group.name, group.interval, items)
+        for group, items in zip(settings.groups, items_of(settings), strict=True)
+        if group.mode == "subscribe"
+    ]
+    wanted.append((EVENTS_GROUP, settings.events_interval, event_items(settings)))
+    for name, interval, items in wanted:
         publishing_s = interval.total_seconds()
         keep_alive_count = max(1, round(settings.keep_alive.total_seconds() / publishing_s))
         lifetime_count = max(LIFETIME_KEEP_ALIVES_MIN * keep_alive_count, math.ceil(session_s / publishing_s))
@@ -154,6 +167,15 @@ def plan(settings: OpcuaConnection, limits: Limits) -> tuple[SubscriptionPlan, .
             for part in chunked(items, limits.items_per_subscription or max(1, len(items)))
         )
     return tuple(planned)
+
+
+def poll_plans(settings: OpcuaConnection) -> tuple[PollPlan, ...]:
+    """The groups that are to be polled, where they have tags."""
+    return tuple(
+        PollPlan(group.name, group.interval.total_seconds(), items)
+        for group, items in zip(settings.groups, items_of(settings), strict=True)
+        if group.mode == "poll" and items
+    )
 
 
 def queue_size(tag: OpcuaTag, publishing_s: float, sampling_s: float) -> int:

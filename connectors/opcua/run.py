@@ -22,7 +22,17 @@ from connectors.opcua.failures import SubscriptionGone
 from connectors.opcua.feed import SILENT_PERIODS, Feed, Stream
 from connectors.opcua.losses import Losses
 from connectors.opcua.picks import Tags
-from connectors.opcua.plan import EVENTS_GROUP, Item, Quarantine, SubscriptionPlan, items_of, plan
+from connectors.opcua.plan import (
+    EVENTS_GROUP,
+    Item,
+    PollPlan,
+    Quarantine,
+    SubscriptionPlan,
+    items_of,
+    plan,
+    poll_plans,
+)
+from connectors.opcua.poll import Poller
 from connectors.opcua.quality import is_bad, name_of, quality_of
 from connectors.opcua.resolve import resolve
 from connectors.opcua.resume import Memory, remember, take_up
@@ -62,6 +72,7 @@ class Run:
         tags: Tags,
         losses: Losses,
         memory: Memory | None,
+        warnings: dict[str, str],
     ) -> None:
         self._settings = settings
         self._session = session
@@ -69,6 +80,8 @@ class Run:
         self._clock = environment.clock
         self._losses = losses
         self._memory = memory
+        self._warnings = warnings
+        self._polled = list(poll_plans(settings))
         self._picks = tags.picks
         self._quarantine = Quarantine()
         self._stream_of: dict[Item, Stream] = {}
@@ -101,6 +114,8 @@ class Run:
 
     async def serve(self) -> None:
         """Subscribe, or go on where the lost session stopped, and keep at it; ends by raising."""
+        for key in [key for key in self._warnings if key.startswith("subscription_")]:
+            del self._warnings[key]
         plans = plan(self._settings, self._session.limits)
         taken_up = [] if self._memory is None else await self._take_up(self._memory, plans)
         there = {stream.plan for stream in taken_up}
@@ -120,6 +135,8 @@ class Run:
                 tasks.create_task(self._look_after_refused())
                 tasks.create_task(self._first_words(max((p.publishing_s for p in plans), default=0.0)))
                 tasks.create_task(self._renew())
+                for polled in self._polled:
+                    tasks.create_task(self._poller(polled).run())
                 for stream in self.feed.streams():
                     if stream.group == EVENTS_GROUP:
                         tasks.create_task(self._events.keep(stream.subscription))
@@ -169,7 +186,11 @@ class Run:
         self.feed.put_unseen(samples)
 
     async def _subscribe(self, wanted: SubscriptionPlan) -> None:
-        subscription, publishing_s, keep_alive_count = await self._session.subscribe(wanted)
+        made = await self._session.subscribe(wanted)
+        if isinstance(made, str):
+            self._poll_instead(wanted, made)
+            return
+        subscription, publishing_s, keep_alive_count = made
         if publishing_s > wanted.publishing_s:
             _log.warning(
                 "server publishes less often than asked",
@@ -182,6 +203,32 @@ class Run:
         self.feed.add(stream)
         self.feed.ask()
         await self._monitor(stream, wanted.items, read_first=publishing_s >= _READ_FIRST_S)
+
+    def _poll_instead(self, wanted: SubscriptionPlan, why: str) -> None:
+        """Better read now and then than not at all; said aloud, because short pulses are missed that way."""
+        where = f'the server has no subscription for group "{wanted.group}" ({why})'
+        if wanted.group == EVENTS_GROUP:
+            self._warnings[f"subscription_{wanted.group}"] = f"{where}; its events are not recorded"
+            return
+        text = f"{where}; it is polled instead, so that pulses shorter than its interval are missed"
+        self._warnings[f"subscription_{wanted.group}"] = text
+        self._polled.append(PollPlan(wanted.group, wanted.publishing_s, wanted.items))
+
+    def _poller(self, plan: PollPlan) -> Poller:
+        return Poller(
+            plan,
+            self._session,
+            self.feed,
+            self._link,
+            self._clock,
+            self._losses,
+            self._picks,
+            self._refuse_tags,
+        )
+
+    def _refuse_tags(self, reasons: Mapping[str, str]) -> None:
+        for tag, reason in reasons.items():
+            self._link.refused(tag, reason)
 
     async def _monitor(self, stream: Stream, items: Sequence[Item], *, read_first: bool = False) -> None:
         """Create monitored items, and set aside those the server will not serve."""

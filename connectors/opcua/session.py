@@ -28,7 +28,7 @@ from connectors.opcua.event_filter import event_filter
 from connectors.opcua.failures import TROUBLE, told
 from connectors.opcua.nodes import node_id, numbered
 from connectors.opcua.plan import PER_CALL_MAX, Item, Limits, SubscriptionPlan
-from connectors.opcua.quality import is_bad
+from connectors.opcua.quality import is_bad, name_of
 from connectors.opcua.values import Reading
 from connectors.opcua.wire import Wire
 from connectors.opcua.write import NodeType, decode_types
@@ -48,6 +48,8 @@ _UNSUPPORTED = frozenset({0x800B_0000, 0x8040_0000})
 #: Those of `_TOO_MUCH` that say that nothing has been done yet, so that a write may be asked for again.
 _NOT_BEGUN = _TOO_MUCH - {0x80B9_0000}
 _NOT_CONNECTED = 0x808A_0000
+#: No subscription to be had: there is no such service, or BadTooManySubscriptions.
+_NO_SUBSCRIPTIONS = _UNSUPPORTED | {0x8077_0000}
 #: BadMessageNotAvailable, or the server has no such service.
 _NOT_REPUBLISHED = _UNSUPPORTED | {0x807B_0000}
 #: Results of one item that mean: the same with less for the server to filter; deadbands first, then events.
@@ -257,8 +259,11 @@ class Session:
             return [None] * len(values)
         return [int(result.value) for result in results]
 
-    async def subscribe(self, plan: SubscriptionPlan) -> tuple[int, float, int]:
-        """Create a subscription: its id, publishing interval in seconds and keep-alive count as granted."""
+    async def subscribe(self, plan: SubscriptionPlan) -> tuple[int, float, int] | str:
+        """Create a subscription: its id, publishing interval in seconds and keep-alive count as granted.
+
+        Where the server has none to give, now or ever, the name of its answer.
+        """
         request: Any = ua.CreateSubscriptionRequest()
         asked = request.Parameters
         asked.RequestedPublishingInterval = plan.publishing_s * 1000
@@ -268,7 +273,12 @@ class Session:
         asked.PublishingEnabled = True
         asked.Priority = 0
         with self._told():
-            data = await self._wire.ask(request)
+            try:
+                data = await self._wire.ask(request)
+            except ua.uaerrors.UaStatusCodeError as error:
+                if error.code not in _NO_SUBSCRIPTIONS:
+                    raise
+                return name_of(int(error.code))
             response = struct_from_binary(ua.CreateSubscriptionResponse, data)
             response.ResponseHeader.ServiceResult.check()
             made = response.Parameters
