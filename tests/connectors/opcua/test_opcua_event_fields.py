@@ -305,9 +305,9 @@ def holds(clause: Sequence[Any], severity: int, types: set[int], at: int = 0) ->
     match element.FilterOperator:
         case ua.FilterOperator.GreaterThanOrEqual:
             assert [name.Name for name in operands[0].BrowsePath] == ["Severity"]
-            return severity >= operands[1].Value.Value
+            return bool(severity >= operands[1].Value.Value)
         case ua.FilterOperator.OfType:
-            return operands[0].Value.Value.Identifier in types
+            return bool(operands[0].Value.Value.Identifier in types)
         case ua.FilterOperator.And:
             return all(branch(one) for one in operands)
         case ua.FilterOperator.Or:
