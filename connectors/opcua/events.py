@@ -81,7 +81,8 @@ class Events:
                 self.wish()
             elif kind == OVERFLOW:
                 overflowed = True
-            elif (severity := severity_of(fields)) is None or severity >= severity_min:
+            elif severity_min <= 1 or (severity := severity_of(fields)) is None or severity >= severity_min:
+                # Severity begins at 1, but there are servers that end an alarm with 0.
                 event = event_of(
                     self._connection,
                     fields,

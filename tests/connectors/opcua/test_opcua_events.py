@@ -336,6 +336,15 @@ async def test_events_of_another_handle_or_too_little_severity_are_left_out() ->
     assert losses.strangers == 2
 
 
+async def test_without_a_least_severity_nothing_is_left_out_not_even_a_severity_that_does_not_exist() -> None:
+    # There are servers that end an alarm with severity 0.
+    link = RecordingLink()
+    events, _ = alone(Server(), link)
+    await events.deliver(RawEvents([row("i=2041", "zero", 0), row("i=2041", "one", 1)]), None, NOW)
+
+    assert [(event.message, event.severity) for event in link.events] == [("zero", 0), ("one", 1)]
+
+
 async def test_conditions_are_asked_for_again_when_the_server_wishes_it_or_was_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
