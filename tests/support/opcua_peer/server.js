@@ -158,6 +158,7 @@ const orders = {
     });
     await server.initialize();
     space = server.engine.addressSpace;
+    space.installAlarmsAndConditionsService();
     namespaces.forEach((uri) => space.registerNamespace(uri));
     plant = space.registerNamespace(PLANT);
     nodes = {};
@@ -246,7 +247,7 @@ const orders = {
       nodeId: `s=${name}`,
       componentOf: folder,
       conditionName: name,
-      conditionSource: nodes[input],
+      conditionSource: folder,
       inputNode: nodes[input],
       ...limits,
     });
