@@ -62,12 +62,14 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-#: Indexes into an array, of one dimension after the other.
-_Index = Annotated[
-    tuple[Annotated[int, Field(ge=0, le=INDEX_MAX)], ...],
-    Field(min_length=1, max_length=8),
-    BeforeValidator(_listed, json_schema_input_type=int | list[int]),
-]
+def _dimensions(indexes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    if indexes is not None and not 1 <= len(indexes) <= _DIMENSIONS_MAX:
+        raise _problem("index", f"has {len(indexes)} indexes; write one for each dimension of the array")
+    return indexes
+
+
+_DIMENSIONS_MAX = 8
+_Index = Annotated[int, Field(ge=0, le=INDEX_MAX)]
 
 
 class OpcuaTag(TagSettings):
@@ -75,7 +77,11 @@ class OpcuaTag(TagSettings):
 
     node: Annotated[str, AfterValidator(_node)]
     """Where it is: `nsu=URI;s=NAME` (preferred), `ns=2;s=NAME`, `i=2258`, or `/Objects/2:Plant/2:Speed`."""
-    index: _Index | None = None
+    index: Annotated[
+        tuple[_Index, ...] | None,
+        BeforeValidator(_listed, json_schema_input_type=int | list[int] | None),
+        AfterValidator(_dimensions),
+    ] = None
     """The element of an array it is about, counted from 0; `[1, 2]` where there are two dimensions."""
     field: Annotated[str, AfterValidator(_field)] = ""
     """The field of a structure it is about: `motor.speed`, `motors[2].speed`."""

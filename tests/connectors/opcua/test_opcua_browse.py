@@ -217,7 +217,7 @@ async def test_a_server_without_end_has_an_end_here(monkeypatch: pytest.MonkeyPa
     numbers = count(2, 2)
     toy = Toy(lambda node: [next(numbers), next(numbers)])
     findings = await look(toy, Query(filter="nothing"))
-    assert len(toy.asked) < 200, "what was met already is not asked for more"
+    assert len(toy.asked) < 600, "once there are too many, the rest is not asked where it leads"
     assert remarks(findings) == ["the server has more than 2,000 nodes; the rest was not looked at"]
     deep = await look(Toy(lambda node: [node + 2]))
     assert max(len(path) for path in plain(deep)) == 64
