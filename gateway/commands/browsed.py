@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from rich.text import Text
 
-from connectors.browsing import Finding, Found, Names, Offer, Remark
+from connectors.browsing import Finding, Found, Names, Offer, Remark, tag_name
 from gateway.commands.show import err, out, print_json
 
 _KIND_STYLE = {"folder": "bold", "object": "bold", "method": "dim", "type": "dim", "other": "dim"}
@@ -108,10 +108,10 @@ class TreeWriter:
         out.print(line)
 
     def _offer(self, offer: Offer) -> None:
-        names = {one.address: one.name for one in offered(offer)}
+        names = {one.address: one.name or tag_name(one.path[-1]) for one in offered(offer)}
         out.print(Text(f"\n{offer.model} found: {offer.name}", style="bold green"))
         for one in offered(offer):
-            pairs = {"name": one.name, self._source.address_key: one.address}
+            pairs = {"name": names[one.address], self._source.address_key: one.address}
             out.print(Text(f"  {_toml(pairs)},", style="dim"))
         for line in equipment_block(offer, self._source.connection, names):
             out.print(Text(f"  {line}", style="dim" if line.startswith("#") else ""))
