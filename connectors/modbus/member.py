@@ -105,17 +105,17 @@ class Member:
                 await self._wake
             finally:
                 self._wake = None
-        if self._loss is not None:
-            raise self._loss
-        if not self._told:
+        if not self._told:  # what was read before the end is told before it
             self._watch = Standstill(self._clock.monotonic())
             await self._tell()
             self._told = True
             if (away_s := self._watch.woke(self._clock.monotonic(), 0.0)) and not self._once:
                 raise nobody_looked(away_s)
             self.release()
-            if self.line is not None:
+            if self.line is not None and self._loss is None:
                 self.line.pump()
+        if self._loss is not None:
+            raise self._loss
         return bool(self._cycles_left) or not self._told
 
     async def _tell(self) -> None:

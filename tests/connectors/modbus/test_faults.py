@@ -452,6 +452,25 @@ async def test_a_slow_answer_is_asked_for_again_only_after_the_timeout_and_nothi
     assert plc.counts.timeouts == 0
 
 
+async def test_what_was_read_before_the_end_is_told_before_it(device: ScriptedDevice) -> None:
+    """The last answer and the end of the connection come in one breath."""
+
+    async def last_words(request: Request, right: bytes, send: Send) -> None:
+        send(right)
+        device.always = None
+        device.cut_softly()
+
+    plc = connector(device)
+    async with up(device, plc) as (link, task):
+        device.hold(0, 77)
+        device.hold(100, 77)
+        device.always = last_words
+        error = await outcome(task)
+    assert isinstance(error, ConnectionLost)
+    assert 77 in {sample.value for sample in link.samples}
+    assert error.last_seen_at == link.samples[-1].received_at
+
+
 # Pace.
 
 
