@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from gateway.cli_groups import journal, model, trust
+from gateway.cli_words import Config, Json
 from gateway.commands.show import print_failure
 from gateway.errors import GatewayError
 from gateway.preflight import check_installation
@@ -24,14 +26,11 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Config = Annotated[Path, typer.Argument(help="Configuration file (TOML).", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document a line instead of text for people.")]
 Since = Annotated[
     str | None,
     typer.Option("--from", help="Begin: a time, a day, or 8h for 8 h ago.", show_default="24 h before --to"),
 ]
 Until = Annotated[str | None, typer.Option("--to", help="End, written the same way.", show_default="now")]
-Form = Annotated[Literal["table", "mermaid", "json"], typer.Option("--format", help="How it is shown.")]
 FoundBy = Annotated[Path | None, typer.Option("--config", help="Find the gateway by its configuration.")]
 Url = Annotated[str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")]
 
@@ -384,61 +383,8 @@ def replay(
     )
 
 
-model_app = typer.Typer(help="State models: the built-in ones, and those of your own.", no_args_is_help=True)
-app.add_typer(model_app, name="model")
-
-
-@model_app.command("list")
-def model_list(json: Json = False) -> None:
-    """The built-in models."""
-    from gateway.commands.model import list_models
-
-    list_models(json=json)
-
-
-@model_app.command("show")
-def model_show(
-    name: Annotated[str, typer.Argument(help="A built-in model, or a model file.", show_default=False)],
-    form: Form = "table",
-) -> None:
-    """A model: states, codes, categories, transitions, rules."""
-    from gateway.commands.model import Format, show_model
-
-    show_model(name, Format(form))
-
-
-@model_app.command("check")
-def model_check(
-    file: Annotated[Path, typer.Argument(help="Model file (TOML).", show_default=False)],
-    form: Form = "table",
-    json: Json = False,
-) -> None:
-    """Judge a model file, every problem at once, and show it when it is sound."""
-    from gateway.commands.model import Format, check_model
-
-    check_model(file, Format(form), json=json)
-
-
-journal_app = typer.Typer(
-    help="The journal of a configuration, whether its gateway runs or not.", no_args_is_help=True
-)
-app.add_typer(journal_app, name="journal")
-
-
-@journal_app.command("status")
-def journal_status(config: Config, json: Json = False) -> None:
-    """What it holds, who has read how far, how long it lasts if a sink stops."""
-    from gateway.commands.journal import show_status
-
-    show_status(config, json=json)
-
-
-@journal_app.command("verify")
-def journal_verify(config: Config, json: Json = False) -> None:
-    """Read every record and say whether it is what was written; exit code 3 when one is not."""
-    from gateway.commands.journal import show_verdict
-
-    show_verdict(config, json=json)
+app.add_typer(model, name="model")
+app.add_typer(journal, name="journal")
 
 
 @app.command(
@@ -451,51 +397,7 @@ def simulate(context: typer.Context) -> None:
     raise typer.Exit(run_simulators(context.args))
 
 
-trust = typer.Typer(name="trust", help="Which OPC UA servers are trusted, and deciding on those that wait.")
-app.add_typer(trust)
-Which = Annotated[
-    str, typer.Argument(metavar="CERTIFICATE", help="Beginning of its thumbprint, or its file name.")
-]
-
-
-@trust.command("list")
-def trust_list(config: Config, json: Json = False) -> None:
-    """All certificates: those that wait for a decision first."""
-    from gateway.commands.trust import list_trust
-
-    list_trust(config, json=json)
-
-
-@trust.command("show")
-def trust_show(config: Config, certificate: Which, json: Json = False) -> None:
-    """All there is to know of one certificate."""
-    from gateway.commands.trust import show_trust
-
-    show_trust(config, certificate, json=json)
-
-
-@trust.command("approve")
-def trust_approve(config: Config, certificate: Which, json: Json = False) -> None:
-    """Trust a server that waits. Compare the thumbprint with the server first."""
-    from gateway.commands.trust import approve_trust
-
-    approve_trust(config, certificate, json=json)
-
-
-@trust.command("reject")
-def trust_reject(config: Config, certificate: Which, json: Json = False) -> None:
-    """Remove a certificate that waits, or trust a server no longer."""
-    from gateway.commands.trust import reject_trust
-
-    reject_trust(config, certificate, json=json)
-
-
-@trust.command("own")
-def trust_own(config: Config, json: Json = False) -> None:
-    """Where the gateway's own certificate is, to be approved on servers; made if there is none yet."""
-    from gateway.commands.trust import show_own
-
-    show_own(config, json=json)
+app.add_typer(trust, name="trust")
 
 
 @app.command()
