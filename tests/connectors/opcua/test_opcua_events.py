@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 
+from connectors.errors import ConnectionLost
 from connectors.opcua import events as events_module
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.event_fields import RawEvents
@@ -18,8 +19,9 @@ from connectors.opcua.events import Events
 from connectors.opcua.losses import Losses
 from connectors.opcua.plan import Quarantine
 from statemodel.types import DeviceEvent, SampleBatch
-from tests.connectors.contract import RecordingLink, SystemClock, running
+from tests.connectors.contract import RecordingLink, SystemClock, outcome, running
 from tests.connectors.opcua.alarms import Alarm, plain_events
+from tests.connectors.opcua.cable import Cable
 from tests.connectors.opcua.plant import URI, Plant, build
 
 
@@ -262,6 +264,35 @@ async def test_a_message_that_went_missing_is_fetched_again_and_what_is_gone_is_
     assert gap.tag == "plc/_events"
     assert "1 notification messages" in gap.reason
     assert made.losses.republished == 1
+
+
+async def test_what_a_server_tells_while_the_cable_is_pulled_is_fetched_in_order(
+    plant: Plant, tmp_path: Path
+) -> None:
+    events = await plain_events(plant)
+    cable = Cable(plant.port)
+    await cable.start()
+    made = connector(plant, tmp_path, endpoint=cable.endpoint)
+    try:
+        link = RecordingLink()
+        async with running(made, link) as task:
+            await ready(plant, link)
+            await events.trigger(message="before")
+            await events_count(link, 1)
+            cable.pull()
+            assert isinstance(await outcome(task), ConnectionLost)
+        for number in range(3):
+            await events.trigger(message=f"while away {number}")
+        again = RecordingLink()
+        async with running(made, again):
+            await events_count(again, 3)
+            await events.trigger(message="after")
+            await events_count(again, 4)
+    finally:
+        await cable.stop()
+    assert messages(link) == ["before"]
+    assert messages(again) == ["while away 0", "while away 1", "while away 2", "after"]
+    assert again.gaps == []
 
 
 # Without a server
