@@ -106,7 +106,8 @@ class OpcuaConnector:
         self.losses.tell = link.gap
         if memory is None or not why_not:
             return session, memory
-        self.losses.outage(memory.lost_at, self._clock.now(), why_not)
+        if memory.streams:
+            self.losses.outage(memory.lost_at, self._clock.now(), why_not)
         return session, None
 
     async def write(self, writes: Sequence[Write]) -> Sequence[Written]:

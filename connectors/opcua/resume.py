@@ -72,9 +72,8 @@ def remember(
     """What to keep of a session that has just failed; None when nothing of it can be taken up again."""
     if isinstance(failure, SubscriptionGone):
         return None
+    # A session without any is taken up all the same: a server has few, and would keep it for nobody.
     kept = [one for one in feed.streams() if one.proved or 0 < one.tries < TRIES_MAX]
-    if not kept:
-        return None
     ids = {one.subscription for one in kept}
     return Memory(
         ticket=session.ticket(),
@@ -102,10 +101,12 @@ async def take_up(
     Raises:
         ConnectionLost: the connection is lost once more.
     """
-    if memory.namespaces != session.namespaces:
+    if memory.streams and memory.namespaces != session.namespaces:
         await session.unsubscribe([one.subscription for one in memory.streams] + memory.orphans)
         return [], "the server's namespaces have changed"
     found = [one for one in memory.streams if one.plan in plans]
+    if not found and not session.reactivated:
+        return [], ""
     if not session.reactivated:
         found = _accepted(found, await session.transfer([one.subscription for one in found]))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 class Cable:
@@ -14,6 +14,10 @@ class Cable:
         self.port = 0
         self.deaf = False
         """While set, what the server says is taken from it and lost."""
+        self.tamper: Callable[[bytes], Iterable[bytes]] | None = None
+        """What becomes of each piece the server says: other pieces."""
+        self.overhear: Callable[[bytes], object] | None = None
+        """Told each piece the gateway says."""
         self.connections = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -61,7 +65,13 @@ class Cable:
     ) -> None:
         try:
             while data := await source.read(65536):
-                if not (is_answer and self.deaf):
+                if not is_answer and self.overhear is not None:
+                    self.overhear(data)
+                if is_answer and self.tamper is not None:
+                    for piece in self.tamper(data):
+                        sink.write(piece)
+                        await sink.drain()
+                elif not (is_answer and self.deaf):
                     sink.write(data)
                     await sink.drain()
         except OSError:
