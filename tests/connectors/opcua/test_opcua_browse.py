@@ -32,8 +32,8 @@ from connectors.opcua.plan import Limits
 from connectors.opcua.services import Services
 from connectors.opcua.values import Reading
 from connectors.protocol import Environment
-from tests.connectors.contract import SystemClock
-from tests.connectors.opcua.plant import URI, Plant
+from tests.connectors.contract import RecordingLink, SystemClock, running
+from tests.connectors.opcua.plant import URI, Plant, build
 
 NAMESPACES = ("http://opcfoundation.org/UA/", "urn:server", "urn:plant")
 
@@ -426,5 +426,34 @@ async def test_an_unprotected_server_has_to_be_asked_for_as_such(tmp_path: Path)
         with pytest.raises(DeviceRefused, match="does not offer Basic256Sha256/SignAndEncrypt"):
             async for _ in look_around(protected, Query(), Environment(SystemClock(), tmp_path)):
                 pass
+    finally:
+        await plant.stop()
+
+
+async def test_what_cannot_be_carried_says_why_and_takes_it_back(tmp_path: Path) -> None:
+    plant = Plant()
+    await plant.start()
+    try:
+        await furnish(plant)
+        tags = [
+            {"name": "speed", "node": f"nsu={URI};s=pump", "field": "motor.speed"},
+            {"name": "pump", "node": f"nsu={URI};s=pump"},
+            {"name": "fourth", "node": f"nsu={URI};s=row", "index": 3},
+        ]
+        link = RecordingLink()
+        async with running(
+            build(plant, tmp_path, groups=[{"name": "g", "interval": "50ms", "tags": tags}]), link
+        ):
+            await link.until_value("plc/speed", 1.5)
+            await link.until(lambda: len(link.refusals) >= 2, "both complaints")
+            told = dict(link.refusals)
+            assert 'name one of its fields with "field"' in told["plc/pump"]
+            assert "no such element" in told["plc/fourth"]
+            assert "plc/speed" not in told
+            assert plant.server is not None
+            row = plant.server.get_node(ua.NodeId("row", plant.index))
+            await row.write_value([1, 2, 3, 4], ua.VariantType.Int32)
+            await link.until_value("plc/fourth", 4)
+            await link.until(lambda: ("plc/fourth", "") in link.refusals, "the complaint taken back")
     finally:
         await plant.stop()
