@@ -105,6 +105,12 @@ def _connection(index: int, connection: ConnectionSettings) -> Iterator[Finding]
                     f"the first is groups[{other_group}].tags[{other_tag}]",
                 )
             seen.setdefault(tag.name, (g, t))
+            if tag.swing is not None and (kind := tag.kind()) in ("bool", "text"):
+                yield (
+                    ("connections", index, "groups", g, "tags", t, "swing"),
+                    f"is for numbers that are measured, and {tag.name} is a {kind}",
+                    "take it out: every change of such a tag is recorded",
+                )
     yield from _stale(index, connection)
     yield from _report_times(index, connection)
     if not seen:

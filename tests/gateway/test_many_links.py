@@ -24,10 +24,10 @@ INTERVAL_S = 0.2
 
 
 def configuration(endpoints: Iterable[tuple[str, str]]) -> str:
-    """A gateway with these connections, in this order: names and addresses."""
+    """A gateway with these connections, in this order: names and endpoints."""
     head = '[gateway]\nid = "g"\nenterprise = "e"\nsite = "s"\n'
     return head + "".join(
-        f'[[connections]]\nname = "{name}"\nprotocol = "modbus"\nendpoint = "tcp://{address}"\n'
+        f'[[connections]]\nname = "{name}"\nprotocol = "modbus"\nendpoint = "{address}"\n'
         f'[[connections.groups]]\nname = "all"\ninterval = "{INTERVAL_S * 1000:.0f}ms"\n'
         'tags = [{ name = "x", address = "holding:0", type = "uint16" }]\n'
         for name, address in endpoints
@@ -71,7 +71,7 @@ def keeps_its_period(plc: SmallPlc, since_s: float) -> None:
 
 
 def addresses(plcs: Sequence[SmallPlc]) -> list[tuple[str, str]]:
-    return [(f"living-{number}", f"127.0.0.1:{plc.port}") for number, plc in enumerate(plcs)]
+    return [(f"living-{number}", f"tcp://127.0.0.1:{plc.port}") for number, plc in enumerate(plcs)]
 
 
 async def test_two_hundred_dead_devices_at_the_start_do_not_slow_the_living(tmp_path: Path) -> None:
@@ -82,11 +82,11 @@ async def test_two_hundred_dead_devices_at_the_start_do_not_slow_the_living(tmp_
         dead += [stack.enter_context(full_backlog()) for _ in range(70)]
         async with (
             small_plcs(10) as plcs,
-            Acceptor(hangs_up=False) as silent,
-            Acceptor(hangs_up=True) as kicks,
+            Acceptor(60, hangs_up=False) as silent,
+            Acceptor(10, hangs_up=True) as kicks,
         ):
-            dead += [silent.port] * 60 + [kicks.port] * 10
-            endpoints = [(f"dead-{number}", f"127.0.0.1:{port}") for number, port in enumerate(dead)]
+            dead += silent.ports + kicks.ports
+            endpoints = [(f"dead-{number}", f"tcp://127.0.0.1:{port}") for number, port in enumerate(dead)]
             began_s = loop.time()
             async with running(tmp_path, [*endpoints, *addresses(plcs)]) as gateway:
                 await until(lambda: list(links(gateway).values()).count("up") >= 10, PATIENCE_S)
@@ -117,10 +117,10 @@ async def test_ten_dead_devices_of_a_hundred_cost_the_others_no_period(tmp_path:
         assert list(links(gateway).values()).count("up") == 90
 
 
-async def test_names_that_nobody_resolves_hold_up_no_address(
+async def test_names_that_nobody_resolves_and_devices_that_fall_silent_hold_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name server that does not answer holds a thread for half a minute and more."""
+    """A name server that does not answer holds a thread for half a minute; a TLS handshake may never end."""
     released = threading.Event()
     resolve = socket.getaddrinfo
 
@@ -133,9 +133,10 @@ async def test_names_that_nobody_resolves_hold_up_no_address(
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     loop = asyncio.get_running_loop()
     try:
-        async with small_plcs(5) as plcs, Acceptor(hangs_up=False) as silent:
-            dead = [(f"named-{number}", f"press-{number}.plant:502") for number in range(20)]
-            dead += [(f"silent-{number}", f"127.0.0.1:{silent.port}") for number in range(5)]
+        async with small_plcs(5) as plcs, Acceptor(10, hangs_up=False) as silent:
+            dead = [(f"named-{number}", f"tcp://press-{number}.plant:502") for number in range(20)]
+            dead += [(f"silent-{port}", f"tcp://127.0.0.1:{port}") for port in silent.ports[:5]]
+            dead += [(f"mute-{port}", f"tls://127.0.0.1:{port}") for port in silent.ports[5:]]
             async with running(tmp_path, [*dead, *addresses(plcs)]) as gateway:
                 await until(lambda: list(links(gateway).values()).count("up") == 5, PATIENCE_S)
                 since_s = loop.time()
@@ -145,5 +146,7 @@ async def test_names_that_nobody_resolves_hold_up_no_address(
                 view = next(view for view in gateway.live.connections() if view.name == "named-0")
                 assert view.link == "down"
                 assert "did not take the connection within 5 s" in str(view.last_error)
+                mute = [link for name, link in links(gateway).items() if name.startswith("mute")]
+                assert mute == ["down"] * 5
     finally:
         released.set()

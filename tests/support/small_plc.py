@@ -106,26 +106,30 @@ def full_backlog() -> Iterator[int]:
 
 
 class Acceptor:
-    """Takes connections and then does what such devices do: nothing at all, or hang up at once."""
+    """Takes connections, at many ports, and then does what such devices do: nothing, or hang up at once."""
 
-    def __init__(self, *, hangs_up: bool) -> None:
+    def __init__(self, ports: int, *, hangs_up: bool) -> None:
         self.connections = 0
-        self.port = 0
+        self.ports: list[int] = []
+        self._count = ports
         self._hangs_up = hangs_up
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Acceptor:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        for _ in range(self._count):
+            server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+            self._servers.append(server)
+            self.ports.append(server.sockets[0].getsockname()[1])
         return self
 
     async def __aexit__(self, *_failure: object) -> None:
-        assert self._server is not None
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for writer in self._writers:
             writer.transport.abort()
-        await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()
 
     async def _accepted(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

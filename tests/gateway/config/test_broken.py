@@ -240,6 +240,15 @@ CASES = [
         "holds nothing back",
         "heartbeat",
     ),
+    Broken(
+        "swing of a switch",
+        "unit\ntemp,holding:0,int16,,0.1,degC\nrun,holding:7.0,bool,,,",
+        "unit,swing\ntemp,holding:0,int16,,0.1,degC,\nrun,holding:7.0,bool,,,,1",
+        "oven.csv:3: swing",
+        "run is a bool",
+        "take it out",
+        file="oven.csv",
+    ),
     Broken("tag twice", "run,holding:7.0", "temp,holding:7.0", "oven.csv:3: name", "there twice", "tags[0]"),
     Broken(
         "equipment twice",
