@@ -62,6 +62,8 @@ class Member:
         self._missed_at = float("-inf")
         self._loss: Exception | None = None
         self._news_at: datetime | None = None
+        self._untold = False
+        #: Nothing is being told, so more may be asked.
         self._told = True
         self._wake: asyncio.Future[None] | None = None
         self._watch = Standstill(0.0)
@@ -107,7 +109,9 @@ class Member:
                 self._wake = None
         if not self._told:  # what was read before the end is told before it
             self._watch = Standstill(self._clock.monotonic())
-            await self._tell()
+            while self._untold:  # more may come in while this is told: of what was asked before
+                self._untold = False
+                await self._tell()
             self._told = True
             if (away_s := self._watch.woke(self._clock.monotonic(), 0.0)) and not self._once:
                 raise nobody_looked(away_s)
@@ -119,11 +123,11 @@ class Member:
         return bool(self._cycles_left) or not self._told
 
     async def _tell(self) -> None:
-        at = self._news_at
-        assert at is not None, "news has a time"
         if not self.is_up:
             self.is_up = True
             await self.link.up()
+        at = self._news_at
+        assert at is not None, "news has a time"
         if self.seen_at is at:
             self.link.seen(at)
         refusals = [refusal for turn in self.turns for refusal in _taken(turn.poll.refusals)]
@@ -291,7 +295,7 @@ class Member:
                 self.line.sort(self)
 
     def _news(self, at: datetime) -> None:
-        self._news_at = at
+        self._news_at, self._untold = at, True
         if self._told:
             self._told = False
             self.hold()

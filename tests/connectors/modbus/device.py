@@ -142,11 +142,6 @@ class ScriptedDevice:
         for writer in tuple(self._writers):
             writer.transport.abort()
 
-    def cut_softly(self) -> None:
-        """End every connection after what was sent."""
-        for writer in tuple(self._writers):
-            writer.close()
-
     @property
     def endpoint(self) -> str:
         if self.path is not None:

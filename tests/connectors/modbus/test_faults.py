@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -452,23 +452,58 @@ async def test_a_slow_answer_is_asked_for_again_only_after_the_timeout_and_nothi
     assert plc.counts.timeouts == 0
 
 
-async def test_what_was_read_before_the_end_is_told_before_it(device: ScriptedDevice) -> None:
-    """The last answer and the end of the connection come in one breath."""
-
-    async def last_words(request: Request, right: bytes, send: Send) -> None:
-        send(right)
-        device.always = None
-        device.cut_softly()
-
-    plc = connector(device)
+@asynccontextmanager
+async def telling_one_with_two_to_come(
+    device: ScriptedDevice,
+) -> AsyncIterator[tuple[ModbusConnector, RecordingLink, asyncio.Task[None], Held]]:
+    """`one` is being told and the gateway does not take it; the answer for `two` is held."""
+    plc = connector(device, pipeline=2, timeout="5s")
     async with up(device, plc) as (link, task):
-        device.hold(0, 77)
-        device.hold(100, 77)
-        device.always = last_words
+        held = Held()
+        count = len(device.requests)
+        device.always = held
+        await device.asked(lambda requests: len(requests) >= count + 2 and len(held.answers) == 2)
+        link.close()
+        for answer, send in held.answers:
+            send(answer[:-2] + b"\x00\x4d")
+            await link.until(lambda: link.waiting > 0)
+            break
+        del held.answers[0]
+        yield plc, link, task, held
+
+
+async def test_what_comes_while_something_is_told_is_told_next(device: ScriptedDevice) -> None:
+    async with telling_one_with_two_to_come(device) as (plc, link, _, held):
+        answers = plc.counts.answers
+        held.answers[0] = held.answers[0][0][:-2] + b"\x00\x4d", held.answers[0][1]
+        held.release()
+        await noticed(lambda: plc.counts.answers > answers)
+        count = len(device.requests)
+        link.open()
+        await link.until(lambda: [s.value for s in link.samples[-2:]] == [77, 77])
+        assert len(device.requests) == count
+
+
+async def test_what_was_read_before_the_end_is_told_before_it(device: ScriptedDevice) -> None:
+    async with telling_one_with_two_to_come(device) as (plc, link, task, held):
+        answers = plc.counts.answers
+        held.answers[0] = held.answers[0][0][:-2] + b"\x00\x4d", held.answers[0][1]
+        held.release()
+        await noticed(lambda: plc.counts.answers > answers)
+        device.cut()
+        await noticed(lambda: plc._line._client is None)
+        link.open()
         error = await outcome(task)
     assert isinstance(error, ConnectionLost)
-    assert 77 in {sample.value for sample in link.samples}
+    assert [sample.value for sample in link.samples[-2:]] == [77, 77]
     assert error.last_seen_at == link.samples[-1].received_at
+
+
+async def noticed(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something is so that nobody tells of."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 # Pace.
