@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from connectors.errors import DeviceRefused
+from connectors.errors import ConnectionLost, DeviceRefused
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.failures import told
 from connectors.opcua.pki import Identity, Pki, host_uri, load_certificates
@@ -95,7 +95,7 @@ async def open_session(
                     )
                 await client.connect_socket()
                 await client.send_hello()
-                await client.open_secure_channel()
+                await _open_channel(settings, client, own)
                 reactivated = ticket is not None and await _reactivate(settings, client, wire, ticket, user)
                 if not reactivated:
                     await client.create_session()
@@ -134,6 +134,19 @@ def _user(settings: OpcuaConnection) -> _User | None:
             hint=f"check {settings.user_certificate} (PEM or DER) and {settings.user_key} (PEM, no password)",
         ) from error
     return _User(certificate, key)
+
+
+async def _open_channel(settings: OpcuaConnection, client: Client, own_certificate: str) -> None:
+    """Open the secure channel. Many servers that do not trust us just hang up; say what that may mean."""
+    try:
+        await client.open_secure_channel()
+    except ConnectionError as error:
+        if not own_certificate:
+            raise
+        raise ConnectionLost(
+            f"{settings.endpoint}: the server hung up when it was shown this gateway's certificate",
+            hint=f"it may not trust it: approve {own_certificate} on the server",
+        ) from error
 
 
 async def _log_in(settings: OpcuaConnection, client: Client, user: _User | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from connectors.errors import ConnectionLost, DeviceRefused
+from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
 from connectors.opcua.connector import OpcuaConnector
 from statemodel.types import Quality
 from tests.connectors.contract import RecordingLink, outcome, running
@@ -324,4 +324,16 @@ async def test_a_server_that_is_not_as_it_should_be_is_not_shown_the_password(
     error = await refusal(connector(peer, tmp_path, **SECURE, user="andon", password="geheim"))
     words = {"expired": "is valid", "unknown": "not trusted yet", "downgraded": "does not offer"}
     assert words[case] in error.reason
+    assert (await peer.stats())["logins"] == []
+
+
+async def test_a_server_that_does_not_trust_us_names_the_file_to_approve(peer: Peer, tmp_path: Path) -> None:
+    peer.options |= {"refuse": ["certificate"], "folder": str(tmp_path / "pki")}
+    await secured(peer, tmp_path)
+    one = connector(peer, tmp_path, **SECURE, user="andon", password="geheim")
+    error = await outcome(asyncio.create_task(one.run(RecordingLink())))
+    # It says so in an encrypted message, which no standard knows, and hangs up; others hang up at once.
+    assert isinstance(error, ConnectorError)
+    assert "when it was shown this gateway's certificate" in error.reason
+    assert str(tmp_path / "data/opcua/own/certs/andon.der") in error.hint
     assert (await peer.stats())["logins"] == []
