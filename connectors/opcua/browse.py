@@ -245,7 +245,9 @@ class _Looking:
             return
         if structure:
             unknown = self._types.structures.unknown(fact.data_type)
-            yield replace(whole, problem=unknown or 'a structure: its fields are tags, by "field"')
+            parts = "an array of structures: a field of one is a tag, by `index` and `field`"
+            parts = "a structure: its fields are tags, by `field`" if fact.rank < 0 else parts
+            yield replace(whole, problem=unknown or parts)
             if fact.rank < 0 and not unknown:
                 yield from self._fields(node, whole, fact)
             return

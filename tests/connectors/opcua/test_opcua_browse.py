@@ -206,6 +206,15 @@ async def test_a_server_that_takes_little_at_once_is_asked_for_little() -> None:
     assert not toy.places, "no place is left behind at the server"
 
 
+async def test_a_server_that_keeps_one_place_at_a_time_is_told_when_it_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("connectors.opcua.services.REFERENCES_MAX", 30)
+    toy = Toy(wide, places_max=1)
+    assert len(await look(toy, Query(filter="n[0-9]/*"))) == 4 * 100
+    assert not toy.places, "no place is left behind at the server"
+
+
 async def test_what_is_more_than_the_limit_is_said() -> None:
     findings = await look(Toy(wide), Query(limit=300))
     assert len(plain(findings)) <= 600
