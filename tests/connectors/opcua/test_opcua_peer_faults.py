@@ -263,16 +263,17 @@ async def test_small_limits_of_a_server_are_kept(peer: Peer, tmp_path: Path) -> 
     assert [sample.value for sample in await one.read_once()] == [*range(20, 60), *range(20)]
 
 
-async def test_too_many_subscriptions_are_told_in_words(peer: Peer, tmp_path: Path) -> None:
+async def test_a_group_without_a_subscription_left_is_polled(peer: Peer, tmp_path: Path) -> None:
     peer.options["capabilities"] = {"maxSubscriptionsPerSession": 1}
     await peer.start()
-    error = await outcome(
-        asyncio.create_task(
-            connector(peer, tmp_path, groups=[group("a", "state"), group("b", "speed")]).run(RecordingLink())
-        )
-    )
-    assert isinstance(error, ConnectionLost)
-    assert "no subscription left" in error.reason
+    link = RecordingLink()
+    async with running(connector(peer, tmp_path, groups=[group("a", "state"), group("b", "speed")]), link):
+        await up(link)
+        await peer.set("state", 7)
+        await peer.set("speed", 2.5)
+        await link.until_value("plc/state", 7)
+        await link.until_value("plc/speed", 2.5)
+        assert [one["items"] for one in (await peer.stats())["subscriptions"]] == [1]
 
 
 # Who it is: fault 31
