@@ -61,7 +61,7 @@ class Line:
         """Questions open to units that answer."""
         self._open_probes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._looked_at = 0.0
+        self._grace_s = standstill.STANDSTILL_S_MAX
         self.expected_by = float("inf")
         """When something must have happened at the latest, if this process ran."""
 
@@ -146,7 +146,7 @@ class Line:
         """Something happened. If nobody looked for too long before, what is known is old."""
         if now > self.expected_by:
             for member in self._members:
-                member.overslept(now - self._looked_at)
+                member.overslept(now - self.expected_by + self._grace_s)
             self.expected_by = float("inf")
 
     def pump(self, now: float | None = None) -> None:
@@ -171,8 +171,9 @@ class Line:
             else:
                 break
             client.ask(exchange)
-            self.expected_by = now + exchange.timeout_s + client.slack_s + standstill.STANDSTILL_S_MAX
-            self._looked_at = now
+            self.expected_by = now + exchange.timeout_s + self._grace_s
+            if not self._has_ids:
+                self.expected_by += client.slack_s
             if self.open_count >= self._window and not self._probed.turns:
                 return  # nothing fits beside it; its answer calls again, or its time-out
         self._wait(now)
@@ -289,9 +290,8 @@ class Line:
             wait_s = self._trusted.wait_s(now)
         if self._probed.turns and self._open_probes < PROBED_AT_ONCE_MAX:
             wait_s = min(wait_s, self._probed.wait_s(now))
-        self._looked_at = now
         if not self.open_count and not self._open_probes:
-            self.expected_by = now + wait_s + standstill.STANDSTILL_S_MAX
+            self.expected_by = now + wait_s + self._grace_s
         if wait_s == float("inf"):
             return
         loop = asyncio.get_running_loop()
