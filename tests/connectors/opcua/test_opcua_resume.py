@@ -364,7 +364,7 @@ async def test_what_was_refused_stays_refused_across_an_outage(
     plant: Plant, cable: Cable, tmp_path: Path
 ) -> None:
     groups = [dict(PULSE["groups"][0])]
-    groups[0]["tags"] = [*groups[0]["tags"], {"name": "gone", "node": "i=424242"}]  # type: ignore[misc]
+    groups[0]["tags"] = [*groups[0]["tags"], {"name": "gone", "node": "i=424242"}]
     connector = connector_at(cable, plant, tmp_path, groups=groups)
     await lose(connector, cable, plant)
     link = RecordingLink()
