@@ -10,13 +10,13 @@ import logging
 import queue
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TextIO
 
 import structlog
 
+from gateway.clock import SystemClock
 from gateway.quiet import Line, Quiet
 
 #: Lines that wait to be written; beyond it they are dropped and counted.
@@ -45,7 +45,7 @@ def configure(level: str, *, json: bool | None = None, file: TextIO | None = Non
         ]
     else:
         rendering = [structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)]
-    limit = Limit(rendering, writer.msg)
+    limit = Limit(rendering, writer.msg, SystemClock().monotonic)
     writer.idle = limit.look
     writer.last_words = limit.end
     structlog.configure(
@@ -84,7 +84,7 @@ class Limit:
         self,
         rendering: Sequence[structlog.typing.Processor],
         write: Callable[[str], None],
-        now_s: Callable[[], float] = time.monotonic,
+        now_s: Callable[[], float],
     ) -> None:
         """`rendering` makes a line of fields into text, for the lines that stand for others."""
         self._rendering = rendering
