@@ -89,8 +89,7 @@ async def _floor(
     period_ms = 0.0 if variant.flat_out else variant.period_ms
     options = ("--registers", str(registers), "--period-ms", str(period_ms), *map(str, ports))
     async with rig.measured(directory, "tests.benchmarks.floor_modbus", *options) as process:
-        await rig.window(process, simulated, min(1.0, variant.window_s))
-        return (await rig.window(process, simulated, variant.window_s / 2)).us
+        return (await rig.floor(process, simulated, variant.window_s / 2)).us
 
 
 async def _gateway(

@@ -81,8 +81,7 @@ async def measure(
 async def _floor(directory: Path, simulated: rig.Teller, items: int, variant: Variant) -> rig.Window:
     options = ("--items", str(items), "--period-ms", str(PERIOD_MS), str(simulated.first["endpoint"]))
     async with rig.measured(directory, "tests.benchmarks.floor_opcua", *options) as process:
-        await rig.window(process, simulated, min(2.0, variant.window_s))
-        return await rig.window(process, simulated, variant.window_s / 2)
+        return await rig.floor(process, simulated, variant.window_s / 2)
 
 
 async def _gateway(

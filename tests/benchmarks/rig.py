@@ -230,6 +230,16 @@ async def window(process: Process, simulated: Teller, seconds: float) -> Window:
     return Window(first["at"], last["at"], cpu_s, rss_mb, last["values"] - first["values"])
 
 
+async def floor(process: Process, simulated: Teller, seconds: float) -> Window:
+    """Watch a floor from a moment after the plant has begun to serve it."""
+    served = 0.0
+    async with asyncio.timeout(READY_S_MAX):
+        while not served:
+            served = (await window(process, simulated, 0.1)).values
+    await window(process, simulated, min(1.0, seconds))
+    return await window(process, simulated, seconds)
+
+
 @dataclass(frozen=True)
 class Delays:
     """From the change in the plant to its message, in seconds; `due` changes were to be told."""
