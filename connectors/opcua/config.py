@@ -73,7 +73,9 @@ _Index = Annotated[int, Field(ge=0, le=INDEX_MAX)]
 
 
 class OpcuaTag(TagSettings):
-    """One variable of the server."""
+    """One variable of the server, or a part of one."""
+
+    range_from_device = True
 
     node: Annotated[str, AfterValidator(_node)]
     """Where it is: `nsu=URI;s=NAME` (preferred), `ns=2;s=NAME`, `i=2258`, or `/Objects/2:Plant/2:Speed`."""

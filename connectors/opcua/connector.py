@@ -52,6 +52,8 @@ class OpcuaConnector:
         self._run: Run | None = None
         self.warnings: dict[str, str] = {}
         """What to see to before it stops the connection, by a short key."""
+        self.ranges: dict[str, tuple[float, float]] = {}
+        """What the server says its variables go from and to; see `connectors.selfreport`."""
         self.losses = Losses(settings.name, environment.clock)
 
     async def run(self, link: Link) -> None:
@@ -62,7 +64,15 @@ class OpcuaConnector:
             self._tags = self._new_tags()
         self._watch(session.certificates)
         run = Run(
-            self._settings, self._environment, session, link, self._tags, self.losses, memory, self.warnings
+            self._settings,
+            self._environment,
+            session,
+            link,
+            self._tags,
+            self.losses,
+            memory,
+            self.warnings,
+            self.ranges,
         )
         polite = True
         self._run = run

@@ -66,6 +66,8 @@ class Item:
     queue_size: int
     deadband: float = 0.0
     events: EventChoice | None = None
+    deadband_percent: float = 0.0
+    """The same in percent of the range the server knows."""
 
     @property
     def concessions(self) -> int:
@@ -75,7 +77,7 @@ class Item:
         """
         if self.events is not None:
             return 0 if self.events.types else 2
-        return 1 if self.deadband else 0
+        return 1 if self.deadband or self.deadband_percent else 0
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,18 @@ def items_of(settings: OpcuaConnection) -> tuple[tuple[Item, ...], ...]:
                     sampling_s,
                     queue_size(tag, publishing_s, sampling_s),
                     (tag.deadband_in() or 0.0) if tag.server_deadband else 0.0,
+                    deadband_percent=_percent(tag),
                 )
             )
         groups.append(tuple(items))
     return tuple(groups)
+
+
+def _percent(tag: OpcuaTag) -> float:
+    """The deadband to ask of the server where only the server knows what it is a percentage of."""
+    if not tag.server_deadband or not isinstance(tag.deadband, str) or tag.range is not None:
+        return 0.0
+    return float(tag.deadband.rstrip("%"))
 
 
 def event_items(settings: OpcuaConnection) -> tuple[Item, ...]:

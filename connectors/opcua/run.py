@@ -34,6 +34,7 @@ from connectors.opcua.plan import (
 )
 from connectors.opcua.poll import Poller
 from connectors.opcua.quality import is_bad, name_of, quality_of
+from connectors.opcua.ranges import learn_ranges, wanting
 from connectors.opcua.resolve import resolve
 from connectors.opcua.resume import Memory, remember, take_up
 from connectors.opcua.session import Session
@@ -73,6 +74,7 @@ class Run:
         losses: Losses,
         memory: Memory | None,
         warnings: dict[str, str],
+        ranges: dict[str, tuple[float, float]],
     ) -> None:
         self._settings = settings
         self._session = session
@@ -81,6 +83,7 @@ class Run:
         self._losses = losses
         self._memory = memory
         self._warnings = warnings
+        self.ranges = ranges
         self._polled = list(poll_plans(settings))
         self._picks = tags.picks
         self._quarantine = Quarantine()
@@ -122,6 +125,7 @@ class Run:
         for one in plans:
             if one not in there:
                 await self._subscribe(one)
+        self.ranges.update(await learn_ranges(self._session, wanting(self._settings)))
         await self._link.up()
         self.feed.up()
         refusals, self._refusals = self._refusals, None

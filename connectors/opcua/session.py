@@ -461,11 +461,12 @@ def _item_request(
         types = [node_id(type_, namespaces) for type_ in item.events.types]
         request.ItemToMonitor.AttributeId = AttributeIds.EventNotifier
         asked.Filter = event_filter(item.events.severity_min, types, where=conceded < 1, basic=conceded >= 2)
-    elif item.deadband and not conceded:
+    elif (item.deadband or item.deadband_percent) and not conceded:
         deadband: Any = ua.DataChangeFilter()
         deadband.Trigger = ua.DataChangeTrigger.StatusValue
-        deadband.DeadbandType = ua.DeadbandType.Absolute
-        deadband.DeadbandValue = item.deadband
+        kind = ua.DeadbandType.Absolute if item.deadband else ua.DeadbandType.Percent
+        deadband.DeadbandType = kind
+        deadband.DeadbandValue = item.deadband or item.deadband_percent
         asked.Filter = deadband
     made: ua.MonitoredItemCreateRequest = request
     return made

@@ -146,6 +146,56 @@ async def test_a_deadband_the_server_refuses_is_left_to_the_gateway(
     assert link.refusals == []
 
 
+@pytest.mark.parametrize("answer", [0, ua.StatusCodes.BadDeadbandFilterInvalid])
+async def test_a_deadband_in_percent_is_of_the_range_the_server_knows(
+    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int
+) -> None:
+    assert plant.server is not None
+    await plant.nodes["speed"].add_property(
+        ua.NodeId("speed.range", plant.index),
+        ua.QualifiedName("EURange", 0),
+        ua.Range(Low=-100.0, High=300.0),
+    )
+    service = plant.server.iserver.subscription_service
+    original, asked = service.create_monitored_items, []
+
+    async def create(params: Any) -> Any:
+        items, results = params.ItemsToCreate, []
+        for item in items:
+            wanted = item.RequestedParameters.Filter
+            if hasattr(wanted, "DeadbandValue"):
+                asked.append((ua.DeadbandType(wanted.DeadbandType).name, wanted.DeadbandValue))
+                item.RequestedParameters.Filter = None
+                if answer:
+                    results.append(ua.MonitoredItemCreateResult(ua.StatusCode(answer)))
+                    continue
+            params.ItemsToCreate = [item]
+            results += await original(params)
+        return results
+
+    monkeypatch.setattr(service, "create_monitored_items", create)
+    tags = (
+        {"name": "speed", "deadband": "2%", "server_deadband": True},
+        {"name": "again", "node": f"nsu={URI};s=speed", "deadband": "2%"},
+    )
+    connector = build(plant, tmp_path, groups=[group("g", "20ms", *tags)])
+    link = RecordingLink()
+    async with running(connector, link):
+        await link.until_value("plc/speed", 1.5)
+        await link.until_value("plc/again", 1.5)
+    assert asked == [("Percent", 2.0)]
+    assert dict(connector.ranges) == {"plc/speed": (-100.0, 300.0), "plc/again": (-100.0, 300.0)}
+    assert link.refusals == []
+
+
+async def test_a_percentage_of_nothing_known_is_left_out(plant: Plant, tmp_path: Path) -> None:
+    connector = build(plant, tmp_path, groups=[group("g", "20ms", {"name": "speed", "deadband": "2%"})])
+    link = RecordingLink()
+    async with running(connector, link):
+        await link.until_value("plc/speed", 1.5)
+    assert connector.ranges == {}
+
+
 # Loss
 
 
