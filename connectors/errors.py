@@ -20,12 +20,16 @@ class ConnectorError(Exception):
 class ConnectionLost(ConnectorError):
     """The link is down or silent. The supervisor reports the source lost and tries again after a pause.
 
-    `last_seen_at` is the last proof of life of this session, or None when it never answered.
+    `last_seen_at` is the last proof of life of this session, or None when it never answered. With `sparse`
+    each try takes time from others (a silent unit on a line that units share): try ever more rarely.
     """
 
-    def __init__(self, reason: str, *, last_seen_at: datetime | None = None, hint: str = "") -> None:
+    def __init__(
+        self, reason: str, *, last_seen_at: datetime | None = None, hint: str = "", sparse: bool = False
+    ) -> None:
         super().__init__(reason, hint=hint)
         self.last_seen_at = last_seen_at
+        self.sparse = sparse
 
 
 class DeviceRefused(ConnectorError):

@@ -28,6 +28,10 @@ _log = structlog.get_logger("andon.connection")
 
 #: From the second failure in a row on, a connection lets others go first.
 PATIENT_FROM_FAILURES = 2
+#: Longest pause before the next try, in seconds; with the jitter, a device that is back is found within 5 s.
+RETRY_S_MAX = 4.0
+#: The same where a try costs others time, or where a person has to change something first.
+RARELY_S_MAX = 30.0
 
 
 class Supervised:
@@ -51,7 +55,8 @@ class Supervised:
         self.connector = connector
         self._pipeline = pipeline
         self._clock = clock
-        self._backoff = Backoff()
+        self._backoff = Backoff(max_s=RETRY_S_MAX)
+        self._rarely = Backoff(max_s=RARELY_S_MAX)
         self._turnstile = turnstile or Turnstile()
         self._place: Place | None = None
         self._warned: dict[str, str] = {}
@@ -91,11 +96,16 @@ class Supervised:
             lasted_s = 0.0 if session.up_s is None else self._clock.monotonic() - session.up_s
             session.closed = True
             await self._went_down(failure, session)
-            pause_s = self._backoff.failed(lasted_s, random.random())  # noqa: S311 - jitter, not a secret
-            if isinstance(failure, DeviceRefused):
-                pause_s = max(pause_s, self._backoff.max_s)
+            pause_s = self._pause_s(failure, lasted_s)
             self.retry_at = self._clock.now() + timedelta(seconds=pause_s)
             await self._clock.sleep(pause_s)
+
+    def _pause_s(self, failure: ConnectorError, lasted_s: float) -> float:
+        jitter = random.random()  # noqa: S311 - no secret
+        usual_s, rare_s = self._backoff.failed(lasted_s, jitter), self._rarely.failed(lasted_s, jitter)
+        if isinstance(failure, DeviceRefused):
+            return max(rare_s, RARELY_S_MAX)
+        return rare_s if isinstance(failure, ConnectionLost) and failure.sparse else usual_s
 
     async def _one_session(self, session: _Session) -> ConnectorError:
         try:

@@ -326,7 +326,9 @@ class Member:
         if self.late:
             hint = "the device is slow: raise `timeout`, or ask it less often"
             return ConnectionLost(f"{what}, but later", hint=hint)
-        return ConnectionLost(what, hint="is the unit id right, and the device behind the gateway on?")
+        sparse = self.line is not None and self.line.shared
+        hint = "is the unit id right, and the device behind the gateway on?"
+        return ConnectionLost(what, hint=hint, sparse=sparse)
 
 
 def _taken(things: list[TagSample] | list[tuple[str, str]]) -> list:  # type: ignore[type-arg]
