@@ -30,7 +30,6 @@ from connectors.opcua.values import (
     sample_of,
     whole,
 )
-
 from statemodel.types import TagSample
 
 if TYPE_CHECKING:
