@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import (
@@ -116,6 +117,17 @@ LastingDuration = Annotated[
     BeforeValidator(_lasting, json_schema_input_type=str),
     PlainSerializer(format_duration, return_type=str, when_used="json"),
 ]
+
+
+def _from_folder(value: Any, info: ValidationInfo) -> Any:
+    folder = info.context.get(FOLDER) if isinstance(info.context, dict) else None
+    return str(folder / value) if isinstance(folder, Path) and isinstance(value, str) else value
+
+
+#: Key of the validation context under which the folder of the configuration file is handed in.
+FOLDER = "folder"
+#: Path of a file; a relative one counts from the folder of the configuration file.
+FileName = Annotated[str, BeforeValidator(_from_folder, json_schema_input_type=str)]
 
 #: A name that is safe in URLs, MQTT topics, SQL and file names alike.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from connectors.modbus.tags import ModbusGroup, ModbusLimits, PositiveDuration, refuse, unreadable
-from connectors.settings import ConnectionSettings, Settings
+from connectors.settings import ConnectionSettings, FileName, Settings
 
 PIPELINE_MAX = 16
 _HINT = 'write "tcp://10.0.0.6:502"'
@@ -58,13 +58,13 @@ class SerialSettings(Settings):
 
 
 class TlsSettings(Settings):
-    """Certificates of a `tls://` endpoint. Files are PEM; relative paths count from the working directory."""
+    """Certificates of a `tls://` endpoint. Files are PEM."""
 
-    ca: str | None = None
+    ca: FileName | None = None
     """File with the authority that signed the device's certificate; unset: those the system trusts."""
-    certificate: str | None = None
+    certificate: FileName | None = None
     """File with the gateway's own certificate, for devices that want one."""
-    key: str | None = None
+    key: FileName | None = None
     """File with its key, unless that is in the same file."""
     check_host: bool = True
     """Whether the certificate has to be made out to the device's host name or address."""

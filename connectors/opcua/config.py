@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from connectors.opcua.nodes import BrowsePath, NodeSyntaxError, parse_node
 from connectors.opcua.picks import INDEX_MAX, PickSyntaxError, parse_pick
-from connectors.settings import ConnectionSettings, Duration, GroupSettings, Settings, TagSettings
+from connectors.settings import ConnectionSettings, Duration, FileName, GroupSettings, Settings, TagSettings
 
 DEFAULT_PORT = 4840
 #: The Server object, which tells the events of everything in its server (OPC 10000-3 section 8.55).
@@ -177,9 +177,9 @@ class OpcuaConnection(ConnectionSettings):
     """User name; without one the session is anonymous."""
     password: SecretStr | None = None
     """Password of the user, never shown."""
-    user_certificate: str | None = None
+    user_certificate: FileName | None = None
     """File with the certificate to log in with instead of a name (PEM or DER)."""
-    user_key: str | None = None
+    user_key: FileName | None = None
     """File with the key of `user_certificate` (PEM, without a password)."""
     connect_timeout: Annotated[
         Duration, _between(timedelta(milliseconds=100), timedelta(seconds=60), "from 100ms to 60s")

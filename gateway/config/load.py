@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from connectors.protocol import Protocol
 from connectors.registry import Registry, default_registry
-from connectors.settings import ConnectionSettings
+from connectors.settings import FOLDER, ConnectionSettings
 from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
 from gateway.config.lines import KeyPath, line_of, locate
 from gateway.config.lint import MODEL_FILE, lint, thinned_inputs
@@ -205,7 +205,7 @@ class _Loader:
     def validate(self, place: KeyPath, table: Any, settings: type[_S], bad_places: set[KeyPath]) -> _S | None:
         """The settings, or None with the problems noted. Places already complained about stay quiet."""
         try:
-            return settings.model_validate(table)
+            return settings.model_validate(table, context={FOLDER: self.path.parent})
         except ValidationError as error:
             for inner, reason, hint in explain_all(error, settings):
                 if (*place, *inner) not in bad_places:
@@ -230,7 +230,7 @@ class _Loader:
         before = len(self.problems)
         table, self.tag_files[index] = self.with_tag_files(place, table, protocol)
         try:
-            settings = protocol.settings.model_validate(table)
+            settings = protocol.settings.model_validate(table, context={FOLDER: self.path.parent})
         except ValidationError as error:
             for inner, reason, hint in explain_all(error, protocol.settings):
                 self.tag_problem((*place, *inner), reason, hint)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from connectors.settings import ConnectionSettings, Duration, Name, Settings
+from connectors.settings import ConnectionSettings, Duration, FileName, Name, Settings
 
 _ADDRESS = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(?P<port>\d{1,5})$")
 
@@ -92,11 +92,11 @@ class MqttSettings(Settings):
     """User name."""
     password: str | None = None
     """Password, as a reference (`env:NAME`, `file:PATH`)."""
-    ca_file: str | None = None
+    ca_file: FileName | None = None
     """Certificate authority of an `mqtts` broker; unset: those of the operating system."""
-    cert_file: str | None = None
+    cert_file: FileName | None = None
     """Client certificate (PEM)."""
-    key_file: str | None = None
+    key_file: FileName | None = None
     """Key of the client certificate (PEM)."""
     keep_alive: Duration = timedelta(seconds=15)
     """After one and a half of these in silence the broker tells others that we are gone."""
