@@ -18,7 +18,7 @@ def test_files_a_connection_or_the_broker_names_count_from_the_configuration(tmp
         site = "berlin"
 
         [mqtt]
-        broker = "mqtts://broker"
+        broker = "mqtts://broker:8883"
         ca_file = "ca.pem"
 
         [[connections]]
