@@ -266,7 +266,7 @@ class Machine:
                 cause = Cause(rule, (as_input(sample),), complaint(sample))
                 self.enter(UNKNOWN, None, at, LEGAL, cause, draft)
             return
-        to = self.model.by_value.get(value)  # 3.0 finds code 3, True finds code 1
+        to = self.model.state_of(value)
         if to is None:
             if not self.stands(UNKNOWN):
                 text = f"{sample.tag} read {value}, which is no state of model {self.model.name}"
@@ -319,6 +319,7 @@ class CodeMachine(Machine):
             sample.quality is not GOOD
             or self.attempted
             or self.model.by_value.get(sample.value) != self.shown
+            or isinstance(sample.value, bool)  # which the look above takes for 0 or 1
         ):
             expires = self.expires
             self.fire(sample.received_at, draft)

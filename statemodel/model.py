@@ -185,6 +185,8 @@ class Model:
     by_name: Mapping[str, State] = field(init=False, repr=False)
     #: What a state tag may show: every code, and every state's name.
     by_value: Mapping[TagValue, str] = field(init=False, repr=False)
+    #: Whether 0 and 1 are all the numbers a state tag may show.
+    two_valued: bool = field(init=False, repr=False)
     #: Transitions in force: the table less disabled states, plus the moves that pass them over.
     edges: tuple[Edge, ...] = field(init=False, repr=False)
     successors: Mapping[str, Mapping[str, str]] = field(init=False, repr=False)
@@ -194,6 +196,16 @@ class Model:
     mode_of: Mapping[TagValue, Mode] = field(init=False, repr=False)
     _verdicts: dict[tuple[str, str], Verdict] = field(init=False, repr=False)
     _in_mode: dict[str, Model] = field(init=False, repr=False)
+
+    def state_of(self, value: TagValue) -> str | None:
+        """The state that a value of the state tag means, by code or name; None when it means none.
+
+        3.0 is code 3. A yes or no is a code only where there are no codes but 0 and 1: elsewhere somebody has
+        pointed at the wrong variable.
+        """
+        if isinstance(value, bool) and not self.two_valued:
+            return None
+        return self.by_value.get(value)
 
     def __post_init__(self) -> None:
         by_name = {state.name: state for state in self.states}
@@ -218,6 +230,7 @@ class Model:
         put(self, "codes", MappingProxyType(codes))
         put(self, "by_name", MappingProxyType(by_name))
         put(self, "by_value", {**{name: name for name in by_name if name != UNKNOWN}, **codes})
+        put(self, "two_valued", {code for code in codes if isinstance(code, int)} <= {0, 1})
         put(self, "edges", edges)
         put(self, "successors", MappingProxyType(successors))
         put(self, "inputs", tuple(sorted({name for rule in self.rules for name in rule.guard.names})))

@@ -537,3 +537,11 @@ def test_a_source_ahead_in_one_batch_does_not_date_the_next() -> None:
     engine.step(batch_of(1, sample("plc/x", 2, 1, source_s=9), source_time=True))
     (made,) = engine.step(batch_of(2, sample("plc/x", 8, 2, source_s=1.5), source_time=True)).transitions
     assert made.at == after(1.5)
+
+
+@pytest.mark.parametrize(("name", "state"), [("packml", UNKNOWN), ("run-stop", "Running")])
+def test_a_yes_is_a_code_only_where_there_are_no_codes_but_two(name: str, state: str) -> None:
+    engine = Engine([EquipmentSpec("m1", "area/line/m1", BUILTIN[name], state="plc/state")], at=START)
+    for value in (0, 1, True):
+        engine.step(batch_of(0, sample("plc/state", value)))
+    assert engine.current("m1").state == state

@@ -170,7 +170,8 @@ def test_codes_lead_where_a_plain_reading_says(model: Model, events: list[Event]
         for sample in event.samples:
             to = UNKNOWN
             if sample.quality is Quality.GOOD and sample.value is not None:
-                names = [s.name for s in model.states if sample.value in (s.code, s.name)]
+                is_wrong = isinstance(sample.value, bool) and any(s.code not in (0, 1) for s in model.states)
+                names = [s.name for s in model.states if not is_wrong and sample.value in (s.code, s.name)]
                 to = names[0] if names else UNKNOWN
             illegal = model.judge(state, to).conformance is Conformance.ILLEGAL
             if not (illegal and model.on_illegal == "reject"):
