@@ -34,6 +34,13 @@ class Ranged(Protocol):
     """Full tag id -> lowest and highest value. Complete before `Link.up` is called."""
 
 
+class Refuses(Protocol):
+    """Knows more of a tag it cannot read than the substatus of its sample."""
+
+    refusals: Mapping[str, str]
+    """Full tag id -> one sentence for people, of the last `Connector.read_once`."""
+
+
 def warnings_of(connector: Connector) -> Mapping[str, str]:
     """What it warns of at present."""
     found: Mapping[str, str] = getattr(connector, "warnings", {})
@@ -49,4 +56,10 @@ def figures_of(connector: Connector) -> Mapping[str, float]:
 def ranges_of(connector: Connector) -> Mapping[str, tuple[float, float]]:
     """The ranges the device gave."""
     found: Mapping[str, tuple[float, float]] = getattr(connector, "ranges", {})
+    return dict(found)
+
+
+def refusals_of(connector: Connector) -> Mapping[str, str]:
+    """Why tags could not be read by the last `read_once`."""
+    found: Mapping[str, str] = getattr(connector, "refusals", {})
     return dict(found)

@@ -34,6 +34,8 @@ class ModbusConnector:
         self._clock = clock
         self._place = place = settings.place()
         self._line = (shared or Shared()).of(place.key, lambda: Line(place, settings.name, clock))
+        self.refusals: dict[str, str] = {}
+        """See `connectors.selfreport.Refuses`."""
         self._member: Member | None = None
         self._signals: dict[str, Signal] = {}
         for tag in settings.tags():
@@ -68,6 +70,7 @@ class ModbusConnector:
         """Every tag once, in the order of the configuration. See `connectors.base.Connector`."""
         once = _Once()
         await self._serve(Member(self.settings, self._clock, self.counts, once, once=True))
+        self.refusals = once.refusals
         return [once.samples[self.settings.tag_id(tag)] for tag in self.settings.tags()]
 
     async def write(self, writes: Sequence[Write]) -> Sequence[Written]:
@@ -112,6 +115,7 @@ class _Once:
 
     def __init__(self) -> None:
         self.samples: dict[str, TagSample] = {}
+        self.refusals: dict[str, str] = {}
 
     async def up(self) -> None:
         """See `Link`."""
@@ -134,3 +138,4 @@ class _Once:
 
     def refused(self, tag: str, reason: str) -> None:
         """See `Link`."""
+        self.refusals[tag] = reason

@@ -25,6 +25,13 @@ _WIDEST = TEXT_CHARACTERS // 2
 SHIFTS = (-1, 0, 1)
 
 _FOUR = (Order.ABCD, Order.CDAB, Order.BADC, Order.DCBA)
+#: Order -> shift and order of the other reading that takes the same register for the upper one.
+_TWINS = {
+    Order.ABCD: (-1, Order.CDAB),
+    Order.CDAB: (1, Order.ABCD),
+    Order.BADC: (-1, Order.DCBA),
+    Order.DCBA: (1, Order.BADC),
+}
 #: Types and orders in which registers are read, in the order they are shown.
 FORMS: tuple[tuple[DataType, Order], ...] = (
     *((DataType(kind), Order.ABCD) for kind in (Kind.UINT16, Kind.INT16, Kind.BCD16)),
@@ -179,3 +186,18 @@ def likeliest(found: Iterable[Reading], asked: Address, count_max: int = 5) -> l
     if here and here[0].strong:
         return here[:count_max]
     return here[:count_max] + [reading for reading in beside if reading.strong][:2]
+
+
+def twin(of: Reading, found: Iterable[Reading]) -> Reading | None:
+    """The float32 beside that has the same upper register, and so its sign, size and first two digits.
+
+    With registers swapped and an address off by one both look right, and one of them ends in digits of
+    another value: a difference of up to 1 %, which nobody notices.
+    """
+    if of.type.kind is not Kind.FLOAT32:
+        return None
+    shift, order = _TWINS[of.order]
+    wanted = Address(of.address.table, of.address.start + shift), of.type, order
+    return next(
+        (one for one in found if one.plausible and (one.address, one.type, one.order) == wanted), None
+    )

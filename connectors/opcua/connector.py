@@ -54,6 +54,8 @@ class OpcuaConnector:
         """What to see to before it stops the connection, by a short key."""
         self.ranges: dict[str, tuple[float, float]] = {}
         """What the server says its variables go from and to; see `connectors.selfreport`."""
+        self.refusals: dict[str, str] = {}
+        """See `connectors.selfreport.Refuses`."""
         self.losses = Losses(settings.name, environment.clock)
 
     async def run(self, link: Link) -> None:
@@ -167,6 +169,7 @@ class OpcuaConnector:
             picks = picks_of(self._settings)
             await learn_picked(session, picks, ((item.handle, node) for item, node in found))
             data = iter(await session.read(nodes))
+            self.refusals = {one.item.tag: one.reason for one in resolved if one.node is None}
             now = self._clock.now()
             return [
                 bad_sample(one.item.tag, REFUSED, now)

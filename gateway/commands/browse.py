@@ -72,6 +72,10 @@ def browse_device(
         protocol, settings, source = endpoint_settings(target, given, default_registry())
         folder = data_dir or Path(GatewaySettings.model_fields["data_dir"].default)
     else:
+        if looks_like_endpoint(target):
+            raise BrowseRefused(
+                f"{target} names no protocol", hint=f"write opc.tcp://{target}, or tcp://{target} for Modbus"
+            )
         if options or assignments or data_dir is not None:
             raise BrowseRefused(
                 "a connection of a configuration is browsed as it is configured",
@@ -90,6 +94,12 @@ def browse_device(
             hint += "; --security None looks around without protection"
         raise BrowseFailed(error.reason, hint=hint) from error
     writer.end()
+
+
+def looks_like_endpoint(target: str) -> bool:
+    """Whether a host and a port are meant, and no file: `10.0.0.6:502`."""
+    _, colon, port = target.rpartition(":")
+    return bool(colon) and port.split("/")[0].isdecimal() and not Path(target).exists()
 
 
 def connection_options(security: str | None, user: str | None, password: str | None) -> dict[str, Any]:

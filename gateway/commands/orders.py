@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from rich.text import Text
 from connectors.errors import ConnectorError
 from connectors.modbus.config import ModbusSettings
 from connectors.modbus.layout import Address, DataType, Kind, LayoutError, parse_address
-from connectors.modbus.orders import FORMS, SHIFTS, Reading, likeliest, readings, shown, window
+from connectors.modbus.orders import FORMS, SHIFTS, Reading, likeliest, readings, shown, twin, window
 from connectors.modbus.tags import ModbusGroup, ModbusTag
 from connectors.protocol import Environment
 from connectors.registry import default_registry
+from connectors.selfreport import refusals_of
 from gateway import log
 from gateway.clock import SystemClock
-from gateway.commands.browse import assigned_settings, endpoint_settings
+from gateway.commands.browse import assigned_settings, endpoint_settings, looks_like_endpoint
 from gateway.commands.read import NoSuchTag, ReadFailed
 from gateway.commands.show import out, print_json
 from gateway.config.load import load
@@ -72,6 +74,8 @@ def show_orders(
         found = _of_endpoint(target, what[0], unit, assignments)
         folder = Path("data")
     else:
+        if looks_like_endpoint(target):
+            raise OrdersRefused(f"{target} names no protocol", hint=f"write tcp://{target}")
         if unit is not None or assignments:
             raise OrdersRefused(
                 "a connection of a configuration is read as it is configured",
@@ -83,7 +87,7 @@ def show_orders(
     except LayoutError as error:
         reason, _, hint = str(error).partition("; ")
         raise OrdersRefused(reason, hint=hint) from error
-    samples = _read(found, place, folder)
+    samples, why = _read(found, place, folder)
     registers = {
         address: sample.value
         for address, sample in zip(place, samples, strict=True)
@@ -92,8 +96,11 @@ def show_orders(
     if found.address.start not in registers:
         bad = samples[found.address.start - place.start]
         raise ReadFailed(
-            f"{Address(found.address.table, found.address.start)} is bad ({bad.substatus})",
-            hint="does the device have it in another table, or one address beside?",
+            why.get(bad.tag)
+            or f"{Address(found.address.table, found.address.start)} is bad ({bad.substatus})",
+            hint="does the device have it in another table, or one address beside?"
+            if bad.substatus == "configuration_error"
+            else "it answers, but not for this unit now: is --unit right?",
         )
     columns = {
         start: list(readings(found.address.table, start, registers))
@@ -148,8 +155,8 @@ def _address(text: str) -> Address:
         raise OrdersRefused(reason, hint=hint) from error
 
 
-def _read(found: Target, place: range, folder: Path) -> list[TagSample]:
-    """The registers, each as a tag of its own: what the device refuses does not take the rest with it."""
+def _read(found: Target, place: range, folder: Path) -> tuple[list[TagSample], Mapping[str, str]]:
+    """The registers, each as a tag of its own, and why some are bad: one does not take the rest with it."""
     tags = tuple(
         ModbusTag(name=f"r{address}", address=str(Address(found.address.table, address)), type="uint16")
         for address in place
@@ -159,7 +166,7 @@ def _read(found: Target, place: range, folder: Path) -> list[TagSample]:
     protocol = default_registry().protocols[settings.protocol]
     connector = protocol.build(settings, Environment(clock=SystemClock(), data_dir=folder.resolve()))
     try:
-        return list(asyncio.run(connector.read_once()))
+        return list(asyncio.run(connector.read_once())), refusals_of(connector)
     except ConnectorError as error:
         raise ReadFailed(error.reason, hint=error.hint) from error
 
@@ -168,19 +175,17 @@ def _print_data(
     found: Target, registers: Mapping[int, int], columns: Mapping[int, Sequence[Reading]]
 ) -> None:
     asked = Address(found.address.table, found.address.start)
-    paste = likeliest([reading for column in columns.values() for reading in column], asked)
+    every = [reading for column in columns.values() for reading in column]
+    paste = likeliest(every, asked)
     print_json(
         {
             "endpoint": found.settings.endpoint,
             "unit": found.settings.unit,
             "address": str(asked),
             "registers": {str(Address(asked.table, at)): word for at, word in registers.items()},
-            "readings": [
-                {**_as_data(reading), "plausible": reading.plausible}
-                for column in columns.values()
-                for reading in column
-            ],
+            "readings": [{**_as_data(reading), "plausible": reading.plausible} for reading in every],
             "likely": [_as_data(reading) for reading in paste],
+            "alike": [_as_data(reading) for reading in _alike(paste, every)],
         }
     )
 
@@ -239,8 +244,22 @@ def _print_table(
     if paste:
         out.print("likely, to paste among the tags of a group:", style="dim")
     name = found.tag.name if found.tag is not None else "value"
-    for reading in paste:
+    alike = _alike(paste, every)
+    for reading in (*paste, *alike[1:]):
         out.print(f"  {reading.tag_line(name)}  # {shown(reading.type, reading.value)}", markup=False)
+    if alike:
+        out.print(
+            f"{' and '.join(f'{one.address} {one.order}' for one in alike)} share a register and read nearly "
+            "alike; one of them ends in digits of another value, so compare all digits, or the values beside",
+            style="yellow",
+            markup=False,
+        )
+
+
+def _alike(paste: Sequence[Reading], every: Sequence[Reading]) -> tuple[Reading, ...]:
+    """A proposed float and its twin; of several, that of the most everyday size."""
+    pairs = [(one, other) for one in paste if (other := twin(one, every)) is not None and other not in paste]
+    return min(pairs, key=lambda pair: abs(log10(abs(float(pair[0].value or 1)))), default=())
 
 
 def _cell(reading: Reading | None, *, dim: bool) -> Text:

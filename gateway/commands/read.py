@@ -11,6 +11,7 @@ from rich.text import Text
 
 from connectors.errors import ConnectorError
 from connectors.protocol import Environment
+from connectors.selfreport import refusals_of
 from gateway import log
 from gateway.clock import SystemClock
 from gateway.commands.show import err, out, print_json
@@ -20,6 +21,10 @@ from gateway.errors import GatewayError
 from statemodel.types import Quality, TagSample
 
 _STYLE = {Quality.GOOD: "green", Quality.UNCERTAIN: "yellow", Quality.BAD: "bold red"}
+
+
+#: Samples of a connection, and why some of them are bad.
+_Result = tuple[list[TagSample], dict[str, str]]
 
 
 class ReadFailed(GatewayError):
@@ -62,6 +67,7 @@ def read_tags(path: Path, tags: Sequence[str], *, json: bool) -> None:
             raise NoSuchTag(f'there is no tag "{tag}"', hint=did_you_mean(tag, known))
     results = asyncio.run(_read(loaded, frozenset(tags) or frozenset(known)))
     failed = 0
+    reasons: dict[str, str] = {}
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("tag", "value", "quality", "received (UTC)", "source time (UTC)"):
         table.add_column(column, no_wrap=True)
@@ -73,18 +79,22 @@ def read_tags(path: Path, tags: Sequence[str], *, json: bool) -> None:
             if result.hint:
                 err.print(f"    hint: {result.hint}", style="dim", markup=False)
             continue
-        for sample in result:
+        samples, found = result
+        reasons.update(found)
+        for sample in samples:
             if json:
                 print_json(sample)
             else:
                 table.add_row(*_row(sample))
     if not json and table.row_count:
         out.print(table)
+    for tag, reason in reasons.items():
+        err.print(f"{tag}: {reason}", style="yellow", markup=False, soft_wrap=True)
     if failed:
         raise ReadFailed(f"{failed} of {len(results)} connections could not be read")
 
 
-async def _read(loaded: Loaded, wanted: frozenset[str]) -> list[tuple[str, list[TagSample] | ConnectorError]]:
+async def _read(loaded: Loaded, wanted: frozenset[str]) -> list[tuple[str, _Result | ConnectorError]]:
     environment = Environment(clock=SystemClock(), data_dir=loaded.data_dir)
     connections = [
         connection
@@ -92,13 +102,15 @@ async def _read(loaded: Loaded, wanted: frozenset[str]) -> list[tuple[str, list[
         if any(connection.tag_id(tag) in wanted for tag in connection.tags())
     ]
 
-    async def one(index: int) -> list[TagSample] | ConnectorError:
+    async def one(index: int) -> _Result | ConnectorError:
         connection = connections[index]
         connector = loaded.registry.protocols[connection.protocol].build(connection, environment)
         try:
-            return [sample for sample in await connector.read_once() if sample.tag in wanted]
+            samples = [sample for sample in await connector.read_once() if sample.tag in wanted]
         except ConnectorError as error:
             return error
+        reasons = refusals_of(connector)
+        return samples, {one.tag: reasons[one.tag] for one in samples if one.tag in reasons}
 
     results = await asyncio.gather(*(one(index) for index in range(len(connections))))
     return [(connection.name, result) for connection, result in zip(connections, results, strict=True)]

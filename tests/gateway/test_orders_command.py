@@ -54,6 +54,8 @@ async def test_a_device_is_looked_at_without_a_configuration(device: ScriptedDev
     assert ["type", "order", "holding:100", "holding:101", "holding:102"] in words
     assert any(line[0] == "float32" and line[-2] == "21.5" for line in words if line)
     assert '{ name = "value", address = "holding:101", type = "float32" },  # 21.5' in done.stdout
+    assert '{ name = "value", address = "holding:100", type = "float32", order = "CDAB" },' in done.stdout
+    assert "holding:101 ABCD and holding:100 CDAB share a register" in done.stdout
     assert {request.unit for request in device.requests} == {3}
 
 
@@ -95,7 +97,8 @@ async def test_programs_get_every_reading(device: ScriptedDevice) -> None:
         (["--orders", "CONFIG", "plv/temp"], 2, 'did you mean "plc"?'),
         (["--orders", "CONFIG", "plc/holding:105"], 2, "never read"),
         (["--orders", "CONFIG", "plc/temp", "--unit", "4"], 2, "as it is configured"),
-        (["--orders", "ENDPOINT", "holding:106", "--unit", "3"], 1, "is bad (configuration_error)"),
+        (["--orders", "ENDPOINT", "holding:106", "--unit", "3"], 1, "illegal data address (exception 2)"),
+        (["--orders", "127.0.0.1:502", "holding:1", "--unit", "3"], 2, "write tcp://127.0.0.1:502"),
         (["ENDPOINT"], 2, "is an endpoint"),
         (["CONFIG", "--unit", "4"], 2, "are for endpoints, with --orders"),
     ],
@@ -109,3 +112,18 @@ async def test_arguments_that_mean_nothing_are_refused_with_a_reason(
     done = await later("read", *(places.get(argument, argument) for argument in arguments))
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
+
+
+async def test_a_tag_the_device_refuses_is_read_with_the_reason(
+    device: ScriptedDevice, tmp_path: Path
+) -> None:
+    config = tmp_path / "andon.toml"
+    text = CONFIG.format(endpoint=device.endpoint).replace("holding:102-110", "holding:1-2")
+    config.write_text(text.replace("coil:0", "holding:106.1"), encoding="utf-8")
+    done = await later("read", str(config))
+    assert done.returncode == 0, done.stderr
+    assert "bad (configuration_error)" in done.stdout
+    assert (
+        done.stderr.strip() == "plc/run: the device refuses holding:106.1: illegal data address (exception 2)"
+    )
+    assert (await later("read", str(config), "plc/temp")).stderr == "", "only of what was asked for"

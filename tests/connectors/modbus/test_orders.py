@@ -19,7 +19,7 @@ from connectors.modbus.layout import (
     parse_address,
     parse_type,
 )
-from connectors.modbus.orders import FORMS, Reading, likeliest, readings, shown, window
+from connectors.modbus.orders import FORMS, Reading, likeliest, readings, shown, twin, window
 from connectors.modbus.plan import Limits
 from connectors.modbus.tags import ModbusTag
 from statemodel.types import TagValue
@@ -101,6 +101,17 @@ def test_a_neighbour_is_proposed_only_when_it_says_more() -> None:
     every = [r for start in (100, 101) for r in readings(Table.HOLDING, start, registers)]
     last = likeliest(every, Address(Table.HOLDING, 100))[-1]
     assert (last.address.start, last.value) == (101, 21.5)
+
+
+def test_a_swapped_float_has_a_twin_beside_that_reads_nearly_the_same() -> None:
+    registers = {100: 0xB4D0, 101: 0x41D3, 102: 0xCCCD, 103: 0x404C}  # 26.463 and 3.2, registers swapped
+    every = [r for start in (100, 101, 102) for r in readings(Table.HOLDING, start, registers)]
+    floats = {(r.address.start, r.order): r for r in every if r.type.kind == "float32"}
+    right, wrong = floats[100, Order.CDAB], floats[101, Order.ABCD]
+    assert (shown(right.type, right.value), shown(wrong.type, wrong.value)) == ("26.463287", "26.475")
+    assert (twin(right, every), twin(wrong, every)) == (wrong, right)
+    assert twin(floats[100, Order.ABCD], every) is None
+    assert twin(next(r for r in every if r.type.kind == "uint16"), every) is None
 
 
 @given(st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=9))
