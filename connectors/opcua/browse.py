@@ -124,7 +124,10 @@ class _Looking:
         for found in await self._described(waiting):
             yield found
         for sighting in self._spotter.sightings():
-            yield await self._offer(sighting)
+            offer = await self._offer(sighting)
+            tags = (*offer.states, *([offer.mode] if offer.mode else []), *offer.others)
+            if any(self._matches(tag) for tag in tags):
+                yield offer
         for remark in self._remarks():
             yield remark
 

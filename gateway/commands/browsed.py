@@ -127,7 +127,8 @@ def _details(found: Found) -> Iterator[tuple[str, str]]:
     if found.value is not None:
         value = plain(str(found.value))
         unit = f" {plain(found.unit)}" if found.unit else ""
-        yield f"= {value[:_VALUE_WIDTH]}{unit}", "bold"
+        short = value if len(value) <= _VALUE_WIDTH else value[: _VALUE_WIDTH - 1] + "…"
+        yield f"= {short}{unit}", "bold"
     elif found.unit:
         yield plain(found.unit), ""
     if found.low is not None and found.high is not None:

@@ -32,6 +32,7 @@ from connectors.opcua.plan import Limits
 from connectors.opcua.services import Services
 from connectors.opcua.values import Reading
 from connectors.protocol import Environment
+from connectors.selfreport import refusals_of
 from tests.connectors.contract import RecordingLink, SystemClock, running
 from tests.connectors.opcua.plant import URI, Plant, build
 
@@ -374,10 +375,16 @@ async def test_a_real_server_is_described(tmp_path: Path) -> None:
         await furnish(plant)
         environment = Environment(SystemClock(), tmp_path)
         findings = [one async for one in look_around(settings_of(plant), Query(values=True), environment)]
+        chosen = [
+            [one async for one in look_around(settings_of(plant), query, environment)]
+            for query in (Query(filter="Plant*"), Query(search="speed"), Query(filter="*Filler*"))
+        ]
         assert plant.server is not None
         assert not plant.server.iserver.isession.subscription_service.subscriptions
     finally:
         await plant.stop()
+    offers = [[type(one) for one in findings].count(Offer) for findings in chosen]
+    assert offers == [0, 0, 1], "PackML is offered of what was asked for, and of nothing else"
     by_path = {"/".join(one.path): one for one in findings if isinstance(one, Found)}
     temp = by_path["Hall/temp"]
     assert (temp.type, temp.value, temp.unit, temp.low, temp.high) == ("Double", 21.5, "°C", -10.0, 120.0)
@@ -413,6 +420,7 @@ async def test_a_field_of_a_structure_and_an_element_are_read_as_tags(tmp_path: 
             {"name": "second", "node": f"nsu={URI};s=row", "index": 1},
             {"name": "row", "node": f"nsu={URI};s=row"},
             {"name": "none", "node": f"nsu={URI};s=pump", "field": "motor.torque"},
+            {"name": "typo", "node": "nsu=urn:elsewhere;s=pump"},
         ]
         groups = [{"name": "g", "interval": "50ms", "tags": tags}]
         connector = OpcuaConnector(settings_of(plant, groups=groups), Environment(SystemClock(), tmp_path))
@@ -423,6 +431,7 @@ async def test_a_field_of_a_structure_and_an_element_are_read_as_tags(tmp_path: 
     assert samples["plc/second"].value == 2
     assert samples["plc/row"].value == "[1,2,3]"
     assert (samples["plc/none"].value, samples["plc/none"].substatus) == (None, "no_such_element")
+    assert refusals_of(connector) == {"plc/typo": 'the server has no namespace "urn:elsewhere"'}
 
 
 async def test_an_unprotected_server_has_to_be_asked_for_as_such(tmp_path: Path) -> None:
