@@ -60,7 +60,9 @@ class Line:
         self.open_count = 0
         """Questions open to units that answer."""
         self._open_probes = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
+        """When it calls. What uvloop hands out for a call that is due at once cannot be asked."""
         self._grace_s = standstill.STANDSTILL_S_MAX
         self.expected_by = float("inf")
         """When something must have happened at the latest, if this process ran."""
@@ -297,10 +299,10 @@ class Line:
         loop = asyncio.get_running_loop()
         when = loop.time() + wait_s + _TIMER_ROUNDING_S
         if self._timer is not None:
-            if abs(self._timer.when() - when) < _TIMER_ROUNDING_S:
+            if abs(self._timer_at - when) < _TIMER_ROUNDING_S:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._on_time)
+        self._timer, self._timer_at = loop.call_at(when, self._on_time), when
 
     def _on_time(self) -> None:
         self._timer = None

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+import uvloop
 
 from connectors.errors import ConnectionLost, DeviceRefused
 from connectors.modbus.config import ModbusSettings
@@ -211,6 +212,27 @@ async def test_connections_that_do_not_agree_on_the_link_are_told_which_settings
     with pytest.raises(DeviceRefused, match=r'"u2" and "u1" share the link .* \(serial\)') as caught:
         await other.run(RecordingLink())
     assert "the same settings" in caught.value.hint
+
+
+def test_asking_twice_at_the_very_instant_a_group_is_due_is_harmless() -> None:
+    """The loop the gateway runs on hands out something else than a timer for what is due at once."""
+
+    async def pumped() -> None:
+        async with serving(ScriptedDevice()) as device:
+            plc, link = connector(device.endpoint, interval="1h"), RecordingLink()
+            async with running(plc, link) as task:
+                await both(link, 1)
+                cycles, line = len(link.cycles), plc._line
+                line._stop_timer()
+                for turn in line._trusted.turns:
+                    turn.due = line._clock.monotonic()
+                line._wait(line._clock.monotonic())
+                line._wait(line._clock.monotonic())
+                await link.until(lambda: task.done() or len(link.cycles) > cycles)
+                assert not task.done()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(pumped())
 
 
 async def test_a_reading_beside_a_session_uses_its_link(device: ScriptedDevice) -> None:
