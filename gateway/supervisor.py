@@ -30,7 +30,8 @@ _log = structlog.get_logger("andon.connection")
 PATIENT_FROM_FAILURES = 2
 #: Longest pause before the next try, in seconds; with the jitter, a device that is back is found within 5 s.
 RETRY_S_MAX = 4.0
-#: The same where a try costs others time, or where a person has to change something first.
+#: The same where a try costs others time, where the device takes the connection only to end it, or where a
+#: person has to change something first.
 RARELY_S_MAX = 30.0
 
 
@@ -96,16 +97,18 @@ class Supervised:
             lasted_s = 0.0 if session.up_s is None else self._clock.monotonic() - session.up_s
             session.closed = True
             await self._went_down(failure, session)
-            pause_s = self._pause_s(failure, lasted_s)
+            pause_s = self._pause_s(failure, lasted_s, was_up=session.up_s is not None)
             self.retry_at = self._clock.now() + timedelta(seconds=pause_s)
             await self._clock.sleep(pause_s)
 
-    def _pause_s(self, failure: ConnectorError, lasted_s: float) -> float:
+    def _pause_s(self, failure: ConnectorError, lasted_s: float, *, was_up: bool) -> float:
         jitter = random.random()  # noqa: S311 - no secret
         usual_s, rare_s = self._backoff.failed(lasted_s, jitter), self._rarely.failed(lasted_s, jitter)
         if isinstance(failure, DeviceRefused):
             return max(rare_s, RARELY_S_MAX)
-        return rare_s if isinstance(failure, ConnectionLost) and failure.sparse else usual_s
+        # A device that comes up only to go again fills the journal with it.
+        is_costly = was_up or (isinstance(failure, ConnectionLost) and failure.sparse)
+        return rare_s if is_costly else usual_s
 
     async def _one_session(self, session: _Session) -> ConnectorError:
         try:
