@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -254,6 +255,10 @@ class ConnectionSettings(Settings):
     stale: Duration | None = None
     """`stale` of the groups that name none; unset: tags are bad only when the device or the link says so."""
     groups: tuple[GroupSettings, ...] = ()
+
+    def link(self) -> tuple[str, Mapping[str, object]] | None:
+        """What it shares its link by, and the settings all on that link have to agree on; None: nothing."""
+        return None
 
     def tags(self) -> tuple[TagSettings, ...]:
         """All tags of all groups, in order."""

@@ -5,7 +5,8 @@ Messages read `reason; hint`; where the setting stands is pydantic's to say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -168,6 +169,11 @@ class ModbusSettings(ConnectionSettings):
         if found := unreadable(self.groups, self.limits):
             raise ValidationError.from_exception_data(type(self).__name__, found)
         return self
+
+    def link(self) -> tuple[str, Mapping[str, object]]:
+        """See `ConnectionSettings.link`: units behind one endpoint share it."""
+        place = self.place()
+        return place.key, {setting.name: getattr(place, setting.name) for setting in fields(place)}
 
     def place(self) -> Place:
         """Where the link leads."""

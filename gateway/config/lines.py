@@ -24,8 +24,9 @@ def locate(text: str) -> Mapping[KeyPath, int]:
 def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
     """The line of a path, or of the nearest thing around it that has one."""
     while path:
-        if path in lines:
-            return lines[path]
+        for place in (path, (*path, 0)):  # of a list of tables, the first
+            if place in lines:
+                return lines[place]
         path = path[:-1]
     return None
 

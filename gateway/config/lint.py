@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from connectors.settings import ConnectionSettings
 from gateway.config.lines import KeyPath
-from gateway.config.problems import did_you_mean
+from gateway.config.problems import did_you_mean, path_text
 from gateway.config.schema import EquipmentSettings
 from statemodel.durations import format_duration
 from statemodel.guard_types import Kind, type_errors
@@ -32,6 +32,7 @@ def lint(
     for index, connection in enumerate(connections):
         if connection is not None:
             yield from _connection(index, connection)
+    yield from _links(connections)
     yield from _unique((("equipment", i, "name"), e.name) for i, e in enumerate(equipment) if e)
     yield from _unique((("equipment", i, "path"), e.path) for i, e in enumerate(equipment) if e)
     # A connection that is wrong in itself would make every reference to it look wrong too.
@@ -78,10 +79,26 @@ def _unique(named: Iterable[tuple[KeyPath, str]]) -> Iterator[Finding]:
             yield (
                 place,
                 f'"{name}" is used twice',
-                f"the first is {other[0]}[{other[1]}]; case does not tell names apart",
+                f"the first is {path_text(other[:-1])}; case does not tell names apart",
             )
         else:
             first[key] = place
+
+
+def _links(connections: Sequence[ConnectionSettings | None]) -> Iterator[Finding]:
+    """Connections that share a link and want it set up differently: the later one would never be let in."""
+    first: dict[str, tuple[str, Mapping[str, object]]] = {}
+    for index, connection in enumerate(connections):
+        if connection is None or (link := connection.link()) is None:
+            continue
+        key, wanted = link
+        name, agreed = first.setdefault(key, (connection.name, wanted))
+        if differing := [setting for setting, value in wanted.items() if agreed.get(setting) != value]:
+            yield (
+                ("connections", index, "endpoint"),
+                f'is that of "{name}" too, which wants the link otherwise ({", ".join(differing)})',
+                "give connections with the same endpoint the same settings of the link",
+            )
 
 
 def _connection(index: int, connection: ConnectionSettings) -> Iterator[Finding]:

@@ -53,6 +53,16 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "mqtt": MqttSettings,
     "api": ApiSettings,
 }
+#: Part of the parser's message, or of the line -> what people mostly meant.
+_TOML_HINTS = (
+    (';s="', 'a text with double quotes in it stands in single quotes: \'ns=3;s="DB"."x"\''),
+    ("Invalid value", 'texts stand in quotes, as in name = "plc"; true and false are written small'),
+    ("Unescaped", "write a path with / or in single quotes"),
+    (
+        "Cannot declare",
+        "a section stands once; of connections, groups and equipment each begins with [[...]]",
+    ),
+)
 _S = TypeVar("_S", bound=BaseModel)
 #: Where a tag stands in a connection, for its keys.
 _A_TAG: KeyPath = ("groups", 0, "tags", 0)
@@ -120,7 +130,7 @@ class _Loader:
     def file_problem(self, place: KeyPath, name: str, problem: Problem) -> None:
         """Note what is wrong with a file named here: there, or here when no line of it is to blame."""
         if problem.line is None and not problem.path:
-            self.problem(place, f'"{name}" {problem.reason}', problem.hint)
+            self.problem(place, f'"{name}": {problem.reason}', problem.hint)
         else:
             self.problems.append(problem)
 
@@ -369,9 +379,10 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]] | Prob
     except tomllib.TOMLDecodeError as error:
         message, _, position = str(error).partition(" (at ")
         line = position.removeprefix("line ").split(",")[0]
-        return Problem(
-            name, int(line) if line.isdigit() else None, "", f"is not valid TOML: {message}", "see toml.io"
-        )
+        number = int(line) if line.isdigit() else None
+        written = text.splitlines()[number - 1] if number else ""
+        hint = next((hint for sign, hint in _TOML_HINTS if sign in message or sign in written), "see toml.io")
+        return Problem(name, number, "", f"is not valid TOML: {message}", hint)
     except RecursionError:
         return Problem(name, None, "", "is nested too deeply to be a configuration", "is it the right file?")
 

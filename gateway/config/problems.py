@@ -60,6 +60,28 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return ""
 
 
+#: What other tools call a key -> what it is called here.
+_ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("slave", "slave_id", "unit_id", "device_id", "station"), "unit"),
+    **dict.fromkeys(("node_id", "nodeid", "address"), "node"),
+    **dict.fromkeys(("register", "offset_address", "node"), "address"),
+    **dict.fromkeys(("datatype", "data_type", "dtype", "format"), "type"),
+    **dict.fromkeys(("byte_order", "byteorder", "word_order", "endian", "swap"), "order"),
+    **dict.fromkeys(("host", "ip", "url", "uri", "port"), "endpoint"),
+    **dict.fromkeys(("factor", "gain", "multiplier"), "scale"),
+    **dict.fromkeys(("poll", "period", "cycle", "scan_rate", "poll_interval"), "interval"),
+    **dict.fromkeys(("username", "login"), "user"),
+}
+
+
+def _meant(key: str, known: Sequence[str]) -> str:
+    """A hint for a key that is not known. The `unit` of a tag is what it is measured in, and no station."""
+    here = _ELSEWHERE.get(key.lower(), "")
+    if here in known and (here != "unit" or "endpoint" in known):
+        return f'did you mean "{here}"?'
+    return did_you_mean(key, known)
+
+
 #: pydantic's error type -> what we say; `{}` is filled from the error's context.
 _WORDS: Mapping[str, tuple[str, str]] = {
     "missing": ("is required but not there", ""),
@@ -93,7 +115,7 @@ def explain(error: ErrorDetails, settings: type[BaseModel]) -> tuple[str, str]:
     """Reason and hint of one pydantic error, in our words."""
     context: dict[str, Any] = dict(error.get("ctx", {}))
     if error["type"] == "extra_forbidden":
-        return "unknown key", did_you_mean(str(error["loc"][-1]), keys_at(settings, error["loc"][:-1]))
+        return "unknown key", _meant(str(error["loc"][-1]), keys_at(settings, error["loc"][:-1]))
     if error["type"] in _WORDS:
         reason, hint = _WORDS[error["type"]]
         return reason.format(**context), hint

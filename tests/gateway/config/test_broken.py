@@ -119,6 +119,43 @@ CASES = [
         '"site"',
     ),
     Broken("unknown section", "[api]", "[apis]", "apis", "unknown section", 'did you mean "api"?'),
+    Broken(
+        "one connection, not a list of them",
+        "[[equipment]]",
+        "[[equipments]]",
+        "andon.toml:38: equipments",
+        "",
+    ),
+    Broken("a word of other tools", "unit = 1", "slave = 1", ".slave", "unknown key", 'did you mean "unit"?'),
+    Broken("a node by another name", "node = ", "address = ", ".address", "unknown key", '"node"'),
+    Broken(
+        "quotes in quotes",
+        '"nsu=urn:plant;s=Filler.StateCurrent"',
+        '"ns=3;s="DB"."State""',
+        "andon.toml:25",
+        "not valid TOML",
+        "single quotes",
+    ),
+    Broken("text without quotes", '"modbus"', "modbus", "andon.toml:30", "not valid TOML", "quotes"),
+    Broken(
+        "one link wanted in two ways",
+        "[[equipment]]",
+        """[[connections]]
+name = "dryer-plc"
+protocol = "modbus"
+endpoint = "tcp://127.0.0.1"
+unit = 2
+pipeline = 2
+[[connections.groups]]
+name = "all"
+interval = "1s"
+tags = [{ name = "run", address = "coil:1" }]
+
+[[equipment]]""",
+        "connections[2].endpoint",
+        '"oven-plc" too, which wants the link otherwise (pipeline)',
+        "same settings",
+    ),
     Broken("missing key", 'enterprise = "acme"', "", "gateway.enterprise", "is required"),
     Broken("not TOML", 'id = "line-1"', 'id = "line-1', "andon.toml:3", "is not valid TOML"),
     Broken(
