@@ -97,6 +97,13 @@ def severity_of(fields: Sequence[Raw]) -> int | None:
     return value if type(value) is int and 0 <= value <= 0xFFFF else None
 
 
+def alarm_of(fields: Sequence[Raw]) -> tuple[str, bool] | None:
+    """Which alarm an event is about, and whether it is active; None for an event that is about none."""
+    active = _raw(fields, "active")
+    which = _text(fields, "condition_node") or f"{_text(fields, 'source_node')} {_text(fields, 'condition')}"
+    return (which, active) if isinstance(active, bool) else None
+
+
 def event_of(
     connection: str,
     fields: Sequence[Raw],

@@ -18,7 +18,7 @@ from connectors.opcua.nodes import numbered
 #: A node of the tree: an operator and its operands, which are trees again or operands of the library.
 _Tree = tuple[ua.FilterOperator, list[Any]]
 
-_BASE_EVENT = 2041
+_BASE_EVENT, _ALARM = 2041, 2915
 _SEVERITY_LEAST = 1
 
 
@@ -39,16 +39,17 @@ def event_filter(
 
 
 def _wanted(severity_min: int, types: Sequence[ua.NodeId]) -> _Tree | None:
-    parts: list[_Tree] = []
+    system = [_of_type(numbered(int(one[2:]))) for one in sorted(SYSTEM)]
+    kind = [_any([_of_type(one) for one in types])] if types else []
     if severity_min > _SEVERITY_LEAST:
         least: Any = ua.LiteralOperand(ua.Variant(severity_min, ua.VariantType.UInt16))
-        parts.append((ua.FilterOperator.GreaterThanOrEqual, [_operand(_BASE_EVENT, ("Severity",)), least]))
-    if types:
-        parts.append(_any([_of_type(one) for one in types]))
-    if not parts:
-        return None
-    wanted = parts[0] if len(parts) == 1 else (ua.FilterOperator.And, list(parts))
-    return _any([wanted, *(_of_type(numbered(int(one[2:]))) for one in sorted(SYSTEM))])
+        severe = (ua.FilterOperator.GreaterThanOrEqual, [_operand(_BASE_EVENT, ("Severity",)), least])
+        # Servers lower the severity of an alarm when it ends, and its end must not go unsaid. Asked last:
+        # there are servers that stop at a field an event does not have.
+        no: Any = ua.LiteralOperand(ua.Variant(False, ua.VariantType.Boolean))
+        over = (ua.FilterOperator.Equals, [_operand(_ALARM, ("ActiveState", "Id")), no])
+        return _any([_all([severe, *kind]), *system, _all([*kind, over])])
+    return _any([*kind, *system]) if kind else None
 
 
 def _of_type(type_: ua.NodeId) -> _Tree:
@@ -58,6 +59,11 @@ def _of_type(type_: ua.NodeId) -> _Tree:
 def _any(trees: Sequence[_Tree]) -> _Tree:
     first, *rest = trees
     return first if not rest else (ua.FilterOperator.Or, [first, _any(rest)])
+
+
+def _all(trees: Sequence[_Tree]) -> _Tree:
+    first, *rest = trees
+    return first if not rest else (ua.FilterOperator.And, [first, _all(rest)])
 
 
 def _operand(type_: int, path: Sequence[str]) -> ua.SimpleAttributeOperand:

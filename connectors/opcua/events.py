@@ -9,6 +9,7 @@ Whether an event is on record already is not known here.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
@@ -22,6 +23,7 @@ from connectors.opcua.event_fields import (
     REFRESH_REQUIRED,
     REFRESH_START,
     RawEvents,
+    alarm_of,
     event_of,
     kind_of,
     severity_of,
@@ -30,6 +32,7 @@ from connectors.opcua.losses import Losses
 from connectors.opcua.plan import event_items
 from connectors.opcua.quality import MEANING, is_bad, name_of
 from connectors.opcua.session import Session
+from connectors.opcua.values import Raw
 
 _log = structlog.get_logger("connectors.opcua")
 
@@ -37,6 +40,8 @@ _log = structlog.get_logger("connectors.opcua")
 REFRESH_S_MAX = 60.0
 #: At most one request for the conditions in this time, however often a server wishes for one.
 REFRESH_PAUSE_S = 5.0
+#: Active alarms remembered for the sake of their ends.
+ACTIVE_MAX = 10_000
 _IN_PROGRESS = 0x8097_0000
 
 
@@ -57,6 +62,8 @@ class Events:
         self._clock = clock
         self._losses = losses
         self._refreshed_until_s = float("-inf")
+        #: Alarms that were told as active and whose end has not been told, oldest first.
+        self._active: dict[str, bool] = {}
         self._due = asyncio.Event()
         self.wish()
 
@@ -81,8 +88,7 @@ class Events:
                 self.wish()
             elif kind == OVERFLOW:
                 overflowed = True
-            elif severity_min <= 1 or (severity := severity_of(fields)) is None or severity >= severity_min:
-                # Severity begins at 1, but there are servers that end an alarm with 0.
+            elif self._is_wanted(fields, severity_min):
                 event = event_of(
                     self._connection,
                     fields,
@@ -98,6 +104,20 @@ class Events:
             self._losses.events(
                 since, at, f"{found.left_out} events of one response were more than is taken at once"
             )
+
+    def _is_wanted(self, fields: Sequence[Raw], severity_min: int) -> bool:
+        """Whether it is severe enough, or ends an alarm that was: servers lower the severity of an end."""
+        alarm, severity = alarm_of(fields), severity_of(fields)
+        wanted = severity_min <= 1 or severity is None or severity >= severity_min
+        if alarm is None:
+            return wanted
+        which, active = alarm
+        was_told = self._active.pop(which, False)
+        if active and (wanted or was_told):
+            self._active[which] = True
+            if len(self._active) > ACTIVE_MAX:
+                self._active.pop(next(iter(self._active)))
+        return wanted or was_told
 
     async def keep(self, subscription: int) -> None:
         """Have the server tell its conditions now, and whenever it asks for that; for ever.

@@ -293,19 +293,24 @@ def elements(filter_: ua.EventFilter) -> list[Any]:
     return list(read.WhereClause.Elements or ())
 
 
-def holds(clause: Sequence[Any], severity: int, types: set[int], at: int = 0) -> bool:
+def holds(
+    clause: Sequence[Any], severity: int, types: set[int], at: int = 0, *, active: bool | None = None
+) -> bool:
     """Judge an event by a where clause, as the standard says; `types` are its type and those above it."""
     element = clause[at]
     operands = element.FilterOperands
 
     def branch(operand: Any) -> bool:
         assert operand.Index > at, "operands point at later elements only"
-        return holds(clause, severity, types, operand.Index)
+        return holds(clause, severity, types, operand.Index, active=active)
 
     match element.FilterOperator:
         case ua.FilterOperator.GreaterThanOrEqual:
             assert [name.Name for name in operands[0].BrowsePath] == ["Severity"]
             return bool(severity >= operands[1].Value.Value)
+        case ua.FilterOperator.Equals:
+            assert [name.Name for name in operands[0].BrowsePath] == ["ActiveState", "Id"]
+            return bool(active is operands[1].Value.Value)
         case ua.FilterOperator.OfType:
             return bool(operands[0].Value.Value.Identifier in types)
         case ua.FilterOperator.And:
@@ -334,6 +339,9 @@ def test_severity_and_types_are_for_the_server_to_judge(severity: int) -> None:
     assert holds(both, severity, {2041, 2915}) == (severity >= 500)
     assert holds(both, severity, {2041, 77}) == (severity >= 500)
     assert not holds(both, severity, {2041, 2130})
+    assert holds(by_severity, severity, {2041, 2915}, active=False), "the end of an alarm must not go unsaid"
+    assert holds(by_severity, severity, {2041, 2915}, active=True) == (severity >= 500)
+    assert not holds(both, 1, {2041, 2130}, active=False)
     only_types = elements(event_filter(1, [numbered(2915)]))
     assert holds(only_types, severity, {2041, 2915})
     for system in (2787, 2788, 2789, 3035):

@@ -14,7 +14,7 @@ from asyncua import ua
 from connectors.errors import ConnectionLost
 from connectors.opcua import events as events_module
 from connectors.opcua.config import OpcuaConnection
-from connectors.opcua.event_fields import RawEvents
+from connectors.opcua.event_fields import FIELDS, RawEvents
 from connectors.opcua.events import Events
 from connectors.opcua.losses import Losses
 from connectors.opcua.plan import Quarantine
@@ -365,6 +365,29 @@ async def test_events_of_another_handle_or_too_little_severity_are_left_out() ->
 
     assert messages(link) == ["who knows"]
     assert losses.strangers == 2
+
+
+def alarm(name: str, severity: int, *, active: bool) -> tuple[int, list[Any]]:
+    fields: list[Any] = [None] * len(FIELDS)
+    values = {"event_id": "01", "kind": "i=2915", "message": f"{name} {active}", "severity": severity}
+    for place, (field, _, _) in enumerate(FIELDS):
+        fields[place] = (values | {"condition_node": f"ns=2;s={name}", "active": active}).get(field)
+    return 1, fields
+
+
+async def test_the_end_of_an_alarm_that_was_told_is_told_however_little_severe_it_is_then() -> None:
+    link = RecordingLink()
+    events, _ = alone(Server(), link, severity_min=500)
+    rows = [
+        alarm("oil", 700, active=True),
+        alarm("dust", 100, active=True),
+        alarm("oil", 0, active=False),
+        alarm("oil", 0, active=False),
+        alarm("dust", 100, active=False),
+    ]
+    await events.deliver(RawEvents(rows), None, NOW)
+
+    assert messages(link) == ["oil True", "oil False"]
 
 
 async def test_without_a_least_severity_nothing_is_left_out_not_even_a_severity_that_does_not_exist() -> None:
