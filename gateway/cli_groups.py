@@ -65,13 +65,19 @@ def journal_verify(config: Config, json: Json = False) -> None:
 
 
 trust = typer.Typer(name="trust", help="Which OPC UA servers are trusted, and deciding on those that wait.")
+Keeper = Annotated[
+    Path,
+    typer.Argument(
+        help="Configuration file (TOML), or the data folder of `browse` (./data).", show_default=False
+    ),
+]
 Which = Annotated[
     str, typer.Argument(metavar="CERTIFICATE", help="Beginning of its thumbprint, or its file name.")
 ]
 
 
 @trust.command("list")
-def trust_list(config: Config, json: Json = False) -> None:
+def trust_list(config: Keeper, json: Json = False) -> None:
     """All certificates: those that wait for a decision first."""
     from gateway.commands.trust import list_trust
 
@@ -79,7 +85,7 @@ def trust_list(config: Config, json: Json = False) -> None:
 
 
 @trust.command("show")
-def trust_show(config: Config, certificate: Which, json: Json = False) -> None:
+def trust_show(config: Keeper, certificate: Which, json: Json = False) -> None:
     """All there is to know of one certificate."""
     from gateway.commands.trust import show_trust
 
@@ -87,7 +93,7 @@ def trust_show(config: Config, certificate: Which, json: Json = False) -> None:
 
 
 @trust.command("approve")
-def trust_approve(config: Config, certificate: Which, json: Json = False) -> None:
+def trust_approve(config: Keeper, certificate: Which, json: Json = False) -> None:
     """Trust a server that waits. Compare the thumbprint with the server first."""
     from gateway.commands.trust import approve_trust
 
@@ -95,7 +101,7 @@ def trust_approve(config: Config, certificate: Which, json: Json = False) -> Non
 
 
 @trust.command("reject")
-def trust_reject(config: Config, certificate: Which, json: Json = False) -> None:
+def trust_reject(config: Keeper, certificate: Which, json: Json = False) -> None:
     """Remove a certificate that waits, or trust a server no longer."""
     from gateway.commands.trust import reject_trust
 
@@ -103,7 +109,7 @@ def trust_reject(config: Config, certificate: Which, json: Json = False) -> None
 
 
 @trust.command("own")
-def trust_own(config: Config, json: Json = False) -> None:
+def trust_own(config: Keeper, json: Json = False) -> None:
     """Where the gateway's own certificate is, to be approved on servers; made if there is none yet."""
     from gateway.commands.trust import show_own
 

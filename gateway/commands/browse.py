@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -89,7 +90,8 @@ def browse_device(
     try:
         asyncio.run(_browse(protocol.browse, settings, query, environment, writer))
     except ConnectorError as error:
-        hint = error.hint
+        keeper = quote(str(folder if "://" in target else target))
+        hint = error.hint.replace("trust approve CONFIG", f"trust approve {keeper}")
         if "://" in target and "None/None" in hint:
             hint += "; --security None looks around without protection"
         raise BrowseFailed(error.reason, hint=hint) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from rich.table import Table
 from rich.text import Text
@@ -77,7 +78,8 @@ def read_tags(path: Path, tags: Sequence[str], *, json: bool) -> None:
             err.print(f"[bold red]{name}:[/] ", end="")
             err.print(result.reason, markup=False)
             if result.hint:
-                err.print(f"    hint: {result.hint}", style="dim", markup=False)
+                hint = result.hint.replace("trust approve CONFIG", f"trust approve {quote(str(path))}")
+                err.print(f"    hint: {hint}", style="dim", markup=False)
             continue
         samples, found = result
         reasons.update(found)

@@ -142,6 +142,12 @@ def show_own(config: Path, *, json: bool) -> None:
 
 
 def _pki(config: Path) -> tuple[Pki, datetime]:
+    """The certificates of a configuration, or in a data folder: who browses has no configuration yet."""
+    if config.is_dir():
+        if not (config / "opcua").is_dir():
+            hint = "name a configuration file, or the folder browse was given with --data-dir (./data)"
+            raise CertificateUnknown(f"there are no certificates in the folder {config}", hint=hint)
+        return Pki(config.resolve()), SystemClock().now()
     return Pki(load(config).data_dir), SystemClock().now()
 
 

@@ -79,6 +79,18 @@ def test_a_server_that_waits_is_listed_approved_and_then_trusted(
         andon("approve", config, waiting["thumbprint"])
 
 
+def test_who_has_no_configuration_yet_names_the_folder(config: Path, key: rsa.RSAPrivateKey) -> None:
+    server = certificate(key, "filler-plc")
+    turned_away(config, server)
+    folder = config.parent / "data"
+    config.unlink()
+    (waiting,) = told("list", folder)
+    andon("approve", folder, waiting["thumbprint"])
+    assert Pki(folder).check_server(der(server), "10.0.0.5", NOW) == der(server)
+    with pytest.raises(GatewayError, match="no certificates in the folder"):
+        andon("list", config.parent)
+
+
 def test_a_server_can_be_turned_away_again(config: Path, key: rsa.RSAPrivateKey) -> None:
     server = certificate(key, "filler-plc")
     turned_away(config, server)
