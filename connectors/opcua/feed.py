@@ -65,6 +65,13 @@ class Stream:
     tries: int = 0
     """How often it has been taken up again without a word from it."""
     repeats: int = 0
+    resumed: bool = False
+    """Whether it was taken up and has not published since: fetching again what it kept proves nothing."""
+
+    @property
+    def silent_s_max(self) -> float:
+        """Silence after which it is gone. One that goes on owes a word within one keep-alive period."""
+        return (1 if self.resumed else SILENT_PERIODS) * self.keep_alive_s
 
     @property
     def group(self) -> str:
@@ -76,7 +83,7 @@ class Stream:
         self.sequence = SequenceCount(self.wanted)
         self.silent_s, self.repeats = 0.0, 0
         self.tries += 1
-        self.proved = False
+        self.proved, self.resumed = False, True
 
     def spoke(self) -> None:
         """It has said something."""
@@ -253,7 +260,10 @@ class Feed:
         for stream in self._streams.values():
             if self._outstanding:
                 stream.silent_s += elapsed_s
-            if stream.silent_s > SILENT_PERIODS * stream.keep_alive_s + elapsed_s:
+            if stream.silent_s > stream.silent_s_max + elapsed_s:
+                if stream.resumed:
+                    why = f"the subscription of {stream.group} was taken up and stayed silent"
+                    self._losses.outage(stream.heard_at, self._clock.now(), why)
                 raise SubscriptionGone(
                     f'{self._endpoint}: the subscription of group "{stream.group}" has been silent '
                     f"for {stream.silent_s:.1f} s",
@@ -273,7 +283,7 @@ class Feed:
                 self._losses.strangers += 1
             return
         since = stream.heard_at
-        stream.silent_s, stream.heard_at = 0.0, arrived.at
+        stream.silent_s, stream.heard_at, stream.resumed = 0.0, arrived.at, False
         if answer.number and not stream.proved:
             # What a lost connection took along of our acknowledgements is said again.
             done = (number for number in answer.available or () if is_behind(number, stream.wanted))

@@ -336,7 +336,7 @@ async def test_a_subscription_that_stays_silent_after_it_was_taken_up_is_made_an
     plant: Plant, cable: Cable, tmp_path: Path
 ) -> None:
     connector = connector_at(cable, plant, tmp_path)
-    await lose(connector, cable, plant)
+    before = await lose(connector, cable, plant)
     (silent,) = plant.subscriptions()
     silent._task.cancel()
     link = RecordingLink()
@@ -344,6 +344,16 @@ async def test_a_subscription_that_stays_silent_after_it_was_taken_up_is_made_an
         error = await outcome(task)
     assert isinstance(error, ConnectionLost)
     assert "silent" in error.reason
+    said_after_s = float(error.reason.split()[-2])
+    keep_alive_s = connector._settings.keep_alive.total_seconds()
+    assert said_after_s <= 2 * keep_alive_s, (
+        "while it is silent the state it was left in passes for the present one"
+    )
+    assert [gap.reason for gap in link.gaps] == [
+        "changes while the connection was lost could not be fetched: "
+        "the subscription of fast was taken up and stayed silent"
+    ]
+    assert link.gaps[0].at == before.seen_at[-1]
     link = RecordingLink()
     async with running(connector, link):
         await link.until_value("plc/state", 6)
