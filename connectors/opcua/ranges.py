@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from asyncua import ua
@@ -30,6 +30,15 @@ def wanting(settings: OpcuaConnection) -> tuple[Item, ...]:
         for tag, item in zip(settings.tags(), items, strict=True)
         if tag.range is None and (isinstance(tag.deadband, str) or isinstance(tag.swing, str))
     )
+
+
+def missing_ranges(items: Sequence[Item], known: Container[str]) -> str:
+    """A warning of tags whose percentages are of nothing, in one sentence; empty when there are none."""
+    tags = [item.tag for item in items if item.tag not in known]
+    if not tags:
+        return ""
+    more = f" and {len(tags) - 1} more" if len(tags) > 1 else ""
+    return f"the server tells no range of {tags[0]}{more}: its deadband in percent has no effect; set `range`"
 
 
 async def learn_ranges(session: Session, items: Sequence[Item]) -> dict[str, tuple[float, float]]:

@@ -34,7 +34,7 @@ from connectors.opcua.plan import (
 )
 from connectors.opcua.poll import Poller
 from connectors.opcua.quality import is_bad, name_of, quality_of
-from connectors.opcua.ranges import learn_ranges, wanting
+from connectors.opcua.ranges import learn_ranges, missing_ranges, wanting
 from connectors.opcua.resolve import resolve
 from connectors.opcua.resume import Memory, remember, take_up
 from connectors.opcua.session import Session
@@ -125,7 +125,11 @@ class Run:
         for one in plans:
             if one not in there:
                 await self._subscribe(one)
-        self.ranges.update(await learn_ranges(self._session, wanting(self._settings)))
+        in_percent = wanting(self._settings)
+        self.ranges.update(await learn_ranges(self._session, in_percent))
+        self._warnings.pop("range_unknown", None)
+        if text := missing_ranges(in_percent, self.ranges):
+            self._warnings["range_unknown"] = text
         await self._link.up()
         self.feed.up()
         refusals, self._refusals = self._refusals, None
@@ -257,6 +261,7 @@ class Run:
                 )
                 continue
             stream.nodes[item] = node
+            stream.queues[item.tag] = self._session.queue_of.get(item, item.queue_size)
             if self._quarantine.accepted(item):
                 self._link.refused(item.tag, "")
                 if item.events is not None:

@@ -181,6 +181,7 @@ async def test_a_deadband_in_percent_is_of_the_range_the_server_knows(
     assert asked == [("Percent", 2.0)]
     assert dict(connector.ranges) == {"plc/speed": (-100.0, 300.0), "plc/again": (-100.0, 300.0)}
     assert link.refusals == []
+    assert "range_unknown" not in connector.warnings
 
 
 async def test_a_percentage_of_nothing_known_is_left_out(plant: Plant, tmp_path: Path) -> None:
@@ -189,6 +190,7 @@ async def test_a_percentage_of_nothing_known_is_left_out(plant: Plant, tmp_path:
     async with running(connector, link):
         await link.until_value("plc/speed", 1.5)
     assert connector.ranges == {}
+    assert "no range of plc/speed: its deadband" in connector.warnings["range_unknown"]
 
 
 # Loss
