@@ -9,7 +9,7 @@ gateway that cannot keep up makes the server hold its values back instead of pil
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,7 +25,7 @@ from connectors.opcua.decode import Answer, decode_publish, decode_republish
 from connectors.opcua.events import Events
 from connectors.opcua.failures import TROUBLE, SubscriptionGone, explain, explain_code
 from connectors.opcua.losses import Losses
-from connectors.opcua.plan import Item, SubscriptionPlan, publish_requests
+from connectors.opcua.plan import QUEUE_MIN, Item, SubscriptionPlan, publish_requests
 from connectors.opcua.quality import MEANING, is_bad, name_of
 from connectors.opcua.sequence import Arrival, SequenceCount, is_behind, next_number
 from connectors.opcua.session import Session
@@ -58,6 +58,8 @@ class Stream:
     heard_at: datetime | None = None
     nodes: dict[Item, ua.NodeId] = field(default_factory=dict)
     """The items the server monitors, with their nodes."""
+    queues: dict[str, int] = field(default_factory=dict)
+    """Values of each tag the server keeps."""
     wanted: int = 1
     """Number of the first message that has not been passed on: where to go on in another session."""
     proved: bool = False
@@ -283,7 +285,7 @@ class Feed:
                 self._losses.strangers += 1
             return
         since = stream.heard_at
-        stream.silent_s, stream.heard_at, stream.resumed = 0.0, arrived.at, False
+        stream.silent_s, stream.heard_at = 0.0, arrived.at
         if answer.number and not stream.proved:
             # What a lost connection took along of our acknowledgements is said again.
             done = (number for number in answer.available or () if is_behind(number, stream.wanted))
@@ -298,6 +300,7 @@ class Feed:
         if answer.has_data:
             self._acknowledge.append((answer.subscription, answer.number))
             self._check_repeats(stream, arrival, since, arrived.at)
+        stream.resumed = False
         # Only now: what is cut off before this is fetched again by the next session.
         stream.wanted = stream.sequence.expected
         duration_s = self._clock.monotonic() - started_s
@@ -358,6 +361,8 @@ class Feed:
             )
         if answer.overflowed:
             self._losses.overflowed(answer.overflowed, since, at)
+        elif full := _full(answer.samples, stream):
+            self._losses.full(full, since, at)
         self._losses.strangers += answer.strangers
         if answer.complaints or self._complaints:
             self._complain(answer)
@@ -426,3 +431,16 @@ def _done(body: Buffer) -> asyncio.Future[Buffer]:
     future: asyncio.Future[Buffer] = asyncio.get_running_loop().create_future()
     future.set_result(body)
     return future
+
+
+def _full(samples: Sequence[TagSample], stream: Stream) -> list[str]:
+    """Tags of which the server had as many values as it keeps.
+
+    Not every server has the overflow bit, and none sets it for a queue of one (OPC 10000-4 section 5.13.1.5).
+    Queues that people chose to be short are full every day: they count after an outage only.
+    """
+    if not stream.resumed and len(samples) < QUEUE_MIN:
+        return []
+    counts = Counter(sample.tag for sample in samples)
+    least = 1 if stream.resumed else QUEUE_MIN
+    return [tag for tag, count in counts.items() if least <= stream.queues.get(tag, count + 1) <= count]

@@ -51,6 +51,12 @@ class Losses:
             self._gap(since, until, "the server's queue overflowed", tag)
         self._say("values dropped by the server", tag=tags[0], tags=len(set(tags)), hint="raise queue_size")
 
+    def full(self, tags: Sequence[str], since: datetime | None, until: datetime) -> None:
+        """The server's queues of these tags were full: what came before fell out of them, or just did not."""
+        for tag in tags:
+            self._gap(since, until, "the server's queue was full, so that values may be missing", tag)
+        self._say("the server's queues were full", tag=tags[0], tags=len(tags), hint="raise queue_size")
+
     def messages(self, group: str, count: int, since: datetime | None, until: datetime) -> None:
         """Notification messages of a group's subscription are gone for good."""
         self.message_count += count

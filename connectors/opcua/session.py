@@ -97,6 +97,8 @@ class Session:
         self.started = ""
         """When the server says it was started; empty when it does not say."""
         self.limits = Limits()
+        self.queue_of: dict[Item, int] = {}
+        """Values the server keeps of an item, where that is less than was asked for."""
 
     def ticket(self) -> Ticket | None:
         """What to come back with after the connection is lost."""
@@ -368,6 +370,9 @@ class Session:
                 raise
             # A server without events goes on serving values.
             return [int(error.code)] * len(items)
+        for (item, _), result in zip(items, results, strict=True):
+            if 0 < result.RevisedQueueSize < item.queue_size:
+                self.queue_of[item] = int(result.RevisedQueueSize)
         return [int(result.StatusCode.value) for result in results]
 
     async def refresh_conditions(self, subscription: int) -> int:

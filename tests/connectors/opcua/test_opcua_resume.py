@@ -332,6 +332,33 @@ async def test_nothing_is_taken_up_where_that_is_switched_off(
     assert link.gaps == []
 
 
+@pytest.mark.parametrize("queue_size", [1, 4])
+async def test_a_queue_that_is_full_after_an_outage_is_a_gap_also_where_no_overflow_is_told(
+    plant: Plant, cable: Cable, tmp_path: Path, queue_size: int
+) -> None:
+    tags = [
+        {"name": name, "node": f"nsu={URI};s={name}", "sampling": "10ms", "queue_size": queue_size}
+        for name in ("state", "speed", "count")
+    ]
+    groups = [{"name": "fast", "interval": "50ms", "tags": tags}]
+    connector = connector_at(cable, plant, tmp_path, groups=groups)
+    await lose(connector, cable, plant)
+    (subscription,) = plant.subscriptions()
+    subscription.pub_request_callback = lambda _: (
+        None
+    )  # what it had in hand for the old connection is used up
+    for value in range(10, 18):
+        await plant.set("state", value)
+    link = RecordingLink()
+    async with running(connector, link):
+        await link.until_value("plc/state", 17)
+        await link.until(lambda: "plc/speed" in link.latest, "what did not change")
+    assert len(values(link, "plc/state")) < 8, "the server, another stack, dropped some and did not say so"
+    assert [(gap.tag, gap.reason) for gap in link.gaps] == [
+        ("plc/state", "the server's queue was full, so that values may be missing")
+    ]
+
+
 async def test_a_subscription_that_stays_silent_after_it_was_taken_up_is_made_anew(
     plant: Plant, cable: Cable, tmp_path: Path
 ) -> None:
