@@ -202,7 +202,7 @@ class TomlWriter:
                 yield f"{key} = {_toml(value)}"
         yield "[[connections.groups]]"
         yield 'name = "browsed"'
-        yield 'interval = "1s"'
+        yield 'interval = "1s"  # shorter where states depend on it: a state that lasts less can be missed'
         yield "tags = ["
 
     def _tag(self, found: Found) -> str:
@@ -230,7 +230,7 @@ class TomlWriter:
                 for first in self._head():
                     _print(first)
             else:
-                _print('[[connections.groups]]\nname = "packml"\ninterval = "1s"\ntags = [')
+                _print('[[connections.groups]]\nname = "packml"\ninterval = "250ms"\ntags = [')
             for one in missing:
                 _print(self._tag(one))
             _print("]")
