@@ -133,6 +133,8 @@ class Supervised:
         self._reported_down = True
         last_seen_at = failure.last_seen_at if isinstance(failure, ConnectionLost) else None
         lost_at = last_seen_at or session.last_seen_at or now
+        if session.up_at is not None:
+            lost_at = max(lost_at, session.up_at)  # what was told as restored was not lost before that
         _log.warning(
             "connection lost" if session.is_up else "no connection",
             connection=self.settings.name,
@@ -229,6 +231,7 @@ class _Session:
         self._number = number
         self.is_up = False
         self.up_s: float | None = None
+        self.up_at: datetime | None = None
         self.closed = False
         #: Written into the journal ahead of the next batch.
         self.gaps = Gaps()
@@ -238,7 +241,7 @@ class _Session:
         if self.closed or self.is_up:
             return
         self.is_up = True
-        self.up_s = self._owner._clock.monotonic()
+        self.up_s, self.up_at = self._owner._clock.monotonic(), self._owner._clock.now()
         await self._owner.came_up()
 
     async def emit(self, batch: SampleBatch) -> None:

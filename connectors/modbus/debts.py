@@ -52,6 +52,10 @@ class Debts:
         owed = self._owed.setdefault(question.unit, deque(maxlen=_OWED_MAX))
         owed.append(_Debt(question, now + OWED_S))
 
+    def owes(self, unit: int) -> bool:
+        """Whether an answer of this unit may still come."""
+        return unit in self._owed
+
     def certain(self, asked: Question, answer: bytes | int) -> bool:
         """Whether an answer can only be that to the open question. What it proves is settled."""
         owed = self._owed.get(asked.unit)

@@ -56,6 +56,8 @@ class SerialClient(Client):
         self._exchange: Exchange | None = None
         #: What was sent and waits for its answer: the exchange's question, or a probe before it.
         self._asked: Question | None = None
+        #: The latest question that has its answer.
+        self._answered: Question | None = None
         self._buffer = bytearray()
         self._heard_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -77,6 +79,7 @@ class SerialClient(Client):
         while self._asked is not None and (found := self._framing.find(self._buffer, self._asked)):
             self._take(found)
         if self._asked is None:
+            self._look_at_unasked()
             return
         if len(self._buffer) >= self._framing.answer_bytes(self._asked):
             self._set_timer(self._heard_at + _DAMAGED_S, self._came_damaged)
@@ -84,6 +87,20 @@ class SerialClient(Client):
             self._throw_away(excess)
 
     # Inner works.
+
+    def _look_at_unasked(self) -> None:
+        """An answer while nothing is asked, from a unit that owes none: it has answered once more than asked.
+
+        Without ids nobody can tell since when each of its answers has been that to the question before.
+        """
+        asked = self._answered
+        if asked is None or self._debts.owes(asked.unit):
+            return
+        found = self._framing.find(self._buffer, asked)
+        if found is not None:
+            self._answered = None
+            del self._buffer[: found.end]
+            self._owner.unasked(asked.unit, BadReply("it answered once more than it was asked"))
 
     def _send_when_quiet(self, latest: float) -> None:
         self._timer = None
@@ -125,7 +142,7 @@ class SerialClient(Client):
             exchange.came_late()
             return
         self._stop_timer()
-        self._asked = None
+        self._answered, self._asked = asked, None
         if asked is exchange.question:
             self._exchange = None
             exchange.answered(answer, self._now())

@@ -16,6 +16,7 @@ from connectors.base import Link, Write, Written
 from connectors.errors import ConnectionLost, ConnectorError
 from connectors.opcua.config import OpcuaConnection
 from connectors.opcua.datatypes import learn_picked
+from connectors.opcua.failures import SubscriptionGone
 from connectors.opcua.losses import Losses
 from connectors.opcua.opening import open_session
 from connectors.opcua.picks import Tags, picks_of
@@ -39,6 +40,9 @@ _CERTIFICATES = {
     "user_certificate": "the user certificate",
 }
 
+#: Sessions taken up in vain, one after the other, after which no more are while the process lives.
+IN_VAIN_MAX = 2
+
 
 class OpcuaConnector:
     """One OPC UA server. `losses` counts what is known to be lost, over all sessions."""
@@ -50,6 +54,7 @@ class OpcuaConnector:
         self._tags = self._new_tags()
         self._memory: Memory | None = None
         self._run: Run | None = None
+        self._in_vain = 0
         self.warnings: dict[str, str] = {}
         """What to see to before it stops the connection, by a short key."""
         self.ranges: dict[str, tuple[float, float]] = {}
@@ -84,7 +89,7 @@ class OpcuaConnector:
         except ConnectionLost as lost:
             if lost.last_seen_at is None:
                 lost.last_seen_at = run.feed.last_seen_at
-            if self._settings.resume:
+            if self._is_worth_taking_up(lost, run, was_taken_up=memory is not None):
                 self._memory = run.remember(lost)
             polite = self._memory is None and run.feed.silent_s <= self._settings.keep_alive.total_seconds()
             raise
@@ -93,6 +98,20 @@ class OpcuaConnector:
             self._run = None
             run.feed.end()
             await session.close(polite=polite)
+
+    def _is_worth_taking_up(self, lost: ConnectionLost, run: Run, *, was_taken_up: bool) -> bool:
+        """Whether the lost session may go on. Some servers take one up and never publish in it again, and
+        every try at that costs seconds in which nobody knows better."""
+        if any(stream.resumed for stream in run.feed.streams()):
+            self._in_vain += isinstance(lost, SubscriptionGone)
+        elif was_taken_up:
+            self._in_vain = 0
+        if self._in_vain >= IN_VAIN_MAX:
+            self.warnings["resume"] = (
+                "the server takes lost sessions up and publishes nothing in them: they begin anew, and "
+                "outages are gaps"
+            )
+        return self._settings.resume and self._in_vain < IN_VAIN_MAX
 
     def _new_tags(self) -> Tags:
         """The tags with nothing known of the server's structures, which are those of one session."""

@@ -175,6 +175,21 @@ async def test_a_loss_dates_from_the_last_proof_of_life() -> None:
     bench.task.cancel()
 
 
+async def test_a_loss_never_dates_from_before_the_link_was_told_to_stand() -> None:
+    async def stands_without_proof(link: Link) -> None:
+        await link.up()
+        raise ConnectionLost("silent since it was taken up", last_seen_at=START - timedelta(seconds=8))
+
+    bench = Bench(stands_without_proof)
+    await bench.until_pausing()
+
+    restored, lost = bench.collector.events
+    assert isinstance(restored, SourceRestored)
+    assert isinstance(lost, SourceLost)
+    assert lost.at == restored.at
+    bench.task.cancel()
+
+
 async def test_a_refusal_waits_for_a_person_at_the_longest_pause() -> None:
     async def refused(_link: Link) -> None:
         raise DeviceRefused("the certificate is not trusted", hint="approve it")

@@ -14,7 +14,8 @@ from asyncua import Client, ua
 from asyncua.server.internal_session import InternalSession
 
 from connectors.errors import ConnectionLost
-from connectors.opcua.connector import OpcuaConnector
+from connectors.opcua.connector import IN_VAIN_MAX, OpcuaConnector
+from connectors.opcua.failures import SubscriptionGone
 from statemodel.types import Quality
 from tests.connectors.contract import RecordingLink, outcome, running
 from tests.connectors.opcua.cable import Cable
@@ -385,6 +386,23 @@ async def test_a_subscription_that_stays_silent_after_it_was_taken_up_is_made_an
     async with running(connector, link):
         await link.until_value("plc/state", 6)
         assert plant.subscriptions() != [silent]
+
+
+async def test_a_server_that_never_publishes_in_what_it_took_up_is_not_asked_to_for_ever(
+    plant: Plant, cable: Cable, tmp_path: Path
+) -> None:
+    connector = connector_at(cable, plant, tmp_path)
+    for _ in range(IN_VAIN_MAX):
+        await lose(connector, cable, plant)
+        plant.subscriptions()[0]._task.cancel()
+        async with running(connector, RecordingLink()) as task:
+            assert isinstance(await outcome(task), SubscriptionGone)
+    await lose(connector, cable, plant)
+    assert "publishes nothing" in connector.warnings["resume"]
+    before, link = connector.figures()["sessions_resumed"], RecordingLink()
+    async with running(connector, link):
+        await link.until_value("plc/state", 6)
+    assert connector.figures()["sessions_resumed"] == before
 
 
 async def test_a_bad_value_stays_bad_across_an_outage(plant: Plant, cable: Cable, tmp_path: Path) -> None:
