@@ -90,7 +90,8 @@ def _answer_failures(app: FastAPI, operations: Sequence[Operation], settings: Ap
         path = request.scope["path"]
         if error.status_code == 405:
             detail = f"{request.method} is not served at {shown(path)}."
-            found = Problem("method_not_allowed", detail, headers=((b"allow", b"GET, HEAD"),))
+            allowed = ", ".join(_methods_at(path, operations)).encode()
+            found = Problem("method_not_allowed", detail, headers=((b"allow", allowed),))
         else:
             near = _nearest_path(path, operations)
             hint = f'Did you mean "{near}"?' if near else ""
@@ -109,6 +110,19 @@ def _answer_failures(app: FastAPI, operations: Sequence[Operation], settings: Ap
     app.add_exception_handler(HistoryUnavailable, unavailable)
     app.add_exception_handler(HTTPException, unmatched)
     app.add_exception_handler(Exception, failed)
+
+
+def _methods_at(path: str, operations: Sequence[Operation]) -> list[str]:
+    """The methods of all routes at a path that exists."""
+    given = path.split("/")
+    found: dict[str, None] = {}
+    for operation in operations:
+        parts = operation.path.split("/")
+        if len(parts) == len(given) and all(
+            part == own or part.startswith("{") for part, own in zip(parts, given, strict=True)
+        ):
+            found.update(dict.fromkeys(operation.methods))
+    return list(found)
 
 
 def _nearest_path(path: str, operations: Sequence[Operation]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from api.body import BODY_CODES
 from api.examples import PROBLEM_DETAILS
 from api.operation import Answer, Operation
 from api.params import Param
@@ -30,7 +31,7 @@ TAGS: Mapping[str, str] = {
 _INTRODUCTION = """
 What state every machine is in, was in, and why. Times are RFC 3339 in UTC, lengths of time are seconds.
 Unknown parameters are refused rather than ignored. Every problem is an RFC 9457 document with a stable `code`
-and a `hint`. `GET` routes answer `HEAD` too.
+and a `hint`. `GET` routes answer `HEAD` too. `POST` routes take JSON, only from the gateway's own machine.
 """
 
 _REF = "#/components/schemas/{name}"
@@ -46,6 +47,7 @@ def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
         for type_ in (answer.schema if isinstance(answer.schema, tuple) else (answer.schema,))
         if isinstance(type_, type)
     ]
+    types += [operation.body.type_ for operation in operations if operation.body is not None]
     unique = tuple(dict.fromkeys((ProblemDetails, *_EVENT_TYPES, *types)))
     schemas, components = msgspec.json.schema_components(unique, ref_template=_REF)
     references = dict(zip(unique, schemas, strict=True))
@@ -55,7 +57,9 @@ def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
         "description": "What the `data` of an event in the stream can be; `type` tells them apart.",
         "oneOf": [references[type_] for type_ in _EVENT_TYPES],
     }
-    paths = {operation.path: {"get": _operation(operation, references)} for operation in operations}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.methods[0].lower()] = _operation(operation, references)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,7 +75,7 @@ def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
             "responses": {
                 code: _problem_response([kind], references[ProblemDetails])
                 for code, kind in KINDS.items()
-                if kind.status == 405 or code == "not_found"
+                if kind.status == 405 or code in ("not_found", *BODY_CODES)
             },
         },
         "x-problems": [
@@ -91,7 +95,7 @@ def _operation(operation: Operation, references: Mapping[Any, Any]) -> dict[str,
     for status, kinds in by_status.items():
         response = _problem_response(kinds, references[ProblemDetails])
         responses[str(status)] = _merged(responses.get(str(status)), response)
-    return {
+    told: dict[str, Any] = {
         "operationId": operation.name(),
         "tags": [operation.tag],
         "summary": operation.summary,
@@ -99,6 +103,12 @@ def _operation(operation: Operation, references: Mapping[Any, Any]) -> dict[str,
         "parameters": [_parameter(param) for param in operation.params],
         "responses": dict(sorted(responses.items())),
     }
+    if operation.body is not None:
+        examples = {name: {"value": value} for name, value in operation.body.examples.items()}
+        schema = references[operation.body.type_]
+        content = {"application/json": {"schema": schema, "examples": examples}}
+        told["requestBody"] = {"required": True, "content": content}
+    return told
 
 
 def _merged(present: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from api.body import BODY_CODES, read_body, refuse_others
 from api.params import Param, read_query
 from api.ports import Ports
 from api.problems import Problem
@@ -24,7 +25,7 @@ from api.streams import Streams
 #: Prefix of everything that has a version.
 PREFIX = "/api/v1"
 
-_HEADERS_READ = frozenset((b"accept-encoding", b"if-none-match", b"last-event-id"))
+_HEADERS_READ = frozenset((b"accept-encoding", b"idempotency-key", b"if-none-match", b"last-event-id"))
 _HEADERS_OF_BODY = frozenset((b"content-length", b"transfer-encoding"))
 
 
@@ -38,11 +39,13 @@ class Context(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One request, read and judged. `headers` holds only those that some route uses, in lower case."""
+    """One request, read and judged. `headers` holds only those that some route uses, in lower case; `body` is
+    what the operation's type made of it, None where there is none."""
 
     path: Mapping[str, str]
     query: Mapping[str, Any]
     headers: Mapping[bytes, bytes]
+    body: Any = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -60,8 +63,16 @@ class Answer(msgspec.Struct, frozen=True):
 Handler = Callable[[Context, Call], Awaitable[Response]]
 
 
+class Body(msgspec.Struct, frozen=True):
+    """What a route that changes something takes: a type that forbids unknown fields, and examples of it."""
+
+    type_: type
+    examples: Mapping[str, Any] = {}
+
+
 class Operation(msgspec.Struct, frozen=True):
-    """One GET route. `problems` lists the codes it may answer with, besides those every route has."""
+    """One route: GET, or POST when it has a `body`. `problems` lists the codes it may answer with, besides
+    those every such route has."""
 
     path: str
     tag: str
@@ -71,6 +82,12 @@ class Operation(msgspec.Struct, frozen=True):
     answers: Sequence[Answer]
     params: Sequence[Param] = ()
     problems: Sequence[str] = ()
+    body: Body | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods it answers."""
+        return ("GET", "HEAD") if self.body is None else ("POST",)
 
     def name(self) -> str:
         """Unique name of the operation, stable for generated clients: that of its handler."""
@@ -82,11 +99,10 @@ class Operation(msgspec.Struct, frozen=True):
 
     def codes(self) -> tuple[str, ...]:
         """Every problem code this route may answer with."""
-        own = tuple(code for code in self.problems if code not in _EVERYWHERE)
-        return (*_EVERYWHERE[:-1], *own, _EVERYWHERE[-1])
-
-
-_EVERYWHERE = ("unknown_parameter", "invalid_parameter", "unexpected_body", "internal_error")
+        of_body = ("unexpected_body",) if self.body is None else BODY_CODES
+        common = ("unknown_parameter", "invalid_parameter", *of_body)
+        own = tuple(code for code in self.problems if code not in common)
+        return (*common, *own, "internal_error")
 
 
 class _DirectRoute(APIRoute):
@@ -98,9 +114,9 @@ class _DirectRoute(APIRoute):
 
 
 def serve_operation(app: FastAPI, operation: Operation, context: Context) -> None:
-    """Add the route of an operation to the application, for GET and HEAD."""
+    """Add the route of an operation to the application."""
     query = operation.query()
-    handler = operation.handler
+    handler, body = operation.handler, operation.body
 
     async def endpoint(request: Request) -> Response:
         scope = request.scope
@@ -113,10 +129,19 @@ def serve_operation(app: FastAPI, operation: Operation, context: Context) -> Non
         call = Call(scope["path_params"], read_query(scope["query_string"], query), headers)
         return await handler(context, call)
 
+    async def endpoint_of_body(request: Request) -> Response:
+        assert body is not None, "served only where there is one"
+        refuse_others(request)
+        scope = request.scope
+        headers = {name: value for name, value in scope["headers"] if name in _HEADERS_READ}
+        asked = read_query(scope["query_string"], query)
+        sent = await read_body(request, body.type_)
+        return await handler(context, Call(scope["path_params"], asked, headers, sent))
+
     app.router.add_api_route(
         operation.path,
-        endpoint,
-        methods=["GET", "HEAD"],
+        endpoint if body is None else endpoint_of_body,
+        methods=list(operation.methods),
         name=operation.name(),
         response_model=None,
         include_in_schema=False,  # the document is made from the operations themselves

@@ -44,8 +44,15 @@ _KINDS = (
         "unexpected_body",
         400,
         "Unexpected body",
-        "A GET request carries a body; nothing here reads one.",
+        "A GET request carries a body; no such route reads one.",
         "Send the request without a body.",
+    ),
+    Kind(
+        "only_from_this_machine",
+        403,
+        "Only from this machine",
+        "What changes anything is taken only over a loopback address of the machine the gateway runs on.",
+        "Send it from the gateway's own machine, to http://127.0.0.1 and the port of the API.",
     ),
     Kind(
         "not_found",
@@ -104,6 +111,13 @@ _KINDS = (
         "Use one of the methods in the Allow header.",
     ),
     Kind(
+        "body_too_slow",
+        408,
+        "Body too slow",
+        "The body of the request did not arrive in time.",
+        "Send it in one go.",
+    ),
+    Kind(
         "too_old",
         410,
         "Cursor too old",
@@ -118,12 +132,33 @@ _KINDS = (
         "Take a snapshot at the address in snapshot, then go on after its stream and seq.",
     ),
     Kind(
+        "body_too_large",
+        413,
+        "Body too large",
+        "The body of the request is larger than any that makes sense here.",
+        "Send less at once.",
+    ),
+    Kind(
+        "unsupported_media_type",
+        415,
+        "Not JSON",
+        "The body of the request is not said to be JSON.",
+        "Send JSON, with the header Content-Type: application/json.",
+    ),
+    Kind(
         "from_the_future",
         416,
         "Cursor from the future",
         "The cursor lies beyond the last event: it came from another gateway, or this one was restored "
         "from an older backup.",
         "Take a snapshot at the address in snapshot, then go on after its stream and seq.",
+    ),
+    Kind(
+        "invalid_body",
+        422,
+        "Invalid body",
+        "The body cannot be read, or something in it is not what the route takes; `errors` says where.",
+        "Compare it with the example at /docs.",
     ),
     Kind(
         "internal_error",
@@ -160,7 +195,7 @@ KINDS: dict[str, Kind] = {kind.code: kind for kind in _KINDS}
 
 
 class ParameterError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is wrong with one parameter; `place` is `query` or `header`."""
+    """What is wrong with one parameter; `place` is `query`, `header` or `body` (then a path into it)."""
 
     place: str
     parameter: str

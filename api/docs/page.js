@@ -68,15 +68,23 @@ function responseDetails(status, response) {
   return body;
 }
 
-function operationSection(path, operation) {
+/** What to send, as examples; nothing for a route without a body. */
+function bodyDetails(operation) {
+  const examples = operation.requestBody?.content["application/json"].examples || {};
+  return Object.entries(examples).map(([name, example]) => element("div", {},
+    element("p", { class: "quiet" }, `Body: ${name}`), element("pre", {}, shownExample(example.value))));
+}
+
+function operationSection(path, method, operation) {
   const link = element("a", { target: "_blank", rel: "noopener" });
   const table = parameterTable(path, operation.parameters, link);
   return element("section", { class: "operation", id: operation.operationId },
-    element("h3", {}, element("code", {}, `GET ${path}`)),
+    element("h3", {}, element("code", {}, `${method.toUpperCase()} ${path}`)),
     element("p", {}, element("strong", {}, operation.summary)),
     element("p", {}, ...prose(operation.description)),
     table,
-    element("p", { class: "try" }, "Try it: ", link),
+    ...bodyDetails(operation),
+    method === "get" ? element("p", { class: "try" }, "Try it: ", link) : null,
     ...Object.entries(operation.responses).map(([status, response]) => responseDetails(status, response)));
 }
 
@@ -96,10 +104,12 @@ function draw(api) {
   const contents = document.getElementById("contents");
   const sections = api.tags.map((tag) => {
     contents.append(element("a", { href: `#tag-${tag.name}` }, tag.name));
-    const operations = Object.entries(api.paths).filter(([, item]) => item.get.tags.includes(tag.name));
+    const operations = Object.entries(api.paths)
+      .flatMap(([path, item]) => Object.entries(item).map(([method, operation]) => [path, method, operation]))
+      .filter(([, , operation]) => operation.tags.includes(tag.name));
     return element("section", {}, element("h2", { id: `tag-${tag.name}` }, tag.name),
       element("p", {}, ...prose(tag.description)),
-      ...operations.map(([path, item]) => operationSection(path, item.get)));
+      ...operations.map((operation) => operationSection(...operation)));
   });
   contents.append(element("a", { href: "#problems" }, "problems"));
   main.replaceChildren(...sections, problemSection(api["x-problems"]));

@@ -29,16 +29,24 @@ def document(app: FastAPI) -> dict[str, Any]:
     return app.openapi()
 
 
+def _operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(path, operation) for path, item in document["paths"].items() for operation in item.values()]
+
+
 def test_routes_served_are_routes_documented(app: FastAPI, document: dict[str, Any]) -> None:
     served = {(route.path, method) for route in app.routes for method in route.methods}  # type: ignore[attr-defined]
-    documented = {(path, "GET") for path in document["paths"]}
-    assert served == documented | {(path, "HEAD") for path, _ in documented}
+    documented = {(path, method.upper()) for path, item in document["paths"].items() for method in item}
+    assert served == documented | {(path, "HEAD") for path, method in documented if method == "GET"}
     assert all(isinstance(route, APIRoute) for route in app.routes)
-    assert all(list(item) == ["get"] for item in document["paths"].values())
+    assert all(
+        (method == "post") == ("requestBody" in operation) and method in ("get", "post")
+        for item in document["paths"].values()
+        for method, operation in item.items()
+    )
 
 
 def test_every_operation_is_described_and_has_its_own_name(document: dict[str, Any]) -> None:
-    operations = [item["get"] for item in document["paths"].values()]
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     tags = {tag["name"] for tag in document["tags"]}
     assert tags == {tag for operation in operations for tag in operation["tags"]}
@@ -49,17 +57,17 @@ def test_every_operation_is_described_and_has_its_own_name(document: dict[str, A
 
 
 def test_path_parameters_are_those_of_the_path(document: dict[str, Any]) -> None:
-    for path, item in document["paths"].items():
-        told = [p["name"] for p in item["get"]["parameters"] if p["in"] == "path"]
+    for path, operation in _operations(document):
+        told = [p["name"] for p in operation["parameters"] if p["in"] == "path"]
         assert told == re.findall(r"{(\w+)}", path)
-        for parameter in item["get"]["parameters"]:
+        for parameter in operation["parameters"]:
             assert parameter["description"]
             assert parameter["example"] not in ("", None)
 
 
 def test_every_answer_with_a_body_has_an_example(document: dict[str, Any]) -> None:
-    for path, item in document["paths"].items():
-        for status, response in item["get"]["responses"].items():
+    for path, operation in _operations(document):
+        for status, response in operation["responses"].items():
             assert response["description"], (path, status)
             assert status == "304" or response["content"], (path, status)
             for media, content in response.get("content", {}).items():
@@ -69,8 +77,8 @@ def test_every_answer_with_a_body_has_an_example(document: dict[str, Any]) -> No
 def _problems(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     responses = [
         (status, response)
-        for item in document["paths"].values()
-        for status, response in item["get"]["responses"].items()
+        for _, operation in _operations(document)
+        for status, response in operation["responses"].items()
     ]
     responses += [("", response) for response in document["components"]["responses"].values()]
     for status, response in responses:

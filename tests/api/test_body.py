@@ -1,0 +1,182 @@
+"""Routes that change something: who may ask, what of a body is refused; on an operation made for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from fastapi import FastAPI
+from starlette.responses import Response
+
+from api.app import _answer_failures
+from api.body import BODY_BYTES_MAX, BODY_CODES
+from api.operation import Answer, Body, Call, Context, Operation, serve_operation
+from api.problems import KINDS, ProblemDetails
+from api.responses import json_answer
+from api.settings import ApiSettings
+from api.streams import Streams
+from tests.api.twins import Plant, make_ports
+
+PATH = "/api/v1/lamps"
+
+
+class Lamp(msgspec.Struct, forbid_unknown_fields=True):
+    color: str
+    on: bool = True
+
+
+async def switch_lamp(context: Context, call: Call) -> Response:
+    return json_answer({"color": call.body.color, "on": call.body.on})
+
+
+OPERATION = Operation(
+    path=PATH,
+    tag="equipment",
+    summary="Switch a lamp.",
+    description="Switches a lamp.",
+    handler=switch_lamp,
+    answers=(Answer(200, "Done."),),
+    body=Body(Lamp, {"green": {"color": "green"}}),
+)
+
+
+@pytest.fixture
+def served(plant: Plant) -> FastAPI:
+    settings = ApiSettings()
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    context = Context(make_ports(plant), settings, lambda: plant.now_at, Streams(1, 1))
+    serve_operation(app, OPERATION, context)
+    _answer_failures(app, (OPERATION,), settings)
+    return app
+
+
+Connect = Callable[..., httpx.AsyncClient]
+
+
+@pytest.fixture
+async def connect(served: FastAPI) -> AsyncIterator[Connect]:
+    opened: list[httpx.AsyncClient] = []
+
+    def client(peer: str = "127.0.0.1", host: str = "127.0.0.1:8420") -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(served, raise_app_exceptions=False, client=(peer, 1))
+        opened.append(httpx.AsyncClient(transport=transport, base_url=f"http://{host}"))
+        return opened[-1]
+
+    yield client
+    for item in opened:
+        await item.aclose()
+
+
+async def test_a_body_is_read_into_its_type(connect: Connect) -> None:
+    answer = await connect().post(PATH, json={"color": "green"})
+    assert (answer.status_code, answer.json()) == (200, {"color": "green", "on": True})
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8420", "127.0.0.1", "127.8.9.1:80", "[::1]:8420"])
+async def test_every_name_of_this_machine_is_taken(connect: Connect, host: str) -> None:
+    assert (await connect(host=host).post(PATH, json={"color": "green"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("peer", "host"),
+    [
+        ("10.0.0.7", "127.0.0.1:8420"),
+        ("127.0.0.1", "plant.example:8420"),  # a page whose name was pointed at this machine
+        ("127.0.0.1", "127.0.0.1.example"),
+        ("127.0.0.1", "[fe80::1]:8420"),
+        ("", "127.0.0.1"),
+    ],
+)
+async def test_others_are_refused_before_anything_is_read(connect: Connect, peer: str, host: str) -> None:
+    answer = await connect(peer, host).post(PATH, content=b"{", headers={"content-type": "text/plain"})
+    assert answer.status_code == 403
+    assert answer.json()["code"] == "only_from_this_machine"
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b"", "body"),
+        (b"{", "body"),
+        (b"\xff\xfe", "body"),
+        (b'{"color": "green", "color": "red"}', "body"),
+        (b'{"color": NaN}', "body"),
+        (b"[" * 30_000, "body"),
+        (b'{"a":' * 10_000, "body"),
+        (b"[]", "body"),
+        (b"{}", "body"),
+        (b'{"color": 7}', "color"),
+        (b'{"color": "green", "on": "yes"}', "on"),
+        (b'{"color": "green", "brightness": 7}', "body"),
+        (b'{"color": "\\ud800"}', "body"),
+    ],
+)
+async def test_a_body_that_is_not_what_is_taken_says_where(
+    connect: Connect, content: bytes, place: str
+) -> None:
+    answer = await connect().post(PATH, content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    problem = msgspec.json.decode(answer.content, type=ProblemDetails)
+    assert problem.code == "invalid_body"
+    assert [(error.place, error.parameter) for error in problem.errors] == [("body", place)]
+    assert problem.errors[0].reason
+    assert problem.hint
+
+
+@pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", ""])
+async def test_only_json_is_taken(connect: Connect, media: str) -> None:
+    answer = await connect().post(PATH, content=b'{"color":"green"}', headers={"content-type": media})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+
+
+async def test_the_charset_may_be_said(connect: Connect) -> None:
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    assert (await connect().post(PATH, content=b'{"color":"green"}', headers=headers)).status_code == 200
+
+
+async def test_a_body_is_bounded(connect: Connect) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        sent = 0
+        while sent < 10 * BODY_BYTES_MAX:  # the answer must come long before
+            yield b" " * 1000
+            sent += 1000
+
+    answer = await connect().post(PATH, content=endless(), headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    monkeypatch.setattr("api.body._BODY_S", 0.05)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    answer = await connect().post(PATH, content=slow(), headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (408, "body_too_slow")
+
+
+async def test_the_methods_of_a_path_are_told(connect: Connect) -> None:
+    answer = await connect().get(PATH)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_parameters_are_judged_as_everywhere(connect: Connect) -> None:
+    answer = await connect().post(f"{PATH}?colour=red", json={"color": "green"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "unknown_parameter")
+
+
+def test_every_refusal_is_among_the_codes_of_the_route() -> None:
+    codes: tuple[Any, ...] = OPERATION.codes()
+    assert set(BODY_CODES) < set(codes)
+    assert "unexpected_body" not in codes
+    assert set(codes) <= set(KINDS)
