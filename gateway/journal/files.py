@@ -11,6 +11,8 @@ from gateway.errors import JournalInUse, StartFailed
 
 #: Space set aside so that a journal on a full disk can still be opened, read and emptied.
 BALLAST_BYTES = 16 * 1024 * 1024
+#: The note of what is newest, see `head`.
+HEAD = "head"
 
 
 def prepare(directory: Path) -> None:
@@ -73,6 +75,25 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file, all or nothing: under another name first, durable, then renamed.
+
+    Raises:
+        OSError: the disk refuses; an older file of this name is as it was.
+    """
+    draft = path.with_name(path.name + ".draft")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        written = 0
+        while written < len(data):
+            written += os.write(fd, data[written:])
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    draft.rename(path)
+    sync_directory(path.parent)
 
 
 def free_bytes(directory: Path) -> int:

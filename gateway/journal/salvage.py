@@ -1,0 +1,103 @@
+"""What segments that cannot be gone on with can still say: whose they are and what was true last.
+
+Reads finished files as they lie and the newest in a copy, so nothing is changed. Leaves out what is damaged.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from gateway.errors import JournalForeign
+from gateway.journal.codec import Unreadable
+from gateway.journal.files import size_bytes
+from gateway.journal.segment import Carried, Segment, SegmentId, check_header
+from statemodel.records import Recorded
+from statemodel.types import Transition
+
+log = structlog.get_logger(__name__)
+
+#: Segments read back in search of one that tells what it was begun with.
+_BACK_MAX = 4
+
+
+class Salvage(msgspec.Struct, frozen=True):
+    """What could be read. `stream` is empty when no file can say."""
+
+    stream: str
+    carried: Carried
+
+
+def salvage(directory: Path) -> Salvage:
+    """The newest readable transition of each equipment and proofs of life in a folder's segments.
+
+    Raises:
+        OSError: no room for the copy, or the disk refuses.
+    """
+    ids = sorted(
+        (id_ for path in directory.iterdir() if (id_ := SegmentId.parse(path.name)) and path.is_file()),
+        key=lambda id_: id_.number,
+    )
+    stream = ""
+    last: dict[str, Recorded] = {}
+    alive: dict[str, datetime] = {}
+    with tempfile.TemporaryDirectory(prefix=".salvage-", dir=directory) as scratch:
+        for id_ in reversed(ids[-_BACK_MAX:]):
+            for opened in _opened(directory / id_.name, Path(scratch), newest=id_ == ids[-1]):
+                stream = stream or _stream(opened)
+                whole = _carried(opened)
+                found = _transitions(opened) if whole is None else whole.last
+                last = {**found, **last}  # what later segments said stays
+                if whole is not None:
+                    return Salvage(stream, Carried(last=last, alive={**whole.alive, **alive}))
+    return Salvage(stream, Carried(last=last, alive=alive))
+
+
+def _opened(path: Path, scratch: Path, *, newest: bool) -> Iterator[Segment]:
+    """The segment, when it can be opened at all; the newest, which may have a log beside it, as a copy."""
+    log_of_it = path.with_name(path.name + "-wal")
+    has_log = newest and size_bytes(log_of_it)
+    if has_log:
+        shutil.copyfile(path, scratch / path.name)
+        shutil.copyfile(log_of_it, scratch / log_of_it.name)
+    try:
+        check_header(path)
+        opened = Segment.open_newest(scratch / path.name) if has_log else Segment.open_finished(path)
+    except (sqlite3.Error, JournalForeign) as error:
+        log.warning("nothing can be read of a segment", path=str(path), reason=str(error))
+        return
+    with closing(opened):
+        yield opened
+
+
+def _stream(opened: Segment) -> str:
+    try:
+        return opened.origin().stream
+    except (sqlite3.Error, Unreadable):
+        return ""
+
+
+def _carried(opened: Segment) -> Carried | None:
+    try:
+        return opened.carried()
+    except (sqlite3.Error, Unreadable):
+        return None
+
+
+def _transitions(opened: Segment) -> dict[str, Recorded]:
+    found: dict[str, Recorded] = {}
+    try:
+        for item in opened.events(0, -1):
+            if isinstance(item, Recorded) and isinstance(item.event, Transition):
+                found[item.equipment] = item
+    except (sqlite3.Error, Unreadable):
+        pass  # what was read before stays
+    return found
