@@ -19,18 +19,10 @@ import msgspec
 from gateway.config.schema import HistorianSettings
 from gateway.errors import SinkRefused
 from gateway.historian.connection import connect
+from gateway.historian.copying import HEADER, SAMPLE_COLUMNS, TRAILER, SampleEncoder, UnknownTag
 from gateway.historian.failures import DATABASE_ERRORS, blames_a_row, sqlstate, translate
 from gateway.historian.migrate import SQL, inspect, migrate, use_timescale
-from gateway.historian.rows import (
-    HEADER,
-    SAMPLE_COLUMNS,
-    TRAILER,
-    SampleEncoder,
-    UnknownTag,
-    clean,
-    event_rows,
-    sample_in_words,
-)
+from gateway.historian.rows import clean, event_rows, sample_in_words
 from gateway.historian.values import EquipmentMeta, ServerInfo, TagMeta
 from gateway.journal import Cursor
 from statemodel.records import Recorded
