@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 import structlog
 
@@ -18,16 +17,14 @@ from connectors.backoff import Backoff
 from connectors.base import Clock
 from gateway.config.schema import HistorianSettings
 from gateway.errors import JournalForeign, SinkRefused, SinkUnavailable
-from gateway.historian.connection import Readers, connect, examine, place_of
+from gateway.historian.connection import connect, examine, place_of
 from gateway.historian.failures import DATABASE_ERRORS
-from gateway.historian.migrate import SQL
+from gateway.historian.questions import Questions
 from gateway.historian.retention import delete_old_samples
-from gateway.historian.samples import stored_bucket, stored_sample
 from gateway.historian.session import CursorMoved, Missing, Packed, Portion, Refused, Session, open_session
 from gateway.historian.values import EquipmentMeta, ServerInfo, SinkStatus, TagMeta
 from gateway.journal import Cursor, Journal, JournalPosition
-from statemodel.records import Recorded, read_told
-from statemodel.tag_history import DatedSample, SampleBucket
+from statemodel.records import Recorded
 from statemodel.types import SampleBatch
 
 log = structlog.get_logger(__name__)
@@ -42,7 +39,7 @@ _PROOF_OF_LIFE_S = 10.0
 _RETENTION_EVERY_S = 3600.0
 
 
-class Historian:
+class Historian(Questions):
     """The sink that writes history. `run` is its one task; questions may be asked from any other."""
 
     def __init__(
@@ -56,10 +53,10 @@ class Historian:
         tags: Mapping[str, TagMeta],
         equipment: Mapping[str, EquipmentMeta],
     ) -> None:
+        super().__init__(dsn, gateway=gateway, stream=journal.stream, settings=settings)
         self._dsn, self._place = dsn, place_of(dsn)
-        self._journal, self._gateway, self._settings, self._clock = journal, gateway, settings, clock
+        self._journal, self._settings, self._clock = journal, settings, clock
         self._tags, self._equipment = tags, equipment
-        self._readers = Readers(dsn, settings, gateway)
         self._drained = Cursor()
         #: What the journal held before this process wrote: all that a database can know that never met us.
         self._found: JournalPosition | None = journal.position
@@ -386,82 +383,6 @@ class Historian:
             return
         if deleted:
             log.info("old samples deleted", before=before, count=deleted)
-
-    # -- questions
-
-    async def transition_before(self, equipment: str, at: datetime) -> Recorded | None:
-        """The newest transition of one equipment at or before an instant, of whatever stream.
-
-        Raises:
-            SinkUnavailable, SinkRefused: the database does not answer; so for all questions.
-        """
-        rows = await self._readers.fetch(SQL["transition_before"], self._gateway, equipment, at)
-        return read_told(rows[0]["body"].encode(), "transition") if rows else None
-
-    async def transitions_by_seq(
-        self,
-        equipment: str,
-        *,
-        after: int,
-        up_to: int,
-        from_: datetime | None,
-        to: datetime | None,
-        limit: int,
-    ) -> Sequence[Recorded]:
-        """Transitions of this stream with `after < seq <= up_to` and `from <= at < to`, in order."""
-        rows = await self._readers.fetch(
-            SQL["transitions_by_seq"],
-            self._gateway,
-            equipment,
-            self._journal.stream,
-            after,
-            up_to,
-            from_,
-            to,
-            limit,
-        )
-        return [read_told(row["body"].encode(), "transition") for row in rows]
-
-    async def transitions_by_time(
-        self, equipment: str, from_: datetime, to: datetime, limit: int
-    ) -> Sequence[Recorded]:
-        """Transitions of any stream with `from < at < to`, in order of time."""
-        rows = await self._readers.fetch(
-            SQL["transitions_by_time"], self._gateway, equipment, from_, to, limit
-        )
-        return [read_told(row["body"].encode(), "transition") for row in rows]
-
-    async def events_after(self, seq: int, limit: int) -> Sequence[Recorded]:
-        """Events of this stream after a sequence, byte for byte as they were first told."""
-        rows = await self._readers.fetch(SQL["events_after"], self._gateway, self._journal.stream, seq, limit)
-        return [read_told(row["body"].encode(), row["type"]) for row in rows]
-
-    async def rejections_between(
-        self, equipment: str, stream: str, after: int, before: int, limit: int
-    ) -> Sequence[Recorded]:
-        """Moves of one equipment refused in a stream with `after < seq < before`, in order."""
-        rows = await self._readers.fetch(
-            SQL["rejections_between"], self._gateway, equipment, stream, after, before, limit
-        )
-        return [read_told(row["body"].encode(), "rejection") for row in rows]
-
-    async def tag_samples(
-        self, tag: str, from_: datetime, to: datetime, *, limit: int
-    ) -> tuple[int, Sequence[DatedSample]]:
-        """The newest sample of a tag before `from_` and the first `limit` with `from_ <= at < to`, and the
-        number of the last batch the database had at that moment."""
-        rows = await self._readers.fetch(
-            SQL["tag_samples"], self._gateway, self._journal.stream, tag, from_, to, limit
-        )
-        return rows[0]["batch"], [stored_sample(row) for row in rows if row["at"] is not None]
-
-    async def sample_buckets(self, tag: str, bounds: Sequence[datetime]) -> Sequence[SampleBucket]:
-        """A tag between each two neighbouring bounds, as far as the database knows; none for a tag it never
-        met."""
-        rows = await self._readers.fetch(
-            SQL["sample_buckets"], self._gateway, tag, list(bounds[:-1]), list(bounds[1:])
-        )
-        return [stored_bucket(row, *between) for row, between in zip(rows, pairwise(bounds), strict=False)]
 
 
 def _end(numbering: str, before: int, numbers: Sequence[int], last: int, missing: list[Missing]) -> int:

@@ -1,0 +1,100 @@
+"""What the database is asked: one statement each, by few connections, answers as what was recorded.
+
+Knows nothing of writing. What was written beyond the gap-free beginning of the present stream is told only
+where a question says how to join it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from gateway.config.schema import HistorianSettings
+from gateway.historian.connection import Readers
+from gateway.historian.migrate import SQL
+from gateway.historian.samples import stored_bucket, stored_sample
+from statemodel.records import Recorded, read_told
+from statemodel.tag_history import DatedSample, SampleBucket
+
+
+class Questions:
+    """What may be asked of the database from any task. `stream` is the present journal's."""
+
+    def __init__(self, dsn: str, *, gateway: str, stream: str, settings: HistorianSettings) -> None:
+        self._gateway, self._stream = gateway, stream
+        self._readers = Readers(dsn, settings, gateway)
+
+    async def transition_before(self, equipment: str, at: datetime) -> Recorded | None:
+        """The newest transition of one equipment at or before an instant, of whatever stream.
+
+        Raises:
+            SinkUnavailable, SinkRefused: the database does not answer; so for all questions.
+        """
+        rows = await self._readers.fetch(SQL["transition_before"], self._gateway, equipment, at)
+        return read_told(rows[0]["body"].encode(), "transition") if rows else None
+
+    async def transitions_by_seq(
+        self,
+        equipment: str,
+        *,
+        after: int,
+        up_to: int,
+        from_: datetime | None,
+        to: datetime | None,
+        limit: int,
+    ) -> Sequence[Recorded]:
+        """Transitions of this stream with `after < seq <= up_to` and `from <= at < to`, in order."""
+        rows = await self._readers.fetch(
+            SQL["transitions_by_seq"],
+            self._gateway,
+            equipment,
+            self._stream,
+            after,
+            up_to,
+            from_,
+            to,
+            limit,
+        )
+        return [read_told(row["body"].encode(), "transition") for row in rows]
+
+    async def transitions_by_time(
+        self, equipment: str, from_: datetime, to: datetime, limit: int
+    ) -> Sequence[Recorded]:
+        """Transitions of any stream with `from < at < to`, in order of time."""
+        rows = await self._readers.fetch(
+            SQL["transitions_by_time"], self._gateway, equipment, from_, to, limit
+        )
+        return [read_told(row["body"].encode(), "transition") for row in rows]
+
+    async def events_after(self, seq: int, limit: int) -> Sequence[Recorded]:
+        """Events of this stream after a sequence, byte for byte as they were first told."""
+        rows = await self._readers.fetch(SQL["events_after"], self._gateway, self._stream, seq, limit)
+        return [read_told(row["body"].encode(), row["type"]) for row in rows]
+
+    async def rejections_between(
+        self, equipment: str, stream: str, after: int, before: int, limit: int
+    ) -> Sequence[Recorded]:
+        """Moves of one equipment refused in a stream with `after < seq < before`, in order."""
+        rows = await self._readers.fetch(
+            SQL["rejections_between"], self._gateway, equipment, stream, after, before, limit
+        )
+        return [read_told(row["body"].encode(), "rejection") for row in rows]
+
+    async def tag_samples(
+        self, tag: str, from_: datetime, to: datetime, *, limit: int
+    ) -> tuple[int, Sequence[DatedSample]]:
+        """The newest sample of a tag before `from_` and the first `limit` with `from_ <= at < to`, and the
+        number of the last batch the database had at that moment."""
+        rows = await self._readers.fetch(
+            SQL["tag_samples"], self._gateway, self._stream, tag, from_, to, limit
+        )
+        return rows[0]["batch"], [stored_sample(row) for row in rows if row["at"] is not None]
+
+    async def sample_buckets(self, tag: str, bounds: Sequence[datetime]) -> Sequence[SampleBucket]:
+        """A tag between each two neighbouring bounds, as far as the database knows; none for a tag it never
+        met."""
+        rows = await self._readers.fetch(
+            SQL["sample_buckets"], self._gateway, tag, list(bounds[:-1]), list(bounds[1:])
+        )
+        return [stored_bucket(row, *between) for row, between in zip(rows, pairwise(bounds), strict=False)]
