@@ -15,6 +15,8 @@ from statemodel.types import (
     UNKNOWN,
     Cause,
     Conformance,
+    CorrectedState,
+    Correction,
     DeviceEvent,
     Gap,
     Recordable,
@@ -32,6 +34,7 @@ TYPE_OF: dict[type, str] = {
     SourceRestored: "source_restored",
     Gap: "gap",
     DeviceEvent: "device_event",
+    Correction: "correction",
 }
 
 
@@ -167,11 +170,38 @@ class ToldDeviceEvent(msgspec.Struct, frozen=True, kw_only=True):
         return _without_envelope(self, DeviceEvent)
 
 
+class ToldCorrection(msgspec.Struct, frozen=True):
+    """JSON form of a correction: what is known now of the time from `at` to before `until`."""
+
+    stream: str
+    seq: int
+    id: str
+    type: str
+    gateway: str
+    equipment: str
+    path: str
+    model: str
+    at: datetime
+    until: datetime
+    recorded_at: datetime
+    intervals: tuple[CorrectedState, ...]
+    reason: str
+    author: str
+    withdraws: str | None
+    key: str | None
+    cause: Cause | None
+
+    def event(self) -> Correction:
+        """The correction without its envelope."""
+        return _without_envelope(self, Correction)
+
+
 class EquipmentState(msgspec.Struct, frozen=True):
     """JSON form of a state: what retained MQTT topics and `GET /equipment/{name}/state` give.
 
     `reason` is a sentence when the state is `Unknown`, else null. `seq` is that of the transition that led
-    here, 0 before the first.
+    here, 0 before the first. `corrected` is there, and true, when a correction tells it: then `seq` is that
+    of the correction.
     """
 
     equipment: str
@@ -184,9 +214,10 @@ class EquipmentState(msgspec.Struct, frozen=True):
     seq: int
     sequence: int
     reason: str | None
+    corrected: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-Told = ToldTransition | ToldRejection | ToldSource | ToldDeviceEvent
+Told = ToldTransition | ToldRejection | ToldSource | ToldDeviceEvent | ToldCorrection
 
 _TOLD_AS: dict[type, type[Told]] = {
     Transition: ToldTransition,
@@ -195,9 +226,10 @@ _TOLD_AS: dict[type, type[Told]] = {
     SourceRestored: ToldSource,
     Gap: ToldSource,
     DeviceEvent: ToldDeviceEvent,
+    Correction: ToldCorrection,
 }
 
-_E = TypeVar("_E", Transition, Rejection, DeviceEvent)
+_E = TypeVar("_E", Transition, Rejection, DeviceEvent, Correction)
 
 
 def _without_envelope(told: Told, event: type[_E]) -> _E:
@@ -208,6 +240,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_transition = msgspec.json.Decoder(ToldTransition).decode
 _decode_rejection = msgspec.json.Decoder(ToldRejection).decode
 _decode_device_event = msgspec.json.Decoder(ToldDeviceEvent).decode
+_decode_correction = msgspec.json.Decoder(ToldCorrection).decode
 _decode_source = msgspec.json.Decoder(ToldSource).decode
 
 
@@ -244,6 +277,8 @@ def read_told(json: bytes, type_: str) -> Recorded:
         told = _decode_rejection(json)
     elif type_ == "device_event":
         told = _decode_device_event(json)
+    elif type_ == "correction":
+        told = _decode_correction(json)
     else:
         told = _decode_source(json)
     return _recorded(told, told.event(), json)

@@ -256,5 +256,38 @@ def _bounded(text: str, chars_max: int) -> str:
     return text if whole == text else whole
 
 
+class CorrectedState(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """The state an equipment was in from `from_` to before `to`, as a correction tells it."""
+
+    state: str
+    code: int | None
+    category: str | None
+    from_: datetime
+    to: datetime
+
+
+class Correction(msgspec.Struct, frozen=True):
+    """What was recorded of an equipment between `at` and `until` was wrong; this is what is known now.
+
+    Nothing that is recorded is changed by it: see `corrected.py` for how it is laid over. `intervals` are in
+    order and lie within [at, until); where they leave a hole, what was told stands. `withdraws` is the id of
+    an earlier correction that no longer counts; then there are no intervals, and the bounds are those of the
+    one withdrawn. `author` is the name whoever asked for it gave, or `late samples`; `cause` has the evidence
+    of a correction that the gateway made itself. `key` is the caller's own identity of what was asked for.
+    """
+
+    equipment: str
+    path: str
+    model: str
+    at: datetime
+    until: datetime
+    intervals: tuple[CorrectedState, ...]
+    reason: str
+    author: str
+    withdraws: str | None = None
+    key: str | None = None
+    cause: Cause | None = None
+
+
 #: What the journal numbers with `seq`.
-Recordable = Transition | Rejection | SourceLost | SourceRestored | Gap | DeviceEvent
+Recordable = Transition | Rejection | SourceLost | SourceRestored | Gap | DeviceEvent | Correction

@@ -15,6 +15,8 @@ from statemodel.types import (
     Cause,
     CauseInput,
     Conformance,
+    CorrectedState,
+    Correction,
     DeviceEvent,
     Gap,
     Quality,
@@ -75,6 +77,19 @@ EVENTS: list[Recordable] = [
     Gap("filler-plc", AT, AT, "messages lost"),
     ALARM,
     DeviceEvent("filler-plc", AT, "BaseEventType", "", None, "", "", None, AT),
+    Correction(
+        "filler-1",
+        "filling/line-1/filler-1",
+        "packml",
+        AT,
+        AT + timedelta(minutes=5),
+        (CorrectedState("Held", 11, "unscheduled-down", AT, AT + timedelta(minutes=5)),),
+        "the sensor was unplugged",
+        "anna",
+        key="4711",
+        cause=CAUSE,
+    ),
+    Correction("filler-1", "a", "packml", AT, AT, (), "a mistake", "anna", withdraws="s-7"),
 ]
 
 
