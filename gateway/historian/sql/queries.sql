@@ -34,11 +34,30 @@ SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'andon')
 -- name: have_migrations
 SELECT to_regclass('andon.migration') IS NOT NULL
 
+-- name: keeps_ways_back
+SELECT EXISTS (
+    SELECT 1 FROM pg_attribute
+    WHERE attrelid = to_regclass('andon.migration') AND attname = 'down' AND NOT attisdropped
+)
+
 -- name: applied_migrations
-SELECT number FROM andon.migration ORDER BY number
+SELECT number, name, '' AS version, '' AS down FROM andon.migration ORDER BY number
+
+-- name: applied_with_ways_back
+SELECT number, name, version, down FROM andon.migration ORDER BY number
 
 -- name: note_migration
 INSERT INTO andon.migration (number, name) VALUES ($1, $2)
+
+-- name: note_ways_back
+-- Numbers, what takes them back, the number made just now, and by which version.
+UPDATE andon.migration AS m SET
+    down = t.down, version = CASE WHEN m.number = $3::integer THEN $4::text ELSE m.version END
+FROM unnest($1::integer[], $2::text[]) AS t (number, down)
+WHERE m.number = t.number AND (m.down <> t.down OR m.number = $3)
+
+-- name: forget_migration
+DELETE FROM andon.migration WHERE number = $1
 
 -- name: is_hypertable
 SELECT EXISTS (

@@ -5,11 +5,13 @@
 
 CREATE SCHEMA andon;
 
--- The migrations this database has seen.
+-- The migrations this database has seen: by which version of the gateway, and what takes each back.
 CREATE TABLE andon.migration (
     number integer NOT NULL,
     name text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now(),
+    version text NOT NULL DEFAULT '',
+    down text NOT NULL DEFAULT '',
     PRIMARY KEY (number)
 );
 
@@ -161,7 +163,7 @@ CREATE TABLE andon.sink_cursor (
 
 -- What the database would not take, or the journal could not give, with the reason: nothing is dropped in
 -- silence. `kind`: `event`, `sample`, or `missing`; `numbering` says whether `first` to `last` number events or
--- batches.
+-- batches. `tries` counts those after the first; `dropped_at` is when somebody decided to leave it at that.
 CREATE TABLE andon.set_aside (
     set_aside_id bigint GENERATED ALWAYS AS IDENTITY,
     gateway text NOT NULL,
@@ -175,6 +177,9 @@ CREATE TABLE andon.set_aside (
     reason text NOT NULL,
     body text NOT NULL,
     set_aside_at timestamptz NOT NULL DEFAULT now(),
+    tries integer NOT NULL DEFAULT 0,
+    tried_at timestamptz,
+    dropped_at timestamptz,
     PRIMARY KEY (set_aside_id)
 );
 
