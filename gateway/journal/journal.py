@@ -164,6 +164,16 @@ class Journal:
         """From now on nothing is freed that this sink has not read."""
         self._executor.submit(self._store.require, sink, Needs(events, batches))
 
+    async def keep(self, name: str, body: bytes) -> None:
+        """Keep some bytes under a name, in place of those kept before. Durable with the next commit or within
+        a second; carried from segment to segment. Meant for a few small things: each is written whole.
+        """
+        await self._call(self._store.keep, name, body)
+
+    async def kept(self, name: str) -> bytes | None:
+        """What was kept last under a name."""
+        return await self._call(lambda: self._store.kept.get(name))
+
     async def _keep_house(self) -> None:
         while True:
             await self._clock.sleep(_HOUSE_S)

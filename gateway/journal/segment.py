@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -32,6 +33,8 @@ FORMAT = 2
 _APPLICATION_ID = 0x414E444A  # "ANDJ"
 _HEADER = b"SQLite format 3\x00"
 _NAME = re.compile(r"^journal-(\d{8})-(\d+)-(\d+)\.db$")
+
+NOTHING_KEPT: Mapping[str, bytes] = MappingProxyType({})
 
 _SQL = read_statements(__package__, "sql/queries.sql")
 _SCHEMA = read_sql(__package__, "sql/segment.sql")
@@ -70,6 +73,7 @@ class Carried(msgspec.Struct, frozen=True):
     last: Mapping[str, Recorded] = {}
     alive: Mapping[str, datetime] = {}
     cursors: Mapping[str, Cursor] = {}
+    kept: Mapping[str, bytes] = {}
 
 
 def check_header(path: Path) -> None:
@@ -124,19 +128,25 @@ def create(directory: Path, id_: SegmentId, origin: Origin, carried: Carried) ->
             _SQL["insert_carried"],
             [(name, r.seq, r.json, checksum(r.seq, r.json)) for name, r in carried.last.items()],
         )
-        _put_marks(db, carried.alive, carried.cursors)
+        _put_marks(db, carried.alive, carried.cursors, carried.kept)
         db.execute("COMMIT")
     draft.rename(path)
     sync_directory(directory)
     return path
 
 
-def _put_marks(db: sqlite3.Connection, alive: Mapping[str, datetime], cursors: Mapping[str, Cursor]) -> None:
+def _put_marks(
+    db: sqlite3.Connection,
+    alive: Mapping[str, datetime],
+    cursors: Mapping[str, Cursor],
+    kept: Mapping[str, bytes],
+) -> None:
     db.executemany(_SQL["put_alive"], [_signed(name, to_us(at)) for name, at in alive.items()])
     db.executemany(_SQL["put_cursor"], [_signed(sink, c.seq, c.batch) for sink, c in cursors.items()])
+    db.executemany(_SQL["put_kept"], [_signed(name, body) for name, body in kept.items()])
 
 
-def _signed(*columns: str | int) -> tuple[str | int, ...]:
+def _signed(*columns: str | int | bytes) -> tuple[str | int | bytes, ...]:
     """A row with its checksum as the last column."""
     return (*columns, checksum(len(columns), repr(columns).encode()))
 
@@ -174,6 +184,7 @@ class Segment:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             _raise_format(db)
+            db.execute(_SQL["make_kept"])
         except sqlite3.Error:
             db.close()
             raise
@@ -193,6 +204,7 @@ class Segment:
         batches: Iterable[tuple[int, bytes]],
         alive: Mapping[str, datetime | None],
         cursors: Mapping[str, Cursor],
+        kept: Mapping[str, bytes] = NOTHING_KEPT,
     ) -> None:
         """All of it in one durable transaction. After an error its outcome is unknown.
 
@@ -204,8 +216,8 @@ class Segment:
             _SQL["insert_event"], [(r.seq, r.type, r.equipment, r.at_us, r.body, r.crc) for r in events]
         )
         db.executemany(_SQL["insert_batch"], [(n, body, checksum(n, body)) for n, body in batches])
-        if alive or cursors:
-            _put_marks(db, {name: at for name, at in alive.items() if at is not None}, cursors)
+        if alive or cursors or kept:
+            _put_marks(db, {name: at for name, at in alive.items() if at is not None}, cursors, kept)
             db.executemany(_SQL["drop_alive"], [(name,) for name, at in alive.items() if at is None])
         db.execute("COMMIT")
 
@@ -326,7 +338,13 @@ class Segment:
                 sink: Cursor(seq, batch)
                 for sink, seq, batch in map(_verified, self._db.execute(_SQL["cursors"]))
             },
+            kept=self._kept(),
         )
+
+    def _kept(self) -> Mapping[str, bytes]:
+        if self._db.execute(_SQL["has_kept"]).fetchone() is None:
+            return {}
+        return dict(map(_verified, self._db.execute(_SQL["kept"])))
 
     def problems(
         self, id_: SegmentId, last_seq: int | None, last_batch: int | None

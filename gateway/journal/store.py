@@ -79,7 +79,9 @@ class Store:
         self._newest, self._created_at = newest, origin.created_at
         self._sizes = {i: files.size_bytes(directory / i.name) for i in self._ids[:-1]}
         self._origins: dict[SegmentId, datetime] = {}
+        self.kept = dict(carried.kept)
         self._pending: dict[str, Cursor] = {}
+        self._pending_kept: dict[str, bytes] = {}
         self._open: dict[SegmentId, Segment] = {}
         self._damaged: dict[tuple[str, int, int], Damage] = {}
         self._counts = [0, 0, 0, 0]
@@ -115,8 +117,8 @@ class Store:
             return reason
         marks = {name: proof for name, proof in alive.items() if self.alive.get(name) != proof}
         with self._writing("a commit"):
-            self._newest.write(rows, bodies, marks, self._pending)
-        self._pending = {}
+            self._newest.write(rows, bodies, marks, self._pending, self._pending_kept)
+        self._pending, self._pending_kept = {}, {}
         for name, proof in marks.items():
             if proof is None:
                 self.alive.pop(name, None)
@@ -142,6 +144,11 @@ class Store:
         if now != self.cursors.get(sink):
             self.cursors[sink] = self._pending[sink] = now
 
+    def keep(self, name: str, body: bytes) -> None:
+        """Keep some bytes under a name; durable with the next commit or by `keep_house`."""
+        if self.kept.get(name) != body:
+            self.kept[name] = self._pending_kept[name] = body
+
     def require(self, sink: str, needs: Needs) -> None:
         """From now on nothing is freed that this sink has not read."""
         self.required[sink] = needs
@@ -164,13 +171,13 @@ class Store:
 
     def _keep_cursors(self) -> None:
         """They are advice, a sink knows better: without room they wait, and a lost one costs nothing."""
-        if not self._pending:
+        if not self._pending and not self._pending_kept:
             return
-        reason = self._lacks_disk(0)
+        reason = self._lacks_disk(sum(map(len, self._pending_kept.values())))
         if not reason:
             try:
-                self._newest.write((), (), {}, self._pending)
-                self._pending = {}
+                self._newest.write((), (), {}, self._pending, self._pending_kept)
+                self._pending, self._pending_kept = {}, {}
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                     raise
@@ -193,9 +200,9 @@ class Store:
         with self._writing("beginning a segment"):
             self._newest.finish()
             self._sizes[old] = files.size_bytes(self._newest.path)
-            path = segment.create(self.directory, id_, origin, Carried(self.last, self.alive, self.cursors))
-            self._newest = Segment.open_newest(path)
-        self._pending = {}
+            carried = Carried(self.last, self.alive, self.cursors, self.kept)
+            self._newest = Segment.open_newest(segment.create(self.directory, id_, origin, carried))
+        self._pending, self._pending_kept = {}, {}
         self._origins[old] = self._created_at
         self._ids.append(id_)
         self._created_at = origin.created_at

@@ -25,6 +25,19 @@ DELETE FROM alive WHERE connection = ?
 INSERT INTO cursor (sink, seq, batch, crc) VALUES (?, ?, ?, ?)
 ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq, batch = excluded.batch, crc = excluded.crc
 
+-- name: make_kept
+CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL) STRICT
+
+-- name: has_kept
+SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'kept'
+
+-- name: put_kept
+INSERT INTO kept (name, body, crc) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET body = excluded.body, crc = excluded.crc
+
+-- name: kept
+SELECT name, body, crc FROM kept
+
 -- name: alive
 SELECT connection, at_us, crc FROM alive
 

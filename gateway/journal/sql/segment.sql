@@ -51,3 +51,10 @@ CREATE TABLE cursor (
     batch INTEGER NOT NULL,
     crc INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What other rooms asked the journal to keep for them, by name.
+CREATE TABLE kept (
+    name TEXT PRIMARY KEY,
+    body BLOB NOT NULL,
+    crc INTEGER NOT NULL
+) STRICT;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,30 @@ async def test_a_cursor_never_goes_back_and_survives(tmp_path: Path) -> None:
         assert await journal.cursor("database") == Cursor(7, 1)
     async with opened(tmp_path) as journal:
         assert await journal.cursor("database") == Cursor(7, 1)
+
+
+async def test_what_others_ask_to_keep_is_carried_from_segment_to_segment(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock) as journal:
+        assert await journal.kept("tally") is None
+        await journal.keep("tally", b"1")
+        await journal.keep("other", b"\x00\xff")
+        assert await journal.kept("tally") == b"1"
+        await fill(journal, 3)
+        await journal.keep("tally", b"2")
+    async with opened(tmp_path) as journal:
+        assert (await journal.kept("tally"), await journal.kept("other")) == (b"2", b"\x00\xff")
+
+
+async def test_what_is_kept_is_durable_with_the_next_commit(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path / "live", clock=clock) as journal:
+        await journal.keep("tally", b"1")
+        await journal.append([transition(1)])
+        await journal.keep("tally", b"2")
+        shutil.copytree(tmp_path / "live", tmp_path / "copy")
+    async with opened(tmp_path / "copy") as journal:
+        assert (journal.position.last_seq, await journal.kept("tally")) == (1, b"1")
 
 
 async def test_waiting_ends_with_the_next_event_or_batch(tmp_path: Path) -> None:
