@@ -15,6 +15,7 @@ import structlog
 
 from connectors.backoff import Backoff
 from connectors.base import Clock
+from gateway.accounts.values import Deliveries
 from gateway.config.schema import HistorianSettings
 from gateway.errors import JournalForeign, SinkRefused, SinkUnavailable
 from gateway.historian.connection import connect, examine, place_of
@@ -52,11 +53,12 @@ class Historian(Questions):
         clock: Clock,
         tags: Mapping[str, TagMeta],
         equipment: Mapping[str, EquipmentMeta],
+        deliveries: Deliveries | None = None,
     ) -> None:
         super().__init__(dsn, gateway=gateway, stream=journal.stream, settings=settings)
         self._dsn, self._place = dsn, place_of(dsn)
         self._journal, self._settings, self._clock = journal, settings, clock
-        self._tags, self._equipment = tags, equipment
+        self._tags, self._equipment, self._deliveries = tags, equipment, deliveries
         self._drained = Cursor()
         #: What the journal held before this process wrote: all that a database can know that never met us.
         self._found: JournalPosition | None = journal.position
@@ -280,6 +282,10 @@ class Historian(Questions):
             )
         if self._first_seq is None and portion.events:
             self._first_seq = portion.events[0].seq
+        if (books := self._deliveries) is not None:
+            lost = set_aside or portion.missing
+            losses = await session.losses(books.since_batch(SINK)) if lost else None
+            books.handed_over(SINK, portion.before.batch + 1, portion.after.batch, portion.batches, losses)
         await self._move_to(portion.after)
 
     async def _stand_where(self, session: Session) -> None:
@@ -305,6 +311,9 @@ class Historian(Questions):
                 if event.seq == seq and event.json != body:
                     raise self._foreign(f"has event {seq} of this journal's stream as something else")
         self._found = None
+        if (books := self._deliveries) is not None:
+            losses = await session.losses(books.since_batch(SINK))
+            await books.stands_at(SINK, ((1, cursor.batch),), losses)
         await self._move_to(cursor)
 
     def _foreign(self, what: str) -> JournalForeign:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import asyncpg
 import msgspec
 
+from gateway.accounts.values import Losses
 from gateway.config.schema import HistorianSettings
 from gateway.errors import SinkRefused
 from gateway.historian.connection import connect
@@ -160,6 +161,13 @@ class Session:
         return bool(
             await self._asking(self._connection.fetchval(SQL["other_streams"], self._gateway, self._stream))
         )
+
+    async def losses(self, since_batch: int) -> Losses:
+        """What of this stream was set aside or missing so far; of batches only those beyond a number."""
+        rows = await self._asking(
+            self._connection.fetch(SQL["losses"], self._gateway, self._stream, since_batch)
+        )
+        return _losses(rows)
 
     # -- writing
 
@@ -421,3 +429,13 @@ def _slices(portion: Portion) -> Iterator[list[tuple[bool, Sequence[TagSample]]]
 def _meta_of(tag: str) -> TagMeta:
     connection, _, name = tag.partition("/")
     return TagMeta(connection, name)
+
+
+def _losses(rows: Sequence[asyncpg.Record]) -> Losses:
+    counts = {(row["kind"] == "missing", row["numbering"], row["tag"]): int(row["count"]) for row in rows}
+    return Losses(
+        samples={tag: n for (missing, _, tag), n in counts.items() if tag and not missing},
+        events=counts.get((False, "event", ""), 0),
+        missing_batches=counts.get((True, "batch", ""), 0),
+        missing_events=counts.get((True, "event", ""), 0),
+    )

@@ -23,7 +23,7 @@ from gateway.journal import files
 from gateway.journal.recovery import open_store
 from gateway.journal.store import Appended, Needs, Store
 from gateway.journal.tail import Tail
-from gateway.journal.values import Cursor, Damage, JournalPosition, JournalStats
+from gateway.journal.values import Cursor, Damage, JournalPosition, JournalStats, JournalWatcher
 from statemodel.records import Recorded
 from statemodel.types import Recordable, SampleBatch
 
@@ -173,6 +173,17 @@ class Journal:
     async def kept(self, name: str) -> bytes | None:
         """What was kept last under a name."""
         return await self._call(lambda: self._store.kept.get(name))
+
+    async def watch(self, watcher: JournalWatcher) -> None:
+        """From now on somebody hears of every batch that is durable; nothing may be appended meanwhile.
+
+        What it knows is kept when a segment begins, and before one is freed that it would have to read again.
+        """
+        await self._call(self._store.watch, watcher)
+
+    async def keep_watched(self) -> None:
+        """Keep what the watchers know now, as `keep` does."""
+        await self._call(self._store.keep_watched)
 
     async def _keep_house(self) -> None:
         while True:

@@ -20,10 +20,10 @@ import structlog
 from connectors.base import Clock
 from gateway.config.schema import JournalSettings
 from gateway.errors import JournalFailed
-from gateway.journal import files, segment
+from gateway.journal import files, head, segment
 from gateway.journal.codec import Unreadable, checksum, encode_batch, to_us
 from gateway.journal.segment import Carried, Origin, Segment, SegmentId
-from gateway.journal.values import Cursor, Damage, JournalPosition, JournalStats, Row
+from gateway.journal.values import Cursor, Damage, JournalPosition, JournalStats, JournalWatcher, Row
 from statemodel.records import Recorded, tell
 from statemodel.types import Recordable, SampleBatch, Transition
 
@@ -82,6 +82,7 @@ class Store:
         self.kept = dict(carried.kept)
         self._pending: dict[str, Cursor] = {}
         self._pending_kept: dict[str, bytes] = {}
+        self._watchers: list[JournalWatcher] = []
         self._open: dict[SegmentId, Segment] = {}
         self._damaged: dict[tuple[str, int, int], Damage] = {}
         self._counts = [0, 0, 0, 0]
@@ -133,6 +134,8 @@ class Store:
         counts[1] += len(bodies)
         counts[2] += sum(len(batch.samples) for batch in batches)
         counts[3] += 1
+        for watcher in self._watchers:
+            watcher.appended(number + 1, batches)
         if self._newest.size_bytes() >= self._segment_bytes:
             self.rotate()
             self.trim()
@@ -148,6 +151,24 @@ class Store:
         """Keep some bytes under a name; durable with the next commit or by `keep_house`."""
         if self.kept.get(name) != body:
             self.kept[name] = self._pending_kept[name] = body
+
+    def watch(self, watcher: JournalWatcher) -> None:
+        """From now on a watcher hears of every batch, and what it knows is kept before it would be lost."""
+        self._watchers.append(watcher)
+        self.keep_watched()
+
+    def keep_watched(self) -> None:
+        """Keep what the watchers know now."""
+        for watcher in self._watchers:
+            self.keep(watcher.name, watcher.to_keep())
+
+    def _keep_before_freeing(self, following: SegmentId) -> None:
+        """What a watcher would have to read again does not go before what it knows is durable."""
+        if any(watcher.held_from() < following.first_batch - 1 for watcher in self._watchers):
+            self.keep_watched()
+        if self._pending_kept:
+            with self._writing("keeping what is counted"):
+                self._keep_cursors(in_hurry=True)
 
     def require(self, sink: str, needs: Needs) -> None:
         """From now on nothing is freed that this sink has not read."""
@@ -169,11 +190,14 @@ class Store:
         self._refresh()
         return self.position
 
-    def _keep_cursors(self) -> None:
-        """They are advice, a sink knows better: without room they wait, and a lost one costs nothing."""
+    def _keep_cursors(self, *, in_hurry: bool = False) -> None:
+        """They are advice, a sink knows better: without room they wait, and a lost one costs nothing.
+
+        In a hurry the reserve of the disk may be used: something is about to be freed.
+        """
         if not self._pending and not self._pending_kept:
             return
-        reason = self._lacks_disk(sum(map(len, self._pending_kept.values())))
+        reason = "" if in_hurry else self._lacks_disk(sum(map(len, self._pending_kept.values())))
         if not reason:
             try:
                 self._newest.write((), (), {}, self._pending, self._pending_kept)
@@ -197,6 +221,7 @@ class Store:
                 return
         id_ = SegmentId(old.number + 1, position.last_seq + 1, position.last_batch + 1)
         origin = Origin(self.gateway, self.stream, self.clock.now())
+        self.keep_watched()
         with self._writing("beginning a segment"):
             self._newest.finish()
             self._sizes[old] = files.size_bytes(self._newest.path)
@@ -218,6 +243,7 @@ class Store:
             ended_at = self._begun_at(following)
             if not hurry and self.clock.now() - ended_at < self.settings.keep:
                 break
+            self._keep_before_freeing(following)
             freed += 1
             self._forget(oldest)
         if freed:

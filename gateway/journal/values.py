@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
+
+from statemodel.types import SampleBatch
 
 
 class Cursor(msgspec.Struct, frozen=True, order=False):
@@ -70,3 +73,24 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     body: bytes
     crc: int
+
+
+class JournalWatcher(Protocol):
+    """Who counts what the journal holds. Called in the journal's thread, so each method must be quick."""
+
+    @property
+    def name(self) -> str:
+        """Under which its bytes are kept."""
+        ...
+
+    def appended(self, first: int, batches: Sequence[SampleBatch]) -> None:
+        """Batches, numbered from `first`, are durable."""
+        ...
+
+    def to_keep(self) -> bytes:
+        """All it must know to go on later from here."""
+        ...
+
+    def held_from(self) -> int:
+        """To go on from what `to_keep` gave last, it has to read all batches beyond this number."""
+        ...

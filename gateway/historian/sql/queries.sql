@@ -202,6 +202,17 @@ ON CONFLICT (gateway, stream, seq) DO NOTHING
 INSERT INTO andon.set_aside (gateway, stream, kind, type, numbering, first, last, sqlstate, reason, body)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
+-- name: losses
+-- Gateway, stream, the batch beyond which losses count.
+SELECT kind, numbering, tag, sum(numbers) AS count FROM (
+    SELECT
+        kind, numbering, CASE WHEN kind = 'sample' THEN body::json ->> 'tag' ELSE '' END AS tag,
+        last - CASE WHEN numbering = 'batch' THEN greatest(first, $3::bigint + 1) ELSE first END + 1 AS numbers
+    FROM andon.set_aside
+    WHERE gateway = $1 AND stream = $2 AND (numbering <> 'batch' OR last > $3)
+) AS noted
+GROUP BY kind, numbering, tag
+
 -- name: first_seq
 SELECT min(seq) FROM (
     (SELECT seq FROM andon.transition WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
