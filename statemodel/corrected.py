@@ -1,9 +1,9 @@
 """What was true when, and what was known of it when: corrections laid over what was told.
 
-Nothing recorded is ever changed. A correction says what an equipment really was in between two instants. It is
-recorded like any event, and whoever asks for the past gets it laid over the recorded states. A later one wins
-over an earlier one, one that is withdrawn does not count, and whoever asks what was known at an earlier
-instant is told without those recorded after it. Pure; knows no store.
+Nothing recorded is ever changed. A correction says what an equipment really was in between two instants. It
+is recorded like any event, and whoever asks for the past gets it laid over the recorded states. A later
+one wins over an earlier one, one that is withdrawn does not count, and whoever asks what was known at an
+earlier instant is told without those recorded after it. Pure; knows no store.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from statemodel.model import Model
 from statemodel.problems import did_you_mean
 from statemodel.records import Recorded
-from statemodel.types import CorrectedState, Correction
+from statemodel.types import CorrectedState, Correction, Transition
 
 #: Author of the corrections that the gateway makes itself.
 LATE_SAMPLES = "late samples"
@@ -57,6 +57,27 @@ class Wanted(msgspec.Struct, frozen=True):
     end: datetime
 
 
+def told(
+    transitions: Sequence[Recorded], from_: datetime, to: datetime, *, whole: bool = True
+) -> list[Stretch]:
+    """What transitions tell of a range: they are in order, and only the first may lie before `from_`.
+
+    The last one lasts until `to` when `whole`; else more follow, and how long it lasts is not known here.
+    A state that lasted no time at all is told, so that as many stretches come back as were found.
+    """
+    ends = [recorded.at for recorded in transitions[1:]] + ([to] if whole else [])
+    found: list[Stretch] = []
+    for recorded, end in zip(transitions, ends, strict=False):
+        event = recorded.event
+        assert isinstance(event, Transition), "only transitions are asked for"
+        begin = max(event.at, from_)
+        if end > begin or end == event.at > from_:
+            found.append(
+                Stretch(event.to_state, event.code, event.category, begin, end, recorded.stream, recorded.seq)
+            )
+    return found
+
+
 def in_force(corrections: Iterable[Recorded], known_at: datetime | None = None) -> list[Recorded]:
     """The corrections that count, oldest first, each once: those recorded up to an instant (None: all) and
     not withdrawn up to then. Withdrawals themselves are left out: they tell no state."""
@@ -70,18 +91,18 @@ def in_force(corrections: Iterable[Recorded], known_at: datetime | None = None) 
     return sorted(found, key=lambda r: (r.recorded_at, r.seq, r.stream))
 
 
-def overlay(told: Sequence[Stretch], corrections: Sequence[Recorded]) -> list[Stretch]:
+def overlay(recorded: Sequence[Stretch], corrections: Sequence[Recorded]) -> list[Stretch]:
     """The stretches that were told, oldest first, with corrections laid over them; later ones win.
 
-    `corrections` are those in force, oldest first. The answer covers exactly what `told` covers, cut at the
-    bounds of the corrections and nowhere else.
+    `corrections` are those in force, oldest first. The answer covers exactly what `recorded` covers, cut at
+    the bounds of the corrections and nowhere else.
     """
     over = painted(corrections)
     if not over:
-        return list(told)
+        return list(recorded)
     ends = [stretch.end for stretch in over]
     laid: list[Stretch] = []
-    for stretch in told:
+    for stretch in recorded:
         at, place = stretch.begin, bisect_right(ends, stretch.begin)
         if stretch.end == at:  # a state that lasted no time is told where nothing lies over it
             if place == len(over) or over[place].begin > at:

@@ -25,13 +25,21 @@ class Questions:
         self._gateway, self._stream = gateway, stream
         self._readers = Readers(dsn, settings, gateway)
 
-    async def transition_before(self, equipment: str, at: datetime) -> Recorded | None:
-        """The newest transition of one equipment at or before an instant, of whatever stream.
+    async def transition_before(
+        self, equipment: str, at: datetime, known_at: datetime | None = None
+    ) -> Recorded | None:
+        """The newest transition of one equipment at or before an instant, of whatever stream, among those
+        recorded up to `known_at`.
 
         Raises:
             SinkUnavailable, SinkRefused: the database does not answer; so for all questions.
         """
-        rows = await self._readers.fetch(SQL["transition_before"], self._gateway, equipment, at)
+        if known_at is None:
+            rows = await self._readers.fetch(SQL["transition_before"], self._gateway, equipment, at)
+        else:
+            rows = await self._readers.fetch(
+                SQL["transition_before_as_known"], self._gateway, equipment, at, known_at
+            )
         return read_told(rows[0]["body"].encode(), "transition") if rows else None
 
     async def transitions_by_seq(
@@ -66,6 +74,16 @@ class Questions:
             SQL["transitions_by_time"], self._gateway, equipment, from_, to, limit
         )
         return [read_told(row["body"].encode(), "transition") for row in rows]
+
+    async def corrections(
+        self, equipment: str, from_: datetime, to: datetime, known_at: datetime | None, limit: int
+    ) -> Sequence[Recorded]:
+        """Corrections of one equipment that touch a range, recorded up to `known_at`, oldest first; those that
+        are withdrawn come too, with what withdraws them."""
+        rows = await self._readers.fetch(
+            SQL["corrections"], self._gateway, equipment, from_, to, known_at, limit
+        )
+        return [read_told(row["body"].encode(), "correction") for row in rows]
 
     async def events_after(self, seq: int, limit: int) -> Sequence[Recorded]:
         """Events of this stream after a sequence, byte for byte as they were first told."""

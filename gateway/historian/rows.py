@@ -15,6 +15,7 @@ import msgspec
 from statemodel.machine import SOURCE_AHEAD_MAX, SOURCE_BEHIND_MAX
 from statemodel.records import Recorded
 from statemodel.types import (
+    Correction,
     DeviceEvent,
     Gap,
     Quality,
@@ -76,11 +77,12 @@ class EventRows(msgspec.Struct):
     rejections: list[list[Any]]
     source_events: list[list[Any]]
     device_events: list[list[Any]]
+    corrections: list[list[Any]]
 
 
 def event_rows(events: Iterable[Recorded]) -> EventRows:
     """Events as columns; a table without rows has no columns."""
-    transitions, rejections, source_events, device_events = [], [], [], []
+    transitions, rejections, source_events, device_events, corrections = [], [], [], [], []
     for recorded in events:
         event, body = recorded.event, recorded.json.decode()
         match event:
@@ -92,7 +94,9 @@ def event_rows(events: Iterable[Recorded]) -> EventRows:
                 source_events.append(_source_event(recorded, event, body))
             case DeviceEvent():
                 device_events.append(_device_event(recorded, event, body))
-    tables = (transitions, rejections, source_events, device_events)
+            case Correction():
+                corrections.append(_correction(recorded, event, body))
+    tables = (transitions, rejections, source_events, device_events, corrections)
     return EventRows(*([list(c) for c in zip(*rows, strict=True)] for rows in tables))
 
 
@@ -170,7 +174,25 @@ def _device_event(recorded: Recorded, event: DeviceEvent, body: str) -> tuple[An
     )
 
 
-def _jsonb(value: msgspec.Struct) -> str:
+def _correction(recorded: Recorded, event: Correction, body: str) -> tuple[Any, ...]:
+    return (
+        recorded.seq,
+        clean(event.equipment),
+        clean(event.path),
+        clean(event.model),
+        event.at,
+        event.until,
+        _jsonb(event.intervals),
+        clean(event.reason),
+        clean(event.author),
+        None if event.withdraws is None else clean(event.withdraws),
+        recorded.recorded_at,
+        None if event.cause is None else _jsonb(event.cause),
+        body,
+    )
+
+
+def _jsonb(value: msgspec.Struct | tuple[msgspec.Struct, ...]) -> str:
     """JSON that `jsonb` takes: it refuses the escape of NUL."""
     return msgspec.json.encode(value).decode().replace("\\u0000", "\\ufffd")
 

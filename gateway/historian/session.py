@@ -9,12 +9,12 @@ answer. This module does not decide when to write or try again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TypeVar
 
 import asyncpg
-import msgspec
 
 from gateway.accounts.values import Losses
 from gateway.config.schema import HistorianSettings
@@ -22,20 +22,20 @@ from gateway.errors import SinkRefused
 from gateway.historian.connection import connect
 from gateway.historian.copying import HEADER, SAMPLE_COLUMNS, TRAILER, SampleEncoder, UnknownTag
 from gateway.historian.failures import DATABASE_ERRORS, blames_a_row, sqlstate, translate
+from gateway.historian.lanes import Held, Range
 from gateway.historian.migrate import SQL, inspect, migrate, use_timescale
+from gateway.historian.portions import Missing, Portion
 from gateway.historian.rows import clean, event_rows, sample_in_words
 from gateway.historian.values import EquipmentMeta, ServerInfo, TagMeta
 from gateway.journal import Cursor
 from statemodel.records import Recorded
-from statemodel.types import SampleBatch, TagSample
+from statemodel.types import TagSample
 
 R = TypeVar("R")
 
 #: Samples as COPY takes them, in pieces.
 Packed = list[bytes]
 
-#: Samples packed in one go, about a millisecond of work.
-_SLICE_SAMPLES = 2_000
 _REASON_CHARS_MAX = 1000
 #: More refused rows than this in one transaction are not bad rows but a changed table.
 _SET_ASIDE_MAX = 1000
@@ -47,29 +47,6 @@ class CursorMoved(Exception):
 
 class Refused(Exception):
     """The database will not take some row of what it was given; nothing was written."""
-
-
-class Missing(msgspec.Struct, frozen=True):
-    """Numbers the journal could not give any more."""
-
-    numbering: str
-    first: int
-    last: int
-
-
-class Portion(msgspec.Struct, frozen=True):
-    """What one transaction writes, and between which cursors it lies."""
-
-    before: Cursor
-    after: Cursor
-    events: Sequence[Recorded]
-    batches: Sequence[tuple[int, SampleBatch]]
-    missing: Sequence[Missing] = ()
-
-    @property
-    def samples(self) -> int:
-        """Number of samples."""
-        return sum(len(batch.samples) for _, batch in self.batches)
 
 
 class Session:
@@ -84,8 +61,10 @@ class Session:
         stream: str,
         info: ServerInfo,
         tags: Mapping[str, TagMeta],
+        late: bool = False,
     ) -> None:
         self.info = info
+        self._late = late
         self._connection, self._place = connection, place
         self._gateway, self._stream = gateway, stream
         self._tags = tags
@@ -142,6 +121,16 @@ class Session:
         row = await self._asking(self._connection.fetchrow(SQL["cursor"], self._gateway, self._stream))
         return Cursor() if row is None else Cursor(row["seq"], row["batch"])
 
+    async def held(self) -> Held:
+        """What the database holds of this stream, in one look."""
+        rows = await self._asking(self._connection.fetch(SQL["held"], self._gateway, self._stream))
+        ranges = tuple(
+            Range(Cursor(row["after_seq"], row["after_batch"]), Cursor(row["up_to_seq"], row["up_to_batch"]))
+            for row in rows
+            if row["after_seq"] is not None
+        )
+        return Held(Cursor(rows[0]["seq"], rows[0]["batch"]), ranges) if rows else Held()
+
     async def event_up_to(self, seq: int) -> tuple[int, bytes] | None:
         """Number and bytes of the newest event of this stream, up to a sequence, that the database holds."""
         row = await self._asking(
@@ -179,7 +168,7 @@ class Session:
         """
         packed = [HEADER]
         try:
-            for groups in _slices(portion):
+            for groups in portion.slices():
                 packed.append(self._encoder.encode(groups))
                 await asyncio.sleep(0)
         except UnknownTag:
@@ -206,10 +195,11 @@ class Session:
             await self._connection.execute("BEGIN")
             before, after = portion.before, portion.after
             moved = await self._connection.fetchval(
-                SQL["move_cursor"],
+                SQL["move_cursor" if portion.beyond is None else "extend_range"],
                 self._gateway,
                 self._stream,
                 *(before.seq, before.batch, after.seq, after.batch),
+                *(() if portion.beyond is None else (portion.beyond.seq, portion.beyond.batch)),
             )
             if not moved:
                 await self._connection.execute("ROLLBACK")
@@ -242,6 +232,38 @@ class Session:
         await self._note_kinds()
         return set_aside
 
+    async def begin_range(self, hole_after: Cursor, at: Cursor, since: datetime | None) -> None:
+        """Begin a range, and note that what lies between it and `hole_after` comes late; `since` is when the
+        oldest of that was recorded.
+
+        Raises:
+            CursorMoved: the database stands elsewhere.
+            SinkUnavailable, SinkRefused: this session is over.
+        """
+        hole = (hole_after.seq, hole_after.batch, at.seq, at.batch)
+        if not await self._asking(
+            self._connection.fetchval(SQL["begin_range"], self._gateway, self._stream, *hole, since)
+        ):
+            raise CursorMoved
+
+    async def join(self, held: Held) -> None:
+        """The oldest hole is filled: move the cursor to the end of the range after it, which is one no longer.
+
+        Raises:
+            CursorMoved: the database stands elsewhere.
+            SinkUnavailable, SinkRefused: this session is over.
+        """
+        first = held.beyond[0]
+        ends = (first.after.seq, first.after.batch, first.up_to.seq, first.up_to.batch)
+        asking = self._connection.fetchval
+        await self._asking(self._connection.execute("BEGIN"))
+        for name in ("move_cursor", "end_range"):
+            if not await self._asking(asking(SQL[name], self._gateway, self._stream, *ends)):
+                await self._asking(self._connection.execute("ROLLBACK"))
+                raise CursorMoved
+        await self._asking(asking(SQL["note_filled"], self._gateway, self._stream, *ends[:2]))
+        await self._asking(self._connection.execute("COMMIT"))
+
     async def _pack_all(self, portion: Portion) -> Packed:
         """As `pack`, but tags that have left the configuration get numbers first."""
         while (packed := await self.pack(portion)) is None:
@@ -261,6 +283,7 @@ class Session:
             ("insert_rejections", rows.rejections),
             ("insert_source_events", rows.source_events),
             ("insert_device_events", rows.device_events),
+            ("insert_corrections", rows.corrections),
         ):
             if columns:
                 await self._connection.execute(SQL[name], self._gateway, self._stream, *columns)
@@ -365,7 +388,9 @@ class Session:
         changed, self._encoder.changed_kinds = self._encoder.changed_kinds, {}
         if changed:
             ids = [self._encoder.tag_id(tag) for tag in changed]
-            await self._asking(self._connection.execute(SQL["note_kinds"], ids, list(changed.values())))
+            await self._asking(
+                self._connection.execute(SQL["note_kinds"], ids, list(changed.values()), self._late)
+            )
 
     async def _asking(self, answer: Awaitable[R]) -> R:
         """Await an answer of the server; any failure ends the session."""
@@ -386,8 +411,10 @@ async def open_session(
     settings: HistorianSettings,
     tags: Mapping[str, TagMeta],
     equipment: Mapping[str, EquipmentMeta],
+    late: bool = False,
 ) -> AsyncIterator[Session]:
-    """Connect, bring the database into shape, register what there is.
+    """Connect, bring the database into shape, register what there is. A session that is `late` writes what others
+    have overtaken.
 
     Raises:
         SinkUnavailable, SinkRefused: the database is away, or will not have us.
@@ -403,27 +430,15 @@ async def open_session(
             info = await use_timescale(connection, info)
             if not info.durable:
                 await connection.execute("SET synchronous_commit = on")
-            session = Session(connection, place=place, gateway=gateway, stream=stream, info=info, tags=tags)
+            session = Session(
+                connection, place=place, gateway=gateway, stream=stream, info=info, tags=tags, late=late
+            )
             await session.register(equipment)
         except DATABASE_ERRORS as error:
             raise translate(error, place) from error
         yield session
     finally:
         connection.terminate()
-
-
-def _slices(portion: Portion) -> Iterator[list[tuple[bool, Sequence[TagSample]]]]:
-    """The batches of a portion, some thousand samples at a time."""
-    groups: list[tuple[bool, Sequence[TagSample]]] = []
-    samples = 0
-    for _, batch in portion.batches:
-        groups.append((batch.source_time, batch.samples))
-        samples += len(batch.samples)
-        if samples >= _SLICE_SAMPLES:
-            yield groups
-            groups, samples = [], 0
-    if groups:
-        yield groups
 
 
 def _meta_of(tag: str) -> TagMeta:

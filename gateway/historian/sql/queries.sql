@@ -121,8 +121,9 @@ WHERE tag.gateway = $1 AND tag.tag = t.tag AND tag.unit <> t.unit
 SELECT tag, tag_id, kind FROM andon.tag WHERE gateway = $1
 
 -- name: note_kinds
+-- Ids, kinds, whether they are those of older values: then they say nothing of a tag whose kind is known.
 UPDATE andon.tag SET kind = t.kind FROM unnest($1::integer[], $2::text[]) AS t (tag_id, kind)
-WHERE tag.tag_id = t.tag_id
+WHERE tag.tag_id = t.tag_id AND (NOT $3::boolean OR tag.kind = '')
 
 -- name: begin_cursor
 INSERT INTO andon.sink_cursor (gateway, stream, seq, batch) VALUES ($1, $2, 0, 0)
@@ -130,6 +131,39 @@ ON CONFLICT (gateway, stream) DO NOTHING
 
 -- name: cursor
 SELECT seq, batch FROM andon.sink_cursor WHERE gateway = $1 AND stream = $2
+
+-- name: held
+SELECT c.seq, c.batch, r.after_seq, r.after_batch, r.seq AS up_to_seq, r.batch AS up_to_batch
+FROM andon.sink_cursor AS c LEFT JOIN andon.sink_range AS r ON r.gateway = c.gateway AND r.stream = c.stream
+WHERE c.gateway = $1 AND c.stream = $2
+ORDER BY r.after_seq, r.after_batch
+
+-- name: begin_range
+-- Gateway, stream, where the hole begins, where it ends and the range begins, when its oldest was recorded.
+WITH begun AS (
+    INSERT INTO andon.sink_range (gateway, stream, after_seq, after_batch, seq, batch)
+    SELECT gateway, stream, $5, $6, $5, $6 FROM andon.sink_cursor
+    WHERE gateway = $1 AND stream = $2 AND seq <= $3 AND batch <= $4
+    ON CONFLICT DO NOTHING
+    RETURNING gateway, stream
+)
+INSERT INTO andon.late_range (gateway, stream, after_seq, after_batch, up_to_seq, up_to_batch, recorded_from)
+SELECT gateway, stream, $3, $4, $5, $6, $7 FROM begun
+RETURNING true
+
+-- name: extend_range
+UPDATE andon.sink_range SET seq = $5, batch = $6, moved_at = clock_timestamp()
+WHERE gateway = $1 AND stream = $2 AND seq = $3 AND batch = $4 AND after_seq = $7 AND after_batch = $8
+RETURNING true
+
+-- name: end_range
+DELETE FROM andon.sink_range
+WHERE gateway = $1 AND stream = $2 AND after_seq = $3 AND after_batch = $4 AND seq = $5 AND batch = $6
+RETURNING true
+
+-- name: note_filled
+UPDATE andon.late_range SET written_at = clock_timestamp()
+WHERE gateway = $1 AND stream = $2 AND up_to_seq = $3 AND up_to_batch = $4 AND written_at IS NULL
 
 -- name: other_streams
 SELECT EXISTS (SELECT 1 FROM andon.sink_cursor WHERE gateway = $1 AND stream <> $2 AND seq > 0)
@@ -198,6 +232,22 @@ FROM unnest(
 )
 ON CONFLICT (gateway, stream, seq) DO NOTHING
 
+-- name: insert_corrections
+INSERT INTO andon.correction (
+    gateway, stream, seq, equipment, path, model, at, until, intervals, reason, author, withdraws, recorded_at,
+    cause, body
+)
+SELECT
+    $1::text, $2::uuid, seq, equipment, path, model, at, until, intervals::jsonb, reason, author, withdraws,
+    recorded_at, cause::jsonb, body::json
+FROM unnest(
+    $3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::text[],
+    $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[]
+) AS t (
+    seq, equipment, path, model, at, until, intervals, reason, author, withdraws, recorded_at, cause, body
+)
+ON CONFLICT (gateway, stream, seq) DO NOTHING
+
 -- name: set_aside
 INSERT INTO andon.set_aside (gateway, stream, kind, type, numbering, first, last, sqlstate, reason, body)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -222,6 +272,8 @@ SELECT min(seq) FROM (
     (SELECT seq FROM andon.source_event WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
     UNION ALL
     (SELECT seq FROM andon.device_event WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
+    UNION ALL
+    (SELECT seq FROM andon.correction WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
     UNION ALL
     (
         SELECT first FROM andon.set_aside
@@ -248,6 +300,11 @@ SELECT seq, type, body FROM (
     UNION ALL
     (
         SELECT seq, 'device_event', body::text FROM andon.device_event
+        WHERE gateway = $1 AND stream = $2 AND seq > $3 ORDER BY seq LIMIT $4
+    )
+    UNION ALL
+    (
+        SELECT seq, 'correction', body::text FROM andon.correction
         WHERE gateway = $1 AND stream = $2 AND seq > $3 ORDER BY seq LIMIT $4
     )
     UNION ALL
@@ -282,12 +339,29 @@ SELECT seq, body FROM (
     )
     UNION ALL
     (
+        SELECT seq, body::text FROM andon.correction
+        WHERE gateway = $1 AND stream = $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1
+    )
+    UNION ALL
+    (
         SELECT first, body FROM andon.set_aside
         WHERE gateway = $1 AND stream = $2 AND numbering = 'event' AND kind = 'event' AND first <= $3
         ORDER BY first DESC LIMIT 1
     )
 ) AS e
 ORDER BY seq DESC LIMIT 1
+
+-- name: corrections
+-- Gateway, equipment, range, instant of knowledge, limit. Those withdrawn come too, and what withdraws them.
+SELECT body::text FROM andon.correction
+WHERE gateway = $1 AND equipment = $2 AND until > $3 AND at < $4
+    AND ($5::timestamptz IS NULL OR recorded_at <= $5)
+ORDER BY recorded_at, seq, stream LIMIT $6
+
+-- name: transition_before_as_known
+SELECT body::text FROM andon.transition
+WHERE gateway = $1 AND equipment = $2 AND at <= $3 AND recorded_at <= $4
+ORDER BY at DESC, seq DESC LIMIT 1
 
 -- name: transition_before
 SELECT body::text FROM andon.transition
