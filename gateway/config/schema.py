@@ -35,6 +35,19 @@ class JournalSettings(Settings):
     """How often a quiet gateway notes that it lives; the start of an outage is known to this precision."""
 
 
+class ReconcileSettings(Settings):
+    """How often memory, journal, database and broker are compared, and what is mended by itself."""
+
+    every: Duration | None = timedelta(hours=1)
+    """Time between two comparisons of what is newest."""
+    full_every: Duration | None = timedelta(days=1)
+    """Time between two comparisons of all the journal holds, at half speed."""
+    repair: bool = True
+    """Mend what can be mended without harm: missing rows and retained topics. Nothing is ever overwritten."""
+    settle: Duration = timedelta(seconds=2)
+    """How long a difference must last to count; what is on its way is none."""
+
+
 class GatewaySettings(Settings):
     """Who this gateway is and where it keeps its files."""
 
@@ -47,6 +60,7 @@ class GatewaySettings(Settings):
     data_dir: str = "./data"
     """Where the journal, certificates and embedded servers live; relative to the configuration file."""
     journal: JournalSettings = JournalSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line written."""
 
@@ -62,8 +76,11 @@ class HistorianSettings(Settings):
     """How long samples are kept; transitions are kept for ever. Unset: samples are kept for ever too."""
     flush: Duration = timedelta(milliseconds=200)
     """Longest wait before what is there is written."""
-    batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
     """Most rows in one transaction."""
+    backlog_rate: Annotated[int, Field(ge=0)] = 0
+    """Rows per second written of what gathered during an outage, beside what comes now. 0: as many as do not slow
+    that down."""
     command_timeout: Duration = timedelta(seconds=15)
     """Time after which a database that does not answer counts as lost."""
 
@@ -102,6 +119,8 @@ class MqttSettings(Settings):
     """After one and a half of these in silence the broker tells others that we are gone."""
     inflight_max: Annotated[int, Field(ge=1, le=65535)] = 200
     """Most messages on their way without an acknowledgement."""
+    clear_removed: bool = False
+    """Clear the retained topics of equipment and tags that were removed or renamed, by reconciliation."""
 
     @field_validator("broker")
     @classmethod

@@ -247,7 +247,7 @@ class Session:
             raise CursorMoved
 
     async def join(self, held: Held) -> None:
-        """The oldest hole is filled: move the cursor to the end of the range after it, which is one no longer.
+        """The oldest hole is filled: move the cursor to the end of the range after it, which is no more.
 
         Raises:
             CursorMoved: the database stands elsewhere.
@@ -413,8 +413,8 @@ async def open_session(
     equipment: Mapping[str, EquipmentMeta],
     late: bool = False,
 ) -> AsyncIterator[Session]:
-    """Connect, bring the database into shape, register what there is. A session that is `late` writes what others
-    have overtaken.
+    """Connect, bring the database into shape, register what there is. A session that is `late` writes what
+    others have overtaken.
 
     Raises:
         SinkUnavailable, SinkRefused: the database is away, or will not have us.

@@ -42,8 +42,37 @@ class ServerInfo(msgspec.Struct, frozen=True):
         return f"PostgreSQL {self.version}{extension}"
 
 
-class SinkStatus(msgspec.Struct, frozen=True):
-    """The historian at one instant. Counts are since the start of the process.
+class Progress(msgspec.Struct, frozen=True):
+    """How far the journal has been written into the database. Counts are since the start of the process."""
+
+    lag_events: int
+    """Events in the journal the database does not hold yet."""
+    lag_batches: int
+    """Sample batches in the journal the database does not hold yet."""
+    oldest_unsent_at: datetime | None
+    """When the oldest of them was recorded."""
+    backlog_events: int
+    """Those of them that gathered during an outage and are written beside what comes now."""
+    backlog_batches: int
+    """The same of batches."""
+    caught_up_at: datetime | None
+    """When the backlog will be written if all goes on as in the last seconds; None without one."""
+    events: int
+    """Events written."""
+    samples: int
+    """Samples written."""
+    set_aside: int
+    """Events and samples the database would not take, kept with the reason in `andon.set_aside`."""
+    missing: int
+    """Events and batches the journal could not give any more, noted in `andon.set_aside`."""
+    transactions: int
+    """Transactions committed."""
+    moved_by_others: int
+    """Times the cursor in the database was not where this process had left it."""
+
+
+class SinkStatus(Progress, frozen=True, kw_only=True):
+    """The historian at one instant.
 
     `alarm` is `refused` while a person has to act (password, rights, version), else empty.
     """
@@ -55,21 +84,5 @@ class SinkStatus(msgspec.Struct, frozen=True):
     """When the next attempt to connect is due, while there is no connection."""
     server: str
     """What answered last, empty before the first time."""
-    lag_events: int
-    """Events in the journal the database does not hold yet."""
-    lag_batches: int
-    """Sample batches in the journal the database does not hold yet."""
-    oldest_unsent_at: datetime | None
-    """When the oldest of them was recorded."""
-    events: int
-    """Events written."""
-    samples: int
-    """Samples written."""
-    set_aside: int
-    """Events and samples the database would not take, kept with the reason in `andon.set_aside`."""
-    missing: int
-    """Events and batches the journal could not give any more, noted in `andon.set_aside`."""
-    transactions: int
-    """Transactions committed."""
     connects: int
     """Connections made for writing."""

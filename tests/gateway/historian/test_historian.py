@@ -14,7 +14,8 @@ import pytest
 from gateway.app import MEETING_S_MAX, publish_when_met
 from gateway.errors import JournalForeign, SinkRefused
 from gateway.historian import EquipmentMeta, TagMeta
-from gateway.historian.session import CursorMoved, Portion, open_session
+from gateway.historian.portions import Portion
+from gateway.historian.session import CursorMoved, open_session
 from gateway.journal import Cursor
 from statemodel.types import (
     Cause,
