@@ -2,8 +2,8 @@
 
 The old segments are moved, unharmed, to `set-aside/<old stream>/` inside the journal's folder. What equipment
 must not forget goes over: the newest transition of each, proofs of life. Cursors do not: they count another
-stream. A process killed at any instant leaves the old journal or the new one: what is decided lies in a folder
-of its own first, and whoever opens the journal next ends what was begun. Does not know why, and asks nobody.
+stream. A process killed at any instant leaves the old journal or the new one: what is decided lies in a
+folder of its own first, and whoever opens the journal next ends what was begun. Does not know why.
 """
 
 from __future__ import annotations

@@ -1,30 +1,52 @@
 """Opening a journal: judge it before touching it, let SQLite recover, trust nothing unread.
 
+A tail torn by a crash is cut and told. Damaged records whose numbers are certain end their segment, and a
+new one goes on behind them. When not even the last number is certain, a new stream begins (`anew`), because
+others have heard of numbers that would be used again. What belongs to somebody else is refused, untouched.
 Only the newest segment is read at start, however many there are: finished ones are checked when they are
 read. Synchronous, in the journal's thread.
 """
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
+import structlog
+
 from connectors.base import Clock
 from gateway.config.schema import JournalSettings
-from gateway.errors import JournalDamaged, JournalFailed, JournalForeign, StartFailed
-from gateway.journal import files, segment
+from gateway.errors import JournalFailed, JournalForeign, StartFailed
+from gateway.journal import anew, files, head, segment, wal
 from gateway.journal.codec import Unreadable
-from gateway.journal.row import check_row, refuse_what_was_removed
+from gateway.journal.row import Uncertain, check_row, refuse_what_was_removed
+from gateway.journal.salvage import salvage
 from gateway.journal.segment import Carried, Origin, Segment, SegmentId
 from gateway.journal.store import RESTART, Store
-from gateway.journal.values import JournalPosition
+from gateway.journal.values import Damage, JournalPosition
+
+log = structlog.get_logger(__name__)
 
 #: What SQLite says of the disk rather than of what stands on it (primary result codes).
 _DISK_CODES = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 )
+
+
+class _Ready(msgspec.Struct, frozen=True):
+    """What a store is made of, and what has to be told of it."""
+
+    origin: Origin
+    ids: Sequence[SegmentId]
+    newest: Segment
+    carried: Carried
+    position: JournalPosition
+    damage: Sequence[tuple[SegmentId, Damage]]
+    cut_bytes: int
 
 
 def disk_is_to_blame(error: sqlite3.Error) -> bool:
@@ -40,57 +62,217 @@ def open_store(directory: Path, *, gateway: str, settings: JournalSettings, cloc
     Raises:
         StartFailed: the disk is full or refuses; what it holds is not judged.
         JournalForeign: it belongs to another gateway or a newer version; nothing was touched.
-        JournalDamaged: its newest segment cannot be trusted.
+        JournalDamaged: files do not belong together: a person put one there, and decides.
+    """
+    begun: anew.Anew | None = None
+    try:
+        files.give_up_ballast(directory)
+        _tidy(directory)
+        try:
+            ready = _judge(directory, gateway, clock)
+        except Uncertain as error:
+            begun = _begin_anew(directory, gateway, clock, str(error))
+            ready = _judge(directory, gateway, clock)
+        head.note(directory, ready.ids[-1].number, ready.position)
+    except (sqlite3.Error, OSError) as error:
+        raise StartFailed(
+            f"the journal in {directory} cannot be opened: {error}",
+            hint="is the disk full or failing? the journal may be sound: make room and start again",
+        ) from error
+    store = Store(
+        directory,
+        origin=ready.origin,
+        ids=ready.ids,
+        newest=ready.newest,
+        carried=ready.carried,
+        position=ready.position,
+        settings=settings,
+        clock=clock,
+    )
+    store.stats = msgspec.structs.replace(store.stats, cut_bytes=ready.cut_bytes)
+    for id_, damage in ready.damage:
+        store.note(id_, damage.reason, seq=damage.seq, batch=damage.batch)
+    if begun is not None:
+        store.note(
+            ready.ids[-1], f"a new stream was begun, the old one is in {begun.set_aside}: {begun.reason}"
+        )
+    return store
+
+
+def _tidy(directory: Path) -> None:
+    """End or take back what a crash cut off."""
+    anew.end_what_was_begun(directory)
+    for draft in (*directory.glob("journal-*.new*"), *directory.glob("*.draft")):
+        draft.unlink()
+    for scratch in directory.glob(".salvage-*"):
+        shutil.rmtree(scratch)
+
+
+def _begin_anew(directory: Path, gateway: str, clock: Clock, reason: str) -> anew.Anew:
+    """Raises JournalForeign when what can be read says that the folder is not ours."""
+    owner = salvage(directory).gateway
+    if owner not in ("", gateway):
+        raise _foreign(directory, owner, gateway)
+    return anew.begin_anew(directory, gateway=gateway, clock=clock, reason=reason)
+
+
+def _judge(directory: Path, gateway: str, clock: Clock) -> _Ready:
+    """Judge what lies in the folder and make it ready to be written to.
+
+    Raises:
+        Uncertain: numbering cannot go on from it; nothing was touched.
+        sqlite3.Error, OSError: the disk is to blame.
+        JournalForeign, JournalDamaged: see `open_store`.
     """
     ids = sorted((i for p in directory.iterdir() if (i := SegmentId.parse(p.name))), key=lambda i: i.number)
     refuse_what_was_removed(directory, ids)
-    files.give_up_ballast(directory)
-    for draft in directory.glob("journal-*.new*"):
-        draft.unlink()
-    if not ids:
-        ids = [SegmentId(1, 1, 1)]
-        origin = Origin(gateway, str(uuid4()), clock.now())
-        try:
-            segment.create(directory, ids[0], origin, Carried())
-        except (sqlite3.Error, OSError) as error:
-            raise JournalFailed(f"no journal can be begun in {directory}: {error}", hint=RESTART) from error
+    noted = head.read(directory)
+    if not ids and noted is None:
+        ids = [_begin(directory, gateway, clock)]
+    _refuse_to_go_back(directory, ids, noted)
     path = directory / ids[-1].name
     try:
         segment.check_header(path)
         origin = _origin_untouched(path)
-        if origin.gateway != gateway:
-            raise JournalForeign(
-                f'the journal in {directory} belongs to gateway "{origin.gateway}", this one is "{gateway}"',
-                hint="give this gateway a data_dir of its own, or its old id back",
-            )
-        _settle_finished(directory, ids)
-        missing = check_row(directory, ids, origin)
-        newest = Segment.open_newest(path)
-        carried, position = _survey(newest, ids, origin)
     except (sqlite3.Error, Unreadable) as error:
-        if isinstance(error, sqlite3.Error) and disk_is_to_blame(error):
-            raise StartFailed(
-                f"the journal in {directory} cannot be opened: {error}",
-                hint="is the disk full or failing? the journal may be sound: make room and start again",
-            ) from error
-        raise JournalDamaged(
-            f"the newest part of the journal, {path}, is damaged: {error}",
-            hint=f"restore {directory} from a backup, or move the whole folder away and keep it: the gateway "
-            "then begins a new journal, and what had not reached the database stays in the folder you moved",
-        ) from error
-    store = Store(
-        directory,
-        origin=origin,
-        ids=ids,
-        newest=newest,
-        carried=carried,
-        position=position,
-        settings=settings,
-        clock=clock,
+        raise _uncertain(path, error) from error
+    if origin.gateway != gateway:
+        raise _foreign(directory, origin.gateway, gateway)
+    cut_bytes = _judge_log(path)
+    _settle_finished(directory, ids)
+    missing = check_row(directory, ids, origin)
+    newest = _opened(path)
+    try:
+        position = _position(newest, ids, origin, noted)
+        damage = _damage_within(newest, path, ids[-1], position)
+        carried = _carried(newest)
+    except (sqlite3.Error, Uncertain) as error:
+        newest.close()
+        raise _uncertain(path, error) from error
+    if damage or isinstance(carried, Unreadable):
+        if isinstance(carried, Unreadable):
+            damage = [*damage, Damage(str(path), f"what it was begun with or a mark: {carried}")]
+        return _go_on_behind(directory, ids, newest, origin, position, (missing, damage, cut_bytes), clock)
+    return _Ready(origin, ids, newest, carried, position, missing, cut_bytes)
+
+
+def _begin(directory: Path, gateway: str, clock: Clock) -> SegmentId:
+    """Begin the first journal of a folder."""
+    first = SegmentId(1, 1, 1)
+    try:
+        segment.create(directory, first, Origin(gateway, str(uuid4()), clock.now()), Carried())
+    except (sqlite3.Error, OSError) as error:
+        raise JournalFailed(f"no journal can be begun in {directory}: {error}", hint=RESTART) from error
+    return first
+
+
+def _refuse_to_go_back(directory: Path, ids: Sequence[SegmentId], noted: head.Head | None) -> None:
+    """The newest segment that was noted must be there: numbers it held were given already."""
+    newest = ids[-1].number if ids else 0
+    if noted is not None and newest < noted.number:
+        raise Uncertain(
+            f"the newest segment of the journal in {directory}, number {noted.number}, was removed; "
+            f"events up to {noted.last_seq} or beyond had been recorded"
+        )
+
+
+def _judge_log(path: Path) -> int:
+    """The bytes SQLite is going to cut off the log, once it is certain that it may."""
+    log_of_it = path.with_name(path.name + "-wal")
+    if not files.size_bytes(log_of_it):
+        return 0
+    verdict = wal.judge(log_of_it.read_bytes())
+    if verdict.broken:
+        raise Uncertain(f"the newest part of the journal, {path}, is damaged: {verdict.broken}")
+    if verdict.torn_bytes:
+        log.warning(
+            "the end of the journal was torn when the gateway ended; what had been acknowledged is there",
+            path=str(log_of_it),
+            cut_bytes=verdict.torn_bytes,
+        )
+    return verdict.torn_bytes
+
+
+def _opened(path: Path) -> Segment:
+    try:
+        return Segment.open_newest(path)
+    except sqlite3.Error as error:
+        raise _uncertain(path, error) from error
+
+
+def _carried(newest: Segment) -> Carried | Unreadable:
+    try:
+        return newest.carried()
+    except Unreadable as error:
+        return error
+
+
+def _position(
+    newest: Segment, ids: Sequence[SegmentId], origin: Origin, noted: head.Head | None
+) -> JournalPosition:
+    """Up to where numbers were given: the last records, and nothing noted beyond them."""
+    id_ = ids[-1]
+    known = (
+        noted if noted is not None and (noted.stream, noted.number) == (origin.stream, id_.number) else None
     )
-    for id_, damage in missing:
-        store.note(id_, damage.reason, seq=damage.seq, batch=damage.batch)
-    return store
+    try:
+        seq, batch = newest.last_numbers()
+    except Unreadable as error:
+        if known is None or not known.closed:
+            raise Uncertain(f"its last record cannot be read: {error}") from error
+        seq, batch = known.last_seq, known.last_batch
+    last_seq = id_.first_seq - 1 if seq is None else seq
+    last_batch = id_.first_batch - 1 if batch is None else batch
+    if known is not None and (last_seq < known.last_seq or last_batch < known.last_batch):
+        raise Uncertain(
+            f"it ends with event {last_seq} and batch {last_batch}, but {known.last_seq} and "
+            f"{known.last_batch} had been recorded: it was cut, or an older copy was put back"
+        )
+    return JournalPosition(origin.stream, ids[0].first_seq, last_seq, ids[0].first_batch, last_batch)
+
+
+def _damage_within(
+    newest: Segment, path: Path, id_: SegmentId, position: JournalPosition
+) -> Sequence[Damage]:
+    """Read the whole newest segment once; the records in it that are not what was written."""
+    problems = newest.problems(id_, position.last_seq, position.last_batch)
+    if structure := [reason for seq, batch, reason in problems if not seq and not batch]:
+        raise Uncertain("; ".join(structure[:3]))
+    return [Damage(str(path), reason, seq, batch) for seq, batch, reason in problems]
+
+
+def _go_on_behind(
+    directory: Path,
+    ids: Sequence[SegmentId],
+    newest: Segment,
+    origin: Origin,
+    position: JournalPosition,
+    told: tuple[Sequence[tuple[SegmentId, Damage]], Sequence[Damage], int],
+    clock: Clock,
+) -> _Ready:
+    """End a segment whose numbers are certain though not all it holds, and begin the next one behind it."""
+    missing, damage, cut_bytes = told
+    newest.finish()
+    carried = salvage(directory).carried
+    id_ = SegmentId(ids[-1].number + 1, position.last_seq + 1, position.last_batch + 1)
+    origin = Origin(origin.gateway, origin.stream, clock.now())
+    path = segment.create(directory, id_, origin, carried)
+    told_of = [*missing, *((ids[-1], one) for one in damage)]
+    return _Ready(origin, [*ids, id_], Segment.open_newest(path), carried, position, told_of, cut_bytes)
+
+
+def _foreign(directory: Path, owner: str, gateway: str) -> JournalForeign:
+    return JournalForeign(
+        f'the journal in {directory} belongs to gateway "{owner}", this one is "{gateway}"',
+        hint="give this gateway a data_dir of its own, or its old id back",
+    )
+
+
+def _uncertain(path: Path, error: Exception) -> Exception:
+    """What to raise of a newest segment that fails: the disk's failure as it is, else that it is damaged."""
+    if isinstance(error, sqlite3.Error) and disk_is_to_blame(error):
+        return error
+    return Uncertain(f"the newest part of the journal, {path}, is damaged: {error}")
 
 
 def _origin_untouched(path: Path) -> Origin:
@@ -107,19 +289,3 @@ def _settle_finished(directory: Path, ids: Sequence[SegmentId]) -> None:
         path = directory / id_.name
         if files.size_bytes(path.with_name(path.name + "-wal")):
             Segment.open_newest(path).finish()
-
-
-def _survey(newest: Segment, ids: Sequence[SegmentId], origin: Origin) -> tuple[Carried, JournalPosition]:
-    """Read the whole newest segment once, so that what is built on it can be trusted."""
-    id_ = ids[-1]
-    if problems := newest.problems(id_, None, None):
-        raise sqlite3.DatabaseError("; ".join(reason for _, _, reason in problems[:3]))
-    last_seq, _, last_batch, _ = newest.bounds()
-    position = JournalPosition(
-        stream=origin.stream,
-        first_seq=ids[0].first_seq,
-        last_seq=id_.first_seq - 1 if last_seq is None else last_seq,
-        first_batch=ids[0].first_batch,
-        last_batch=id_.first_batch - 1 if last_batch is None else last_batch,
-    )
-    return newest.carried(), position

@@ -20,11 +20,16 @@ from gateway.journal.values import Damage
 _LOG = "-wal"
 
 
+class Uncertain(Exception):
+    """The newest segment cannot say which number was the last: numbering must not go on from it."""
+
+
 def refuse_what_was_removed(directory: Path, ids: Sequence[SegmentId]) -> None:
     """Look for folders named like a segment, and for logs whose segment is gone.
 
     Raises:
-        JournalDamaged: there is one; numbering that went on without it would use its numbers again.
+        JournalDamaged: something else stands in the place of a segment.
+        Uncertain: the newest segment is gone; numbering that went on without it would use its numbers again.
     """
     for id_ in ids:
         if (directory / id_.name).is_dir():
@@ -38,11 +43,7 @@ def refuse_what_was_removed(directory: Path, ids: Sequence[SegmentId]) -> None:
         if id_of_log is None or id_of_log in ids or not files.size_bytes(log):
             continue
         if id_of_log.number >= newest:
-            raise JournalDamaged(
-                f"{log} is left of the newest segment of the journal, whose file is gone",
-                hint=f"put {id_of_log.name} back; if it is lost, move the whole folder {directory} away and "
-                "keep it: the gateway then begins a new journal",
-            )
+            raise Uncertain(f"{log} is left of the newest segment of the journal, whose file is gone")
 
 
 def check_row(

@@ -10,7 +10,6 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -30,14 +29,15 @@ _BACK_MAX = 4
 
 
 class Salvage(msgspec.Struct, frozen=True):
-    """What could be read. `stream` is empty when no file can say."""
+    """What could be read. `stream` and `gateway` are empty when no file can say."""
 
     stream: str
+    gateway: str
     carried: Carried
 
 
 def salvage(directory: Path) -> Salvage:
-    """The newest readable transition of each equipment and proofs of life in a folder's segments.
+    """The newest readable transition of each equipment, proofs of life and other marks in a folder.
 
     Raises:
         OSError: no room for the copy, or the disk refuses.
@@ -46,19 +46,19 @@ def salvage(directory: Path) -> Salvage:
         (id_ for path in directory.iterdir() if (id_ := SegmentId.parse(path.name)) and path.is_file()),
         key=lambda id_: id_.number,
     )
-    stream = ""
+    stream = gateway = ""
     last: dict[str, Recorded] = {}
-    alive: dict[str, datetime] = {}
     with tempfile.TemporaryDirectory(prefix=".salvage-", dir=directory) as scratch:
         for id_ in reversed(ids[-_BACK_MAX:]):
             for opened in _opened(directory / id_.name, Path(scratch), newest=id_ == ids[-1]):
-                stream = stream or _stream(opened)
+                if not stream:
+                    stream, gateway = _whose(opened)
                 whole = _carried(opened)
                 found = _transitions(opened) if whole is None else whole.last
                 last = {**found, **last}  # what later segments said stays
                 if whole is not None:
-                    return Salvage(stream, Carried(last=last, alive={**whole.alive, **alive}))
-    return Salvage(stream, Carried(last=last, alive=alive))
+                    return Salvage(stream, gateway, msgspec.structs.replace(whole, last=last))
+    return Salvage(stream, gateway, Carried(last=last))
 
 
 def _opened(path: Path, scratch: Path, *, newest: bool) -> Iterator[Segment]:
@@ -78,11 +78,12 @@ def _opened(path: Path, scratch: Path, *, newest: bool) -> Iterator[Segment]:
         yield opened
 
 
-def _stream(opened: Segment) -> str:
+def _whose(opened: Segment) -> tuple[str, str]:
     try:
-        return opened.origin().stream
+        origin = opened.origin()
     except (sqlite3.Error, Unreadable):
-        return ""
+        return "", ""
+    return origin.stream, origin.gateway
 
 
 def _carried(opened: Segment) -> Carried | None:

@@ -231,6 +231,8 @@ class Store:
         self._origins[old] = self._created_at
         self._ids.append(id_)
         self._created_at = origin.created_at
+        with self._writing("noting a segment"):
+            head.note(self.directory, id_.number, position)
         self._refresh()
 
     def trim(self, *, hurry: bool = False) -> bool:
@@ -270,7 +272,11 @@ class Store:
             finished.close()
         try:
             self._newest.close()
-        except sqlite3.Error as error:
+            if not self._failure and not files.is_there(
+                self._newest.path.with_name(f"{self._ids[-1].name}-wal")
+            ):
+                head.note(self.directory, self._ids[-1].number, self.position, closed=True)
+        except (sqlite3.Error, OSError) as error:
             log.warning("the journal did not close cleanly; what was committed is safe", reason=str(error))
 
     # -- reading
@@ -488,4 +494,5 @@ class Store:
             full=self.stats.full if full is None else full,
             damaged=tuple(self._damaged.values()),
             sinks=dict(self.cursors),
+            cut_bytes=self.stats.cut_bytes,
         )

@@ -48,7 +48,8 @@ class JournalStats(msgspec.Struct, frozen=True):
     """Figures for people, health and metrics.
 
     `oldest_at` is when the oldest segment began. `full` is empty, or the reason why nothing more is taken
-    for now. `damaged` lists at most the first hundred records that could not be read.
+    for now. `damaged` lists at most the first hundred records that could not be read. `cut_bytes` is the torn
+    tail that was cut off at the start.
     """
 
     bytes: int
@@ -62,6 +63,7 @@ class JournalStats(msgspec.Struct, frozen=True):
     full: str
     damaged: tuple[Damage, ...]
     sinks: Mapping[str, Cursor]
+    cut_bytes: int = 0
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):

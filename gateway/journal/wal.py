@@ -1,9 +1,9 @@
 """What a write-ahead log of SQLite says about itself, judged before SQLite opens it.
 
-SQLite stops at the first frame whose checksum is wrong and silently forgets all behind it. That is right for a
-tail torn by a crash, and wrong for a damaged frame in the middle, behind which acknowledged commits lie: their
-numbers would be used again. A commit is synced before the next one begins, so whatever was written after a
-whole further commit proves that the bad frame had been acknowledged. Pure: takes bytes, opens nothing.
+SQLite stops at the first frame whose checksum is wrong and silently forgets all behind it. That is right for
+a tail torn by a crash, and wrong for a damaged frame in the middle, behind which acknowledged commits lie:
+their numbers would be used again. A commit is synced before the next one begins, so whatever was written
+after a whole further commit proves that the bad frame had been acknowledged. Pure: takes bytes.
 
 Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import random
 import resource
 import shutil
 import sqlite3
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import JournalDamaged, JournalFailed, JournalForeign, JournalInUse, StartFailed
-from gateway.journal import Cursor, recovery
+from gateway.journal import recovery
 from gateway.journal.segment import FORMAT
 from statemodel.types import DeviceEvent
 from tests.gateway.journal.builders import START, ManualClock, batch, fill, kept_house, opened, transition
@@ -136,32 +135,6 @@ async def test_an_append_finds_the_folder_removed(tmp_path: Path) -> None:
         assert "mounted" in failed.value.hint
 
 
-async def test_a_damaged_newest_segment_is_not_built_upon(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await journal.append([transition(n) for n in range(50)])
-    path = newest(tmp_path)
-    data = bytearray(path.read_bytes())
-    at = data.index(b'"to_state":"Execute"') + 14
-    data[at] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(JournalDamaged) as refused:
-        async with opened(tmp_path):
-            pass
-    assert str(path) in refused.value.reason
-    assert "move the whole folder" in refused.value.hint
-
-
-async def test_an_empty_or_cut_newest_segment_is_named(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await journal.append([transition(n) for n in range(50)])
-    whole = newest(tmp_path).read_bytes()
-    for size in (0, 60, 3000, len(whole) // 2):
-        newest(tmp_path).write_bytes(whole[:size])
-        with pytest.raises(JournalDamaged):
-            async with opened(tmp_path):
-                pass
-
-
 async def test_damage_in_a_finished_segment_leaves_out_only_what_it_hit(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         journal.require("database", events=True, batches=True)
@@ -207,20 +180,6 @@ async def test_a_missing_middle_segment_is_told_and_does_not_stop_the_gateway(tm
         assert [r.seq for r in await journal.append([transition(last + 1)])] == [last + 1]
 
 
-async def test_a_log_whose_newest_segment_is_gone_is_refused(tmp_path: Path) -> None:
-    live, crashed = tmp_path / "live", tmp_path / "crashed"
-    async with opened(live) as journal:
-        journal.require("database", events=True, batches=True)
-        await fill(journal, 2)
-        await journal.append([transition(99)])
-        shutil.copytree(live, crashed)
-    newest(crashed).unlink()
-    with pytest.raises(JournalDamaged, match="-wal is left of the newest segment") as refused:
-        async with opened(crashed):
-            pass
-    assert "put journal-00000002" in refused.value.hint
-
-
 @pytest.mark.parametrize("number", [1, 2, 9])
 async def test_a_copy_of_a_segment_under_another_name_is_refused(tmp_path: Path, number: int) -> None:
     async with opened(tmp_path) as journal:
@@ -240,44 +199,6 @@ async def test_a_folder_named_like_a_segment_is_named(tmp_path: Path) -> None:
     with pytest.raises(JournalDamaged, match="is a folder"):
         async with opened(tmp_path):
             pass
-
-
-@pytest.mark.parametrize("which", ["finished", "newest"])
-async def test_no_flipped_bit_is_handed_on(tmp_path: Path, which: str) -> None:
-    """Random flips of a segment: what is read is what was written, or it is told as damaged."""
-    async with opened(tmp_path) as journal:
-        journal.require("database", events=True, batches=True)
-        await fill(journal, 2)
-        await journal.append([transition(99)], [batch(1, 900)], {"plc": START})
-        await journal.advance("database", Cursor(3, 3))
-        events = {r.seq: r.json for r in await journal.read(0, 10**6)}
-        batches = dict(await journal.read_batches(0, 10**6, samples_max=10**9))
-        newest_of = await journal.last_transitions()
-    path = segments(tmp_path)[0 if which == "finished" else -1]
-    whole = path.read_bytes()
-    chance = random.Random(7)
-    told = 0
-    for _ in range(200):
-        data = bytearray(whole)
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-        path.write_bytes(data)
-        try:
-            async with opened(tmp_path) as journal:
-                read = {r.seq: r.json for r in await journal.read(0, 10**6)}
-                held = dict(await journal.read_batches(0, 10**6, samples_max=10**9))
-                assert read.items() <= events.items()
-                assert held.items() <= batches.items()
-                assert await journal.last_transitions() == newest_of
-                assert await journal.alive() == {"plc": START}
-                assert await journal.cursor("database") == Cursor(3, 3)
-                if len(read) < len(events) or len(held) < len(batches):
-                    told += 1
-                    assert which == "finished"
-                    assert await journal.verify()
-        except (JournalDamaged, JournalForeign):
-            told += 1
-            assert which == "newest"
-    assert told > 10, "the flips were meant to hit something"
 
 
 async def test_a_log_torn_anywhere_opens_with_an_unbroken_beginning(tmp_path: Path) -> None:
