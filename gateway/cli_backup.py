@@ -1,0 +1,102 @@
+"""Verbs that keep and bring back: `andon backup`, `andon restore`, `andon snapshot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from gateway.cli_words import Config, Json
+
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="Key of an encrypted backup, as env:NAME or file:PATH."),
+]
+File = Annotated[Path, typer.Argument(help="A backup.", show_default=False)]
+
+
+class MakeUnlessNamed(TyperGroup):
+    """`andon backup CONFIG` is `andon backup make CONFIG`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the verb; a word that is none is what a backup is made of."""
+        if args and args[0] not in self.commands:
+            args = ["make", *args]
+        return super().resolve_command(ctx, args)
+
+
+backup = typer.Typer(
+    cls=MakeUnlessNamed,
+    help="A whole gateway as one file, whether it runs or not. `make` may be left out.",
+    no_args_is_help=True,
+)
+
+
+@backup.command("make")
+def backup_make(
+    config: Config,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="File, or folder, to write to.", show_default="backups, beside the data"),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            help="Encrypt with this key: env:NAME or file:PATH.",
+            show_default="that of [gateway.snapshots]",
+        ),
+    ] = None,
+    with_secrets: Annotated[
+        bool, typer.Option("--with-secrets", help="Take in private keys and files that hold passwords.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Back up configuration, journal, snapshots and certificates; read back and verified."""
+    from gateway.commands.backup import make_backup
+
+    make_backup(config, to=to, key=key, with_secrets=with_secrets, json=json)
+
+
+@backup.command("list")
+def backup_list(
+    place: Annotated[
+        Path, typer.Argument(help="A folder, or a configuration file (TOML).", show_default=False)
+    ],
+    json: Json = False,
+) -> None:
+    """The backups there are, oldest first."""
+    from gateway.commands.backup import list_backups
+
+    list_backups(place, json=json)
+
+
+@backup.command("verify")
+def backup_verify(file: File, key: Key = None, json: Json = False) -> None:
+    """Read a backup to its end and judge every file in it; exit code 3 when one is not what was written."""
+    from gateway.commands.backup import verify_backup
+
+    verify_backup(file, key=key, json=json)
+
+
+def restore(
+    file: File,
+    to: Annotated[Path, typer.Option("--to", help="Folder to restore into; new or empty.")],
+    key: Key = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where there is something: it is moved aside.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Bring a gateway back from a backup; says what to do next."""
+    from gateway.commands.backup import restore_backup
+
+    restore_backup(file, to=to, key=key, force=force, json=json)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these verbs to the command."""
+    app.add_typer(backup, name="backup")
+    app.command("restore")(restore)
