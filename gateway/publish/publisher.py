@@ -120,6 +120,8 @@ class MqttPublisher:
         self._latest: dict[str, TagSample] = {}
         self._tags_due: dict[str, TagSample] = {}
         self._tag_news = asyncio.Event()
+        self._wanted: dict[str, bool] = {}
+        self._wants = asyncio.Event()
         self._counts = _Counts()
 
     # --- for the rest of the gateway
@@ -146,6 +148,47 @@ class MqttPublisher:
         self._counts.tags_merged += sample.tag in self._tags_due
         self._latest[sample.tag] = self._tags_due[sample.tag] = sample
         self._tag_news.set()
+
+    @property
+    def options(self) -> LinkOptions:
+        """The broker and how it is spoken to."""
+        return self._options
+
+    @property
+    def topics(self) -> Topics:
+        """Where things are said."""
+        return self._topics
+
+    def own_topics(self) -> dict[str, str]:
+        """Every retained topic this configuration has, and the equipment or tag it is about."""
+        states = {self._topics.state(path): name for name, (path, _) in self._equipment.items()}
+        tags = {topic: tag for tag in self._tags for topic in self._topics_of(tag)}
+        return {self._topics.status: "", **states, **tags}
+
+    def retained(self) -> dict[str, bytes]:
+        """What the broker should hold now: each topic said on the present connection, or due there."""
+        if self._link is None:
+            return {}
+        found = {self._topics.status: payloads.ONLINE}
+        for path, state_of in self._equipment.values():
+            if (state := state_of()) is not None:
+                found[self._topics.state(path)] = payloads.state(state)
+        for tag, sample in self._latest.items():
+            payload = payloads.tag(sample, self._tags[tag].unit)
+            found.update(dict.fromkeys(self._topics_of(tag), payload))
+        return found
+
+    def say_again(self, topics: Iterable[str]) -> None:
+        """Say the newest of these retained topics once more; what is not ours to say is ignored."""
+        own = self.own_topics()
+        self._wanted.update(dict.fromkeys((topic for topic in topics if topic in own), True))
+        self._wants.set()
+
+    def clear(self, topics: Iterable[str]) -> None:
+        """Let the broker forget these retained topics; one that this configuration has is never cleared."""
+        own = self.own_topics()
+        self._wanted.update(dict.fromkeys((topic for topic in topics if topic not in own), False))
+        self._wants.set()
 
     def status(self) -> SinkStatus:
         """How it goes, now. Cheap."""
@@ -194,7 +237,11 @@ class MqttPublisher:
         log.info("broker connected", broker=self._options.address)
         try:
             await _together(
-                link.ended(), self._say_states_and_events(link), self._say_tags(link), self._settle(link)
+                link.ended(),
+                self._say_states_and_events(link),
+                self._say_tags(link),
+                self._say_wanted(link),
+                self._settle(link),
             )
         finally:
             await link.stop(STOP_S)
@@ -317,12 +364,33 @@ class MqttPublisher:
                 await link.room(share)
             tag = next(iter(self._tags_due))
             sample = self._tags_due.pop(tag)
-            published = self._tags[tag]
-            payload = payloads.tag(sample, published.unit)
-            for path in published.paths or ("",):
+            payload = payloads.tag(sample, self._tags[tag].unit)
+            for topic in self._topics_of(tag):
                 if link.in_flight >= share:
                     await link.room(share)
-                link.publish(self._topics.tag(path, tag), payload, retain=True)
+                link.publish(topic, payload, retain=True)
+
+    def _topics_of(self, tag: str) -> list[str]:
+        return [self._topics.tag(path, tag) for path in self._tags[tag].paths or ("",)]
+
+    # --- what somebody found missing, or too much
+
+    async def _say_wanted(self, link: Link) -> None:
+        names = {self._topics.state(path): name for name, (path, _) in self._equipment.items()}
+        self._wanted.clear()  # after a connect everything is said anyway
+        while True:
+            while not self._wanted:
+                self._wants.clear()
+                await self._wants.wait()
+            if link.in_flight >= link.limit:
+                await link.room()
+            topic = next(iter(self._wanted))
+            if not self._wanted.pop(topic):
+                link.publish(topic, b"", retain=True)
+            elif topic in names:
+                await self._say_states(link, (names[topic],), {}, again=True)
+            elif (payload := self.retained().get(topic)) is not None:
+                link.publish(topic, payload, retain=True)
 
     # --- cursor
 

@@ -25,6 +25,7 @@ from gateway.config.schema import (
     HistorianSettings,
     JournalSettings,
     MqttSettings,
+    ReconcileSettings,
 )
 from statemodel.durations import format_duration
 from tests.docs.pages import DOCS, tables
@@ -36,6 +37,7 @@ HEADER = ("key", "type", "default", "meaning")
 SECTIONS: dict[str, type[BaseModel]] = {
     "`[gateway]`": GatewaySettings,
     "`[gateway.journal]`": JournalSettings,
+    "`[gateway.reconcile]`": ReconcileSettings,
     "`[historian]`": HistorianSettings,
     "`[mqtt]`": MqttSettings,
     "`[api]`": ApiSettings,
