@@ -66,7 +66,9 @@ class Sealer:
         try:
             salt, self._prefix = bytes.fromhex(seal.salt), bytes.fromhex(seal.prefix)
         except ValueError as error:
-            raise KeyRefused("the header says how it is encrypted in a way that is not known") from error
+            raise KeyRefused(
+                "the header says how it is encrypted in a way that is not known", hint="use another one"
+            ) from error
         if seal.cipher != "aes-256-gcm" or len(self._prefix) != _PREFIX_BYTES:
             raise KeyRefused(
                 f'it is encrypted with "{seal.cipher}", which this version does not know',
@@ -97,7 +99,7 @@ class Sealer:
     def _nonce(self, last: bool) -> bytes:
         number = self._number
         if number >= _PIECES_MAX:
-            raise KeyRefused("it is too long for one key")
+            raise KeyRefused("it is too long for one key", hint="keep less in it")
         self._number = number + 1
         return self._prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
 
