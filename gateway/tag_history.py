@@ -13,6 +13,7 @@ from datetime import datetime
 from api.ports import HistoryUnavailable, TagBuckets, TagSamples
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.historian.historian import Historian
+from gateway.historian.lanes import NO_END
 from gateway.historian.rows import QUALITY_CODE, split_value
 from gateway.historian.rows import dated as filed_at
 from gateway.journal import Journal
@@ -55,30 +56,33 @@ class JoinedTagHistory:
         """
         begin, end = bounds[0], bounds[-1]
         done: list[SampleBucket] = []
+        gone: str | None = None
         if self._historian is not None:
             # Only from where the journal knows more than the database is anything summed up here.
-            loose = await self._journalled(tag, self._historian.drained.batch, end)
+            loose = await self._journalled(tag, self._historian.batches_missing, end)
             first = min((sample.at for sample in loose[0]), default=end)
             whole = sum(1 for bound in bounds[1:] if bound <= first)
             if whole:
-                done = await self._stored_buckets(tag, bounds[: whole + 1])
+                done, gone = await self._stored_buckets(tag, bounds[: whole + 1])
         rest = bounds[len(done) :]
         if len(rest) < 2:
-            return TagBuckets(done, None)
+            return TagBuckets(done, gone)
         begin = rest[0]
         found = await self.samples(tag, begin, end, limit=_LOOSE_SAMPLES_MAX)
-        missing = found.incomplete
+        missing = gone or found.incomplete
         if len(found.items) == _LOOSE_SAMPLES_MAX:
             missing = f"what came after {found.items[-1].at.isoformat()}: ask for a shorter range"
         return TagBuckets([*done, *summed_up(found.before, found.items, rest)], missing)
 
-    async def _stored_buckets(self, tag: str, bounds: Sequence[datetime]) -> list[SampleBucket]:
+    async def _stored_buckets(
+        self, tag: str, bounds: Sequence[datetime]
+    ) -> tuple[list[SampleBucket], str | None]:
         assert self._historian is not None, "asked only where there is one"
         try:
-            found = list(await self._historian.sample_buckets(tag, bounds))
+            found, missing = await self._historian.sample_buckets(tag, bounds)
         except (SinkUnavailable, SinkRefused) as error:
             raise HistoryUnavailable(error.reason) from error
-        return found or summed_up(None, (), bounds)
+        return list(found) or summed_up(None, (), bounds), missing
 
     async def _read(
         self, tag: str, from_: datetime, to: datetime, limit: int
@@ -89,37 +93,44 @@ class JoinedTagHistory:
             return (), "the tag is not recorded (record = false)"
         if self._historian is None:
             after = self._journal.position.first_batch - 1
-            found, left_out = await self._journalled(tag, after, to)
+            found, left_out = await self._journalled(tag, ((after, NO_END),), to)
             gone = "what the journal no longer holds, for there is no database to keep it"
             return found, gone if after else left_out
         try:
-            after, stored = await self._historian.tag_samples(tag, from_, to, limit=limit)
+            lacking, stored = await self._historian.tag_samples(tag, from_, to, limit=limit)
         except (SinkUnavailable, SinkRefused) as error:
             raise HistoryUnavailable(error.reason) from error
-        journalled, left_out = await self._journalled(tag, after, to)
+        journalled, left_out = await self._journalled(tag, lacking, to)
         return (*stored, *journalled), left_out
 
-    async def _journalled(self, tag: str, after: int, to: datetime) -> tuple[list[DatedSample], str | None]:
-        """Samples of a tag before `to` in the batches after one, and what could not be looked through."""
+    async def _journalled(
+        self, tag: str, stretches: Sequence[tuple[int, int]], to: datetime
+    ) -> tuple[list[DatedSample], str | None]:
+        """Samples of a tag before `to` in stretches of batches, and what could not be looked through.
+
+        Each stretch is what comes after one batch, up to another. The newest is looked through first: it is
+        short, and what most people ask for.
+        """
         found: list[DatedSample] = []
-        last = self._journal.position.last_batch
-        looked = 0
-        while after < last:
-            if looked > SCAN_SAMPLES_MAX:
-                return found, "the newest samples, which the database has not been handed yet"
-            batches = await self._journal.read_batches(after, 1_000, samples_max=_PAGE_SAMPLES)
-            if not batches:
-                break
-            for number, batch in batches:
-                looked += 1 + len(batch.samples)
-                after = number
-                if not tag.startswith(f"{batch.connection}/"):
-                    continue
-                found.extend(
-                    dated(sample, at)
-                    for sample in batch.samples
-                    if sample.tag == tag and (at := filed_at(sample, batch.source_time)) < to
-                )
+        last, looked = self._journal.position.last_batch, 0
+        for after, up_to in (*stretches[-1:], *stretches[:-1]):
+            while after < min(up_to, last):
+                if looked > SCAN_SAMPLES_MAX:
+                    return found, "samples which the database has not been handed yet"
+                limit = min(1_000, up_to - after)
+                batches = await self._journal.read_batches(after, limit, samples_max=_PAGE_SAMPLES)
+                if not batches:
+                    break
+                for number, batch in batches:
+                    looked += 1 + len(batch.samples)
+                    after = number  # goes on from there
+                    if number > up_to or not tag.startswith(f"{batch.connection}/"):
+                        continue
+                    found.extend(
+                        dated(sample, at)
+                        for sample in batch.samples
+                        if sample.tag == tag and (at := filed_at(sample, batch.source_time)) < to
+                    )
         return found, None
 
 

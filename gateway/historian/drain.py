@@ -2,8 +2,8 @@
 
 Most of the time there is one lane: what is new is written where the cursor stands. When more than two full
 transactions wait, a range is begun where the journal stands, what comes now is written there, and a second
-session fills the hole before it, oldest first. Does not know how sessions come to be nor what happens when one
-fails.
+session fills the hole before it, oldest first. Does not know how sessions come to be, nor what happens when
+one fails.
 """
 
 from __future__ import annotations

@@ -77,6 +77,10 @@ class Held(msgspec.Struct, frozen=True):
 
     def batches_missing(self) -> Sequence[tuple[int, int]]:
         """The batches the database lacks, each stretch as `after` and `up_to`; the last has no end."""
-        ends = [(r.after.batch, r.up_to.batch) for r in self.beyond]
-        starts = [self.cursor.batch, *(up_to for _, up_to in ends)]
-        return list(zip(starts, [*(after for after, _ in ends), NO_END], strict=True))
+        return missing_between(self.cursor.batch, [(r.after.batch, r.up_to.batch) for r in self.beyond])
+
+
+def missing_between(first: int, held: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What lies after a number and in none of the stretches held, which are in order and overlap nowhere."""
+    starts, ends = [first, *(up_to for _, up_to in held)], [*(after for after, _ in held), NO_END]
+    return [(after, up_to) for after, up_to in zip(starts, ends, strict=True) if after < up_to]

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from gateway.config.schema import HistorianSettings
 from gateway.historian.connection import Readers
+from gateway.historian.lanes import NO_END, missing_between
 from gateway.historian.migrate import SQL
 from gateway.historian.samples import stored_bucket, stored_sample
 from statemodel.records import Recorded, read_told
@@ -67,11 +68,12 @@ class Questions:
         return [read_told(row["body"].encode(), "transition") for row in rows]
 
     async def transitions_by_time(
-        self, equipment: str, from_: datetime, to: datetime, limit: int
+        self, equipment: str, from_: datetime, to: datetime, limit: int, *, up_to: int
     ) -> Sequence[Recorded]:
-        """Transitions of any stream with `from < at < to`, in order of time."""
+        """Transitions with `from < at < to`, in order of time: of the present stream with `seq <= up_to`, and of
+        any other."""
         rows = await self._readers.fetch(
-            SQL["transitions_by_time"], self._gateway, equipment, from_, to, limit
+            SQL["transitions_by_time"], self._gateway, equipment, from_, to, limit, self._stream, up_to
         )
         return [read_told(row["body"].encode(), "transition") for row in rows]
 
@@ -85,10 +87,10 @@ class Questions:
         )
         return [read_told(row["body"].encode(), "correction") for row in rows]
 
-    async def events_after(self, seq: int, limit: int) -> Sequence[Recorded]:
-        """Events of this stream after a sequence, byte for byte as they were first told."""
+    async def events_after(self, seq: int, limit: int, *, up_to: int = NO_END) -> Sequence[Recorded]:
+        """Events of this stream with `seq < number <= up_to`, byte for byte as they were first told."""
         rows = await self._readers.fetch(SQL["events_after"], self._gateway, self._stream, seq, limit)
-        return [read_told(row["body"].encode(), row["type"]) for row in rows]
+        return [read_told(row["body"].encode(), row["type"]) for row in rows if row["seq"] <= up_to]
 
     async def rejections_between(
         self, equipment: str, stream: str, after: int, before: int, limit: int
@@ -101,18 +103,54 @@ class Questions:
 
     async def tag_samples(
         self, tag: str, from_: datetime, to: datetime, *, limit: int
-    ) -> tuple[int, Sequence[DatedSample]]:
-        """The newest sample of a tag before `from_` and the first `limit` with `from_ <= at < to`, and the
-        number of the last batch the database had at that moment."""
+    ) -> tuple[Sequence[tuple[int, int]], Sequence[DatedSample]]:
+        """The newest sample of a tag before `from_` and the first `limit` with `from_ <= at < to`, and which
+        batches of the present stream the database lacked at that moment, as `after` and `up_to`."""
         rows = await self._readers.fetch(
             SQL["tag_samples"], self._gateway, self._stream, tag, from_, to, limit
         )
-        return rows[0]["batch"], [stored_sample(row) for row in rows if row["at"] is not None]
+        missing = missing_between(rows[0]["batch"], rows[0]["beyond"])
+        return missing, [stored_sample(row) for row in rows if row["at"] is not None]
 
-    async def sample_buckets(self, tag: str, bounds: Sequence[datetime]) -> Sequence[SampleBucket]:
-        """A tag between each two neighbouring bounds, as far as the database knows; none for a tag it never
-        met."""
+    async def sample_buckets(
+        self, tag: str, bounds: Sequence[datetime]
+    ) -> tuple[Sequence[SampleBucket], str | None]:
+        """A tag between each two neighbouring bounds, as far as the database knows, and what may be missing;
+        none for a tag it never met.
+
+        Whole hours come from `andon.tag_hour`, which outlives the samples; the rest from the samples.
+        """
+        parts = cut(bounds)
+        loose = [part for part in parts if not part.whole]
         rows = await self._readers.fetch(
-            SQL["sample_buckets"], self._gateway, tag, list(bounds[:-1]), list(bounds[1:])
+            SQL["sample_buckets"],
+            self._gateway,
+            tag,
+            [part.begin for part in loose],
+            [part.end for part in loose],
         )
-        return [stored_bucket(row, *between) for row, between in zip(rows, pairwise(bounds), strict=False)]
+        found = {
+            part: stored_bucket(row, part.begin, part.end) for row, part in zip(rows, loose, strict=False)
+        }
+        whole = [part for part in parts if part.whole]
+        hours = await self._tag_hours(tag, parts[0].begin, whole[-1].end if whole else parts[0].begin)
+        if hours is None:
+            return [], None
+        found |= {part: hours.between(part.begin, part.end) for part in whole}
+        buckets: list[list[SampleBucket]] = [[] for _ in bounds[1:]]
+        for part in parts:
+            buckets[part.bucket].append(found[part])
+        kept_from = hours.samples_from
+        gone = any(kept_from is not None and part.begin < kept_from for part in loose)
+        missing = (
+            f"parts of hours before {kept_from:%Y-%m-%dT%H:%MZ}, of which only whole hours are kept: "
+            "begin at a full hour"
+        )
+        return [joined(parts) for parts in buckets], missing if gone else None
+
+    async def _tag_hours(self, tag: str, begin: datetime, end: datetime) -> Hours | None:
+        rows = await self._readers.fetch(SQL["tag_hours"], self._gateway, tag, hour_of(begin), end)
+        if not rows:
+            return None
+        items = [hour_row(row, row["kind"]) for row in rows if row["hour"] is not None]
+        return Hours(items, rows[0]["samples_from"])

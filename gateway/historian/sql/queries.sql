@@ -68,7 +68,7 @@ SELECT EXISTS (
 -- name: make_hypertable
 SELECT create_hypertable(
     'andon.sample', 'at',
-    chunk_time_interval => interval '1 day', create_default_indexes => false,
+    chunk_time_interval => $1::interval, create_default_indexes => false,
     if_not_exists => true, migrate_data => true
 )
 
@@ -77,8 +77,27 @@ ALTER TABLE andon.sample SET (
     timescaledb.compress, timescaledb.compress_segmentby = 'tag_id', timescaledb.compress_orderby = 'at'
 )
 
+-- name: chunk_interval
+SELECT time_interval FROM timescaledb_information.dimensions
+WHERE hypertable_schema = 'andon' AND hypertable_name = 'sample' AND dimension_number = 1
+
+-- name: set_chunk_interval
+-- For chunks that are yet to be made.
+SELECT set_chunk_time_interval('andon.sample', $1::interval)
+
+-- name: is_compressed
+SELECT compression_enabled FROM timescaledb_information.hypertables
+WHERE hypertable_schema = 'andon' AND hypertable_name = 'sample'
+
+-- name: compressed_after
+SELECT (config ->> 'compress_after')::interval FROM timescaledb_information.jobs
+WHERE proc_name = 'policy_compression' AND hypertable_schema = 'andon' AND hypertable_name = 'sample'
+
 -- name: compress_later
-SELECT add_compression_policy('andon.sample', interval '7 days', if_not_exists => true)
+SELECT add_compression_policy('andon.sample', $1::interval, if_not_exists => true)
+
+-- name: compress_no_more
+SELECT remove_compression_policy('andon.sample', if_exists => true)
 
 -- name: only_gateway
 SELECT NOT EXISTS (SELECT 1 FROM andon.tag WHERE gateway <> $1)
@@ -375,8 +394,9 @@ WHERE gateway = $1 AND equipment = $2 AND stream = $3 AND seq > $4 AND seq <= $5
 ORDER BY seq LIMIT $8
 
 -- name: transitions_by_time
+-- Gateway, equipment, range, limit, the present stream and up to which event of it.
 SELECT body::text FROM andon.transition
-WHERE gateway = $1 AND equipment = $2 AND at > $3 AND at < $4
+WHERE gateway = $1 AND equipment = $2 AND at > $3 AND at < $4 AND (stream <> $6 OR seq <= $7)
 ORDER BY at, seq LIMIT $5
 
 -- name: rejections_between
@@ -414,10 +434,18 @@ SELECT EXISTS (SELECT 1 FROM andon.transition WHERE gateway = $1 AND at > $3)
 
 -- name: tag_samples
 -- Gateway, stream, tag, range, rows wanted of it. The newest row before the range comes too.
--- `batch` says how far the journal has been handed over in the same snapshot. Samples of one tag and one instant
--- have no order of their own here; the one they are given is also that of what comes from the journal.
-SELECT c.batch, t.kind, s.*
-FROM (SELECT coalesce(max(batch), 0) AS batch FROM andon.sink_cursor WHERE gateway = $1 AND stream = $2) AS c
+-- `batch` and `beyond` say what has been handed over of the journal in the same snapshot. Samples of one tag and
+-- one instant have no order of their own here; the one they are given is also that of what comes from the journal.
+SELECT c.batch, c.beyond, t.kind, s.*
+FROM (
+    SELECT
+        coalesce(max(batch), 0) AS batch,
+        ARRAY(
+            SELECT ARRAY[after_batch, batch] FROM andon.sink_range WHERE gateway = $1 AND stream = $2
+            ORDER BY after_batch, batch
+        ) AS beyond
+    FROM andon.sink_cursor WHERE gateway = $1 AND stream = $2
+) AS c
 LEFT JOIN andon.tag AS t ON t.gateway = $1 AND t.tag = $3
 LEFT JOIN LATERAL (
     (
@@ -480,3 +508,90 @@ CROSS JOIN LATERAL (
 ) AS g
 WHERE t.gateway = $1 AND t.tag = $2
 ORDER BY b.no
+
+-- name: touch_hours
+-- Gateway, hours. Last thing in a transaction that writes samples: what is not committed yet is not counted as done.
+INSERT INTO andon.hour_due (gateway, hour, touched, touched_at)
+SELECT $1::text, hour, pg_current_xact_id()::text::bigint, clock_timestamp()
+FROM unnest($2::timestamptz[]) AS t (hour)
+ORDER BY hour
+ON CONFLICT (gateway, hour) DO UPDATE SET touched = excluded.touched, touched_at = excluded.touched_at
+
+-- name: hours_due
+-- Gateway, after and before which hour, for how long nothing was written to it, rows wanted.
+SELECT hour, touched FROM andon.hour_due
+WHERE gateway = $1 AND ($2::timestamptz IS NULL OR hour > $2) AND hour < $3
+    AND touched_at <= clock_timestamp() - $4::interval
+ORDER BY hour LIMIT $5
+
+-- name: roll_up
+-- Gateway, tags, hour.
+INSERT INTO andon.sample_hour (
+    tag_id, hour, samples, first_at, known_s, integral, min, max, last_at, last_quality, last_value, last_text
+)
+SELECT
+    t.tag_id, f.hour, f.samples, f.first_at, f.known_s, f.integral, f.min, f.max,
+    f.last_at, f.last_quality, f.last_value, f.last_text
+FROM unnest($2::integer[]) AS t (tag_id)
+CROSS JOIN LATERAL andon.hours_of_samples(t.tag_id, $3::timestamptz, $3::timestamptz + interval '1 hour') AS f
+ON CONFLICT (tag_id, hour) DO UPDATE SET
+    samples = excluded.samples, first_at = excluded.first_at, known_s = excluded.known_s,
+    integral = excluded.integral, min = excluded.min, max = excluded.max, last_at = excluded.last_at,
+    last_quality = excluded.last_quality, last_value = excluded.last_value, last_text = excluded.last_text
+WHERE NOT EXISTS (
+    SELECT 1 FROM andon.kept_from AS k WHERE k.gateway = $1 AND k.samples_from > excluded.hour
+)
+
+-- name: hour_is_done
+DELETE FROM andon.hour_due WHERE gateway = $1 AND hour = $2 AND touched = $3
+
+-- name: keep_from
+INSERT INTO andon.kept_from (gateway, samples_from) VALUES ($1, $2)
+ON CONFLICT (gateway) DO UPDATE SET samples_from = greatest(kept_from.samples_from, excluded.samples_from)
+
+-- name: note_deleted
+UPDATE andon.kept_from SET deleted = deleted + $2, deleted_at = clock_timestamp() WHERE gateway = $1
+
+-- name: samples_in_old_chunks
+-- Counted by the rows themselves, once, before they go.
+SELECT count(*) FROM andon.sample WHERE at < coalesce(
+    (
+        SELECT max(range_end) FROM timescaledb_information.chunks
+        WHERE hypertable_schema = 'andon' AND hypertable_name = 'sample' AND range_end <= $1::timestamptz
+    ), '-infinity'
+)
+
+-- name: delete_hours
+DELETE FROM andon.sample_hour AS h USING andon.tag AS t
+WHERE t.gateway = $1 AND h.tag_id = t.tag_id AND h.hour <= $2
+
+-- name: tag_hours
+-- Gateway, tag, two full hours. What was in force before the first comes from the newest sample before it or, where
+-- samples have been deleted, from the newest row before it.
+SELECT t.kind, k.samples_from, h.*
+FROM andon.tag AS t
+LEFT JOIN andon.kept_from AS k ON k.gateway = t.gateway
+LEFT JOIN LATERAL (
+    (
+        SELECT
+            hour, samples, first_at, known_s, integral, min, max, last_at, last_quality, last_value, last_text
+        FROM andon.sample_hour WHERE tag_id = t.tag_id AND hour < $3
+        ORDER BY hour DESC LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT
+            date_bin('1 hour', at, '2000-01-01 00:00:00+00'), 0, at, 0, NULL, NULL, NULL, at, quality, value, text
+        FROM andon.sample WHERE tag_id = t.tag_id AND at < $3
+        ORDER BY at DESC, received_at DESC, quality DESC, value DESC NULLS LAST, text COLLATE "C" DESC NULLS LAST
+        LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT
+            hour, samples, first_at, known_s, integral, min, max, last_at, last_quality, last_value, last_text
+        FROM andon.tag_hour WHERE tag_id = t.tag_id AND hour >= $3 AND hour < $4
+    )
+) AS h ON true
+WHERE t.gateway = $1 AND t.tag = $2
+ORDER BY h.last_at, h.samples
