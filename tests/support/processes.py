@@ -122,22 +122,39 @@ class GatewayProcess:
 
     async def start(self) -> None:
         """Start and wait until it is ready."""
+        await self.launch()
+        await self.until(lambda report: bool(report["ready"]))
+
+    async def launch(self) -> None:
+        """Start, and wait for nothing."""
         command = [sys.executable, "-m", "gateway", "run", str(self.config), "--log-json"]
         self._process = await Process.start(command, self.config.parent / "gateway.log")
-        await self.until(lambda report: bool(report["ready"]))
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.child.returncode is None
 
     async def until(self, wanted: Any, within_s: float = READY_S_MAX) -> None:
         """Wait until the health report is as wanted; the process must not end before."""
         assert self._process is not None
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as http, asyncio.timeout(within_s):
-            while True:
-                assert self._process.child.returncode is None, self._process.words()
-                try:
-                    if wanted((await http.get("/readyz")).json()):
-                        return
-                except (httpx.HTTPError, ValueError, KeyError):
-                    pass
-                await asyncio.sleep(0.02)
+        report: Any = "nothing was answered"
+        try:
+            async with (
+                httpx.AsyncClient(base_url=self.url, trust_env=False) as http,
+                asyncio.timeout(within_s),
+            ):
+                while True:
+                    assert self._process.child.returncode is None, self._process.words()
+                    try:
+                        report = (await http.get("/readyz")).json()
+                        if wanted(report):
+                            return
+                    except (httpx.HTTPError, ValueError, KeyError):
+                        pass
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"it did not come about in {within_s} s; last was {report}") from None
 
     async def stop(self) -> None:
         """Ask it to stop, as a service manager does."""

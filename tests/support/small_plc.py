@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 
@@ -14,6 +14,8 @@ class SmallPlc:
     def __init__(self, registers: int = 10) -> None:
         self.registers = [0] * registers
         self.asked_s: list[float] = []
+        #: Called with what an answer holds, just before it is sent.
+        self.answering: Callable[[Sequence[int]], None] | None = None
         self.connections = 0
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -61,6 +63,8 @@ class _Conversation(asyncio.Protocol):
             payload = b"".join(word.to_bytes(2, "big") for word in words)
             pdu = bytes([request[7], len(payload)]) + payload
             self._plc.asked_s.append(asyncio.get_running_loop().time())
+            if self._plc.answering is not None:
+                self._plc.answering(words)
             self._transport.write(request[:4] + (len(pdu) + 1).to_bytes(2, "big") + request[6:7] + pdu)
 
 
