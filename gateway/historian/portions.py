@@ -6,10 +6,12 @@ Large portions are read in slices, so that the journal's thread has time for com
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 
-from gateway.journal import Cursor, Journal
+from gateway.journal import Cursor
+from gateway.journal.values import JournalPosition
 from statemodel.records import Recorded
 from statemodel.types import SampleBatch, TagSample
 
@@ -19,6 +21,25 @@ BATCHES_MAX = 20_000
 _SLICE_BATCHES, _SLICE_SAMPLES = 2_000, 10_000
 #: Packed at once, about half a millisecond of work.
 _PACK_SAMPLES = 2_000
+
+
+class Source(Protocol):
+    """What portions are read from: the gateway's journal, or the folder of another."""
+
+    @property
+    def position(self) -> JournalPosition:
+        """What is held."""
+        ...
+
+    async def read(self, after: int, limit: int) -> Sequence[Recorded]:
+        """Events with `seq > after`, in order; those that cannot be read are left out."""
+        ...
+
+    async def read_batches(
+        self, after: int, limit: int, *, samples_max: int = 100_000
+    ) -> Sequence[tuple[int, SampleBatch]]:
+        """Batches with `number > after`, in order; those that cannot be read are left out."""
+        ...
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -66,7 +87,7 @@ class Portion(msgspec.Struct, frozen=True):
 
 
 async def read_portion(
-    journal: Journal,
+    journal: Source,
     before: Cursor,
     *,
     rows_max: int,
@@ -89,7 +110,7 @@ async def read_portion(
     return None if after == before else Portion(before, after, events, batches, missing, beyond)
 
 
-async def _batches(journal: Journal, after: int, last: int, rows_max: int) -> list[tuple[int, SampleBatch]]:
+async def _batches(journal: Source, after: int, last: int, rows_max: int) -> list[tuple[int, SampleBatch]]:
     found: list[tuple[int, SampleBatch]] = []
     samples = 0
     while samples < rows_max and len(found) < BATCHES_MAX and after < last:
