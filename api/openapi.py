@@ -21,6 +21,7 @@ from statemodel.records import ToldDeviceEvent, ToldRejection, ToldSource, ToldT
 TAGS: Mapping[str, str] = {
     "equipment": "Machines and processes: the state now, at any past instant, and how it got there.",
     "events": "The one sequence of all that happens, as a stream that resumes exactly where it stopped.",
+    "accounts": "Loss accounting: what was recorded of each tag, and where each sample and event is now.",
     "tags": "The signals the gateway reads, each with value, quality and the times of source and receipt.",
     "connections": "The links to PLCs and other devices: up or down, since when, and why.",
     "models": "The state models that say which states exist and how they may follow one another.",

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from api.accounting import Accounts
 from statemodel.records import EquipmentState, Recorded
 from statemodel.tag_history import DatedSample, SampleBucket
 from statemodel.types import TagSample
@@ -274,3 +275,4 @@ class Ports(msgspec.Struct, frozen=True):
     health: Health
     metrics: Metrics
     version: str
+    accounts: Accounts

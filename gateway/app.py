@@ -24,6 +24,8 @@ from api.server import Server
 from api.settings import ApiSettings
 from connectors.base import Clock
 from connectors.protocol import Environment
+from gateway.accounts.keeper import Accounts
+from gateway.accounts.report import AccountsReport
 from gateway.clock import SystemClock
 from gateway.config.load import Loaded
 from gateway.embedded_postgres import EmbeddedPostgres
@@ -112,6 +114,7 @@ class _Run:
                 self._start_sink(group, "historian", historian.run())
             if publisher is not None:
                 self._start_sink(group, "mqtt", publish_when_met(publisher.run, historian))
+            self._start_sink(group, "accounts", self.accounts.run())
             pipeline = group.create_task(self.pipeline.run(), name="pipeline")
             for lost in self._lost_while_away():
                 await self.pipeline.offer(lost)
@@ -146,6 +149,8 @@ class _Run:
             self.loaded.data_dir / "journal", gateway=gateway.id, settings=gateway.journal, clock=self.clock
         )
         self.stack.push_async_callback(self.journal.close)
+        self.accounts = await Accounts.open(self.journal, self.clock)
+        self.stack.push_async_callback(self.accounts.close)
         self.last = await self.journal.last_transitions()
         self.alive = await self.journal.alive()
         self.repeats = await on_record(self.journal, self.journal.position.last_seq)
@@ -196,6 +201,7 @@ class _Run:
             equipment={
                 spec.name: EquipmentMeta(spec.path, spec.model.name) for spec in self.loaded.equipment
             },
+            deliveries=self.accounts,
         )
         self.sinks["historian"] = historian
         return historian
@@ -259,6 +265,8 @@ class _Run:
         self.health.sinks = self.sinks
         self.health.journal_full = self._journal_full
         self.health.journal_damage = self._journal_damage
+        report = AccountsReport(self.accounts, self.pipeline.counts, self.sinks)
+        self.health.books = report.trouble
         if self.settings.api is None:
             return
         ports = Ports(
@@ -271,11 +279,13 @@ class _Run:
                 pipeline=self.pipeline,
                 supervised=self.supervised,
                 sinks=self.sinks,
+                accounts=report,
                 journal=self._journal_figures,
                 clock=self.clock,
                 version=self.version,
             ),
             version=self.version,
+            accounts=report,
         )
         host, _, port = self.settings.api.listen.rpartition(":")
         server = Server(

@@ -48,6 +48,8 @@ class HealthReport:
         #: Why the journal takes nothing at present, and what else is wrong with it; None when all is well.
         self.journal_full: Callable[[], str | None] = lambda: None
         self.journal_damage: Callable[[], str | None] = lambda: None
+        #: Why the books of what was recorded do not add up.
+        self.books: Callable[[], str | None] = lambda: None
         self.started = False
 
     def came_round(self) -> None:
@@ -71,6 +73,8 @@ class HealthReport:
             "pipeline": {"ok": self.live(), "reason": None if self.live() else "has not come round lately"},
             "journal": {"ok": trouble is None, "reason": trouble},
         }
+        if (wrong := self.books()) is not None:
+            parts["accounts"] = {"ok": False, "reason": wrong}
         for name, sink in self.sinks.items():
             status = sink.status()
             parts[name] = {

@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from api.accounting import Accounts
 from connectors.base import Clock
 from connectors.selfreport import figures_of, warnings_of
 from gateway.health import SinkOf
@@ -27,6 +28,7 @@ class Exposition(Collector):
         pipeline: Pipeline,
         supervised: Sequence[Supervised],
         sinks: Mapping[str, SinkOf],
+        accounts: Accounts,
         journal: Callable[[], Mapping[str, float]],
         clock: Clock,
         version: str,
@@ -34,6 +36,7 @@ class Exposition(Collector):
         self._pipeline = pipeline
         self._supervised = supervised
         self._sinks = sinks
+        self._accounts = accounts
         self._journal = journal
         self._clock = clock
         self._version = version
@@ -52,6 +55,7 @@ class Exposition(Collector):
         yield from self._connections()
         yield from self._flow()
         yield from self._sink_figures()
+        yield from self._account_figures()
         for name, value in self._journal().items():
             yield GaugeMetricFamily(
                 f"andon_journal_{name}", f"Journal: {name.replace('_', ' ')}.", value=value
@@ -134,6 +138,27 @@ class Exposition(Collector):
         yield GaugeMetricFamily(
             "andon_pipeline_backlog_events", "Events waiting.", value=self._pipeline.backlog
         )
+
+    def _account_figures(self) -> Iterator[Metric]:
+        """The books of all tags together; `recorded` is the sum of the rest for each sink."""
+        view = self._accounts.view()
+        yield CounterMetricFamily(
+            "andon_accounts_recorded_samples", "Samples recorded since the books began.", value=view.recorded
+        )
+        yield CounterMetricFamily(
+            "andon_accounts_shed_samples", "Samples for which the journal had no room.", value=view.shed
+        )
+        yield GaugeMetricFamily(
+            "andon_accounts_difference", "Samples unaccounted for; 0 when all is well.", value=view.difference
+        )
+        samples = GaugeMetricFamily(
+            "andon_sink_samples", "Samples recorded, by what became of them.", labels=["sink", "what"]
+        )
+        for sink in view.sinks:
+            if sink.samples is not None:
+                for what in ("delivered", "buffered", "set_aside", "missing"):
+                    samples.add_metric([sink.sink, what], getattr(sink.samples, what))
+        yield samples
 
     def _sink_figures(self) -> Iterator[Metric]:
         label = ["sink"]

@@ -95,6 +95,8 @@ class Counts:
         self.samples = 0
         self.bad_samples = 0
         self.passed = 0
+        self.made = 0
+        self.not_recorded = 0
         self.recorded = 0
         self.transitions = 0
         self.rejections = 0
@@ -314,6 +316,7 @@ class Pipeline:
             for batch in self._stale.overdue(now):
                 self._take_batch(batch, records, batches)
         for batch in self._filter.due(now):
+            self.counts.passed += len(batch.samples)  # it had been taken for no news
             self._step(batch, records)
             self._keep(batch, batch, batches)
         for connection, report in self._reporter.due(now).items():
@@ -370,6 +373,7 @@ class Pipeline:
             for listener in self._listeners:
                 listener.samples(lost.samples)
             self._publish(lost.samples)
+            self.counts.made += len(lost.samples)
             self._record(lost, batches)
 
     def _step(self, event: Event, records: list[Recordable]) -> None:
@@ -410,6 +414,7 @@ class Pipeline:
             samples = tuple(sample for sample in batch.samples if sample.tag not in self._unrecorded)
             if len(samples) != len(batch.samples):
                 kept = SampleBatch(batch.connection, batch.received_at, samples, batch.source_time)
+                self.counts.not_recorded += len(batch.samples) - len(samples)
         if kept.samples:
             batches.append(kept)
             self.counts.recorded += len(kept.samples)

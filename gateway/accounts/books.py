@@ -28,7 +28,7 @@ _FORMAT = 1
 _BYTES_MAX = 256_000_000
 
 
-class Balance(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True):
     """One line of the books: `recorded` is the sum of the others. `difference` is 0 when all is well."""
 
     recorded: int
@@ -216,26 +216,50 @@ class Books:
         with self._lock:
             return self._recorded.total(), self._shed.total()
 
-    def balance(self, sink: str, tag: str) -> Balance:
+    def line(self, sink: str, tag: str) -> Line:
         """The line of one tag in the books of a sink."""
         with self._lock:
             book = self._sinks[sink]
-            return self._balance(book, tag, at_end=self._at_end(book))
+            return self._line(book, tag, at_end=self._at_end(book))
 
-    def balances(self, sink: str) -> Mapping[str, Balance]:
+    def lines(self, sink: str) -> Mapping[str, Line]:
         """The lines of all tags in the books of a sink, at one moment."""
         with self._lock:
             book = self._sinks[sink]
             at_end = self._at_end(book)
             tags = self._recorded.keys() | book.handed.keys()
-            return {tag: self._balance(book, tag, at_end=at_end) for tag in sorted(tags)}
+            return {tag: self._line(book, tag, at_end=at_end) for tag in sorted(tags)}
 
-    def _balance(self, book: SinkBook, tag: str, *, at_end: bool) -> Balance:
+    def total(self, sink: str) -> Line:
+        """All tags of the books of a sink in one line. Differences do not cancel each other out."""
+        with self._lock:
+            book = self._sinks[sink]
+            recorded, handed = self._recorded.total() - book.base.total(), book.handed.total()
+            set_aside, missing = sum(book.losses.samples.values()), book.missing.total()
+            difference = sum(self._differences(book).values())
+            buffered = recorded - handed - missing - difference
+            return Line(recorded, handed - set_aside, buffered, set_aside, missing, difference)
+
+    def differences(self, sink: str) -> Mapping[str, int]:
+        """The tags of which something is unaccounted for (below 0: there is too much), and how much."""
+        with self._lock:
+            return self._differences(self._sinks[sink])
+
+    def _differences(self, book: SinkBook) -> dict[str, int]:
+        recorded, handed = self._recorded, book.handed
+        at_end = self._at_end(book)
+        if at_end and not book.base and not book.missing and dict.__eq__(recorded, handed):
+            return {}
+        tags = recorded.keys() | handed.keys()
+        lines = ((tag, self._line(book, tag, at_end=at_end)) for tag in tags)
+        return {tag: line.difference for tag, line in lines if line.difference}
+
+    def _line(self, book: SinkBook, tag: str, *, at_end: bool) -> Line:
         recorded, handed = self._recorded[tag] - book.base[tag], book.handed[tag]
         set_aside, missing = book.losses.samples.get(tag, 0), book.missing[tag]
         rest = recorded - handed - missing
         buffered = 0 if at_end else max(0, rest)
-        return Balance(recorded, handed - set_aside, buffered, set_aside, missing, rest - buffered)
+        return Line(recorded, handed - set_aside, buffered, set_aside, missing, rest - buffered)
 
     # -- keeping
 

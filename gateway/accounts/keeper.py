@@ -41,6 +41,7 @@ class Accounts:
         self._kept_at = books.at
         #: Samples recorded before this process began, and shed.
         self.before = books.sums()
+        self.opened_at = clock.now()
 
     @classmethod
     async def open(cls, journal: Journal, clock: Clock) -> Accounts:
@@ -57,6 +58,11 @@ class Accounts:
             await accounts.stands_at(sink, joined(books.covered(sink), ((1, cursor.batch),)), None)
         await journal.watch(accounts)
         return accounts
+
+    @property
+    def last_seq(self) -> int:
+        """The last event that is recorded."""
+        return self._journal.position.last_seq
 
     async def run(self) -> None:
         """Keep the books now and then, for ever."""

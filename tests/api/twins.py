@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
+from api.accounting import AccountsView, Balance, FlowAccount, SinkAccount, TagAccount
 from api.ports import (
     ConnectionView,
     EquipmentView,
@@ -328,6 +329,34 @@ class MetricsTwin:
         return b"andon_link_up 1\n", "text/plain; version=0.0.4"
 
 
+class AccountsTwin:
+    """Three tags, of one of which something was set aside; a fourth has left the configuration."""
+
+    accounts: ClassVar[Mapping[str, TagAccount]] = {
+        "filler-plc/gone": TagAccount(
+            "filler-plc/gone", 4, 0, True, {"historian": Balance(4, 4, 0, 0, 0, 0)}
+        ),
+        "filler-plc/speed": TagAccount(
+            "filler-plc/speed", 9, 2, True, {"historian": Balance(9, 5, 1, 3, 0, 0)}
+        ),
+        "filler-plc/state": TagAccount(
+            "filler-plc/state", 7, 0, True, {"historian": Balance(7, 7, 0, 0, 0, 0)}
+        ),
+    }
+
+    def view(self) -> AccountsView:
+        samples, events = Balance(20, 16, 1, 3, 0, 0), Balance(60, 60, 0, 0, 0, 0)
+        sinks = (SinkAccount("historian", True, events, samples, 0),)
+        flow = FlowAccount(START, 31, 0, 5, 1, 1, 20, 2, 2)
+        return AccountsView(STREAM, START, True, 0, 20, 2, 0, flow, sinks)
+
+    def tag(self, tag: str) -> TagAccount:
+        return self.accounts.get(tag) or TagAccount(tag, 0, 0, True, {})
+
+    def tags(self) -> Sequence[TagAccount]:
+        return list(self.accounts.values())
+
+
 def make_ports(plant: Plant) -> Ports:
     """All ports over one plant."""
     return Ports(
@@ -338,4 +367,5 @@ def make_ports(plant: Plant) -> Ports:
         HealthTwin(plant),
         MetricsTwin(),
         "9.8.7",
+        AccountsTwin(),
     )

@@ -20,6 +20,7 @@ from gateway.supervisor import Supervised
 from statemodel.engine import Engine
 from statemodel.records import Recorded
 from statemodel.types import Gap, Quality, SampleBatch, TagSample
+from tests.api.twins import AccountsTwin
 from tests.gateway.test_pipeline import MemoryLog
 from tests.support.manual_clock import ManualClock
 
@@ -87,6 +88,7 @@ class Site:
             pipeline=self.pipeline,
             supervised=[self.supervised],
             sinks={},
+            accounts=AccountsTwin(),
             journal=dict,
             clock=self.clock,
             version="1",
