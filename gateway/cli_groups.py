@@ -64,6 +64,20 @@ def journal_verify(config: Config, json: Json = False) -> None:
     show_verdict(config, json=json)
 
 
+@journal.command("import")
+def journal_import(
+    folder: Annotated[
+        Path, typer.Argument(help="A journal's folder: set aside, or from a backup.", show_default=False)
+    ],
+    config: Config,
+    json: Json = False,
+) -> None:
+    """Write into the database what a journal that was set aside still holds; a gateway may run meanwhile."""
+    from gateway.commands.importing import import_journal
+
+    import_journal(folder, config, json=json)
+
+
 trust = typer.Typer(name="trust", help="Which OPC UA servers are trusted, and deciding on those that wait.")
 Keeper = Annotated[
     Path,
