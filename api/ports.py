@@ -77,7 +77,10 @@ class EquipmentView(msgspec.Struct, frozen=True):
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A stretch of time in one state. `to` is null while it lasts; `seq` is of its first transition."""
+    """A stretch of time in one state. `to` is null while it lasts; `seq` is of its first transition.
+
+    `corrected` says that a correction tells it and not a transition; then `seq` is that of the correction.
+    """
 
     state: str
     code: int | None
@@ -86,6 +89,7 @@ class Interval(msgspec.Struct, frozen=True):
     to: datetime | None
     duration_s: float | None
     seq: int
+    corrected: bool = False
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -181,8 +185,18 @@ class LiveView(Protocol):
 class History(Protocol):
     """What was true. Joins the database and what the journal has not yet handed to it."""
 
-    async def state_at(self, equipment: str, at: datetime) -> EquipmentState | None:
-        """The state at an instant; None before the first transition."""
+    async def state_at(
+        self, equipment: str, at: datetime, known_at: datetime | None = None
+    ) -> EquipmentState | None:
+        """The state at an instant, as it was known at another (None: now); None before the first
+        transition."""
+        ...
+
+    async def corrections(
+        self, equipment: str, from_: datetime, to: datetime, known_at: datetime | None = None
+    ) -> Sequence[Recorded]:
+        """The corrections that touch a range, and what withdraws them, recorded up to `known_at`, oldest
+        first."""
         ...
 
     async def transitions(
@@ -197,8 +211,11 @@ class History(Protocol):
         """Transitions of one equipment with `seq > after` and `from <= at < to`, oldest first."""
         ...
 
-    async def timeline(self, equipment: str, from_: datetime, to: datetime, limit: int) -> Sequence[Interval]:
-        """The states between two instants, cut exactly at both, oldest first, without holes."""
+    async def timeline(
+        self, equipment: str, from_: datetime, to: datetime, limit: int, known_at: datetime | None = None
+    ) -> Sequence[Interval]:
+        """The states between two instants as they were known at a third (None: now), cut exactly at both,
+        oldest first, without holes."""
         ...
 
     async def event(self, seq: int) -> Recorded | None:

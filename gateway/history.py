@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from api.ports import HistoryUnavailable, Interval, StreamPosition, Surroundings, TooOld
+from gateway.corrections import CorrectionBook
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.historian.historian import Historian
 from gateway.journal import Journal
+from statemodel.corrected import Stretch, in_force, overlay, painted, told
 from statemodel.records import EquipmentState, Recorded, state_after
-from statemodel.types import Transition
+from statemodel.types import UNKNOWN, Correction, Transition
 
 _NO_BATCH = 2**62
 _END = datetime(9999, 1, 1, tzinfo=UTC)
@@ -29,21 +33,46 @@ _PAGE_EVENTS = 500
 
 
 class JoinedHistory:
-    """Journal and, where there is one, database as one history."""
+    """Journal and, where there is one, database as one history, with the corrections of `book` over it."""
 
-    def __init__(self, journal: Journal, historian: Historian | None) -> None:
+    def __init__(
+        self, journal: Journal, historian: Historian | None, book: CorrectionBook | None = None
+    ) -> None:
         self._journal, self._historian = journal, historian
+        self._book = book or CorrectionBook(journal, historian)
 
     # -- `api.ports.History`
 
-    async def state_at(self, equipment: str, at: datetime) -> EquipmentState | None:
-        """The state at an instant; None before the first transition.
+    async def state_at(
+        self, equipment: str, at: datetime, known_at: datetime | None = None
+    ) -> EquipmentState | None:
+        """The state at an instant, as it was known at another (None: now); None before the first transition.
 
         Raises:
             HistoryUnavailable: only the database knows, and it does not answer; so for every question.
         """
-        recorded = await self._transition_before(equipment, at)
-        return None if recorded is None else state_after(_transition(recorded), recorded.seq)
+        recorded = await self._transition_before(equipment, at, known_at)
+        if recorded is None:
+            return None
+        state = state_after(_transition(recorded), recorded.seq)
+        begin, after = recorded.at, at + _INSTANT
+        while True:
+            corrections = in_force(await self.corrections(equipment, begin, after, known_at), known_at)
+            over = next((one for one in painted(corrections) if one.begin <= at < one.end), None)
+            if over is None or over.begin >= begin:
+                break
+            begin = over.begin  # what lies over it before counts for where it begins
+        if over is not None:
+            return _corrected(state, over, corrections)
+        laid = overlay(told([recorded], recorded.at, after), corrections)
+        return msgspec.structs.replace(state, since=laid[-1].begin)
+
+    async def corrections(
+        self, equipment: str, from_: datetime, to: datetime, known_at: datetime | None = None
+    ) -> Sequence[Recorded]:
+        """The corrections that touch a range, and what withdraws them, recorded up to `known_at`; oldest
+        first."""
+        return await self._book.between(equipment, from_, to, known_at)
 
     async def transitions(
         self, equipment: str, *, after: int, from_: datetime | None, to: datetime | None, limit: int
@@ -66,14 +95,32 @@ class JoinedHistory:
         )
         return [*old, *new]
 
-    async def timeline(self, equipment: str, from_: datetime, to: datetime, limit: int) -> Sequence[Interval]:
-        """The states between two instants, cut exactly at both, oldest first, without holes."""
+    async def timeline(
+        self, equipment: str, from_: datetime, to: datetime, limit: int, known_at: datetime | None = None
+    ) -> Sequence[Interval]:
+        """The states between two instants as they were known at a third (None: now), cut exactly at both,
+        oldest first, without holes."""
+        to = to if known_at is None else min(to, known_at)
         if to <= from_ or limit < 1:
             return []
-        first = await self._transition_before(equipment, from_)
-        found = [] if first is None else [first]
-        found += await self._transitions_between(equipment, from_, to, limit + 1 - len(found))
-        return _intervals(found, from_, to, whole=len(found) <= limit)[:limit]
+        first = await self._transition_before(equipment, from_, known_at)
+        before = [] if first is None else [first]
+        asked = limit
+        while True:
+            found = before + list(
+                await self._transitions_between(equipment, from_, to, asked + 1 - len(before))
+            )
+            whole = len(found) <= asked
+            known = [r for r in found if known_at is None or r.recorded_at <= known_at]
+            whole = whole or len(known) < len(found)  # what was recorded later ends it
+            laid = told(known, from_, to, whole=whole)
+            if laid:
+                begin, end = laid[0].begin, laid[-1].end + _INSTANT
+                corrections = await self.corrections(equipment, begin, end, known_at)
+                laid = overlay(laid, in_force(corrections, known_at))
+            if whole or len(laid) > limit or (len(laid) == limit and not laid[-1].corrected):
+                return [_interval(stretch) for stretch in laid[:limit]]
+            asked *= 2  # a correction lies over some of them, or goes on beyond the last
 
     async def event(self, seq: int) -> Recorded | None:
         """The event of this number in the present stream; None when it cannot be read any more.
@@ -133,7 +180,7 @@ class JoinedHistory:
         ):
             raise TooOld(position)
         try:
-            events = await self._historian.events_after(seq, limit)
+            events = await self._historian.events_after(seq, limit, up_to=self._historian.drained.seq)
         except (SinkUnavailable, SinkRefused) as error:
             raise HistoryUnavailable(error.reason) from error
         if not events:
@@ -181,15 +228,16 @@ class JoinedHistory:
         in_journal = present and after + 1 >= first
         found: list[Recorded] = []
         if self._historian is not None and not (in_journal and before - after <= SCAN_EVENTS_MAX):
+            up_to = min(before - 1, self._historian.drained.seq) if present else before - 1
             try:
                 found += await self._historian.rejections_between(
-                    recorded.equipment, recorded.stream, after, before, REFUSALS_MAX + 1
+                    recorded.equipment, recorded.stream, after, up_to + 1, REFUSALS_MAX + 1
                 )
             except (SinkUnavailable, SinkRefused) as error:
                 if not in_journal:
                     return (), f"moves refused around it ({error.reason})"
             else:
-                after = max(after, self._historian.drained.seq) if present else before
+                after = max(after, up_to) if present else before
         elif not in_journal:
             return (), "moves refused around it are no longer held"
         last_scanned = min(before - 1, after + SCAN_EVENTS_MAX)
@@ -203,15 +251,32 @@ class JoinedHistory:
             return found, f"refused moves were looked for only up to event {after}"
         return found, None
 
-    async def _transition_before(self, equipment: str, at: datetime) -> Recorded | None:
-        recorded = await self._journal.transition_before(equipment, at)
+    async def _transition_before(
+        self, equipment: str, at: datetime, known_at: datetime | None = None
+    ) -> Recorded | None:
+        recorded = await self._journal_before(equipment, at, known_at)
         if recorded is not None or self._holds_all():
             return recorded
         assert self._historian is not None, "without a database the journal holds all there is"
         try:
-            return await self._historian.transition_before(equipment, at)
+            return await self._historian.transition_before(equipment, at, known_at)
         except (SinkUnavailable, SinkRefused) as error:
             raise HistoryUnavailable(error.reason) from error
+
+    async def _journal_before(
+        self, equipment: str, at: datetime, known_at: datetime | None
+    ) -> Recorded | None:
+        """The newest transition at or before an instant, of those the journal holds and that were recorded up
+        to another. Only what a device told late lies between the two."""
+        found = await self._journal.transition_before(equipment, at)
+        while found is not None and known_at is not None and found.recorded_at > known_at:
+            at_once = await self._journal.transitions(
+                equipment, after=0, from_=found.at, to=found.at + _INSTANT, limit=SCAN_EVENTS_MAX
+            )
+            if known := [recorded for recorded in at_once if recorded.recorded_at <= known_at]:
+                return known[-1]
+            found = await self._journal.transition_before(equipment, found.at - _INSTANT)
+        return found
 
     async def _transitions_between(
         self, equipment: str, from_: datetime, to: datetime, limit: int
@@ -222,7 +287,7 @@ class JoinedHistory:
         assert self._historian is not None, "without a database the journal holds all there is"
         up_to = self._historian.drained.seq
         try:
-            old = await self._historian.transitions_by_time(equipment, from_, to, limit)
+            old = await self._historian.transitions_by_time(equipment, from_, to, limit, up_to=up_to)
         except (SinkUnavailable, SinkRefused) as error:
             raise HistoryUnavailable(error.reason) from error
         if len(old) >= limit:
@@ -266,29 +331,30 @@ def _leads_to(recorded: Recorded, event: Transition) -> bool:
     return before.sequence == event.sequence - 1 and before.to_state == event.from_state
 
 
-def _intervals(
-    transitions: Sequence[Recorded], from_: datetime, to: datetime, *, whole: bool
-) -> list[Interval]:
-    """Intervals from transitions in order, of which the first may lie before `from_`.
+def _interval(stretch: Stretch) -> Interval:
+    return Interval(
+        state=stretch.state,
+        code=stretch.code,
+        category=stretch.category,
+        from_=stretch.begin,
+        to=stretch.end,
+        duration_s=(stretch.end - stretch.begin).total_seconds(),
+        seq=stretch.seq,
+        corrected=stretch.corrected,
+    )
 
-    The last one lasts until `to` when `whole`; else more follow, and how long it lasts is not known here.
-    A state that lasted no time at all is told, so that as many intervals come back as were found.
-    """
-    ends = [recorded.at for recorded in transitions[1:]] + ([to] if whole else [])
-    found: list[Interval] = []
-    for recorded, end in zip(transitions, ends, strict=False):
-        event = _transition(recorded)
-        start = max(event.at, from_)
-        if end > start or end == event.at > from_:
-            found.append(
-                Interval(
-                    state=event.to_state,
-                    code=event.code,
-                    category=event.category,
-                    from_=start,
-                    to=end,
-                    duration_s=(end - start).total_seconds(),
-                    seq=recorded.seq,
-                )
-            )
-    return found
+
+def _corrected(state: EquipmentState, over: Stretch, corrections: Sequence[Recorded]) -> EquipmentState:
+    """A state as a correction tells it that lies over what was told."""
+    told_by = next(one.event for one in corrections if (one.stream, one.seq) == (over.stream, over.seq))
+    assert isinstance(told_by, Correction), "only corrections are asked for"
+    return msgspec.structs.replace(
+        state,
+        state=over.state,
+        code=over.code,
+        category=over.category,
+        since=over.begin,
+        seq=over.seq,
+        reason=told_by.reason if over.state == UNKNOWN else None,
+        corrected=True,
+    )

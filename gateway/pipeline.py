@@ -25,6 +25,7 @@ from statemodel.engine import Engine
 from statemodel.records import Recorded
 from statemodel.stale import StaleWatch
 from statemodel.types import (
+    Correction,
     DeviceEvent,
     Event,
     Gap,
@@ -59,8 +60,16 @@ class _Reread(msgspec.Struct, frozen=True):
     at: datetime
 
 
+class _Asked(msgspec.Struct, frozen=True):
+    """An event somebody waits for: `done` gets it as it was recorded. It is about no connection."""
+
+    event: Correction
+    at: datetime
+    done: asyncio.Future[Recorded]
+
+
 #: What waits for the pipeline, and what time itself adds.
-_Item = Event | Gap | DeviceEvent | _Reread
+_Item = Event | Gap | DeviceEvent | _Reread | _Asked
 
 
 class EventLog(Protocol):
@@ -121,8 +130,10 @@ class Pipeline:
         came_round: Callable[[], None],
         repeats: Repeats | None = None,
         topics: Sequence[Callable[[Sequence[TagSample]], None]] = (),
+        hearers: Sequence[Callable[[Sequence[Recorded]], None]] = (),
     ) -> None:
-        """`listeners` are told every change at once, `topics` as each tag's report times say.
+        """`listeners` are told every change at once, `topics` as each tag's report times say; `hearers`
+        hear of what is recorded alone.
 
         `repeats` knows the events of devices that are on record; without it none are.
         """
@@ -142,6 +153,7 @@ class Pipeline:
         #: When a group with stale tags, or a heartbeat that is due, was first read again.
         self._first_reading: dict[str, datetime] = {}
         self._listeners = tuple(listeners)
+        self._hearers = (*(listener.announce for listener in listeners), *hearers)
         self._clock = clock
         self._heartbeat_s = heartbeat.total_seconds()
         #: None, put last, ends the work.
@@ -151,6 +163,7 @@ class Pipeline:
         self._alive: dict[str, datetime | None] = dict(alive)
         #: What the next commit holds, and whose proofs of life belong to it.
         self._records: list[Recordable] = []
+        self._asked: list[tuple[int, asyncio.Future[Recorded]]] = []
         self._batches: list[SampleBatch] = []
         self._proved: set[str] = set()
         self._recorded_before = 0
@@ -170,6 +183,15 @@ class Pipeline:
         except asyncio.CancelledError:
             self._waiting[event.connection] -= 1
             raise
+
+    async def record(self, event: Correction) -> Recorded:
+        """Record what somebody asks for, in order with everything else; returns it once it is durable.
+
+        Waits while the pipeline is behind. It is recorded also when the caller stops waiting.
+        """
+        done: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
+        await self._queue.put(_Asked(event, self._clock.now(), done))
+        return await done
 
     def seen(self, connection: str, at: datetime) -> None:
         """A connection proved that it lives. Counts only when nothing it said before is still waiting here,
@@ -273,9 +295,12 @@ class Pipeline:
                 records.append(event)
             elif isinstance(event, DeviceEvent):
                 self._take_device_event(event, records)
+            elif isinstance(event, _Asked):
+                self._asked.append((len(records), event.done))
+                records.append(event.event)
             else:
                 self._take(event, records, batches)
-            if not isinstance(event, Tick):
+            if not isinstance(event, Tick | _Asked):
                 self._waiting[event.connection] = max(0, self._waiting[event.connection] - 1)
         if not events or self._finished or records or self._has_waited():
             await self._commit()
@@ -300,14 +325,18 @@ class Pipeline:
             proofs = dict(alive)
         else:
             proofs = {name: alive[name] for name in self._proved}
+        asked, self._asked = self._asked, []
         self._records, self._batches, self._commit_by_s = [], [], float("inf")
         self._proved.clear()
         self._recorded_before = self.counts.recorded
         recorded = await self._log.append(records, batches, proofs)
         self.counts.commits += 1
         if recorded:
-            for listener in self._listeners:
-                listener.announce(recorded)
+            for hear in self._hearers:
+                hear(recorded)
+        for place, done in asked:
+            if not done.done():
+                done.set_result(recorded[place])
 
     def _distrust(self, now: datetime, records: list[Recordable], batches: list[SampleBatch]) -> None:
         """What nobody has proved in time is bad before anything later is looked at."""
