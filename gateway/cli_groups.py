@@ -49,11 +49,15 @@ journal = typer.Typer(
 
 
 @journal.command("status")
-def journal_status(config: Config, json: Json = False) -> None:
-    """What it holds, who has read how far, how long it lasts if a sink stops."""
+def journal_status(
+    config: Config,
+    tags: Annotated[bool, typer.Option("--tags", help="The account of every tag as well.")] = False,
+    json: Json = False,
+) -> None:
+    """What it holds, who has read how far, how long it lasts if a sink stops, whether the books add up."""
     from gateway.commands.journal import show_status
 
-    show_status(config, json=json)
+    show_status(config, tags=tags, json=json)
 
 
 @journal.command("verify")

@@ -11,6 +11,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from gateway.accounts.books import Line
+from gateway.accounts.survey import BooksView, look_at_books
 from gateway.commands.show import age_text, out, print_json
 from gateway.config.load import Loaded, load
 from gateway.errors import GatewayError, JournalDamaged
@@ -22,19 +24,30 @@ _HOURS_TOLD_MAX = 365 * 24
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
+class BooksDoNotAddUp(GatewayError):
+    """Samples that were recorded are neither delivered nor buffered nor known to be lost."""
+
+
 class NoJournal(GatewayError):
     """There is no journal where the configuration says."""
 
 
-def show_status(config: Path, *, json: bool) -> None:
-    """Print what the journal of a configuration holds."""
+def show_status(config: Path, *, tags: bool = False, json: bool) -> None:
+    """Print what the journal of a configuration holds; with `tags` the account of every tag.
+
+    Raises:
+        NoJournal: there is none.
+        BooksDoNotAddUp: samples are unaccounted for (exit code 1); all is printed before.
+    """
     loaded = load(config)
     now = datetime.now(UTC)
     survey = _look(loaded)
     bytes_max = loaded.configuration.gateway.journal.bytes_max
+    books = look_at_books(Path(survey.directory), tags=tags)
     if json:
         hours = {sink: survey.hours_left(bytes_max, sink) for sink in _sinks(loaded, survey)}
-        print_json({"journal": survey, "bytes_max": bytes_max, "hours_left": hours})
+        print_json({"journal": survey, "bytes_max": bytes_max, "hours_left": hours, "accounts": books})
+        _judge(books)
         return
     position = survey.position
     begun_at = survey.segments[0].created_at
@@ -53,6 +66,13 @@ def show_status(config: Path, *, json: bool) -> None:
     out.print(facts)
     out.print()
     out.print(_sink_table(loaded, survey, bytes_max))
+    if books is not None:
+        out.print()
+        out.print(_books_table(books))
+        if tags:
+            out.print()
+            out.print(_tags_table(books))
+    _judge(books)
 
 
 def show_verdict(config: Path, *, json: bool) -> None:
@@ -125,6 +145,49 @@ def _sink_table(loaded: Loaded, survey: Survey, bytes_max: int) -> Table:
             _room(hours),
         )
     return table
+
+
+def _judge(books: BooksView | None) -> None:
+    if books is not None and not books.adds_up:
+        raise BooksDoNotAddUp(
+            "the books of what was recorded do not add up",
+            hint="`andon journal status CONFIG --tags` says of which tags; `andon journal verify CONFIG` "
+            "whether the journal is sound",
+        )
+
+
+_LINE = ("recorded", "delivered", "buffered", "set_aside", "missing", "difference")
+
+
+def _books_table(books: BooksView) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in (f"samples since {books.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC", *_LINE, "shed"):
+        table.add_column(
+            column.replace("_", " "), justify="right" if column in (*_LINE, "shed") else "left", no_wrap=True
+        )
+    for sink, line in books.sinks.items():
+        table.add_row(sink, *_figures(line), f"{books.shed:,}")
+    if not books.sinks:
+        table.add_row("no sink takes samples", f"{books.recorded:,}", *["-"] * 5, f"{books.shed:,}")
+    return table
+
+
+def _tags_table(books: BooksView) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("tag", "sink", *_LINE, "shed"):
+        table.add_column(
+            column.replace("_", " "), justify="left" if column in ("tag", "sink") else "right", no_wrap=True
+        )
+    for one in books.tags:
+        for sink, line in one.sinks.items():
+            table.add_row(one.tag, sink, *_figures(line), f"{one.shed:,}")
+        if not one.sinks:
+            table.add_row(one.tag, "-", f"{one.recorded:,}", *["-"] * 5, f"{one.shed:,}")
+    return table
+
+
+def _figures(line: Line) -> list[str]:
+    return [f"{getattr(line, name):,}" for name in _LINE]
 
 
 def _room(hours: float | None) -> str:

@@ -44,7 +44,7 @@ class Plant:
 
     def __init__(self, directory: Path, segment_bytes: int, *, early: bool) -> None:
         self.directory, self.lives = directory, 0
-        self.changed = {"segment_bytes": segment_bytes, "keep": timedelta(0 if early else 1)}
+        self.changed: dict[str, Any] = {"segment_bytes": segment_bytes, "keep": timedelta(0 if early else 1)}
         self.kept = Kept()
         self.sent: Counter[str] = Counter()
         self.clock = ManualClock()
