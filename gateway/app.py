@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from importlib.metadata import version as installed_version
 from typing import Any
@@ -42,12 +41,13 @@ from gateway.pipeline import Pipeline
 from gateway.publish.embedded_broker import EmbeddedBroker
 from gateway.publish.publisher import MqttPublisher, PublishedTag
 from gateway.repeats import on_record
+from gateway.restart import lost_while_away, memories_from
+from gateway.snapshots import wiring as snapshots
 from gateway.supervisor import Supervised
 from gateway.tag_history import JoinedTagHistory
 from gateway.turnstile import Turnstile
-from statemodel.engine import Engine, EquipmentMemory, EquipmentSpec
-from statemodel.records import Recorded
-from statemodel.types import UNKNOWN, SourceLost, TagSample, Transition
+from statemodel.engine import Engine, EquipmentSpec
+from statemodel.types import SourceLost, TagSample
 
 _log = structlog.get_logger("andon")
 
@@ -115,6 +115,7 @@ class _Run:
             if publisher is not None:
                 self._start_sink(group, "mqtt", publish_when_met(publisher.run, historian))
             self._start_sink(group, "accounts", self.accounts.run())
+            self._start_sink(group, "snapshots", self.snapshots.keeper.run())
             pipeline = group.create_task(self.pipeline.run(), name="pipeline")
             for lost in self._lost_while_away():
                 await self.pipeline.offer(lost)
@@ -153,14 +154,23 @@ class _Run:
         self.stack.push_async_callback(self.accounts.close)
         self.last = await self.journal.last_transitions()
         self.alive = await self.journal.alive()
+        self.memories = memories_from(self.last, self.loaded)
+        self.snapshots = await snapshots.begin(
+            self.loaded, self.journal, self.memories, self.clock, self.version
+        )
         self.repeats = await on_record(self.journal, self.journal.position.last_seq)
         self.sink_tasks: list[asyncio.Task[None]] = []
 
     def _build_core(self) -> None:
         self.engine = Engine(
-            self.loaded.equipment, at=self.clock.now(), memory=memories_from(self.last, self.loaded)
+            self.loaded.equipment,
+            at=self.clock.now(),
+            memory=self.memories,
+            snapshot=self.snapshots.found,
         )
+        self.snapshots.keeper.engine = self.engine.snapshot
         self.health = HealthReport(self.clock)
+        self.health.snapshots = self.snapshots.trouble
         self.owner.health = self.health
 
     def _build_live(self, history: JoinedHistory) -> None:
@@ -245,6 +255,7 @@ class _Run:
             alive=self.alive,
             came_round=self.health.came_round,
             repeats=self.repeats,
+            committed=self.snapshots.keeper.committed,
         )
         environment = Environment(clock=self.clock, data_dir=self.loaded.data_dir)
         lost = {words.connection for words in self._lost_while_away()}
@@ -281,6 +292,7 @@ class _Run:
                 sinks=self.sinks,
                 accounts=report,
                 journal=self._journal_figures,
+                snapshots=self.snapshots.figures,
                 clock=self.clock,
                 version=self.version,
             ),
@@ -348,6 +360,8 @@ class _Run:
             pipeline.cancel()
             # The next start will say it: since the last proof of life nobody looked.
             _log.error("stopped without recording it", reason=self._journal_full())
+        else:
+            await self.snapshots.keeper.finish()
 
     def _journal_full(self) -> str | None:
         full = self.journal.stats().full
@@ -429,50 +443,6 @@ def published_tags(loaded: Loaded) -> Mapping[str, PublishedTag]:
         if tag.publish
         for id_ in [connection.tag_id(tag)]
     }
-
-
-def memories_from(last: Mapping[str, Recorded], loaded: Loaded) -> Mapping[str, EquipmentMemory]:
-    """What the engine knew when the process ended, for equipment that is still configured."""
-    configured = {spec.name for spec in loaded.equipment}
-    return {
-        name: EquipmentMemory(
-            equipment=name,
-            state=item.event.to_state,
-            code=item.event.code,
-            since=item.event.at,
-            sequence=item.event.sequence,
-        )
-        for name, item in last.items()
-        if name in configured and isinstance(item.event, Transition)
-    }
-
-
-def lost_while_away(
-    alive: Mapping[str, datetime], last: Mapping[str, Recorded], loaded: Loaded, now: datetime
-) -> Sequence[SourceLost]:
-    """The losses a restart has to record, one a connection, each from its last proof of life.
-
-    A connection with a proof of life on record was up when the process ended. One that has none but feeds
-    equipment in a known state (the configuration was changed in between) was not looked at either.
-    """
-    fed = {
-        tag.partition("/")[0]
-        for spec in loaded.equipment
-        if spec.name in last and _state_of(last[spec.name]) != UNKNOWN
-        for tag in inputs_of(spec)
-    }
-    fallback = max(alive.values(), default=now)
-    return [
-        SourceLost(
-            connection.name, min(alive.get(connection.name, fallback), now), "the gateway was not running"
-        )
-        for connection in loaded.configuration.connections
-        if connection.name in alive or connection.name in fed
-    ]
-
-
-def _state_of(recorded: Recorded) -> str:
-    return recorded.event.to_state if isinstance(recorded.event, Transition) else UNKNOWN
 
 
 def _without_secrets(url: str) -> str:

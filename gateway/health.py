@@ -50,6 +50,8 @@ class HealthReport:
         self.journal_damage: Callable[[], str | None] = lambda: None
         #: Why the books of what was recorded do not add up.
         self.books: Callable[[], str | None] = lambda: None
+        #: Why the last snapshot came to nothing.
+        self.snapshots: Callable[[], str | None] = lambda: None
         self.started = False
 
     def came_round(self) -> None:
@@ -75,6 +77,8 @@ class HealthReport:
         }
         if (wrong := self.books()) is not None:
             parts["accounts"] = {"ok": False, "reason": wrong}
+        if untaken := self.snapshots():
+            parts["snapshots"] = {"ok": False, "reason": untaken}
         for name, sink in self.sinks.items():
             status = sink.status()
             parts[name] = {

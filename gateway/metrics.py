@@ -30,6 +30,7 @@ class Exposition(Collector):
         sinks: Mapping[str, SinkOf],
         accounts: Accounts,
         journal: Callable[[], Mapping[str, float]],
+        snapshots: Callable[[datetime], Mapping[str, float]] = lambda _: {},
         clock: Clock,
         version: str,
     ) -> None:
@@ -37,7 +38,7 @@ class Exposition(Collector):
         self._supervised = supervised
         self._sinks = sinks
         self._accounts = accounts
-        self._journal = journal
+        self._journal, self._snapshots = journal, snapshots
         self._clock = clock
         self._version = version
         self._registry = CollectorRegistry()
@@ -59,6 +60,11 @@ class Exposition(Collector):
         for name, value in self._journal().items():
             yield GaugeMetricFamily(
                 f"andon_journal_{name}", f"Journal: {name.replace('_', ' ')}.", value=value
+            )
+
+        for name, value in self._snapshots(self._clock.now()).items():
+            yield GaugeMetricFamily(
+                f"andon_snapshot_{name}", f"Snapshots: {name.replace('_', ' ')}.", value=value
             )
 
     def _connections(self) -> Iterator[Metric]:

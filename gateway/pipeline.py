@@ -129,13 +129,15 @@ class Pipeline:
         alive: Mapping[str, datetime],
         came_round: Callable[[], None],
         repeats: Repeats | None = None,
+        committed: Callable[[], None] = lambda: None,
         topics: Sequence[Callable[[Sequence[TagSample]], None]] = (),
         hearers: Sequence[Callable[[Sequence[Recorded]], None]] = (),
     ) -> None:
         """`listeners` are told every change at once, `topics` as each tag's report times say; `hearers`
         hear of what is recorded alone.
 
-        `repeats` knows the events of devices that are on record; without it none are.
+        `repeats` knows the events of devices that are on record; without it none are. `committed` is called
+        whenever the journal holds exactly what the engine has been through.
         """
         self._engine = engine
         self._log = log
@@ -172,6 +174,7 @@ class Pipeline:
         self._heartbeat_by_s = clock.monotonic() + self._heartbeat_s
         self._came_round = came_round
         self._repeats = repeats or Repeats()
+        self._committed = committed
         self._wake_at: datetime | None = None
         self.counts = Counts()
 
@@ -331,6 +334,7 @@ class Pipeline:
         self._recorded_before = self.counts.recorded
         recorded = await self._log.append(records, batches, proofs)
         self.counts.commits += 1
+        self._committed()
         if recorded:
             for hear in self._hearers:
                 hear(recorded)

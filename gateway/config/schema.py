@@ -48,6 +48,25 @@ class ReconcileSettings(Settings):
     """How long a difference must last to count; what is on its way is none."""
 
 
+class SnapshotSettings(Settings):
+    """Snapshots of what the state engine knows, under `data_dir/snapshots`."""
+
+    enabled: bool = True
+    """Take snapshots, and go on from the newest at the start."""
+    every: Duration = timedelta(hours=1)
+    """Time between two snapshots."""
+    full_every: Annotated[int, Field(ge=1, le=1000)] = 24
+    """Every so many of them one is full; the others hold what has changed since it."""
+    keep_count: Annotated[int, Field(ge=2)] = 200
+    """Most snapshots kept."""
+    keep_age: Duration = timedelta(days=14)
+    """Age at which one is deleted; the newest sound full one never is."""
+    bytes_max: Annotated[int, Field(ge=1_000_000)] = 1_000_000_000
+    """Most disk space for all of them."""
+    encryption_key: str | None = None
+    """Encrypt them: 64 hexadecimal digits or a passphrase, as a reference (`env:NAME`, `file:PATH`)."""
+
+
 class GatewaySettings(Settings):
     """Who this gateway is and where it keeps its files."""
 
@@ -60,6 +79,7 @@ class GatewaySettings(Settings):
     data_dir: str = "./data"
     """Where the journal, certificates and embedded servers live; relative to the configuration file."""
     journal: JournalSettings = JournalSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line written."""

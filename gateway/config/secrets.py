@@ -13,7 +13,7 @@ from typing import Any
 from gateway.config.lines import KeyPath
 
 #: Keys whose value is a secret and must be a reference.
-SECRET_KEYS = frozenset({"password", "secret", "token", "key_password"})
+SECRET_KEYS = frozenset({"password", "secret", "token", "key_password", "encryption_key"})
 
 _URL_WITH_PASSWORD = re.compile(r"^[a-z0-9+]+://[^/@\s]*:[^/@\s]+@")
 

@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.app import memories_from
+from gateway.restart import memories_from
 from gateway.config.load import Loaded
 from gateway.journal import Journal
 from gateway.pipeline import Pipeline

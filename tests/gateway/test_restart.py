@@ -8,7 +8,7 @@ from pathlib import Path
 
 from connectors.registry import Registry
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
-from gateway.app import lost_while_away, memories_from
+from gateway.restart import lost_while_away, memories_from
 from gateway.config.load import Loaded
 from gateway.config.schema import Configuration, EquipmentSettings, GatewaySettings
 from statemodel.builtin import BUILTIN
