@@ -6,10 +6,10 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.restart import memories_from
 from gateway.config.load import Loaded
 from gateway.journal import Journal
 from gateway.pipeline import Pipeline
+from gateway.restart import memories_from
 from statemodel.engine import Engine
 from statemodel.types import Quality, SampleBatch, SourceLost, TagSample
 from tests.support.manual_clock import ManualClock

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from connectors.registry import Registry
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
-from gateway.restart import lost_while_away, memories_from
 from gateway.config.load import Loaded
 from gateway.config.schema import Configuration, EquipmentSettings, GatewaySettings
+from gateway.restart import lost_while_away, memories_from
 from statemodel.builtin import BUILTIN
 from statemodel.engine import Engine, EquipmentSpec
 from statemodel.records import Recorded, tell
