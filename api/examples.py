@@ -12,6 +12,7 @@ import msgspec
 
 from api.cursor import write_cursor
 from api.ports import ConnectionView, EquipmentView, Interval, TagView
+from api.reconciliation import ComparedPart, Difference, Reconciliation
 from api.schemas import (
     BucketView,
     ConnectionList,
@@ -163,6 +164,35 @@ MODEL: dict[str, Any] = {
     "transitions": [{"from": "Off", "to": "Baking"}, {"from": "*", "to": "Off"}],
     "rules": [{"state": "Off", "when": "not run"}, {"state": "Baking", "when": "temp >= 180"}],
 }
+RECONCILIATION = _plain(
+    Reconciliation(
+        started_at=_AT,
+        ended_at=_AT + timedelta(seconds=5),
+        trigger="request",
+        full=False,
+        repair=True,
+        agree=True,
+        parts=[
+            ComparedPart("memory", 12, None),
+            ComparedPart("events", 1042, None),
+            ComparedPart("broker", 0, "not compared: the publisher is not connected to the broker"),
+        ],
+        differences=[
+            Difference(
+                kind="event_missing",
+                equipment=EXAMPLE_EQUIPMENT,
+                place="event 1041",
+                expected="transition 2026-11-21T22:06:22.000Z",
+                found="no row",
+                since=_AT,
+                remedy="the gateway writes it again from the journal",
+                harmless=True,
+                outcome="repaired",
+            )
+        ],
+        left_out=0,
+    )
+)
 LIVE = _plain(Liveness("ok"))
 READY: dict[str, Any] = {
     "status": "degraded",

@@ -118,6 +118,20 @@ _KINDS = (
         "Send it in one go.",
     ),
     Kind(
+        "reconciliation_running",
+        409,
+        "Reconciliation at work",
+        "A reconciliation is at work, by the clock or because somebody asked; there is one at a time.",
+        "Try again when it is done; GET /api/v1/reconciliations then has its report.",
+    ),
+    Kind(
+        "key_reused",
+        409,
+        "Key used before",
+        "The Idempotency-Key of the request came with another body before.",
+        "Use a new key for every new request, and the same only to send the same again.",
+    ),
+    Kind(
         "too_old",
         410,
         "Cursor too old",
@@ -180,6 +194,13 @@ _KINDS = (
         "History unavailable",
         "The answer lies in the database, and the database does not answer. Live routes are not affected.",
         "Try again after the time in Retry-After; /readyz shows the state of each part.",
+    ),
+    Kind(
+        "not_recorded",
+        503,
+        "Not recorded",
+        "The journal did not take it in time, so that it is not known to be durable.",
+        "Send it again with the same Idempotency-Key: it is done once.",
     ),
     Kind(
         "stopping",

@@ -59,6 +59,12 @@ class Reconciliation(msgspec.Struct, frozen=True):
     left_out: int
 
 
+class ReconciliationList(msgspec.Struct, frozen=True):
+    """The newest reports, newest first."""
+
+    items: Sequence[Reconciliation]
+
+
 class ReconciliationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to do: `repair` mends what can be mended without harm, `full` compares all the journal holds."""
 

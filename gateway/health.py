@@ -50,6 +50,8 @@ class HealthReport:
         self.journal_damage: Callable[[], str | None] = lambda: None
         #: Why the books of what was recorded do not add up.
         self.books: Callable[[], str | None] = lambda: None
+        #: Further parts, each as the report shows it.
+        self.more: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
         #: Why the last snapshot came to nothing.
         self.snapshots: Callable[[], str | None] = lambda: None
         self.started = False
@@ -79,6 +81,7 @@ class HealthReport:
             parts["accounts"] = {"ok": False, "reason": wrong}
         if untaken := self.snapshots():
             parts["snapshots"] = {"ok": False, "reason": untaken}
+        parts.update({name: dict(part) for name, part in self.more().items()})
         for name, sink in self.sinks.items():
             status = sink.status()
             parts[name] = {

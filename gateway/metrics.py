@@ -30,6 +30,7 @@ class Exposition(Collector):
         sinks: Mapping[str, SinkOf],
         accounts: Accounts,
         journal: Callable[[], Mapping[str, float]],
+        more: Callable[[], Iterator[Metric]] = lambda: iter(()),
         snapshots: Callable[[datetime], Mapping[str, float]] = lambda _: {},
         clock: Clock,
         version: str,
@@ -39,6 +40,7 @@ class Exposition(Collector):
         self._sinks = sinks
         self._accounts = accounts
         self._journal, self._snapshots = journal, snapshots
+        self._more = more
         self._clock = clock
         self._version = version
         self._registry = CollectorRegistry()
@@ -57,6 +59,7 @@ class Exposition(Collector):
         yield from self._flow()
         yield from self._sink_figures()
         yield from self._account_figures()
+        yield from self._more()
         for name, value in self._journal().items():
             yield GaugeMetricFamily(
                 f"andon_journal_{name}", f"Journal: {name.replace('_', ' ')}.", value=value

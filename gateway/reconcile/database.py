@@ -92,12 +92,12 @@ class Database:
         """Count and hash of some slices, up to an event."""
         after = first_slice * SLICE_EVENTS
         end = min(last, after + slices * SLICE_EVENTS)
-        rows = await self._ask("digests", self._stream, after, end - after, SLICE_EVENTS, end)
+        rows = await self._ask("digests", self._stream, after, 2 * (end - after), SLICE_EVENTS, end)
         return {row["slice"]: Digest(row["count"], row["digest"]) for row in rows}
 
     async def bodies(self, after: int, last: int) -> dict[int, str]:
         """Hash of each event with `after < seq <= last`."""
-        rows = await self._ask("bodies", self._stream, after, last - after, last)
+        rows = await self._ask("bodies", self._stream, after, 2 * (last - after), last)
         return {row["seq"]: row["digest"] for row in rows}
 
     async def broken_columns(self, after: int, last: int) -> Sequence[tuple[str, Broken]]:

@@ -20,11 +20,11 @@ WHERE seq <= $6
 GROUP BY 1
 
 -- name: bodies
--- Gateway, stream, after, limit, last: number and hash of each event.
-SELECT seq, md5(body) AS digest
+-- Gateway, stream, after, limit, last: number and hash of each event; two hashes where two rows have one number.
+SELECT seq, string_agg(md5(body), ' and ' ORDER BY md5(body)) AS digest
 FROM (/* events_after */) AS told
 WHERE seq <= $5
-ORDER BY seq
+GROUP BY seq
 
 -- name: broken_columns
 -- Gateway, stream, after, last, limit: transitions whose columns do not say what their body says.
