@@ -115,10 +115,15 @@ def size_bytes(path: Path) -> int:
         return 0
 
 
+def ballast_bytes(directory: Path) -> int:
+    """What is left of the reserve."""
+    return size_bytes(directory / "ballast")
+
+
 def set_ballast_aside(directory: Path) -> None:
-    """Take the reserve while there is ample room."""
+    """Take the reserve, or make it whole again, while there is ample room."""
     path = directory / "ballast"
-    if path.exists() or free_bytes(directory) < 4 * BALLAST_BYTES:
+    if ballast_bytes(directory) == BALLAST_BYTES or free_bytes(directory) < 4 * BALLAST_BYTES:
         return
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -132,7 +137,20 @@ def set_ballast_aside(directory: Path) -> None:
         os.close(fd)
 
 
+def spend_ballast(directory: Path, wanted: int) -> bool:
+    """Shorten the reserve by what is wanted, so that nobody else gets the rest; whether there was any."""
+    held = ballast_bytes(directory)
+    if not held:
+        return False
+    path = directory / "ballast"
+    if held <= wanted:
+        path.unlink(missing_ok=True)
+    else:
+        os.truncate(path, held - wanted)
+    return True
+
+
 def give_up_ballast(directory: Path) -> None:
-    """Spend the reserve when the disk is full: what is read and freed next needs a little room."""
-    if free_bytes(directory) < BALLAST_BYTES // 4:
-        (directory / "ballast").unlink(missing_ok=True)
+    """Spend of the reserve when the disk is full: what is read and freed next needs a little room."""
+    if (short := BALLAST_BYTES // 4 - free_bytes(directory)) > 0:
+        spend_ballast(directory, short)

@@ -20,8 +20,10 @@ from connectors.base import Clock
 from gateway.config.schema import JournalSettings
 from gateway.errors import JournalFailed
 from gateway.journal import files
+from gateway.journal.bounds import Needs
+from gateway.journal.losses import Loss
 from gateway.journal.recovery import open_store
-from gateway.journal.store import Appended, Needs, Store
+from gateway.journal.store import Appended, Store
 from gateway.journal.tail import Tail
 from gateway.journal.values import Cursor, Damage, JournalPosition, JournalStats, JournalWatcher
 from statemodel.records import Recorded
@@ -111,9 +113,10 @@ class Journal:
     ) -> Sequence[Recorded]:
         """Number events and batches and make all of it durable at once; return the events as recorded.
 
-        Waits while the journal is full (see `stats().full`): that is the back-pressure. Once the commit has
-        begun, cancelling the caller does not stop it. `alive` maps connections to their last proof of life,
-        or to None when they are known to be down.
+        When room runs low, batches are left out, counted by tag and told as gaps; events are taken on.
+        Waits when there is no room for those either (see `stats().full`): that is the back-pressure. Once
+        the commit has begun, cancelling the caller does not stop it. `alive` maps connections to their last
+        proof of life, or to None when they are known to be down.
 
         Raises:
             JournalFailed: the disk refused; the outcome is unknown and the journal takes nothing any more.
@@ -150,8 +153,8 @@ class Journal:
         if isinstance(done, Appended):
             position = done.position
             self._events.extend(position.last_seq + 1 - len(events), done.recorded, [1] * len(events))
-            weights = [1 + len(batch.samples) for batch in batches]
-            self._batches.extend(position.last_batch + 1 - len(batches), batches, weights)
+            weights = [1 + len(batch.samples) for batch in done.batches]
+            self._batches.extend(position.last_batch + 1 - len(done.batches), done.batches, weights)
             self._position = position
             self._tell_news()
         return done
@@ -206,6 +209,10 @@ class Journal:
     def stats(self) -> JournalStats:
         """Figures as of the last second."""
         return self._store.stats
+
+    def untold(self) -> Sequence[Loss]:
+        """What was lost here and no event has told yet; told by appending what `losses.gaps` makes of it."""
+        return self._store.waiting()
 
     async def read(self, after: int, limit: int) -> Sequence[Recorded]:
         """Events with `seq > after`, in order; from memory when they are recent.

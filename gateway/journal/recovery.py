@@ -23,6 +23,7 @@ from gateway.config.schema import JournalSettings
 from gateway.errors import JournalFailed, JournalForeign, StartFailed
 from gateway.journal import anew, files, head, segment, wal
 from gateway.journal.codec import Unreadable
+from gateway.journal.room import check_minimum
 from gateway.journal.row import Uncertain, check_row, refuse_what_was_removed
 from gateway.journal.salvage import salvage
 from gateway.journal.segment import Carried, Origin, Segment, SegmentId
@@ -94,7 +95,9 @@ def open_store(directory: Path, *, gateway: str, settings: JournalSettings, cloc
         store.note(id_, damage.reason, seq=damage.seq, batch=damage.batch)
     if begun is not None:
         store.note(
-            ready.ids[-1], f"a new stream was begun, the old one is in {begun.set_aside}: {begun.reason}"
+            ready.ids[-1],
+            f"a new stream was begun, the old one is in {begun.set_aside}: {begun.reason}",
+            lost=False,
         )
     return store
 
@@ -128,6 +131,7 @@ def _judge(directory: Path, gateway: str, clock: Clock) -> _Ready:
     refuse_what_was_removed(directory, ids)
     noted = head.read(directory)
     if not ids and noted is None:
+        check_minimum(directory, files.ballast_bytes(directory))
         ids = [_begin(directory, gateway, clock)]
     _refuse_to_go_back(directory, ids, noted)
     path = directory / ids[-1].name

@@ -21,7 +21,10 @@ from connectors.base import Clock
 from gateway.config.schema import JournalSettings
 from gateway.errors import JournalFailed
 from gateway.journal import files, head, segment
+from gateway.journal.bounds import Needs, bounds, is_wanted
 from gateway.journal.codec import Unreadable, checksum, encode_batch, to_us
+from gateway.journal.losses import KEPT, Loss, Losses
+from gateway.journal.room import Room
 from gateway.journal.segment import Carried, Origin, Segment, SegmentId
 from gateway.journal.values import Cursor, Damage, JournalPosition, JournalStats, JournalWatcher, Row
 from statemodel.records import Recorded, tell
@@ -30,8 +33,6 @@ from statemodel.types import Recordable, SampleBatch, Transition
 log = structlog.get_logger(__name__)
 
 _BEGINNING_US, _END_US = -(2**62), 2**62
-#: Room a transaction may need besides its own bytes: pages, log frames, a new segment.
-_MARGIN_BYTES = 4_000_000
 _DAMAGE_KEPT = 100
 #: Finished segments held open for reading.
 _OPEN_MAX = 2
@@ -39,17 +40,11 @@ _GONE = "look whether its disk is still mounted and bring the folder back; then 
 RESTART = "end the gateway and start it again: it reads what is on the disk and goes on from there"
 
 
-class Needs(msgspec.Struct, frozen=True):
-    """What a required sink reads, so what must stay until it has."""
-
-    events: bool
-    batches: bool
-
-
 class Appended(msgspec.Struct, frozen=True):
-    """What one append made durable."""
+    """What one append made durable: all events, and the batches there was room for."""
 
     recorded: list[Recorded]
+    batches: Sequence[SampleBatch]
     position: JournalPosition
 
 
@@ -75,9 +70,9 @@ class Store:
         self.cursors = dict(carried.cursors)
         self.required: dict[str, Needs] = {}
         self.stats = JournalStats(0, settings.bytes_max, 0, origin.created_at, 0, 0, 0, 0, "", (), {})
-        self._ids = list(ids)
+        self.ids = list(ids)
         self._newest, self._created_at = newest, origin.created_at
-        self._sizes = {i: files.size_bytes(directory / i.name) for i in self._ids[:-1]}
+        self._sizes = {i: files.size_bytes(directory / i.name) for i in self.ids[:-1]}
         self._origins: dict[SegmentId, datetime] = {}
         self.kept = dict(carried.kept)
         self._pending: dict[str, Cursor] = {}
@@ -87,6 +82,9 @@ class Store:
         self._damaged: dict[tuple[str, int, int], Damage] = {}
         self._counts = [0, 0, 0, 0]
         self._failure = self._hint = ""
+        self._room = Room(directory, settings.bytes_max)
+        self._losses = Losses(carried.kept.get(KEPT))
+        self._unbounded: list[tuple[SegmentId, Damage]] = []
         self._waits_for_room = False
         # A quarter, so that there are always finished segments to free.
         self._segment_bytes = min(settings.segment_bytes, settings.bytes_max // 4)
@@ -100,7 +98,10 @@ class Store:
         batches: Sequence[SampleBatch],
         alive: Mapping[str, datetime | None],
     ) -> Appended | str:
-        """Number, encode and commit, with whatever cursors wait to be kept; or say why there is no room."""
+        """Number, encode and commit, with whatever cursors wait to be kept; or say why there is no room.
+
+        Where there is room for events only, batches are left out, counted, and told later (see `losses`).
+        """
         self.check()
         at, seq, number = self.clock.now(), self.position.last_seq, self.position.last_batch
         recorded = [
@@ -112,13 +113,27 @@ class Store:
         ]
         numbered = list(enumerate(batches, number + 1))
         bodies = [(n, encode_batch(batch)) for n, batch in numbered]
+        wanted, shed, left_out = sum(len(r.body) for r in rows), "", batches
         with self._writing("looking for room"):
-            reason = self._make_room(sum(len(r.body) for r in rows) + sum(len(b) for _, b in bodies))
+            if batches:
+                shed = self._make_room(wanted + sum(len(b) for _, b in bodies), self._room.lacks_for_samples)
+            reason = "" if batches and not shed else self._make_room(wanted, self._room.lacks_for_events)
         if reason:
-            return reason
+            return self._is_full(reason)
+        if shed:
+            batches, bodies = (), []
+        if self._losses.told(events):
+            self.keep(KEPT, self._losses.to_keep())
         marks = {name: proof for name, proof in alive.items() if self.alive.get(name) != proof}
         with self._writing("a commit"):
-            self._newest.write(rows, bodies, marks, self._pending, self._pending_kept)
+            if refused := self._commit(rows, bodies, marks):
+                return self._is_full(refused)
+        if shed:
+            self._losses.take_shed(left_out, shed)
+        elif batches:
+            self._losses.end_shedding()
+        if (shed, "") != (self.stats.shedding, self.stats.full) and (batches or shed):
+            self._refresh(full="", shedding=shed)
         self._pending, self._pending_kept = {}, {}
         for name, proof in marks.items():
             if proof is None:
@@ -139,7 +154,35 @@ class Store:
         if self._newest.size_bytes() >= self._segment_bytes:
             self.rotate()
             self.trim()
-        return Appended(recorded, self.position)
+        return Appended(recorded, batches, self.position)
+
+    def _commit(
+        self,
+        rows: Sequence[Row],
+        bodies: Sequence[tuple[int, bytes]],
+        marks: Mapping[str, datetime | None],
+    ) -> str:
+        """One durable transaction, or why the disk has no room for it: then it is certainly not there.
+
+        That is known only when there was no room to write. When the disk refuses to sync, nothing is known.
+        """
+        try:
+            self._newest.write(rows, bodies, marks, self._pending, self._pending_kept)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            self._newest.undo()
+            return f"the disk under {self.directory} is full"
+        return ""
+
+    def _is_full(self, reason: str) -> str:
+        if reason != self.stats.full:
+            self._refresh(full=reason)
+        return reason
+
+    def waiting(self) -> Sequence[Loss]:
+        """Losses that nobody has been told of. May be asked from any thread."""
+        return self._losses.waiting
 
     def advance(self, sink: str, cursor: Cursor) -> None:
         """Note how far a sink has read; kept with the next commit or by `keep_house`."""
@@ -182,13 +225,27 @@ class Store:
         with self._writing("keeping house"):
             if not files.is_there(self._newest.path):
                 raise FileNotFoundError(2, "it was removed", str(self._newest.path))
+            self._look_at_losses()
             self._keep_cursors()
             if self.clock.now() - self._created_at >= self.settings.segment_age:
                 self.rotate()
             self.trim()
             files.set_ballast_aside(self.directory)
-        self._refresh()
+        self._refresh(shedding=self._lacks_for_samples(self._used(), 0))
         return self.position
+
+    def _look_at_losses(self) -> None:
+        """Say from when to when what was met as damaged lasted, and note when there is room again."""
+        if self._losses.shedding and not self._lacks_for_samples(self._used(), 0):
+            self._losses.end_shedding()
+        unbounded, self._unbounded = self._unbounded, []
+        for id_, damage in unbounded:
+            if is_wanted(damage, self.required, self.cursors):
+                at, until = bounds(self, id_, damage, self.clock.now())
+                self._losses.take_damage((id_.name, damage.seq, damage.batch), at, until, damage.reason)
+        self._losses.forget({id_.name for id_ in self.ids})
+        if self._losses.changed:
+            self.keep(KEPT, self._losses.to_keep())
 
     def _keep_cursors(self, *, in_hurry: bool = False) -> None:
         """They are advice, a sink knows better: without room they wait, and a lost one costs nothing.
@@ -197,7 +254,7 @@ class Store:
         """
         if not self._pending and not self._pending_kept:
             return
-        reason = "" if in_hurry else self._lacks_disk(sum(map(len, self._pending_kept.values())))
+        reason = "" if in_hurry else self._room.lacks_disk(sum(map(len, self._pending_kept.values())))
         if not reason:
             try:
                 self._newest.write((), (), {}, self._pending, self._pending_kept)
@@ -213,11 +270,11 @@ class Store:
 
     def rotate(self) -> None:
         """Finish the newest segment and begin another, unless it is empty or the disk has no room for it."""
-        position, old = self.position, self._ids[-1]
+        position, old = self.position, self.ids[-1]
         if (old.first_seq, old.first_batch) == (position.last_seq + 1, position.last_batch + 1):
             return
         with self._writing("looking for room"):
-            if self._lacks_disk(self._newest.log_bytes()):
+            if self._room.lacks_disk(self._newest.log_bytes()):
                 return
         id_ = SegmentId(old.number + 1, position.last_seq + 1, position.last_batch + 1)
         origin = Origin(self.gateway, self.stream, self.clock.now())
@@ -229,7 +286,7 @@ class Store:
             self._newest = Segment.open_newest(segment.create(self.directory, id_, origin, carried))
         self._pending, self._pending_kept = {}, {}
         self._origins[old] = self._created_at
-        self._ids.append(id_)
+        self.ids.append(id_)
         self._created_at = origin.created_at
         with self._writing("noting a segment"):
             head.note(self.directory, id_.number, position)
@@ -238,19 +295,19 @@ class Store:
     def trim(self, *, hurry: bool = False) -> bool:
         """Free the oldest segments every required sink has passed; in a hurry also those still to be kept."""
         freed = 0
-        while len(self._ids) > freed + 1:
-            oldest, following = self._ids[freed], self._ids[freed + 1]
+        while len(self.ids) > freed + 1:
+            oldest, following = self.ids[freed], self.ids[freed + 1]
             if not self._passed(following):
                 break
-            ended_at = self._begun_at(following)
+            ended_at = self.begun_at(following)
             if not hurry and self.clock.now() - ended_at < self.settings.keep:
                 break
             self._keep_before_freeing(following)
             freed += 1
             self._forget(oldest)
         if freed:
-            del self._ids[:freed]
-            first = self._ids[0]
+            del self.ids[:freed]
+            first = self.ids[0]
             with self._writing("freeing a segment"):
                 files.sync_directory(self.directory)
             self.position = msgspec.structs.replace(
@@ -273,9 +330,9 @@ class Store:
         try:
             self._newest.close()
             if not self._failure and not files.is_there(
-                self._newest.path.with_name(f"{self._ids[-1].name}-wal")
+                self._newest.path.with_name(f"{self.ids[-1].name}-wal")
             ):
-                head.note(self.directory, self._ids[-1].number, self.position, closed=True)
+                head.note(self.directory, self.ids[-1].number, self.position, closed=True)
         except (sqlite3.Error, OSError) as error:
             log.warning("the journal did not close cleanly; what was committed is safe", reason=str(error))
 
@@ -284,7 +341,7 @@ class Store:
     def read(self, after: int, limit: int) -> list[Recorded]:
         """Events with `seq > after`, in order. Damaged ones are left out and noted."""
         found: list[Recorded] = []
-        for id_ in self._ids[self._index(after + 1, lambda i: i.first_seq) :]:
+        for id_ in self.ids[self._index(after + 1, lambda i: i.first_seq) :]:
             with self._reading(id_) as opened:
                 for item in opened.events(after, limit - len(found)) if opened else ():
                     if isinstance(item, Recorded):
@@ -299,7 +356,7 @@ class Store:
         """Batches with `number > after`, in order, until there are enough samples."""
         found: list[tuple[int, SampleBatch]] = []
         samples = 0
-        for id_ in self._ids[self._index(after + 1, lambda i: i.first_batch) :]:
+        for id_ in self.ids[self._index(after + 1, lambda i: i.first_batch) :]:
             with self._reading(id_) as opened:
                 for number, batch in opened.batches(after, limit - len(found)) if opened else ():
                     if isinstance(batch, Unreadable):
@@ -319,7 +376,7 @@ class Store:
         """Transitions of one equipment with `seq > after` and `from <= at < to`, in order."""
         bounds = (_BEGINNING_US if from_ is None else to_us(from_), _END_US if to is None else to_us(to))
         found: list[Recorded] = []
-        for id_ in self._ids[self._index(after + 1, lambda i: i.first_seq) :]:
+        for id_ in self.ids[self._index(after + 1, lambda i: i.first_seq) :]:
             with self._reading(id_) as opened:
                 if opened is None:
                     continue
@@ -334,7 +391,7 @@ class Store:
 
     def transition_before(self, equipment: str, at: datetime) -> Recorded | None:
         """The newest transition of one equipment at or before an instant."""
-        for id_ in reversed(self._ids):
+        for id_ in reversed(self.ids):
             with self._reading(id_) as opened:
                 if opened is None:
                     continue
@@ -348,10 +405,10 @@ class Store:
 
     def damage_in(self, index: int) -> list[Damage] | None:
         """Everything wrong with the segment at a place in the row; None beyond its end."""
-        if index >= len(self._ids):
+        if index >= len(self.ids):
             return None
-        id_ = self._ids[index]
-        following = self._ids[index + 1] if index + 1 < len(self._ids) else None
+        id_ = self.ids[index]
+        following = self.ids[index + 1] if index + 1 < len(self.ids) else None
         last_seq = following.first_seq - 1 if following else self.position.last_seq
         last_batch = following.first_batch - 1 if following else self.position.last_batch
         found: list[tuple[int, int, str]] = []
@@ -405,7 +462,7 @@ class Store:
                 closed.close()
 
     def _opened(self, id_: SegmentId) -> Segment | None:
-        if id_ == self._ids[-1]:
+        if id_ == self.ids[-1]:
             return self._newest
         if id_ not in self._open:
             while len(self._open) >= _OPEN_MAX:
@@ -417,18 +474,20 @@ class Store:
                 return None
         return self._open[id_]
 
-    def note(self, id_: SegmentId, reason: str, *, seq: int = 0, batch: int = 0) -> None:
-        """Tell that a part cannot be read: once, in the log and in the figures."""
+    def note(self, id_: SegmentId, reason: str, *, seq: int = 0, batch: int = 0, lost: bool = True) -> None:
+        """Tell that a part cannot be read: once, in the log, in the figures, and as a loss if it is one."""
         key, path = (id_.name, seq, batch), str(self.directory / id_.name)
         if key in self._damaged or len(self._damaged) >= _DAMAGE_KEPT:
             return
-        self._damaged[key] = Damage(path, reason, seq, batch)
+        self._damaged[key] = damage = Damage(path, reason, seq, batch)
+        if lost and not self._losses.is_told(key):
+            self._unbounded.append((id_, damage))
         log.error("a part of the journal cannot be read", path=path, seq=seq, batch=batch, reason=reason)
         self._refresh()
 
     def _index(self, number: int, first: Callable[[SegmentId], int]) -> int:
         """Place of the segment that holds a number."""
-        return max(0, bisect.bisect_right(self._ids, number, key=first) - 1)
+        return max(0, bisect.bisect_right(self.ids, number, key=first) - 1)
 
     def _passed(self, following: SegmentId) -> bool:
         """Whether every required sink has read all before this segment."""
@@ -440,8 +499,9 @@ class Store:
                 return False
         return True
 
-    def _begun_at(self, id_: SegmentId) -> datetime:
-        if id_ == self._ids[-1]:
+    def begun_at(self, id_: SegmentId) -> datetime:
+        """When a segment was begun."""
+        if id_ == self.ids[-1]:
             return self._created_at
         if id_ not in self._origins:
             begun_at = self._created_at  # of a file that cannot say, we assume the most careful
@@ -459,34 +519,27 @@ class Store:
         self._sizes.pop(id_, None)
         self._origins.pop(id_, None)
 
-    def _make_room(self, bytes_wanted: int) -> str:
-        """Free what may be freed until an append fits; the reason why it does not, or empty."""
-        while reason := self._lacks(bytes_wanted):
+    def _make_room(self, wanted: int, lacks: Callable[[int, int], str]) -> str:
+        """Free what may be freed until there is room; the reason why there is none, or empty."""
+        while reason := lacks(self._used(), wanted):
             if not self.trim(hurry=True):
                 break
-        if reason != self.stats.full:
-            self._refresh(full=reason)
         return reason
 
-    def _lacks(self, bytes_wanted: int) -> str:
-        used = sum(self._sizes.values()) + self._newest.size_bytes()
-        if used + bytes_wanted > self.settings.bytes_max:
-            return f"the journal takes {used} bytes of the {self.settings.bytes_max} it may"
-        return self._lacks_disk(bytes_wanted)
+    def _lacks_for_samples(self, used: int, wanted: int) -> str:
+        return self._room.lacks_for_samples(used, wanted, again=self._losses.shedding)
 
-    def _lacks_disk(self, bytes_wanted: int) -> str:
-        if (free := files.free_bytes(self.directory)) < bytes_wanted + _MARGIN_BYTES:
-            return f"the disk under {self.directory} has {free} bytes left"
-        return ""
+    def _used(self) -> int:
+        return sum(self._sizes.values()) + self._newest.size_bytes()
 
-    def _refresh(self, *, full: str | None = None) -> None:
+    def _refresh(self, *, full: str | None = None, shedding: str | None = None) -> None:
         """Figures for other threads, replaced as a whole."""
         events, batches, samples, commits = self._counts
         self.stats = JournalStats(
-            bytes=sum(self._sizes.values()) + self._newest.size_bytes(),
+            bytes=self._used(),
             bytes_max=self.settings.bytes_max,
-            segments=len(self._ids),
-            oldest_at=self._begun_at(self._ids[0]),
+            segments=len(self.ids),
+            oldest_at=self.begun_at(self.ids[0]),
             events=events,
             batches=batches,
             samples=samples,
@@ -495,4 +548,6 @@ class Store:
             damaged=tuple(self._damaged.values()),
             sinks=dict(self.cursors),
             cut_bytes=self.stats.cut_bytes,
+            shedding=self.stats.shedding if shedding is None else shedding,
+            shed=dict(self._losses.shed),
         )

@@ -49,7 +49,8 @@ class JournalStats(msgspec.Struct, frozen=True):
 
     `oldest_at` is when the oldest segment began. `full` is empty, or the reason why nothing more is taken
     for now. `damaged` lists at most the first hundred records that could not be read. `cut_bytes` is the torn
-    tail that was cut off at the start.
+    tail that was cut off at the start. `shedding` is empty, or the reason why samples, but not events, are
+    left out for now; `shed` counts those ever left out, by tag.
     """
 
     bytes: int
@@ -64,6 +65,8 @@ class JournalStats(msgspec.Struct, frozen=True):
     damaged: tuple[Damage, ...]
     sinks: Mapping[str, Cursor]
     cut_bytes: int = 0
+    shedding: str = ""
+    shed: Mapping[str, int] = {}
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
