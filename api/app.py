@@ -22,7 +22,19 @@ from api.operation import Context, Operation, serve_operation
 from api.ports import HistoryUnavailable, Ports
 from api.problems import Problem
 from api.responses import encode_json, problem_answer
-from api.routes import accounts, connections, equipment, explain, health, kpi, models, tag_history, tags
+from api.routes import (
+    accounts,
+    connections,
+    corrections,
+    equipment,
+    explain,
+    health,
+    kpi,
+    models,
+    reconciliations,
+    tag_history,
+    tags,
+)
 from api.routes.documentation import OpenApiDocument
 from api.settings import ApiSettings
 from api.stream import operations as stream_operations
@@ -43,10 +55,12 @@ def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetim
         *equipment.operations(settings),
         *explain.operations(settings),
         *kpi.operations(settings),
+        *corrections.operations(settings),
         *stream_operations(settings),
         *tags.operations(settings),
         *tag_history.operations(settings),
         *accounts.operations(settings),
+        *reconciliations.operations(settings),
         *connections.operations(settings),
         *models.operations(settings),
         *health.operations(settings),

@@ -15,13 +15,14 @@ from api.examples import PROBLEM_DETAILS
 from api.operation import Answer, Operation
 from api.params import Param
 from api.problems import KINDS, SNAPSHOT, Kind, ProblemDetails
-from statemodel.records import ToldDeviceEvent, ToldRejection, ToldSource, ToldTransition
+from statemodel.records import ToldCorrection, ToldDeviceEvent, ToldRejection, ToldSource, ToldTransition
 
 #: What each noun is, for the head of its section.
 TAGS: Mapping[str, str] = {
     "equipment": "Machines and processes: the state now, at any past instant, and how it got there.",
     "events": "The one sequence of all that happens, as a stream that resumes exactly where it stopped.",
     "accounts": "Loss accounting: what was recorded of each tag, and where each sample and event is now.",
+    "reconciliations": "Whether memory, journal, database and retained topics tell the same story.",
     "tags": "The signals the gateway reads, each with value, quality and the times of source and receipt.",
     "connections": "The links to PLCs and other devices: up or down, since when, and why.",
     "models": "The state models that say which states exist and how they may follow one another.",
@@ -36,7 +37,7 @@ and a `hint`. `GET` routes answer `HEAD` too. `POST` routes take JSON, only from
 """
 
 _REF = "#/components/schemas/{name}"
-_EVENT_TYPES = (ToldTransition, ToldRejection, ToldSource, ToldDeviceEvent)
+_EVENT_TYPES = (ToldTransition, ToldRejection, ToldSource, ToldDeviceEvent, ToldCorrection)
 
 
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
     references = dict(zip(unique, schemas, strict=True))
     # What travels as ready bytes has no type of its own to msgspec; its real shape is told here.
     components["TransitionList"]["properties"]["items"]["items"] = references[ToldTransition]
+    components["CorrectionList"]["properties"]["items"]["items"] = references[ToldCorrection]
     components["Event"] = {
         "description": "What the `data` of an event in the stream can be; `type` tells them apart.",
         "oneOf": [references[type_] for type_ in _EVENT_TYPES],

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import msgspec
 
 from api.accounting import Accounts
+from api.corrections import Corrections
+from api.reconciliation import Reconciler
 from statemodel.records import EquipmentState, Recorded
 from statemodel.tag_history import DatedSample, SampleBucket
 from statemodel.types import TagSample
@@ -293,3 +295,5 @@ class Ports(msgspec.Struct, frozen=True):
     metrics: Metrics
     version: str
     accounts: Accounts
+    reconciler: Reconciler
+    corrections: Corrections

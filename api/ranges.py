@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import get_args
 from zoneinfo import ZoneInfo
 
 from api import params
 from api.hints import did_you_mean, shown
-from api.params import Param, UnreadableError
+from api.operation import Call, Context
+from api.params import Param, UnreadableError, invalid_parameter, write_time
 from api.settings import ApiSettings
 from statemodel.calendars import Unit
 from statemodel.durations import parse_duration
@@ -74,6 +75,28 @@ def bucket_param(otherwise: str) -> Param:
         f"such as `15m`; {otherwise} when left out.",
         "day",
     )
+
+
+KNOWN_AT = params.time(
+    "known_at",
+    "Answer as it would have been answered then: without what was recorded later, corrections and what "
+    "devices told late alike. As known now when left out.",
+    "2026-11-21T23:00:00Z",
+)
+
+
+def known_at_of(context: Context, call: Call) -> datetime | None:
+    """The instant of knowledge a request asks for.
+
+    Raises:
+        Problem: `invalid_parameter`, when it lies in the future.
+    """
+    known_at: datetime | None = call.query["known_at"]
+    now = context.now()
+    if known_at is not None and known_at > now + timedelta(seconds=context.settings.clock_skew_s):
+        reason = "it lies in the future, and nobody knows what will be known then"
+        raise invalid_parameter("known_at", reason, f"It is {write_time(now)} here.")
+    return known_at
 
 
 TZ = Param(

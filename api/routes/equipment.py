@@ -15,6 +15,7 @@ from api.paging import page_by_key, page_of_intervals
 from api.params import invalid_parameter, write_time
 from api.ports import EquipmentView
 from api.problems import Problem
+from api.ranges import KNOWN_AT, known_at_of
 from api.responses import encode_json, json_answer, list_answer, tagged_answer
 from api.routes.find import find_equipment
 from api.schemas import EquipmentList, Timeline, TransitionList
@@ -41,17 +42,21 @@ async def get_equipment_state(context: Context, call: Call) -> Response:
     """The state now, or at an instant."""
     live = context.ports.live
     view = find_equipment(live, call.path["name"])
-    at = call.query["at"]
-    state = view.state if at is None else await _state_at(context, view.name, at)
+    at, known_at = call.query["at"], known_at_of(context, call)
+    then = at or known_at
+    state = view.state if then is None else await _state_at(context, view.name, then, known_at)
     return tagged_answer(encode_json(state), write_cursor(live.position().stream, state.seq), call.headers)
 
 
-async def _state_at(context: Context, name: str, at: datetime) -> EquipmentState:
+async def _state_at(context: Context, name: str, at: datetime, known_at: datetime | None) -> EquipmentState:
     now = context.now()
     if at > now + timedelta(seconds=context.settings.clock_skew_s):
         reason = "it lies in the future, where no state is known"
         raise invalid_parameter("at", reason, f"It is {write_time(now)} here.")
-    state = await context.ports.history.state_at(name, at)
+    if known_at is not None and at > known_at:
+        reason = "it lies after known_at, when nothing was known of it"
+        raise invalid_parameter("at", reason, "Ask for an instant at or before known_at.")
+    state = await context.ports.history.state_at(name, at, known_at)
     if state is None:
         raise Problem("no_state_yet", f"Nothing is recorded of {name} at {write_time(at)} or before.")
     return state
@@ -83,6 +88,8 @@ async def get_timeline(context: Context, call: Call) -> Response:
     live = context.ports.live
     view = find_equipment(live, call.path["name"])
     now = context.now()
+    known_at = known_at_of(context, call)
+    now = now if known_at is None else min(now, known_at)
     to = min(call.query["to"] or now, now)  # what has not happened yet is not told
     from_ = call.query["from"]
     if from_ is None:
@@ -93,7 +100,7 @@ async def get_timeline(context: Context, call: Call) -> Response:
     limit = call.query["limit"] or context.settings.page_limit_max
     page, asked = None, limit + 1
     while page is None:
-        found = await context.ports.history.timeline(view.name, from_, to, asked)
+        found = await context.ports.history.timeline(view.name, from_, to, asked, known_at)
         page = page_of_intervals(found, limit, complete=len(found) < asked)
         asked *= 2
     items, rest = page
@@ -158,13 +165,14 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "equipment",
             "The state, now or at an instant",
             "Without `at` the state in force, from memory. With `at` the state that was in force then, from "
-            "the record. `seq` is that of the transition that led to it.",
+            "the record, with corrections laid over it. `seq` is that of the transition that led to it, or "
+            "of the correction that tells it (then `corrected` is true).",
             get_equipment_state,
             (
                 Answer(200, "The state.", "application/json", EquipmentState, {"producing": STATE}, etag),
                 Answer(304, "The state is the one the client has already.", headers=etag),
             ),
-            (NAME, params.time("at", "The instant asked for. It must not lie in the future.")),
+            (NAME, params.time("at", "The instant asked for. It must not lie in the future."), KNOWN_AT),
             ("unknown_equipment", "no_state_yet", "history_unavailable"),
         ),
         Operation(
@@ -197,7 +205,8 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "equipment",
             "The states as intervals",
             "Every state between two instants, cut exactly at both and without holes. What has not happened "
-            "yet is not told: a `to` in the future is taken as now.",
+            "yet is not told: a `to` in the future is taken as now. Corrections are laid over what was told; "
+            "their intervals are `corrected`, with the correction's `seq`.",
             get_timeline,
             (Answer(200, "The intervals.", "application/json", Timeline, {"a change": TIMELINE}),),
             (
@@ -208,6 +217,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                     "2026-11-21T22:00:00Z",
                 ),
                 params.time("to", "Where to end; now when left out.", "2026-11-21T23:00:00Z"),
+                KNOWN_AT,
                 long_limit,
             ),
             ("unknown_equipment", "history_unavailable"),

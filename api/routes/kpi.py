@@ -14,7 +14,7 @@ from api.examples import KPI
 from api.hints import shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.params import Param, UnreadableError, invalid_parameter
-from api.ranges import TZ, Bucket, bucket_param, range_params
+from api.ranges import KNOWN_AT, TZ, Bucket, bucket_param, known_at_of, range_params
 from api.responses import list_answer
 from api.routes.equipment import NAME
 from api.routes.find import find_equipment
@@ -37,7 +37,8 @@ async def get_kpi(context: Context, call: Call) -> Response:
     live = context.ports.live
     view = find_equipment(live, call.path["name"])
     query = call.query
-    now = context.now()
+    known_at = known_at_of(context, call)
+    now = context.now() if known_at is None else min(context.now(), known_at)
     to = min(query["to"] or now, now)  # what has not happened yet is not counted
     from_ = query["from"] or to - timedelta(seconds=context.settings.timeline_s)
     if from_ >= to:
@@ -47,7 +48,7 @@ async def get_kpi(context: Context, call: Call) -> Response:
     zone = query["tz"] or UTC
     buckets = _buckets(query["bucket"], query["shifts"], from_, to, zone, context.settings.buckets_max)
     position = live.position()
-    spans = await _spans(context, view.name, from_, to)
+    spans = await _spans(context, view.name, from_, to, known_at)
     whole, *parts = await asyncio.to_thread(_all_figures, spans, from_, to, buckets, zone)
     report = KpiReport(
         view.name,
@@ -100,7 +101,9 @@ def _buckets(
     return found
 
 
-async def _spans(context: Context, name: str, from_: datetime, to: datetime) -> Sequence[Span]:
+async def _spans(
+    context: Context, name: str, from_: datetime, to: datetime, known_at: datetime | None
+) -> Sequence[Span]:
     """The whole timeline of a range, page by page.
 
     Raises:
@@ -109,7 +112,7 @@ async def _spans(context: Context, name: str, from_: datetime, to: datetime) -> 
     spans: list[Span] = []
     at, asked = from_, _PAGE_INTERVALS
     while at < to:
-        found = await context.ports.history.timeline(name, at, to, asked)
+        found = await context.ports.history.timeline(name, at, to, asked, known_at)
         if not found:
             break
         spans += [
@@ -176,6 +179,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             (
                 NAME,
                 *range_params(settings),
+                KNOWN_AT,
                 bucket_param("not at all"),
                 TZ,
                 Param(

@@ -40,7 +40,7 @@ TABLE = [
         'Did you mean "/api/v1/equipment/oven-1/state"?',
     ),
     ("/nothing/like/any/of/it", 404, "not_found", "The routes are listed at /docs."),
-    (f"{STATE}?zzz=1", 400, "unknown_parameter", "This route takes at."),
+    (f"{STATE}?zzz=1", 400, "unknown_parameter", "This route takes at, known_at."),
     ("/healthz?verbose", 400, "unknown_parameter", "This route takes no parameters."),
     ("/api/v1/equipment/oven-1/transitions?form=1", 400, "unknown_parameter", 'Did you mean "from"?'),
     (

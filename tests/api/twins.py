@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
+import msgspec
+
 from api.accounting import AccountsView, Balance, FlowAccount, SinkAccount, TagAccount
+from api.corrections import KeyReused, NotRecorded, WantedCorrection
 from api.ports import (
     ConnectionView,
     EquipmentView,
@@ -21,12 +24,16 @@ from api.ports import (
     TagView,
     TooOld,
 )
+from api.reconciliation import AlreadyRunning, ComparedPart, Reconciliation
+from statemodel.corrected import CorrectionRefused, Stretch, in_force, overlay, painted
 from statemodel.records import EquipmentState, Recorded, state_after, tell
 from statemodel.tag_history import DatedSample, summed_up
 from statemodel.types import (
     Cause,
     CauseInput,
     Conformance,
+    CorrectedState,
+    Correction,
     Quality,
     Recordable,
     Rejection,
@@ -216,8 +223,37 @@ class HistoryTwin:
             if isinstance(recorded.event, Transition) and recorded.equipment == equipment
         ]
 
-    async def state_at(self, equipment: str, at: datetime) -> EquipmentState | None:
+    def _known(self, equipment: str, known_at: datetime | None) -> list[Recorded]:
+        return [
+            recorded
+            for recorded in self.plant.log
+            if isinstance(recorded.event, Correction)
+            and recorded.equipment == equipment
+            and (known_at is None or recorded.recorded_at <= known_at)
+        ]
+
+    async def corrections(
+        self, equipment: str, from_: datetime, to: datetime, known_at: datetime | None = None
+    ) -> Sequence[Recorded]:
         self._check()
+        return [
+            recorded
+            for recorded in self._known(equipment, known_at)
+            if isinstance(recorded.event, Correction)
+            and recorded.event.until > from_
+            and recorded.event.at < to
+        ]
+
+    async def state_at(
+        self, equipment: str, at: datetime, known_at: datetime | None = None
+    ) -> EquipmentState | None:
+        self._check()
+        over = [
+            one for one in painted(in_force(self._known(equipment, known_at))) if one.begin <= at < one.end
+        ]
+        if over:
+            state = self.plant.states[equipment]
+            return msgspec.structs.replace(state, state=over[0].state, seq=over[0].seq, corrected=True)
         past = [(recorded, event) for recorded, event in self._of(equipment) if event.at <= at]
         return state_after(past[-1][1], past[-1][0].seq) if past else None
 
@@ -231,8 +267,32 @@ class HistoryTwin:
             if recorded.seq > after and (from_ is None or from_ <= event.at) and (to is None or event.at < to)
         ][:limit]
 
-    async def timeline(self, equipment: str, from_: datetime, to: datetime, limit: int) -> Sequence[Interval]:
+    async def timeline(
+        self, equipment: str, from_: datetime, to: datetime, limit: int, known_at: datetime | None = None
+    ) -> Sequence[Interval]:
         self._check()
+        if corrections := in_force(self._known(equipment, known_at)):
+            begun = [
+                Stretch(i.state, i.code, i.category, i.from_, i.to, STREAM, i.seq)
+                for i in await self._told(equipment, from_, to, 1_000_000)
+                if i.to is not None
+            ]
+            return [
+                Interval(
+                    s.state,
+                    s.code,
+                    s.category,
+                    s.begin,
+                    s.end,
+                    (s.end - s.begin).total_seconds(),
+                    s.seq,
+                    s.corrected,
+                )
+                for s in overlay(begun, corrections)
+            ][:limit]
+        return await self._told(equipment, from_, to, limit)
+
+    async def _told(self, equipment: str, from_: datetime, to: datetime, limit: int) -> Sequence[Interval]:
         told = self._of(equipment)
         spans: list[Interval] = []
         starts: list[tuple[datetime, str, int | None, str | None, int]] = [
@@ -298,6 +358,44 @@ class TagHistoryTwin:
         return TagBuckets(summed_up(found.before, found.items, bounds), self.incomplete)
 
 
+class CorrectionsTwin:
+    """Records what is wanted as it is; a key is remembered."""
+
+    def __init__(self, plant: Plant) -> None:
+        self.plant = plant
+        self.full = ""
+        self.by_key: dict[str, tuple[WantedCorrection, Recorded]] = {}
+
+    async def correct(self, equipment: str, wanted: WantedCorrection, key: str | None) -> Recorded:
+        if self.full:
+            raise NotRecorded(self.full)
+        if key in self.by_key:
+            if self.by_key[key][0] != wanted:
+                raise KeyReused
+            return self.by_key[key][1]
+        if wanted.state not in (None, *CYCLE):
+            raise CorrectionRefused("state", "it is no state", "Use another.")
+        begin, end = wanted.from_ or START, wanted.to or self.plant.now_at
+        states = (CorrectedState(wanted.state or "", 1, "standby", begin, end),) if wanted.state else ()
+        recorded = self.plant.record(
+            Correction(
+                equipment,
+                f"filling/line-1/{equipment}",
+                "packml",
+                begin,
+                end,
+                states,
+                wanted.reason,
+                wanted.author,
+                wanted.withdraws,
+                key,
+            )
+        )
+        if key is not None:
+            self.by_key[key] = (wanted, recorded)
+        return recorded
+
+
 class ModelsTwin:
     """Two models."""
 
@@ -357,6 +455,25 @@ class AccountsTwin:
         return list(self.accounts.values())
 
 
+class ReconcilerTwin:
+    """All agree, always; one at a time."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self._reports: list[Reconciliation] = []
+
+    async def reconcile(self, *, repair: bool, full: bool) -> Reconciliation:
+        if self.busy:
+            raise AlreadyRunning
+        parts = [ComparedPart("memory", 6, None)]
+        report = Reconciliation(START, START, "request", full, repair, True, parts, [], 0)
+        self._reports.insert(0, report)
+        return report
+
+    def reports(self) -> Sequence[Reconciliation]:
+        return self._reports
+
+
 def make_ports(plant: Plant) -> Ports:
     """All ports over one plant."""
     return Ports(
@@ -368,4 +485,6 @@ def make_ports(plant: Plant) -> Ports:
         MetricsTwin(),
         "9.8.7",
         AccountsTwin(),
+        ReconcilerTwin(),
+        CorrectionsTwin(plant),
     )
