@@ -166,7 +166,7 @@ def _events(entries: Iterable[Entry], newest: Mapping[str, datetime]) -> Iterato
     """
     for entry in entries:
         if isinstance(entry, SampleBatch):
-            fresh = tuple(s for s in entry.samples if s.tag not in newest or s.received_at > newest[s.tag])
+            fresh = tuple(s for s in entry.samples if s.received_at >= newest.get(s.tag, s.received_at))
             if fresh:
                 yield SampleBatch(entry.connection, entry.received_at, fresh, entry.source_time)
         elif isinstance(entry.event, SourceLost | SourceRestored):
