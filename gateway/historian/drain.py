@@ -21,7 +21,7 @@ from gateway.config.schema import HistorianSettings
 from gateway.errors import JournalForeign, SinkUnavailable
 from gateway.historian.lanes import Held
 from gateway.historian.pace import Pace, Rate
-from gateway.historian.portions import EVENTS_MAX, Portion, read_portion
+from gateway.historian.portions import Portion, read_portion
 from gateway.historian.session import CursorMoved, Packed, Refused, Session
 from gateway.historian.values import Progress
 from gateway.journal import Cursor, Journal, JournalPosition
@@ -267,7 +267,7 @@ class Drain:
         position = self._journal.position
         return len(self.held.beyond) < _RANGES_MAX and (
             position.last_batch - portion.after.batch >= len(portion.batches) > 0
-            or position.last_seq - portion.after.seq >= EVENTS_MAX
+            or position.last_seq - portion.after.seq >= len(portion.events) > 0
         )
 
     async def _begin_range(self, session: Session) -> None:

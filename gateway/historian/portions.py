@@ -70,7 +70,11 @@ class Portion(msgspec.Struct, frozen=True):
 
     def is_full(self, rows_max: int) -> bool:
         """Whether nothing is won by letting more gather."""
-        return len(self.batches) >= BATCHES_MAX or len(self.events) >= EVENTS_MAX or self.samples >= rows_max
+        return (
+            len(self.batches) >= BATCHES_MAX
+            or len(self.events) >= min(EVENTS_MAX, rows_max)
+            or self.samples >= rows_max
+        )
 
     def slices(self) -> Iterator[list[tuple[bool, Sequence[TagSample]]]]:
         """The batches, some thousand samples at a time."""
@@ -100,7 +104,7 @@ async def read_portion(
         JournalFailed: the journal failed.
     """
     last = up_to or Cursor(journal.position.last_seq, journal.position.last_batch)
-    wanted = min(EVENTS_MAX, last.seq - before.seq)
+    wanted = min(EVENTS_MAX, rows_max, last.seq - before.seq)
     events = [e for e in await journal.read(before.seq, wanted) if e.seq <= last.seq] if wanted > 0 else []
     batches = await _batches(journal, before.batch, last.batch, rows_max)
     missing: list[Missing] = []
