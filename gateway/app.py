@@ -33,7 +33,9 @@ from gateway.health import HealthReport, SinkOf
 from gateway.historian.historian import Historian
 from gateway.historian.values import EquipmentMeta, TagMeta
 from gateway.history import JoinedHistory
+from gateway.journal import words
 from gateway.journal.journal import Journal
+from gateway.journal.losses import gaps
 from gateway.live import Live
 from gateway.metrics import Exposition
 from gateway.models import ModelCatalogue
@@ -255,6 +257,7 @@ class _Run:
             alive=self.alive,
             came_round=self.health.came_round,
             repeats=self.repeats,
+            untold=lambda: gaps(self.journal.untold(), [item.name for item in self.settings.connections]),
             committed=self.snapshots.keeper.committed,
         )
         environment = Environment(clock=self.clock, data_dir=self.loaded.data_dir)
@@ -274,8 +277,8 @@ class _Run:
         self.live.supervised = {item.settings.name: item for item in self.supervised}
         self.health.supervised = self.supervised
         self.health.sinks = self.sinks
-        self.health.journal_full = self._journal_full
-        self.health.journal_damage = self._journal_damage
+        self.health.journal_full = lambda: words.full(self.journal.stats())
+        self.health.journal_damage = lambda: words.trouble(self.journal.stats())
         report = AccountsReport(self.accounts, self.pipeline.counts, self.sinks)
         self.health.books = report.trouble
         if self.settings.api is None:
@@ -291,7 +294,7 @@ class _Run:
                 supervised=self.supervised,
                 sinks=self.sinks,
                 accounts=report,
-                journal=self._journal_figures,
+                journal=lambda: words.figures(self.journal.stats(), self.journal.position),
                 snapshots=self.snapshots.figures,
                 clock=self.clock,
                 version=self.version,
@@ -322,16 +325,6 @@ class _Run:
         """What a restart has to admit: since its last proof of life nobody looked at a connection."""
         return lost_while_away(self.alive, self.last, self.loaded, self.clock.now())
 
-    def _journal_figures(self) -> Mapping[str, float]:
-        stats = self.journal.stats()
-        position = self.journal.position
-        return {
-            "bytes": stats.bytes,
-            "segments": stats.segments,
-            "first_seq": position.first_seq,
-            "last_seq": position.last_seq,
-        }
-
     def _say_started(self) -> None:
         where = self.owner.addresses
         _log.info(
@@ -359,17 +352,9 @@ class _Run:
         except TimeoutError:
             pipeline.cancel()
             # The next start will say it: since the last proof of life nobody looked.
-            _log.error("stopped without recording it", reason=self._journal_full())
+            _log.error("stopped without recording it", reason=words.full(self.journal.stats()))
         else:
             await self.snapshots.keeper.finish()
-
-    def _journal_full(self) -> str | None:
-        full = self.journal.stats().full
-        return f"takes nothing more: {full}" if full else None
-
-    def _journal_damage(self) -> str | None:
-        damaged = self.journal.stats().damaged
-        return f"{len(damaged)} records cannot be read" if damaged else None
 
     async def _hand_on(self) -> None:
         """Wait a little while the sinks that are connected hand on what was recorded last."""

@@ -129,6 +129,7 @@ class Pipeline:
         alive: Mapping[str, datetime],
         came_round: Callable[[], None],
         repeats: Repeats | None = None,
+        untold: Callable[[], Sequence[Gap]] = tuple,
         committed: Callable[[], None] = lambda: None,
         topics: Sequence[Callable[[Sequence[TagSample]], None]] = (),
         hearers: Sequence[Callable[[Sequence[Recorded]], None]] = (),
@@ -136,7 +137,8 @@ class Pipeline:
         """`listeners` are told every change at once, `topics` as each tag's report times say; `hearers`
         hear of what is recorded alone.
 
-        `repeats` knows the events of devices that are on record; without it none are. `committed` is called
+        `repeats` knows the events of devices that are on record; without it none are. `untold` gives the
+        losses the journal has to tell of, until they are on record. `committed` is called
         whenever the journal holds exactly what the engine has been through.
         """
         self._engine = engine
@@ -174,6 +176,7 @@ class Pipeline:
         self._heartbeat_by_s = clock.monotonic() + self._heartbeat_s
         self._came_round = came_round
         self._repeats = repeats or Repeats()
+        self._untold = untold
         self._committed = committed
         self._wake_at: datetime | None = None
         self.counts = Counts()
@@ -332,6 +335,7 @@ class Pipeline:
         self._records, self._batches, self._commit_by_s = [], [], float("inf")
         self._proved.clear()
         self._recorded_before = self.counts.recorded
+        records.extend(self._untold())
         recorded = await self._log.append(records, batches, proofs)
         self.counts.commits += 1
         self._committed()
