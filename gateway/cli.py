@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from gateway import cli_backup
+from gateway import cli_backup, cli_reconcile
 from gateway.cli_groups import journal, model, trust
 from gateway.cli_words import Config, Json
 from gateway.commands.show import print_failure
@@ -387,6 +387,7 @@ def replay(
 app.add_typer(model, name="model")
 app.add_typer(journal, name="journal")
 cli_backup.add_to(app)
+cli_reconcile.add_to(app)
 
 
 @app.command(

@@ -6,7 +6,7 @@ Knows the wire, nothing of the process behind it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -54,6 +54,24 @@ class Client:
         """
         try:
             response = self._http.get(path, params=parameters)
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from error
+        if response.is_error:
+            raise _refusal(response.status_code, response.content)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise NoAnswer(f"{self._url} answers, but not like a gateway") from error
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Hand in something to do; the JSON of the answer.
+
+        Raises:
+            NoAnswer: nobody is there.
+            Refused: the gateway answers with a problem.
+        """
+        try:
+            response = self._http.post(path, json=dict(body))
         except httpx.HTTPError as error:
             raise self._no_answer(error) from error
         if response.is_error:
