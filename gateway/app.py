@@ -7,7 +7,7 @@ Stop: connectors first, then the last words into the journal, then a moment for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,9 @@ from gateway.accounts.keeper import Accounts
 from gateway.accounts.report import AccountsReport
 from gateway.clock import SystemClock
 from gateway.config.load import Loaded
+from gateway.configured import TagFeed, published_tags, unrecorded_tags
+from gateway.correcting import CorrectionDesk
+from gateway.corrections import CorrectionBook
 from gateway.embedded_postgres import EmbeddedPostgres
 from gateway.errors import StartFailed
 from gateway.health import HealthReport, SinkOf
@@ -41,15 +44,16 @@ from gateway.metrics import Exposition
 from gateway.models import ModelCatalogue
 from gateway.pipeline import Pipeline
 from gateway.publish.embedded_broker import EmbeddedBroker
-from gateway.publish.publisher import MqttPublisher, PublishedTag
+from gateway.publish.publisher import MqttPublisher
+from gateway.reconcile.wiring import Reconciling
 from gateway.repeats import on_record
 from gateway.restart import lost_while_away, memories_from
 from gateway.snapshots import wiring as snapshots
 from gateway.supervisor import Supervised
 from gateway.tag_history import JoinedTagHistory
 from gateway.turnstile import Turnstile
-from statemodel.engine import Engine, EquipmentSpec
-from statemodel.types import SourceLost, TagSample
+from statemodel.engine import Engine
+from statemodel.types import SourceLost
 
 _log = structlog.get_logger("andon")
 
@@ -107,16 +111,19 @@ class _Run:
         await self._open_journal()
         self._build_core()
         historian = await self._historian()
-        history = JoinedHistory(self.journal, historian)
+        self.corrections = await CorrectionBook.open(self.journal, historian)
+        history = JoinedHistory(self.journal, historian, self.corrections)
         self._build_live(history)
         publisher = await self._publisher()
-        await self._serve(history, historian)
+        await self._serve(history, historian, publisher)
         async with asyncio.TaskGroup() as group:
             if historian is not None:
                 self._start_sink(group, "historian", historian.run())
             if publisher is not None:
                 self._start_sink(group, "mqtt", publish_when_met(publisher.run, historian))
             self._start_sink(group, "accounts", self.accounts.run())
+            self._start_sink(group, "corrections", self.corrections.run())
+            self._start_sink(group, "reconciling", self.reconciling.run())
             self._start_sink(group, "snapshots", self.snapshots.keeper.run())
             pipeline = group.create_task(self.pipeline.run(), name="pipeline")
             for lost in self._lost_while_away():
@@ -186,7 +193,7 @@ class _Run:
             source=history,
         )
         self.owner.live = self.live
-        self.topics: list[_TagFeed] = []
+        self.topics: list[TagFeed] = []
 
     async def _historian(self) -> Historian | None:
         settings = self.settings.historian
@@ -242,15 +249,18 @@ class _Run:
             clock=self.clock,
         )
         self.sinks["mqtt"] = publisher
-        self.topics.append(_TagFeed(published_tags(self.loaded), publisher.publish_tag))
+        self.topics.append(TagFeed(published_tags(self.loaded), publisher.publish_tag))
         return publisher
 
-    async def _serve(self, history: JoinedHistory, historian: Historian | None) -> None:
+    async def _serve(
+        self, history: JoinedHistory, historian: Historian | None, publisher: MqttPublisher | None
+    ) -> None:
         self.pipeline = Pipeline(
             engine=self.engine,
             log=self.journal,
             connections=self.settings.connections,
             listeners=(self.live,),
+            hearers=(self.corrections.announce,),
             topics=tuple(feed.samples for feed in self.topics),
             clock=self.clock,
             heartbeat=self.settings.gateway.journal.heartbeat,
@@ -281,6 +291,18 @@ class _Run:
         self.health.journal_damage = lambda: words.trouble(self.journal.stats())
         report = AccountsReport(self.accounts, self.pipeline.counts, self.sinks)
         self.health.books = report.trouble
+        self.reconciling = Reconciling(
+            self.loaded,
+            journal=self.journal,
+            clock=self.clock,
+            live=self.live.states,
+            memories=self.engine.memories,
+            history=history,
+            historian=historian,
+            dsn=self.owner.addresses.database,
+            publisher=publisher,
+        )
+        self.health.more = self.reconciling.parts_of_health
         if self.settings.api is None:
             return
         ports = Ports(
@@ -294,6 +316,7 @@ class _Run:
                 supervised=self.supervised,
                 sinks=self.sinks,
                 accounts=report,
+                more=self.reconciling.figures,
                 journal=lambda: words.figures(self.journal.stats(), self.journal.position),
                 snapshots=self.snapshots.figures,
                 clock=self.clock,
@@ -301,6 +324,8 @@ class _Run:
             ),
             version=self.version,
             accounts=report,
+            reconciler=self.reconciling.reconciler,
+            corrections=CorrectionDesk(self.loaded.equipment, history, self.pipeline.record, self.clock),
         )
         host, _, port = self.settings.api.listen.rpartition(":")
         server = Server(
@@ -383,51 +408,6 @@ async def publish_when_met(publish: Callable[[], Awaitable[None]], historian: Hi
         except TimeoutError:
             _log.warning("the broker is told before the database has answered", waited_s=MEETING_S_MAX)
     await publish()
-
-
-class _TagFeed:
-    """Passes on the samples of tags that are to be published."""
-
-    def __init__(self, wanted: Collection[str], publish: Callable[[TagSample], None]) -> None:
-        self._wanted = frozenset(wanted)
-        self._publish = publish
-
-    def samples(self, samples: Sequence[TagSample]) -> None:
-        wanted = self._wanted
-        if wanted:
-            for sample in samples:
-                if sample.tag in wanted:
-                    self._publish(sample)
-
-
-def inputs_of(spec: EquipmentSpec) -> Sequence[str]:
-    """The tags (full ids) that decide the state of an equipment."""
-    return list(spec.inputs.values())
-
-
-def unrecorded_tags(loaded: Loaded) -> frozenset[str]:
-    """The tags whose samples go to no history."""
-    return frozenset(
-        connection.tag_id(tag)
-        for connection in loaded.configuration.connections
-        for tag in connection.tags()
-        if not tag.record
-    )
-
-
-def published_tags(loaded: Loaded) -> Mapping[str, PublishedTag]:
-    """The tags that are topics of their own, with the equipment they belong to."""
-    paths: dict[str, list[str]] = {}
-    for spec in loaded.equipment:
-        for tag in inputs_of(spec):
-            paths.setdefault(tag, []).append(spec.path)
-    return {
-        id_: PublishedTag(unit=tag.unit, paths=tuple(dict.fromkeys(paths.get(id_, ()))))
-        for connection in loaded.configuration.connections
-        for tag in connection.tags()
-        if tag.publish
-        for id_ in [connection.tag_id(tag)]
-    }
 
 
 def _without_secrets(url: str) -> str:

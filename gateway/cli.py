@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from gateway import cli_backup, cli_reconcile
+from gateway import cli_backup, cli_corrections, cli_reconcile
 from gateway.cli_groups import journal, model, trust
 from gateway.cli_words import Config, Json
 from gateway.commands.show import print_failure
@@ -318,6 +318,12 @@ def history(
         str | None, typer.Option("--from", help="Begin: a time, a day, or 8h for 8 h ago.")
     ] = None,
     to: Until = None,
+    states: Annotated[
+        bool, typer.Option("--states", help="The states as intervals, with corrections laid over them.")
+    ] = False,
+    known_at: Annotated[
+        str | None, typer.Option(help="The same as it was known then: a time, a day, or 8h for 8 h ago.")
+    ] = None,
     samples: Annotated[
         bool, typer.Option("--samples", help="What was recorded, from the journal's folder, as JSON lines.")
     ] = False,
@@ -332,16 +338,21 @@ def history(
     json: Json = False,
 ) -> None:
     """Transitions of an equipment, or samples of a tag, of a running gateway, oldest first."""
+    from gateway.commands.corrections import show_states
     from gateway.commands.history import export_samples, show_history
     from gateway.commands.tag_history import show_tag_history
     from gateway.commands.when import WrongArgument
 
+    if (states or known_at is not None) and ("/" in equipment or samples):
+        raise WrongArgument("--states and --known-at are for equipment", hint="leave them out")
     if "/" in equipment and not samples:
         show_tag_history(
             equipment, config=config, url=url, from_=from_, to=to, bucket=bucket, tz=tz, json=json
         )
     elif bucket is not None or tz is not None:
         raise WrongArgument("--bucket and --tz are for tags", hint="for an equipment: andon kpi --bucket")
+    elif states or known_at is not None:
+        show_states(equipment, config=config, url=url, from_=from_, to=to, known_at=known_at, json=json)
     elif samples:
         export_samples(equipment, config=config)
     else:
@@ -387,6 +398,7 @@ def replay(
 app.add_typer(model, name="model")
 app.add_typer(journal, name="journal")
 cli_backup.add_to(app)
+cli_corrections.add_to(app)
 cli_reconcile.add_to(app)
 
 

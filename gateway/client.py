@@ -63,7 +63,7 @@ class Client:
         except ValueError as error:
             raise NoAnswer(f"{self._url} answers, but not like a gateway") from error
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
         """Hand in something to do; the JSON of the answer.
 
         Raises:
@@ -71,7 +71,7 @@ class Client:
             Refused: the gateway answers with a problem.
         """
         try:
-            response = self._http.post(path, json=dict(body))
+            response = self._http.post(path, json=dict(body), headers=dict(headers or {}))
         except httpx.HTTPError as error:
             raise self._no_answer(error) from error
         if response.is_error:

@@ -123,6 +123,8 @@ def event_line(event: Mapping[str, Any], colours: Mapping[tuple[str, str], str])
         )
     elif event["type"] == "device_event":
         _append_device_event(line, event)
+    elif event["type"] == "correction":
+        _append_correction(line, event)
     else:
         line.append(f"{event['connection']:<16}", style="bold")
         line.append(
@@ -136,6 +138,18 @@ def event_line(event: Mapping[str, Any], colours: Mapping[tuple[str, str], str])
 
 #: From this severity on an alarm is shown in red; the standard's bands call it high (OPC 10000-9).
 _HIGH = 601
+
+
+def _append_correction(line: Text, event: Mapping[str, Any]) -> None:
+    line.append(f"{event['equipment']:<16}", style="bold")
+    if event["withdraws"] is not None:
+        line.append(f"correction {event['withdraws']} withdrawn", style="yellow")
+    else:
+        states = ", ".join(dict.fromkeys(one["state"] for one in event["intervals"]))
+        lasted = (parse_time(event["until"]) - parse_time(event["at"])).total_seconds()
+        line.append(f"was {states}", style="yellow")
+        line.append(f" within {age_text(lasted)}")
+    line.append(f"  {_plain(event['reason'])}, says {_plain(event['author'])}", style="dim")
 
 
 def _append_device_event(line: Text, event: Mapping[str, Any]) -> None:
