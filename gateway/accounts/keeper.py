@@ -69,6 +69,7 @@ class Accounts:
         due_s = self._clock.monotonic() + _KEEP_EVERY_S
         while True:
             await self._clock.sleep(_LOOK_EVERY_S)
+            self.books.shed(self._journal.stats().shed)
             many = self.books.at - self._kept_at >= _KEEP_EVERY_BATCHES
             if many or self._clock.monotonic() >= due_s:
                 due_s = self._clock.monotonic() + _KEEP_EVERY_S
