@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.benchmarks import engine, fleet, latency, modbus, opcua, start
+from tests.benchmarks import engine, fleet, historian, latency, modbus, opcua, start
 from tests.benchmarks.figures import Figure, keep, show
 
 PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
@@ -23,6 +23,7 @@ PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
     "modbus": modbus.measure,
     "opcua": opcua.measure,
     "fleet": fleet.measure,
+    "historian": historian.measure,
 }
 
 

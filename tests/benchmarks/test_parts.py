@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks import fleet, modbus, opcua
+import pytest
+
+from tests.benchmarks import fleet, historian, modbus, opcua
 from tests.benchmarks.figures import Figure
+from tests.support.database import timescale_dsn
 
 
 async def test_big_modbus_devices_are_measured(tmp_path: Path) -> None:
@@ -39,6 +42,17 @@ async def test_a_fleet_is_measured(tmp_path: Path) -> None:
     assert len(figures) == 8
     _are_figures(figures)
     assert "command to all up" in figures[4].name
+
+
+@pytest.mark.real
+async def test_a_historian_is_measured(tmp_path: Path) -> None:
+    """As much as makes more than two full transactions, so that there is a backlog."""
+    timescale_dsn()
+
+    figures = await historian.measure(tmp_path, samples=220_000, events=12_000, outage_s=120, calm_s=0.5)
+
+    assert len(figures) == 10
+    _are_figures(figures)
 
 
 def _are_figures(figures: Sequence[Figure]) -> None:
