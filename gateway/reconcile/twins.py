@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 SQL = read_statements(__package__, "sql/runs.sql")
 #: Time between two looks.
 LOOK_EVERY_S = 2.0
+#: The same, until the database has been told of this process.
+_FIRST_EVERY_S = 0.25
 #: Processes remembered of each gateway.
 _RUNS_KEPT = 100
 _GOODBYE_S_MAX = 2.0
@@ -76,7 +78,7 @@ class TwinWatch:
                     except GatewayError as error:
                         self._told = False
                         log.debug("could not look for other gateways", reason=error.reason)
-                await self._clock.sleep(self._every_s)
+                await self._clock.sleep(self._every_s if self._told else min(self._every_s, _FIRST_EVERY_S))
         finally:
             await self._leave()
 
