@@ -10,7 +10,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from connectors.settings import ConnectionSettings, Duration, FileName, Name, Settings
 
@@ -38,9 +38,9 @@ class JournalSettings(Settings):
 class ReconcileSettings(Settings):
     """How often memory, journal, database and broker are compared, and what is mended by itself."""
 
-    every: Duration | None = timedelta(hours=1)
+    every: Duration = timedelta(hours=1)
     """Time between two comparisons of what is newest."""
-    full_every: Duration | None = timedelta(days=1)
+    full_every: Duration = timedelta(days=1)
     """Time between two comparisons of all the journal holds, at half speed."""
     repair: bool = True
     """Mend what can be mended without harm: missing rows and retained topics. Nothing is ever overwritten."""
@@ -94,6 +94,12 @@ class HistorianSettings(Settings):
     """Password, as a reference (`env:NAME`, `file:PATH`), when it is not in the dsn."""
     retention: Duration | None = None
     """How long samples are kept; transitions are kept for ever. Unset: samples are kept for ever too."""
+    rollup_retention: Duration | None = None
+    """How long figures by the hour are kept, which outlive the samples. Unset: for ever."""
+    chunk: Duration = timedelta(days=1)
+    """Time that one chunk of samples spans where the server has TimescaleDB; a change is for new chunks."""
+    compress_after: Duration = timedelta(days=7)
+    """Age at which chunks are compressed where the licence of TimescaleDB allows it."""
     flush: Duration = timedelta(milliseconds=200)
     """Longest wait before what is there is written."""
     batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
@@ -103,6 +109,25 @@ class HistorianSettings(Settings):
     that down."""
     command_timeout: Duration = timedelta(seconds=15)
     """Time after which a database that does not answer counts as lost."""
+
+    @field_validator("chunk")
+    @classmethod
+    def _sensible_chunk(cls, chunk: timedelta) -> timedelta:
+        if timedelta(minutes=10) <= chunk <= timedelta(days=366):
+            return chunk
+        raise ValueError(
+            'must be between "10m" and "366d": a year of shorter ones would be too many to plan with'
+        )
+
+    @field_validator("rollup_retention")
+    @classmethod
+    def _outlives_samples(cls, kept: timedelta | None, info: ValidationInfo) -> timedelta | None:
+        samples = info.data.get("retention")
+        if kept is not None and (samples is None or kept < samples):
+            raise ValueError(
+                "is shorter than retention: figures by the hour are kept at least as long as samples"
+            )
+        return kept
 
     @field_validator("dsn")
     @classmethod

@@ -20,11 +20,10 @@ from connectors.base import Clock
 from gateway.accounts.values import Deliveries
 from gateway.config.schema import HistorianSettings
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.historian.connection import connect, examine, place_of
+from gateway.historian.connection import examine, place_of
 from gateway.historian.drain import SINK, Drain
-from gateway.historian.failures import DATABASE_ERRORS
+from gateway.historian.keeping import Keeper
 from gateway.historian.questions import Questions
-from gateway.historian.retention import delete_old_samples
 from gateway.historian.session import Session, open_session
 from gateway.historian.values import EquipmentMeta, ServerInfo, SinkStatus, TagMeta
 from gateway.journal import Cursor, Journal
@@ -32,7 +31,6 @@ from gateway.journal import Cursor, Journal
 log = structlog.get_logger(__name__)
 
 _REFUSED_PAUSE_S = 30.0
-_RETENTION_EVERY_S = 3600.0
 
 
 class Historian(Questions):
@@ -63,6 +61,10 @@ class Historian(Questions):
         self._retry_at: datetime | None = None
         self._server = ""
         self._connects = 0
+        #: Rolls samples up and deletes old ones.
+        self.keeper = Keeper(
+            dsn, gateway=gateway, settings=settings, clock=clock, is_connected=lambda: self._connected
+        )
         journal.require(SINK, events=True, batches=True)
 
     # -- what others may know
@@ -71,6 +73,11 @@ class Historian(Questions):
     def drained(self) -> Cursor:
         """What the database certainly holds of this stream without a gap. It may hold later ones as well."""
         return self._drain.held.cursor
+
+    @property
+    def reached(self) -> Cursor:
+        """The newest of this stream the database holds, perhaps beyond a gap."""
+        return self._drain.held.newest
 
     @property
     def batches_missing(self) -> Sequence[tuple[int, int]]:
@@ -123,7 +130,7 @@ class Historian(Questions):
         """
         await self._drain.begin()
         backoff = Backoff()
-        keeping = asyncio.create_task(self._keep_retention(), name="historian-retention")
+        keeping = asyncio.create_task(self.keeper.run(), name="historian-upkeep")
         try:
             while True:
                 began_s, refused = self._clock.monotonic(), False
@@ -196,29 +203,3 @@ class Historian(Questions):
         finally:
             resting.cancel()
             news.cancel()
-
-    # -- retention
-
-    async def _keep_retention(self) -> None:
-        retention = self._settings.retention
-        if retention is None:
-            return
-        while True:
-            if self._connected:
-                await self.delete_old_samples(self._clock.now() - retention)
-            await self._clock.sleep(_RETENTION_EVERY_S if self._connected else 60.0)
-
-    async def delete_old_samples(self, before: datetime) -> None:
-        """Delete this gateway's samples older than an instant. A database that is away is left in peace."""
-        try:
-            info = await examine(self._dsn, self._settings)
-            connection = await connect(self._dsn, self._settings, f"andon {self._gateway} retention")
-            try:
-                deleted = await delete_old_samples(connection, info, self._gateway, before)
-            finally:
-                connection.terminate()
-        except (SinkUnavailable, SinkRefused, *DATABASE_ERRORS) as error:
-            log.warning("old samples could not be deleted; trying again later", reason=str(error))
-            return
-        if deleted:
-            log.info("old samples deleted", before=before, count=deleted)

@@ -8,6 +8,7 @@ with it, so that an older version finds the way too. What TimescaleDB adds chang
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from importlib.metadata import version
 from importlib.resources import files
 
@@ -15,6 +16,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from gateway.config.schema import HistorianSettings
 from gateway.errors import SinkRefused
 from gateway.historian.failures import sqlstate
 from gateway.historian.values import ServerInfo
@@ -190,8 +192,11 @@ def _too_new(newer: Sequence[Applied], known: int) -> SinkRefused:
     )
 
 
-async def use_timescale(connection: asyncpg.Connection[asyncpg.Record], info: ServerInfo) -> ServerInfo:
-    """Make the extension and the hypertable where the server allows; say once where it does not."""
+async def use_timescale(
+    connection: asyncpg.Connection[asyncpg.Record], info: ServerInfo, settings: HistorianSettings
+) -> ServerInfo:
+    """Make the extension and the hypertable where the server allows, and have old chunks compressed where its
+    licence does; say once where it has none of it."""
     if not info.timescale and await _extend(connection):
         info = await inspect(connection)
     if not info.timescale:
@@ -201,11 +206,23 @@ async def use_timescale(connection: asyncpg.Connection[asyncpg.Record], info: Se
         )
         return info
     if not await connection.fetchval(SQL["is_hypertable"]):
-        await connection.execute(SQL["make_hypertable"])
-        if info.policies:
-            await connection.execute(SQL["compress"])
-            await connection.execute(SQL["compress_later"])
+        await connection.execute(SQL["make_hypertable"], settings.chunk, timeout=_STEP_S)
+    elif await connection.fetchval(SQL["chunk_interval"]) != settings.chunk:
+        await connection.execute(SQL["set_chunk_interval"], settings.chunk)
+    if info.policies:
+        await _compress(connection, settings.compress_after)
     return info
+
+
+async def _compress(connection: asyncpg.Connection[asyncpg.Record], after: timedelta) -> None:
+    """Have chunks compressed that lie so far back; also in a database that once had no licence for it."""
+    if not await connection.fetchval(SQL["is_compressed"]):
+        await connection.execute(SQL["compress"])
+    set_to: timedelta | None = await connection.fetchval(SQL["compressed_after"])
+    if set_to != after:
+        if set_to is not None:
+            await connection.execute(SQL["compress_no_more"])
+        await connection.execute(SQL["compress_later"], after)
 
 
 async def _extend(connection: asyncpg.Connection[asyncpg.Record]) -> bool:

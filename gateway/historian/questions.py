@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
 
 from gateway.config.schema import HistorianSettings
 from gateway.historian.connection import Readers
 from gateway.historian.lanes import NO_END, missing_between
 from gateway.historian.migrate import SQL
+from gateway.historian.rollups import Hours, cut, hour_of, hour_row, joined
 from gateway.historian.samples import stored_bucket, stored_sample
 from statemodel.records import Recorded, read_told
 from statemodel.tag_history import DatedSample, SampleBucket
@@ -68,7 +68,7 @@ class Questions:
         return [read_told(row["body"].encode(), "transition") for row in rows]
 
     async def transitions_by_time(
-        self, equipment: str, from_: datetime, to: datetime, limit: int, *, up_to: int
+        self, equipment: str, from_: datetime, to: datetime, limit: int, *, up_to: int = NO_END
     ) -> Sequence[Recorded]:
         """Transitions with `from < at < to`, in order of time: of the present stream with `seq <= up_to`, and of
         any other."""
@@ -121,32 +121,20 @@ class Questions:
         Whole hours come from `andon.tag_hour`, which outlives the samples; the rest from the samples.
         """
         parts = cut(bounds)
-        loose = [part for part in parts if not part.whole]
-        rows = await self._readers.fetch(
-            SQL["sample_buckets"],
-            self._gateway,
-            tag,
-            [part.begin for part in loose],
-            [part.end for part in loose],
-        )
-        found = {
-            part: stored_bucket(row, part.begin, part.end) for row, part in zip(rows, loose, strict=False)
-        }
-        whole = [part for part in parts if part.whole]
+        loose, whole = ([part for part in parts if part.whole is whole] for whole in (False, True))
         hours = await self._tag_hours(tag, parts[0].begin, whole[-1].end if whole else parts[0].begin)
         if hours is None:
             return [], None
-        found |= {part: hours.between(part.begin, part.end) for part in whole}
+        found = {part: hours.between(part.begin, part.end) for part in whole}
+        if loose:
+            ends = [part.begin for part in loose], [part.end for part in loose]
+            rows = await self._readers.fetch(SQL["sample_buckets"], self._gateway, tag, *ends)
+            pairs = zip(rows, loose, strict=True)
+            found |= {part: stored_bucket(row, part.begin, part.end) for row, part in pairs}
         buckets: list[list[SampleBucket]] = [[] for _ in bounds[1:]]
         for part in parts:
             buckets[part.bucket].append(found[part])
-        kept_from = hours.samples_from
-        gone = any(kept_from is not None and part.begin < kept_from for part in loose)
-        missing = (
-            f"parts of hours before {kept_from:%Y-%m-%dT%H:%MZ}, of which only whole hours are kept: "
-            "begin at a full hour"
-        )
-        return [joined(parts) for parts in buckets], missing if gone else None
+        return [joined(bucket) for bucket in buckets], hours.missing(loose)
 
     async def _tag_hours(self, tag: str, begin: datetime, end: datetime) -> Hours | None:
         rows = await self._readers.fetch(SQL["tag_hours"], self._gateway, tag, hour_of(begin), end)

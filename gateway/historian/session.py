@@ -25,6 +25,7 @@ from gateway.historian.failures import DATABASE_ERRORS, blames_a_row, sqlstate, 
 from gateway.historian.lanes import Held, Range
 from gateway.historian.migrate import SQL, inspect, migrate, use_timescale
 from gateway.historian.portions import Missing, Portion
+from gateway.historian.rollups import hours_touched
 from gateway.historian.rows import clean, event_rows, sample_in_words
 from gateway.historian.values import EquipmentMeta, ServerInfo, TagMeta
 from gateway.journal import Cursor
@@ -219,6 +220,7 @@ class Session:
                     await self._copy(packed)
             for missing in portion.missing:
                 await self._note_missing(missing)
+            await self._touch(portion)
             await self._connection.execute("COMMIT")
         except DATABASE_ERRORS as error:
             if blames_a_row(error) and not self._connection.is_closed():
@@ -231,6 +233,11 @@ class Session:
             raise
         await self._note_kinds()
         return set_aside
+
+    async def _touch(self, portion: Portion) -> None:
+        """Say which hours are to be rolled up again: last, so that nobody waits for it long."""
+        if hours := hours_touched(batch for _, batch in portion.batches):
+            await self._connection.execute(SQL["touch_hours"], self._gateway, hours)
 
     async def begin_range(self, hole_after: Cursor, at: Cursor, since: datetime | None) -> None:
         """Begin a range, and note that what lies between it and `hole_after` comes late; `since` is when the
@@ -427,7 +434,7 @@ async def open_session(
         try:
             info = await inspect(connection)
             await migrate(connection)
-            info = await use_timescale(connection, info)
+            info = await use_timescale(connection, info, settings)
             if not info.durable:
                 await connection.execute("SET synchronous_commit = on")
             session = Session(

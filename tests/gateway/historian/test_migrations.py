@@ -19,7 +19,7 @@ import pytest
 from gateway.errors import SinkRefused
 from gateway.historian.migrate import applied, inspect, migrate, migrations, use_timescale
 from gateway.journal.sqlfile import read_sql
-from tests.gateway.historian.databases import Database
+from tests.gateway.historian.databases import Database, historian_settings
 
 #: By place, for a column that was taken away leaves a hole in the numbers.
 COLUMNS = """
@@ -283,8 +283,9 @@ async def test_samples_are_a_hypertable_where_the_server_can(database: Database)
     connection = await database.connect()
     try:
         await migrate(connection)
+        settings = historian_settings(database.dsn)
         for _ in range(2):
-            info = await use_timescale(connection, await inspect(connection))
+            info = await use_timescale(connection, await inspect(connection), settings)
         if not info.timescale:
             assert (
                 await connection.fetchval("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")
