@@ -19,7 +19,8 @@ import msgspec
 from gateway.errors import GatewayError, JournalDamaged, JournalForeign
 from gateway.journal.codec import Unreadable
 from gateway.journal.copied import copy_of_newest
-from gateway.journal.segment import Segment, SegmentId
+from gateway.journal.reading import Reader, SegmentId
+from gateway.journal.segment import Segment
 from statemodel.records import TYPE_OF, Recorded, read_told
 from statemodel.replay import Entry, Recording, in_order
 from statemodel.types import SampleBatch
@@ -94,7 +95,7 @@ class _Reader:
         self._alive: Mapping[str, datetime] = {}
         self.damaged: list[str] = []
 
-    def read(self, opened: Segment, id_: SegmentId) -> None:
+    def read(self, opened: Reader, id_: SegmentId) -> None:
         try:
             origin, carried = opened.origin(), opened.carried()
             if origin.gateway != self._gateway:

@@ -23,10 +23,11 @@ from gateway.config.schema import JournalSettings
 from gateway.errors import JournalFailed, JournalForeign, StartFailed
 from gateway.journal import anew, files, head, segment, wal
 from gateway.journal.codec import Unreadable
+from gateway.journal.reading import Carried, Origin, Reader, SegmentId
 from gateway.journal.room import check_minimum
 from gateway.journal.row import Uncertain, check_row, refuse_what_was_removed
 from gateway.journal.salvage import salvage
-from gateway.journal.segment import Carried, Origin, Segment, SegmentId
+from gateway.journal.segment import Segment
 from gateway.journal.store import RESTART, Store
 from gateway.journal.values import Damage, JournalPosition
 
@@ -157,6 +158,9 @@ def _judge(directory: Path, gateway: str, clock: Clock) -> _Ready:
         if isinstance(carried, Unreadable):
             damage = [*damage, Damage(str(path), f"what it was begun with or a mark: {carried}")]
         return _go_on_behind(directory, ids, newest, origin, position, (missing, damage, cut_bytes), clock)
+    if not isinstance(newest, Segment):  # an older version's: finished as it is
+        newest.finish()
+        return _behind(directory, ids, None, origin, position, carried, (missing, cut_bytes), clock)
     return _Ready(origin, ids, newest, carried, position, missing, cut_bytes)
 
 
@@ -197,14 +201,14 @@ def _judge_log(path: Path) -> int:
     return verdict.torn_bytes
 
 
-def _opened(path: Path) -> Segment:
+def _opened(path: Path) -> Reader:
     try:
         return Segment.open_newest(path)
     except sqlite3.Error as error:
         raise _uncertain(path, error) from error
 
 
-def _carried(newest: Segment) -> Carried | Unreadable:
+def _carried(newest: Reader) -> Carried | Unreadable:
     try:
         return newest.carried()
     except Unreadable as error:
@@ -212,7 +216,7 @@ def _carried(newest: Segment) -> Carried | Unreadable:
 
 
 def _position(
-    newest: Segment, ids: Sequence[SegmentId], origin: Origin, noted: head.Head | None
+    newest: Reader, ids: Sequence[SegmentId], origin: Origin, noted: head.Head | None
 ) -> JournalPosition:
     """Up to where numbers were given: the last records, and nothing noted beyond them."""
     id_ = ids[-1]
@@ -235,9 +239,7 @@ def _position(
     return JournalPosition(origin.stream, ids[0].first_seq, last_seq, ids[0].first_batch, last_batch)
 
 
-def _damage_within(
-    newest: Segment, path: Path, id_: SegmentId, position: JournalPosition
-) -> Sequence[Damage]:
+def _damage_within(newest: Reader, path: Path, id_: SegmentId, position: JournalPosition) -> Sequence[Damage]:
     """Read the whole newest segment once; the records in it that are not what was written."""
     problems = newest.problems(id_, position.last_seq, position.last_batch)
     if structure := [reason for seq, batch, reason in problems if not seq and not batch]:
@@ -248,7 +250,7 @@ def _damage_within(
 def _go_on_behind(
     directory: Path,
     ids: Sequence[SegmentId],
-    newest: Segment,
+    newest: Reader,
     origin: Origin,
     position: JournalPosition,
     told: tuple[Sequence[tuple[SegmentId, Damage]], Sequence[Damage], int],
@@ -256,13 +258,28 @@ def _go_on_behind(
 ) -> _Ready:
     """End a segment whose numbers are certain though not all it holds, and begin the next one behind it."""
     missing, damage, cut_bytes = told
+    chain = newest.head()
     newest.finish()
     carried = salvage(directory).carried
+    told_of = [*missing, *((ids[-1], one) for one in damage)]
+    return _behind(directory, ids, chain, origin, position, carried, (told_of, cut_bytes), clock)
+
+
+def _behind(
+    directory: Path,
+    ids: Sequence[SegmentId],
+    chain: bytes | None,
+    origin: Origin,
+    position: JournalPosition,
+    carried: Carried,
+    told: tuple[Sequence[tuple[SegmentId, Damage]], int],
+    clock: Clock,
+) -> _Ready:
+    """Begin a segment behind one that has been finished."""
     id_ = SegmentId(ids[-1].number + 1, position.last_seq + 1, position.last_batch + 1)
     origin = Origin(origin.gateway, origin.stream, clock.now())
-    path = segment.create(directory, id_, origin, carried)
-    told_of = [*missing, *((ids[-1], one) for one in damage)]
-    return _Ready(origin, [*ids, id_], Segment.open_newest(path), carried, position, told_of, cut_bytes)
+    newest = Segment.begin(directory, id_, origin, carried, chain)
+    return _Ready(origin, [*ids, id_], newest, carried, position, *told)
 
 
 def _foreign(directory: Path, owner: str, gateway: str) -> JournalForeign:

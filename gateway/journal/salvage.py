@@ -18,7 +18,8 @@ import structlog
 from gateway.errors import JournalForeign
 from gateway.journal.codec import Unreadable
 from gateway.journal.files import size_bytes
-from gateway.journal.segment import Carried, Segment, SegmentId, check_header
+from gateway.journal.reading import Carried, Reader, SegmentId
+from gateway.journal.segment import Segment, check_header
 from statemodel.records import Recorded
 from statemodel.types import Transition
 
@@ -61,7 +62,7 @@ def salvage(directory: Path) -> Salvage:
     return Salvage(stream, gateway, Carried(last=last))
 
 
-def _opened(path: Path, scratch: Path, *, newest: bool) -> Iterator[Segment]:
+def _opened(path: Path, scratch: Path, *, newest: bool) -> Iterator[Reader]:
     """The segment, when it can be opened at all; the newest, which may have a log beside it, as a copy."""
     log_of_it = path.with_name(path.name + "-wal")
     has_log = newest and size_bytes(log_of_it)
@@ -78,7 +79,7 @@ def _opened(path: Path, scratch: Path, *, newest: bool) -> Iterator[Segment]:
         yield opened
 
 
-def _whose(opened: Segment) -> tuple[str, str]:
+def _whose(opened: Reader) -> tuple[str, str]:
     try:
         origin = opened.origin()
     except (sqlite3.Error, Unreadable):
@@ -86,14 +87,14 @@ def _whose(opened: Segment) -> tuple[str, str]:
     return origin.stream, origin.gateway
 
 
-def _carried(opened: Segment) -> Carried | None:
+def _carried(opened: Reader) -> Carried | None:
     try:
         return opened.carried()
     except (sqlite3.Error, Unreadable):
         return None
 
 
-def _transitions(opened: Segment) -> dict[str, Recorded]:
+def _transitions(opened: Reader) -> dict[str, Recorded]:
     found: dict[str, Recorded] = {}
     try:
         for item in opened.events(0, -1):

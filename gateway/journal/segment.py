@@ -1,17 +1,18 @@
 """One file of the journal: an SQLite database that can be read without any other.
 
-The newest segment is written in WAL mode with synchronous=FULL through one connection. A finished one is
-folded into a single file and read as immutable, so no file ever has two connections. Everything here is
-synchronous and belongs to the journal's thread; this module does not know of other segments.
+The newest segment is written in WAL mode with synchronous=FULL through one connection, one row a commit. A
+finished one is folded into a single file and read as immutable, so no file ever has two connections.
+Everything here is synchronous and belongs to the journal's thread; this module does not know of other
+segments.
 """
 
 from __future__ import annotations
 
-import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,111 +20,98 @@ from urllib.parse import quote
 
 import msgspec
 
-from gateway.errors import JournalForeign
-from gateway.journal.codec import Unreadable, check, checksum, decode_batch, decode_event, from_us, to_us
-from gateway.journal.files import size_bytes, sync_directory
+from gateway.journal.codec import (
+    DIGEST_BYTES,
+    Coder,
+    Numbers,
+    Unreadable,
+    begin_chain,
+    chained,
+    check,
+    checksum,
+    decode_event,
+    from_us,
+    seal,
+    signed,
+    to_us,
+    type_of,
+)
+from gateway.journal.dictionary import dictionary_for
+from gateway.journal.files import sync_directory
+from gateway.journal.header import APPLICATION_ID, FORMAT, check_header, format_of
+from gateway.journal.judge import Judge, gather, note
+from gateway.journal.legacy import LegacySegment
+from gateway.journal.places import Places
+from gateway.journal.reading import Carried, Origin, Reader, SegmentId
+from gateway.journal.sampled import decode_batch, encode_batch
 from gateway.journal.sqlfile import read_sql, read_statements
-from gateway.journal.values import Cursor, Row
+from gateway.journal.values import Cursor
 from statemodel.records import Recorded
-from statemodel.types import SampleBatch
+from statemodel.types import SampleBatch, Transition
 
-#: Format of the files this version writes. Raise it when an older version could not read them.
-#: 1: transitions, rejections, losses and gaps. 2: events of devices as well.
-FORMAT = 2
-_APPLICATION_ID = 0x414E444A  # "ANDJ"
-_HEADER = b"SQLite format 3\x00"
-_NAME = re.compile(r"^journal-(\d{8})-(\d+)-(\d+)\.db$")
+__all__ = ["FORMAT", "Block", "Carried", "Origin", "Reader", "Segment", "SegmentId", "check_header", "create"]
 
 NOTHING_KEPT: Mapping[str, bytes] = MappingProxyType({})
+#: What the numbers of a block call the first record of a kind, and how many there are.
+_FIRST = {"events": "seq", "samples": "batch"}
+_COUNT = {"events": "events", "samples": "batches"}
 
 _SQL = read_statements(__package__, "sql/queries.sql")
 _SCHEMA = read_sql(__package__, "sql/segment.sql")
 
 
-class SegmentId(msgspec.Struct, frozen=True):
-    """What the name of a segment file says: its place in the row and the numbers it begins with."""
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """A commit on its way into a segment: first numbers, how many, payloads, and where transitions are."""
 
-    number: int
-    first_seq: int
-    first_batch: int
-
-    @classmethod
-    def parse(cls, name: str) -> SegmentId | None:
-        """Read a file name; None when it is not a segment's."""
-        match = _NAME.match(name)
-        return cls(*map(int, match.groups())) if match else None
+    seq: int
+    events: int
+    batch: int
+    batches: int
+    event_payload: bytes
+    sample_payload: bytes
+    transitions: list[tuple[str, int, int]]
 
     @property
-    def name(self) -> str:
-        """The file's name."""
-        return f"journal-{self.number:08d}-{self.first_seq}-{self.first_batch}.db"
+    def size_bytes(self) -> int:
+        """Bytes it takes, without the row around them."""
+        return len(self.event_payload) + len(self.sample_payload)
+
+    def without_batches(self) -> Block:
+        """The commit with its events alone."""
+        return msgspec.structs.replace(self, batches=0, sample_payload=b"")
 
 
-class Origin(msgspec.Struct, frozen=True):
-    """Whose segment it is and when it was begun."""
+def create(
+    directory: Path, id_: SegmentId, origin: Origin, carried: Carried, chain: bytes | None = None
+) -> Path:
+    """Write a new segment with what it carries and make it durable under its name, all or nothing.
 
-    gateway: str
-    stream: str
-    created_at: datetime
-
-
-class Carried(msgspec.Struct, frozen=True):
-    """What a new segment takes over from the one before."""
-
-    last: Mapping[str, Recorded] = {}
-    alive: Mapping[str, datetime] = {}
-    cursors: Mapping[str, Cursor] = {}
-    kept: Mapping[str, bytes] = {}
-
-
-def check_header(path: Path) -> None:
-    """Judge a file by its first bytes, without opening it as a database.
-
-    Raises:
-        JournalForeign: a newer version of the gateway wrote it, or something else did.
-        sqlite3.DatabaseError: it is not a database at all.
+    `chain` is the digest the segment before it ended with; None where a chain begins.
     """
-    with path.open("rb") as file:
-        head = file.read(72)
-    if len(head) < 72 or not head.startswith(_HEADER):
-        raise sqlite3.DatabaseError("the file does not begin as a journal segment does")
-    version, application = int.from_bytes(head[60:64], "big"), int.from_bytes(head[68:72], "big")
-    if application != _APPLICATION_ID:
-        raise JournalForeign(
-            f"{path} was not written by this gateway: its application id is {application:#x}, "
-            f"a journal's is {_APPLICATION_ID:#x}",
-            hint="give the gateway a data_dir of its own",
-        )
-    if version > FORMAT:
-        raise JournalForeign(
-            f"{path} has journal format {version}; this version of the gateway reads up to format {FORMAT}",
-            hint="run the newer version of the gateway again, or give this one a data_dir of its own",
-        )
-
-
-def create(directory: Path, id_: SegmentId, origin: Origin, carried: Carried) -> Path:
-    """Write a new segment with what it carries and make it durable under its name, all or nothing."""
     path = directory / id_.name
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
+    dictionary = dictionary_for(origin.gateway, origin.stream, origin.created_at, carried.last.values())
     with closing(sqlite3.connect(draft, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {FORMAT}")
         db.executescript(f"BEGIN IMMEDIATE;\n{_SCHEMA}\nCOMMIT;")
         db.execute("BEGIN IMMEDIATE")
         db.execute(
             _SQL["insert_segment"],
-            _signed(
+            signed(
                 origin.gateway,
                 origin.stream,
                 id_.number,
                 id_.first_seq,
                 id_.first_batch,
                 to_us(origin.created_at),
+                bytes(DIGEST_BYTES) if chain is None else chain,
             ),
         )
+        db.executemany(_SQL["insert_dictionary"], [signed(copy, dictionary) for copy in (1, 2)])
         db.executemany(
             _SQL["insert_carried"],
             [(name, r.seq, r.json, checksum(r.seq, r.json)) for name, r in carried.last.items()],
@@ -141,67 +129,84 @@ def _put_marks(
     cursors: Mapping[str, Cursor],
     kept: Mapping[str, bytes],
 ) -> None:
-    db.executemany(_SQL["put_alive"], [_signed(name, to_us(at)) for name, at in alive.items()])
-    db.executemany(_SQL["put_cursor"], [_signed(sink, c.seq, c.batch) for sink, c in cursors.items()])
-    db.executemany(_SQL["put_kept"], [_signed(name, body) for name, body in kept.items()])
-
-
-def _signed(*columns: str | int | bytes) -> tuple[str | int | bytes, ...]:
-    """A row with its checksum as the last column."""
-    return (*columns, checksum(len(columns), repr(columns).encode()))
+    db.executemany(_SQL["put_alive"], [signed(name, to_us(at)) for name, at in alive.items()])
+    db.executemany(_SQL["put_cursor"], [signed(sink, c.seq, c.batch) for sink, c in cursors.items()])
+    db.executemany(_SQL["put_kept"], [signed(name, body) for name, body in kept.items()])
 
 
 def _verified(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The columns of a signed row."""
-    if _signed(*row[:-1]) != row:
+    if signed(*row[:-1]) != row:
         raise Unreadable("a mark has a wrong checksum")
     return row[:-1]
 
 
-def _raise_format(db: sqlite3.Connection) -> None:
-    """Mark a segment that an older version began, before anything is written that it could not read.
+class Segment(Reader):
+    """An open segment of the present format."""
 
-    The mark must be in the file itself and not only in its log: it is read without opening the database.
-    """
-    if db.execute("PRAGMA user_version").fetchone()[0] < FORMAT:
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def __init__(self, path: Path, db: sqlite3.Connection, *, finished: bool) -> None:
+        super().__init__(path, db)
+        self._finished = finished
+        self._tip: tuple[int, bytes] | None = None
+        #: All transitions, once they have been gathered; of a finished segment those that were asked for.
+        self._places: dict[str, Places] | None = None
+        self._loaded: dict[str, Places | None] = {}
+        self._unpacked: dict[str, tuple[int, list[bytes]]] = {}
 
+    @staticmethod
+    def open_newest(path: Path) -> Reader:
+        """Open for writing; SQLite recovers what a crash left in the write-ahead log.
 
-class Segment:
-    """An open segment. Methods raise `sqlite3.Error` when the file or the disk fails."""
-
-    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
-        self.path = path
-        self._db = db
-        self._wal = path.with_name(path.name + "-wal")
-
-    @classmethod
-    def open_newest(cls, path: Path) -> Segment:
-        """Open for writing; SQLite recovers what a crash left in the write-ahead log."""
+        What an older version wrote comes as a `LegacySegment`, which can only be read and finished.
+        """
+        legacy = format_of(path) < FORMAT
         db = sqlite3.connect(path, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-            _raise_format(db)
-            db.execute(_SQL["make_kept"])
         except sqlite3.Error:
             db.close()
             raise
-        return cls(path, db)
+        return LegacySegment(path, db) if legacy else Segment(path, db, finished=False)
+
+    @staticmethod
+    def open_finished(path: Path) -> Reader:
+        """Open a file nobody writes any more; leaves no trace beside it."""
+        legacy = format_of(path) < FORMAT
+        uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+        db = sqlite3.connect(uri, uri=True, isolation_level=None)
+        return LegacySegment(path, db) if legacy else Segment(path, db, finished=True)
 
     @classmethod
-    def open_finished(cls, path: Path) -> Segment:
-        """Open a file nobody writes any more; leaves no trace beside it."""
-        uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
-        return cls(path, sqlite3.connect(uri, uri=True, isolation_level=None))
+    def begin(
+        cls, directory: Path, id_: SegmentId, origin: Origin, carried: Carried, chain: bytes | None
+    ) -> Segment:
+        """Create a segment (see `create`) and open it for writing."""
+        opened = cls.open_newest(create(directory, id_, origin, carried, chain))
+        if not isinstance(opened, Segment):
+            raise TypeError("a segment was created in an older format")
+        return opened
 
     # -- writing
 
+    def encode(
+        self, seq: int, events: Sequence[Recorded], batch: int, batches: Sequence[SampleBatch]
+    ) -> Block:
+        """Make a commit of events and batches; `seq` and `batch` are the first numbers, or the next."""
+        coder = self._coder
+        return Block(
+            seq,
+            len(events),
+            batch,
+            len(batches),
+            coder.pack_events([recorded.json for recorded in events]),
+            coder.pack_batches([encode_batch(samples) for samples in batches]),
+            [(r.equipment, r.seq, to_us(r.at)) for r in events if isinstance(r.event, Transition)],
+        )
+
     def write(
         self,
-        events: Iterable[Row],
-        batches: Iterable[tuple[int, bytes]],
+        block: Block | None,
         alive: Mapping[str, datetime | None],
         cursors: Mapping[str, Cursor],
         kept: Mapping[str, bytes] = NOTHING_KEPT,
@@ -210,16 +215,26 @@ class Segment:
 
         A connection whose proof of life is None is forgotten.
         """
-        db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        db.executemany(
-            _SQL["insert_event"], [(r.seq, r.type, r.equipment, r.at_us, r.body, r.crc) for r in events]
-        )
-        db.executemany(_SQL["insert_batch"], [(n, body, checksum(n, body)) for n, body in batches])
-        if alive or cursors or kept:
+        db, places = self._db, self._all_places()
+        marks = bool(alive or cursors or kept)
+        if marks:
+            db.execute("BEGIN IMMEDIATE")
+        holds = block is not None and (block.events or block.batches)
+        if block is not None and holds:
+            number, before = self._end()
+            numbers = Numbers(number + 1, block.seq, block.events, block.batch, block.batches)
+            events = seal(numbers.number, block.seq, block.event_payload)
+            samples = seal(numbers.number, block.batch, block.sample_payload)
+            tip = numbers.number, chained(before, numbers, events, samples)
+            db.execute(_SQL["insert_block"], (*numbers, numbers.checksum, tip[1], events, samples))
+        if marks:
             _put_marks(db, {name: at for name, at in alive.items() if at is not None}, cursors, kept)
             db.executemany(_SQL["drop_alive"], [(name,) for name, at in alive.items() if at is None])
-        db.execute("COMMIT")
+            db.execute("COMMIT")
+        if block is not None and holds:
+            self._tip = tip
+            for equipment, seq, at_us in block.transitions:
+                note(places, equipment, seq, at_us)
 
     def undo(self) -> None:
         """Forget a transaction that failed, if SQLite has not done so itself."""
@@ -227,110 +242,209 @@ class Segment:
             self._db.execute("ROLLBACK")
 
     def finish(self) -> None:
-        """Fold the write-ahead log in, so that the file stands alone, and close it."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        mode = self._db.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
-        self._db.close()
-        if mode != "delete":
-            raise sqlite3.OperationalError(f"the journal mode of {self.path} stayed {mode}")
+        """Write the index of transitions, fold the log in, so that the file stands alone; close."""
+        places = self._all_places()
+        rows = [signed(name, of_one.pack()) for name, of_one in sorted(places.items())]
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany(_SQL["put_place"], [*rows, signed("", len(rows).to_bytes(8, "little"))])
+        self._db.execute("COMMIT")
+        super().finish()
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._db.close()
+    def _end(self) -> tuple[int, bytes]:
+        """Number and digest of the last block."""
+        if self._tip is None:
+            row = self._db.execute(_SQL["last_block"]).fetchone()
+            self._tip = (0, self._begin()) if row is None else (row[0], row[6])
+        return self._tip
 
-    # -- reading
+    # -- reading: what the file says of itself
 
-    def size_bytes(self) -> int:
-        """Space taken, write-ahead log included."""
-        return size_bytes(self.path) + size_bytes(self._wal)
-
-    def log_bytes(self) -> int:
-        """Size of the write-ahead log, which `finish` may add to the file."""
-        return size_bytes(self._wal)
-
-    def origin(self) -> Origin:
-        """Whose it is.
-
-        Raises:
-            Unreadable: the file cannot say.
-        """
-        row = self._db.execute(_SQL["segment"]).fetchone()
-        if row is None:
-            raise sqlite3.DatabaseError("the segment does not say whose it is")
-        gateway, stream, *_, created_us = _verified(row)
-        return Origin(gateway=gateway, stream=stream, created_at=from_us(created_us))
-
-    def identity(self) -> tuple[SegmentId, str]:
-        """Its place in the row, whatever its name, and its stream.
-
-        Raises:
-            Unreadable: the file cannot say.
-        """
+    @cached_property
+    def _identity(self) -> tuple[Any, ...]:
         row = self._db.execute(_SQL["segment"]).fetchone()
         if row is None:
             raise Unreadable("the segment does not say whose it is")
-        _, stream, number, first_seq, first_batch, _ = _verified(row)
+        return _verified(row)
+
+    @cached_property
+    def _dictionary(self) -> bytes:
+        for row in self._db.execute(_SQL["dictionary"]):
+            if signed(*row[:-1]) == row:
+                return bytes(row[1])
+        raise Unreadable("both copies of its dictionary are damaged")
+
+    @cached_property
+    def _coder(self) -> Coder:
+        return Coder(self._dictionary)
+
+    def _begin(self) -> bytes:
+        *identity, chain = self._identity
+        return begin_chain(chain, self._dictionary, *identity)
+
+    def origin(self) -> Origin:
+        gateway, stream, *_, created_us, _ = self._identity
+        return Origin(gateway=gateway, stream=stream, created_at=from_us(created_us))
+
+    def identity(self) -> tuple[SegmentId, str]:
+        _, stream, number, first_seq, first_batch, *_ = self._identity
         return SegmentId(number, first_seq, first_batch), stream
 
-    def last_numbers(self) -> tuple[int | None, int | None]:
-        """Last seq and last batch, None where there are none; of records that can be trusted.
+    def chain(self) -> bytes | None:
+        return bytes(self._identity[-1])
 
-        Raises:
-            Unreadable: the last one is damaged.
-        """
-        event = self._db.execute(_SQL["last_event"]).fetchone()
-        batch = self._db.execute(_SQL["last_batch"]).fetchone()
-        for row in (event, batch):
-            if row is not None:
-                check(*row)
-        return (None if event is None else event[0], None if batch is None else batch[0])
+    def head(self) -> bytes | None:
+        return self._end()[1]
+
+    def last_numbers(self) -> tuple[int | None, int | None]:
+        row = self._db.execute(_SQL["last_block"]).fetchone()
+        if row is None:
+            return None, None
+        numbers, (id_, _) = Numbers.read(row), self.identity()
+        last_seq, last_batch = numbers.seq + numbers.events - 1, numbers.batch + numbers.batches - 1
+        return (
+            last_seq if last_seq >= id_.first_seq else None,
+            last_batch if last_batch >= id_.first_batch else None,
+        )
 
     def bounds(self) -> tuple[int | None, int, int | None, int]:
-        """Last seq, number of events, last batch, number of batches; None where there are none."""
         row: tuple[int | None, int, int | None, int] = self._db.execute(_SQL["bounds"]).fetchone()
         return row
 
+    # -- reading: records
+
     def events(self, after: int, limit: int) -> Iterator[Recorded | tuple[int, Unreadable]]:
-        """Events in order; a damaged one as its number and what is wrong."""
-        return map(_event, self._db.execute(_SQL["events"], (after, limit)))
+        for seq, body in self._records("events", after, limit):
+            if isinstance(body, Unreadable):
+                yield seq, body
+                continue
+            try:
+                yield decode_event(seq, type_of(body), body)
+            except Unreadable as error:
+                yield seq, error
 
     def batches(self, after: int, limit: int) -> Iterator[tuple[int, SampleBatch | Unreadable]]:
-        """Numbered batches in order; a damaged one as what is wrong."""
-        for number, body, crc in self._db.execute(_SQL["batches"], (after, limit)):
+        for number, body in self._records("samples", after, limit):
+            if isinstance(body, Unreadable):
+                yield number, body
+                continue
             try:
-                yield number, decode_batch(number, body, crc)
+                yield number, decode_batch(body)
+            except msgspec.MsgspecError as error:
+                yield number, Unreadable(str(error))
+
+    def _records(self, kind: str, after: int, limit: int) -> Iterator[tuple[int, bytes | Unreadable]]:
+        """Numbered bodies beyond a number; a damaged commit as its first number and what is wrong."""
+        if limit == 0:
+            return
+        for number, first, sealed in self._db.execute(_SQL[f"{kind}_from"], (self._start(kind, after + 1),)):
+            try:
+                bodies = self._unpack(kind, number, first, sealed)
             except Unreadable as error:
-                yield number, error
+                yield first if type(first) is int else after + 1, error
+                continue
+            for n, body in enumerate(bodies, first):
+                if n > after:
+                    yield n, body
+                    limit -= 1
+                    if limit == 0:
+                        return
+
+    def _unpack(self, kind: str, number: int, first: int, sealed: bytes) -> list[bytes]:
+        """The records of a block; those of the last one asked for are remembered."""
+        known = self._unpacked.get(kind)
+        if known is None or known[0] != number:
+            known = self._unpacked[kind] = (number, self._coder.unpack(number, first, sealed))
+        return known[1]
+
+    def _start(self, kind: str, wanted: int) -> int:
+        """Number of the block to begin with in order to read on from a record.
+
+        Found by halving. Only a block whose checksum proves its numbers is believed, else all are read.
+        """
+        low, high, best = 1, self._db.execute(_SQL["end"]).fetchone()[0] or 0, 0
+        while low <= high:
+            middle = (low + high) // 2
+            number, first = self._db.execute(_SQL[f"{_FIRST[kind]}_from"], (middle,)).fetchone() or (0, None)
+            if type(first) is int and number and first <= wanted:
+                best, low = number, number + 1
+            else:
+                high = middle - 1
+        row = self._db.execute(_SQL["numbers_at"], (best,)).fetchone()
+        if row is None:
+            return 0
+        try:
+            numbers = Numbers.read(row)
+        except Unreadable:
+            return 0
+        first, count = getattr(numbers, _FIRST[kind]), getattr(numbers, _COUNT[kind])
+        return best if first <= wanted <= first + count else 0
+
+    # -- reading: transitions of one equipment
 
     def transitions(
         self, equipment: str, after: int, from_us_: int, to_us_: int, limit: int
     ) -> Iterator[Recorded | tuple[int, Unreadable]]:
-        """Transitions of one equipment with `seq > after` and `from <= at < to`, in order."""
-        return map(_event, self._db.execute(_SQL["transitions"], (equipment, from_us_, to_us_, after, limit)))
+        places = self._places_of(equipment)
+        return map(self._event, () if places is None else places.within(after, from_us_, to_us_, limit))
 
     def transition_before(self, equipment: str, at_us: int) -> Recorded | tuple[int, Unreadable] | None:
-        """The newest transition of one equipment at or before an instant that this segment holds."""
-        row = self._db.execute(_SQL["transition_before"], (equipment, at_us)).fetchone()
-        return None if row is None else _event(row)
+        places = self._places_of(equipment)
+        seq = None if places is None else places.before(at_us)
+        return None if seq is None else self._event(seq)
+
+    def _event(self, seq: int) -> Recorded | tuple[int, Unreadable]:
+        return next(self.events(seq - 1, 1), (seq, Unreadable("it is missing")))
+
+    def _places_of(self, equipment: str) -> Places | None:
+        if self._places is None and self._finished:
+            if equipment not in self._loaded:
+                try:
+                    self._loaded[equipment] = self._load(equipment)
+                except Unreadable:
+                    return self._all_places().get(equipment)
+            return self._loaded[equipment]
+        return self._all_places().get(equipment)
+
+    def _load(self, equipment: str) -> Places | None:
+        """The index of one equipment as it was written when the segment was finished."""
+        (count,) = self._db.execute(_SQL["count_places"]).fetchone()
+        whole = self._db.execute(_SQL["place"], ("",)).fetchone()
+        if whole is None or int.from_bytes(_verified(whole)[1], "little") != count - 1:
+            raise Unreadable("its index is not whole")
+        row = self._db.execute(_SQL["place"], (equipment,)).fetchone()
+        return None if row is None else Places.unpack(_verified(row)[1])
+
+    def _all_places(self) -> dict[str, Places]:
+        """The index of all equipment, gathered from the events."""
+        if self._places is None:
+            places: dict[str, Places] = {}
+            for seq, body in self._records("events", 0, -1):
+                if not isinstance(body, Unreadable):
+                    with suppress(Unreadable):
+                        gather(places, seq, body)
+            self._places = places
+        return self._places
 
     def carried_of(self, equipment: str) -> Recorded | tuple[int, Unreadable] | None:
-        """The newest transition of one equipment before this segment began."""
         row = self._db.execute(_SQL["carried_of"], (equipment,)).fetchone()
-        return None if row is None else _event(row)
+        if row is None:
+            return None
+        seq, body, crc = row
+        try:
+            return decode_event(seq, "transition", check(seq, body, crc))
+        except Unreadable as error:
+            return seq, error
 
     def carried(self) -> Carried:
-        """The newest transition of each equipment, marks and cursors as of the last commit.
-
-        Raises:
-            Unreadable: one of them is damaged.
-        """
         last = {
-            name: decode_event(seq, "transition", body, crc)
+            name: decode_event(seq, "transition", check(seq, body, crc))
             for name, seq, body, crc in self._db.execute(_SQL["carried"])
         }
-        for row in self._db.execute(_SQL["newest_transitions"]):
-            newest = decode_event(*row)
-            last[newest.equipment] = newest
+        for name, seq in self._newest_transitions():
+            newest = self._event(seq)
+            if not isinstance(newest, Recorded):
+                raise newest[1]
+            last[name] = newest
         return Carried(
             last=last,
             alive={name: from_us(us) for name, us in map(_verified, self._db.execute(_SQL["alive"]))},
@@ -338,48 +452,34 @@ class Segment:
                 sink: Cursor(seq, batch)
                 for sink, seq, batch in map(_verified, self._db.execute(_SQL["cursors"]))
             },
-            kept=self._kept(),
+            kept=dict(map(_verified, self._db.execute(_SQL["kept"]))),
         )
 
-    def _kept(self) -> Mapping[str, bytes]:
-        if self._db.execute(_SQL["has_kept"]).fetchone() is None:
-            return {}
-        return dict(map(_verified, self._db.execute(_SQL["kept"])))
+    def _newest_transitions(self) -> list[tuple[str, int]]:
+        if self._places is None and self._finished:
+            rows = dict(map(_named, self._db.execute(_SQL["places"])))
+            whole = rows.pop("", b"")
+            if whole and int.from_bytes(whole, "little") == len(rows):
+                return [(name, Places.unpack(body).last) for name, body in rows.items()]
+        return [(name, places.last) for name, places in self._all_places().items()]
+
+    # -- judging
 
     def problems(
         self, id_: SegmentId, last_seq: int | None, last_batch: int | None
     ) -> list[tuple[int, int, str]]:
-        """Everything wrong with this file: (seq or 0, batch or 0, reason). Reads all of it.
-
-        `last_seq` and `last_batch` say where it must end, when that is known.
-        """
-        found = [
-            (0, 0, str(row[0])) for row in self._db.execute("PRAGMA integrity_check(20)") if row[0] != "ok"
-        ]
-        expected = id_.first_seq
-        for item in self.events(0, -1):
-            seq, reason = (item.seq, "") if isinstance(item, Recorded) else (item[0], str(item[1]))
-            if seq != expected:
-                found.append((expected, 0, f"event {expected} is missing before event {seq}"))
-            if reason:
-                found.append((seq, 0, reason))
-            expected = seq + 1
-        if last_seq is not None and expected != last_seq + 1:
-            found.append((expected, 0, f"events {expected} to {last_seq} are missing"))
-        expected = id_.first_batch
-        for number, batch in self.batches(0, -1):
-            if number != expected:
-                found.append((0, expected, f"batch {expected} is missing before batch {number}"))
-            if isinstance(batch, Unreadable):
-                found.append((0, number, str(batch)))
-            expected = number + 1
-        if last_batch is not None and expected != last_batch + 1:
-            found.append((0, expected, f"batches {expected} to {last_batch} are missing"))
-        return found
+        found = self.integrity()
+        try:
+            judge = Judge(self._coder, self._begin(), id_.first_seq, id_.first_batch)
+        except Unreadable as error:
+            return [*found, (0, 0, str(error))]
+        judge.read(self._db.execute(_SQL["blocks"]))
+        judge.end(last_seq, last_batch)
+        if not judge.found:
+            self._places = judge.places
+        return found + judge.found
 
 
-def _event(row: tuple[Any, ...]) -> Recorded | tuple[int, Unreadable]:
-    try:
-        return decode_event(*row)
-    except Unreadable as error:
-        return row[0], error
+def _named(row: tuple[Any, ...]) -> tuple[str, bytes]:
+    name, body = _verified(row)
+    return name, body

@@ -1,4 +1,4 @@
-"""The row of segments as one journal: numbering, rotation, freeing, reading across files.
+"""The row of segments as one journal: numbering, rotation, freeing. See `shelf` for reading across files.
 
 Everything here is synchronous and belongs to the journal's one thread. It does not know of tasks or of
 what an event means; it decides what is durable and when a file may go.
@@ -6,7 +6,6 @@ what an event means; it decides what is durable and when a file may go.
 
 from __future__ import annotations
 
-import bisect
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,22 +19,20 @@ import structlog
 from connectors.base import Clock
 from gateway.config.schema import JournalSettings
 from gateway.errors import JournalFailed
-from gateway.journal import files, head, segment
+from gateway.journal import files, head
 from gateway.journal.bounds import Needs, bounds, is_wanted
-from gateway.journal.codec import Unreadable, checksum, encode_batch, to_us
 from gateway.journal.losses import KEPT, Loss, Losses
+from gateway.journal.reading import Carried, Origin, SegmentId
 from gateway.journal.room import Room
-from gateway.journal.segment import Carried, Origin, Segment, SegmentId
-from gateway.journal.values import Cursor, Damage, JournalPosition, JournalStats, JournalWatcher, Row
+from gateway.journal.segment import Block, Segment
+from gateway.journal.shelf import Shelf
+from gateway.journal.values import Cursor, Damage, JournalPosition, JournalStats, JournalWatcher
 from statemodel.records import Recorded, tell
 from statemodel.types import Recordable, SampleBatch, Transition
 
 log = structlog.get_logger(__name__)
 
-_BEGINNING_US, _END_US = -(2**62), 2**62
 _DAMAGE_KEPT = 100
-#: Finished segments held open for reading.
-_OPEN_MAX = 2
 _GONE = "look whether its disk is still mounted and bring the folder back; then start the gateway again"
 RESTART = "end the gateway and start it again: it reads what is on the disk and goes on from there"
 
@@ -48,7 +45,7 @@ class Appended(msgspec.Struct, frozen=True):
     position: JournalPosition
 
 
-class Store:
+class Store(Shelf):
     """All segments of one journal. See `recovery` for how it is opened."""
 
     def __init__(
@@ -63,23 +60,20 @@ class Store:
         settings: JournalSettings,
         clock: Clock,
     ) -> None:
-        self.directory, self.clock, self.settings = directory, clock, settings
+        super().__init__(directory, ids, newest, position)
+        self.clock, self.settings = clock, settings
         self.stream, self.gateway = position.stream, origin.gateway
-        self.position = position
         self.last, self.alive = dict(carried.last), dict(carried.alive)
         self.cursors = dict(carried.cursors)
         self.required: dict[str, Needs] = {}
         self.stats = JournalStats(0, settings.bytes_max, 0, origin.created_at, 0, 0, 0, 0, "", (), {})
-        self.ids = list(ids)
-        self._newest, self._created_at = newest, origin.created_at
+        self._created_at = origin.created_at
         self._sizes = {i: files.size_bytes(directory / i.name) for i in self.ids[:-1]}
         self._origins: dict[SegmentId, datetime] = {}
         self.kept = dict(carried.kept)
         self._pending: dict[str, Cursor] = {}
         self._pending_kept: dict[str, bytes] = {}
         self._watchers: list[JournalWatcher] = []
-        self._open: dict[SegmentId, Segment] = {}
-        self._damaged: dict[tuple[str, int, int], Damage] = {}
         self._counts = [0, 0, 0, 0]
         self._failure = self._hint = ""
         self._room = Room(directory, settings.bytes_max)
@@ -108,25 +102,21 @@ class Store:
             tell(event, gateway=self.gateway, stream=self.stream, seq=seq + i, recorded_at=at)
             for i, event in enumerate(events, 1)
         ]
-        rows = [
-            Row(r.seq, r.type, r.equipment, to_us(r.at), r.json, checksum(r.seq, r.json)) for r in recorded
-        ]
-        numbered = list(enumerate(batches, number + 1))
-        bodies = [(n, encode_batch(batch)) for n, batch in numbered]
-        wanted, shed, left_out = sum(len(r.body) for r in rows), "", batches
+        block, shed, left_out = self._newest.encode(seq + 1, recorded, number + 1, batches), "", batches
+        wanted = len(block.event_payload)
         with self._writing("looking for room"):
             if batches:
-                shed = self._make_room(wanted + sum(len(b) for _, b in bodies), self._room.lacks_for_samples)
+                shed = self._make_room(block.size_bytes, self._room.lacks_for_samples)
             reason = "" if batches and not shed else self._make_room(wanted, self._room.lacks_for_events)
         if reason:
             return self._is_full(reason)
         if shed:
-            batches, bodies = (), []
+            batches, block = (), block.without_batches()
         if self._losses.told(events):
             self.keep(KEPT, self._losses.to_keep())
         marks = {name: proof for name, proof in alive.items() if self.alive.get(name) != proof}
         with self._writing("a commit"):
-            if refused := self._commit(rows, bodies, marks):
+            if refused := self._commit(block, marks):
                 return self._is_full(refused)
         if shed:
             self._losses.take_shed(left_out, shed)
@@ -142,11 +132,11 @@ class Store:
                 self.alive[name] = proof
         self.last.update((r.equipment, r) for r in recorded if isinstance(r.event, Transition))
         self.position = msgspec.structs.replace(
-            self.position, last_seq=seq + len(rows), last_batch=number + len(bodies)
+            self.position, last_seq=seq + len(recorded), last_batch=number + len(batches)
         )
         counts = self._counts
-        counts[0] += len(rows)
-        counts[1] += len(bodies)
+        counts[0] += len(recorded)
+        counts[1] += len(batches)
         counts[2] += sum(len(batch.samples) for batch in batches)
         counts[3] += 1
         for watcher in self._watchers:
@@ -156,18 +146,13 @@ class Store:
             self.trim()
         return Appended(recorded, batches, self.position)
 
-    def _commit(
-        self,
-        rows: Sequence[Row],
-        bodies: Sequence[tuple[int, bytes]],
-        marks: Mapping[str, datetime | None],
-    ) -> str:
+    def _commit(self, block: Block, marks: Mapping[str, datetime | None]) -> str:
         """One durable transaction, or why the disk has no room for it: then it is certainly not there.
 
         That is known only when there was no room to write. When the disk refuses to sync, nothing is known.
         """
         try:
-            self._newest.write(rows, bodies, marks, self._pending, self._pending_kept)
+            self._newest.write(block, marks, self._pending, self._pending_kept)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
@@ -257,7 +242,7 @@ class Store:
         reason = "" if in_hurry else self._room.lacks_disk(sum(map(len, self._pending_kept.values())))
         if not reason:
             try:
-                self._newest.write((), (), {}, self._pending, self._pending_kept)
+                self._newest.write(None, {}, self._pending, self._pending_kept)
                 self._pending, self._pending_kept = {}, {}
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
@@ -280,10 +265,11 @@ class Store:
         origin = Origin(self.gateway, self.stream, self.clock.now())
         self.keep_watched()
         with self._writing("beginning a segment"):
+            chain = self._newest.head()
             self._newest.finish()
             self._sizes[old] = files.size_bytes(self._newest.path)
             carried = Carried(self.last, self.alive, self.cursors, self.kept)
-            self._newest = Segment.open_newest(segment.create(self.directory, id_, origin, carried))
+            self._newest = Segment.begin(self.directory, id_, origin, carried, chain)
         self._pending, self._pending_kept = {}, {}
         self._origins[old] = self._created_at
         self.ids.append(id_)
@@ -336,91 +322,6 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             log.warning("the journal did not close cleanly; what was committed is safe", reason=str(error))
 
-    # -- reading
-
-    def read(self, after: int, limit: int) -> list[Recorded]:
-        """Events with `seq > after`, in order. Damaged ones are left out and noted."""
-        found: list[Recorded] = []
-        for id_ in self.ids[self._index(after + 1, lambda i: i.first_seq) :]:
-            with self._reading(id_) as opened:
-                for item in opened.events(after, limit - len(found)) if opened else ():
-                    if isinstance(item, Recorded):
-                        found.append(item)
-                    else:
-                        self.note(id_, str(item[1]), seq=item[0])
-            if len(found) >= limit:
-                break
-        return found
-
-    def read_batches(self, after: int, limit: int, samples_max: int) -> list[tuple[int, SampleBatch]]:
-        """Batches with `number > after`, in order, until there are enough samples."""
-        found: list[tuple[int, SampleBatch]] = []
-        samples = 0
-        for id_ in self.ids[self._index(after + 1, lambda i: i.first_batch) :]:
-            with self._reading(id_) as opened:
-                for number, batch in opened.batches(after, limit - len(found)) if opened else ():
-                    if isinstance(batch, Unreadable):
-                        self.note(id_, str(batch), batch=number)
-                        continue
-                    found.append((number, batch))
-                    samples += len(batch.samples)
-                    if samples >= samples_max:
-                        return found
-            if len(found) >= limit:
-                break
-        return found
-
-    def transitions(
-        self, equipment: str, after: int, from_: datetime | None, to: datetime | None, limit: int
-    ) -> list[Recorded]:
-        """Transitions of one equipment with `seq > after` and `from <= at < to`, in order."""
-        bounds = (_BEGINNING_US if from_ is None else to_us(from_), _END_US if to is None else to_us(to))
-        found: list[Recorded] = []
-        for id_ in self.ids[self._index(after + 1, lambda i: i.first_seq) :]:
-            with self._reading(id_) as opened:
-                if opened is None:
-                    continue
-                for item in opened.transitions(equipment, after, *bounds, limit - len(found)):
-                    if isinstance(item, Recorded):
-                        found.append(item)
-                    else:
-                        self.note(id_, str(item[1]), seq=item[0])
-            if len(found) >= limit:
-                break
-        return found
-
-    def transition_before(self, equipment: str, at: datetime) -> Recorded | None:
-        """The newest transition of one equipment at or before an instant."""
-        for id_ in reversed(self.ids):
-            with self._reading(id_) as opened:
-                if opened is None:
-                    continue
-                for item in (opened.transition_before(equipment, to_us(at)), opened.carried_of(equipment)):
-                    if isinstance(item, Recorded):
-                        if item.at <= at:
-                            return item
-                    elif item is not None:
-                        self.note(id_, str(item[1]), seq=item[0])
-        return None
-
-    def damage_in(self, index: int) -> list[Damage] | None:
-        """Everything wrong with the segment at a place in the row; None beyond its end."""
-        if index >= len(self.ids):
-            return None
-        id_ = self.ids[index]
-        following = self.ids[index + 1] if index + 1 < len(self.ids) else None
-        last_seq = following.first_seq - 1 if following else self.position.last_seq
-        last_batch = following.first_batch - 1 if following else self.position.last_batch
-        found: list[tuple[int, int, str]] = []
-        with self._reading(id_) as opened:
-            if opened is not None:
-                found = opened.problems(id_, last_seq, last_batch)
-        path = str(self.directory / id_.name)
-        unreadable = self._damaged.get((id_.name, 0, 0))
-        return [Damage(path, reason, seq, batch) for seq, batch, reason in found] + (
-            [unreadable] if unreadable else []
-        )
-
     # -- inside
 
     def check(self) -> None:
@@ -447,33 +348,6 @@ class Store:
         self._hint = RESTART if files.is_there(self._newest.path) else _GONE
         raise JournalFailed(self._failure, hint=self._hint) from error
 
-    @contextmanager
-    def _reading(self, id_: SegmentId) -> Iterator[Segment | None]:
-        """The opened segment, or None when it cannot be; damage met while reading is noted, not raised."""
-        self.check()
-        opened = self._opened(id_)
-        try:
-            yield opened
-        except (sqlite3.Error, Unreadable) as error:
-            if opened is self._newest:
-                self._fail("reading the newest segment", error)
-            self.note(id_, str(error))
-            if closed := self._open.pop(id_, None):
-                closed.close()
-
-    def _opened(self, id_: SegmentId) -> Segment | None:
-        if id_ == self.ids[-1]:
-            return self._newest
-        if id_ not in self._open:
-            while len(self._open) >= _OPEN_MAX:
-                self._open.pop(next(iter(self._open))).close()
-            try:
-                self._open[id_] = Segment.open_finished(self.directory / id_.name)
-            except sqlite3.Error as error:
-                self.note(id_, str(error))
-                return None
-        return self._open[id_]
-
     def note(self, id_: SegmentId, reason: str, *, seq: int = 0, batch: int = 0, lost: bool = True) -> None:
         """Tell that a part cannot be read: once, in the log, in the figures, and as a loss if it is one."""
         key, path = (id_.name, seq, batch), str(self.directory / id_.name)
@@ -484,10 +358,6 @@ class Store:
             self._unbounded.append((id_, damage))
         log.error("a part of the journal cannot be read", path=path, seq=seq, batch=batch, reason=reason)
         self._refresh()
-
-    def _index(self, number: int, first: Callable[[SegmentId], int]) -> int:
-        """Place of the segment that holds a number."""
-        return max(0, bisect.bisect_right(self.ids, number, key=first) - 1)
 
     def _passed(self, following: SegmentId) -> bool:
         """Whether every required sink has read all before this segment."""

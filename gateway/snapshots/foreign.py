@@ -14,7 +14,7 @@ from pathlib import Path
 from gateway.errors import JournalDamaged, JournalForeign
 from gateway.journal.codec import Unreadable
 from gateway.journal.copied import copy_of_newest, segments_in
-from gateway.journal.segment import Origin, Segment, SegmentId, check_header
+from gateway.journal.segment import Origin, Reader, Segment, SegmentId, check_header
 from gateway.journal.values import Damage, JournalPosition
 from statemodel.records import Recorded
 from statemodel.types import SampleBatch
@@ -43,7 +43,7 @@ class ForeignJournal:
             )
         self._ids = list(ids)
         self._copy = self._newest_of(scratch)
-        self._open: tuple[SegmentId, Segment] | None = None
+        self._open: tuple[SegmentId, Reader] | None = None
         origin, last = self._look()
         self.gateway, self.stream = origin.gateway, origin.stream
         first = self._ids[0]
@@ -137,7 +137,7 @@ class ForeignJournal:
     def _from(self, number: int, first: Callable[[SegmentId], int]) -> Sequence[SegmentId]:
         return self._ids[max(0, bisect.bisect_right(self._ids, number, key=first) - 1) :]
 
-    def _opened(self, id_: SegmentId) -> Segment | None:
+    def _opened(self, id_: SegmentId) -> Reader | None:
         if self._open is not None and self._open[0] == id_:
             return self._open[1]
         self.close()

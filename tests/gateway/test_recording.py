@@ -27,6 +27,7 @@ from statemodel.records import Recorded
 from statemodel.replay import Recording
 from statemodel.types import SampleBatch, SourceLost
 from tests.gateway.journal.builders import START, ManualClock, batch, opened, transition
+from tests.gateway.journal.damaging import spoil
 
 
 def parts(recording: Recording) -> tuple[list[int], list[SampleBatch]]:
@@ -211,11 +212,9 @@ async def test_what_is_no_journal_of_ours_is_refused(tmp_path: Path) -> None:
 
 async def test_one_damaged_record_is_left_out_and_named(tmp_path: Path) -> None:
     async with opened(tmp_path, clock=ManualClock()) as journal:
-        await journal.append([transition(n) for n in (1, 2, 3)])
-    path = segment_in(tmp_path)
-    content = path.read_bytes()
-    place = content.index(b'"sequence":2,')
-    path.write_bytes(content[:place] + b'"sequence":7,' + content[place + 13 :])
+        for n in (1, 2, 3):
+            await journal.append([transition(n)])
+    spoil(segment_in(tmp_path), seq=2)
     found = read_journal(tmp_path, "line-1")
     assert parts(found.recording)[0] == [1, 3]
     assert "event 2" in found.damaged[0]

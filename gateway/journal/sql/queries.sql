@@ -1,15 +1,62 @@
 -- name: insert_segment
-INSERT INTO segment (gateway, stream, number, first_seq, first_batch, created_us, crc)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO segment (gateway, stream, number, first_seq, first_batch, created_us, chain, crc)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: segment
-SELECT gateway, stream, number, first_seq, first_batch, created_us, crc FROM segment
+SELECT gateway, stream, number, first_seq, first_batch, created_us, chain, crc FROM segment
 
--- name: insert_event
-INSERT INTO event (seq, type, equipment, at_us, body, crc) VALUES (?, ?, ?, ?, ?, ?)
+-- name: insert_dictionary
+INSERT INTO dictionary (copy, body, crc) VALUES (?, ?, ?)
 
--- name: insert_batch
-INSERT INTO batch (number, body, crc) VALUES (?, ?, ?)
+-- name: dictionary
+SELECT copy, body, crc FROM dictionary ORDER BY copy
+
+-- name: insert_block
+INSERT INTO block (number, seq, event_count, batch, batch_count, crc, digest, events, samples)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: last_block
+SELECT number, seq, event_count, batch, batch_count, crc, digest FROM block ORDER BY number DESC LIMIT 1
+
+-- name: blocks
+SELECT number, seq, event_count, batch, batch_count, crc, digest, events, samples FROM block ORDER BY number
+
+-- name: end
+SELECT max(number) FROM block
+
+-- name: seq_from
+SELECT number, seq FROM block WHERE number >= ? ORDER BY number LIMIT 1
+
+-- name: batch_from
+SELECT number, batch FROM block WHERE number >= ? ORDER BY number LIMIT 1
+
+-- name: events_from
+SELECT number, seq, events FROM block WHERE number >= ? AND length(events) > 0 ORDER BY number
+
+-- name: samples_from
+SELECT number, batch, samples FROM block WHERE number >= ? AND length(samples) > 0 ORDER BY number
+
+-- name: numbers_at
+SELECT number, seq, event_count, batch, batch_count, crc FROM block WHERE number = ?
+
+-- name: bounds
+SELECT
+    max(seq + event_count - 1) FILTER (WHERE event_count > 0), coalesce(sum(event_count), 0),
+    max(batch + batch_count - 1) FILTER (WHERE batch_count > 0), coalesce(sum(batch_count), 0)
+FROM block
+
+-- name: put_place
+INSERT INTO place (equipment, body, crc) VALUES (?, ?, ?)
+ON CONFLICT (equipment) DO UPDATE SET body = excluded.body, crc = excluded.crc
+
+-- name: place
+SELECT equipment, body, crc FROM place WHERE equipment = ?
+
+-- name: places
+SELECT equipment, body, crc FROM place
+
+-- name: count_places
+SELECT count(*) FROM place
 
 -- name: insert_carried
 INSERT INTO carried (equipment, seq, body, crc) VALUES (?, ?, ?, ?)
@@ -25,18 +72,9 @@ DELETE FROM alive WHERE connection = ?
 INSERT INTO cursor (sink, seq, batch, crc) VALUES (?, ?, ?, ?)
 ON CONFLICT (sink) DO UPDATE SET seq = excluded.seq, batch = excluded.batch, crc = excluded.crc
 
--- name: make_kept
-CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL) STRICT
-
--- name: has_kept
-SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'kept'
-
 -- name: put_kept
 INSERT INTO kept (name, body, crc) VALUES (?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET body = excluded.body, crc = excluded.crc
-
--- name: kept
-SELECT name, body, crc FROM kept
 
 -- name: alive
 SELECT connection, at_us, crc FROM alive
@@ -44,41 +82,11 @@ SELECT connection, at_us, crc FROM alive
 -- name: cursors
 SELECT sink, seq, batch, crc FROM cursor
 
+-- name: kept
+SELECT name, body, crc FROM kept
+
 -- name: carried
 SELECT equipment, seq, body, crc FROM carried
 
 -- name: carried_of
-SELECT seq, 'transition', body, crc FROM carried WHERE equipment = ?
-
--- name: bounds
-SELECT
-    (SELECT max(seq) FROM event), (SELECT count(*) FROM event),
-    (SELECT max(number) FROM batch), (SELECT count(*) FROM batch)
-
--- name: last_event
-SELECT seq, body, crc FROM event ORDER BY seq DESC LIMIT 1
-
--- name: last_batch
-SELECT number, body, crc FROM batch ORDER BY number DESC LIMIT 1
-
--- name: events
-SELECT seq, type, body, crc FROM event WHERE seq > ? ORDER BY seq LIMIT ?
-
--- name: batches
-SELECT number, body, crc FROM batch WHERE number > ? ORDER BY number LIMIT ?
-
--- name: newest_transitions
-SELECT seq, type, body, crc FROM event
-WHERE seq IN (
-    SELECT max(seq) FROM event INDEXED BY transition_by_time WHERE type = 'transition' GROUP BY equipment
-)
-
--- name: transitions
-SELECT seq, type, body, crc FROM event INDEXED BY transition_by_time
-WHERE type = 'transition' AND equipment = ? AND at_us >= ? AND at_us < ? AND seq > ?
-ORDER BY seq LIMIT ?
-
--- name: transition_before
-SELECT seq, type, body, crc FROM event INDEXED BY transition_by_time
-WHERE type = 'transition' AND equipment = ? AND at_us <= ?
-ORDER BY at_us DESC, seq DESC LIMIT 1
+SELECT seq, body, crc FROM carried WHERE equipment = ?

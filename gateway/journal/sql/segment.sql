@@ -1,5 +1,6 @@
--- One segment of the journal. Each file can be read without any other.
+-- One segment of the journal (format 3). Each file can be read without any other.
 
+-- Whose it is, its place in the row, and `chain`: the digest the segment before it ended with.
 CREATE TABLE segment (
     gateway TEXT NOT NULL,
     stream TEXT NOT NULL,
@@ -7,24 +8,36 @@ CREATE TABLE segment (
     first_seq INTEGER NOT NULL,
     first_batch INTEGER NOT NULL,
     created_us INTEGER NOT NULL,
+    chain BLOB NOT NULL,
     crc INTEGER NOT NULL
 ) STRICT;
 
--- Events, numbered without a gap. `body` is the JSON every consumer gets; `crc` covers seq and body.
-CREATE TABLE event (
-    seq INTEGER PRIMARY KEY,
-    type TEXT NOT NULL,
-    equipment TEXT NOT NULL,
-    at_us INTEGER NOT NULL,
+-- What events are compressed against. Two copies, because nothing can be read without it.
+CREATE TABLE dictionary (
+    copy INTEGER PRIMARY KEY,
     body BLOB NOT NULL,
     crc INTEGER NOT NULL
 ) STRICT;
 
-CREATE INDEX transition_by_time ON event (equipment, at_us, seq) WHERE type = 'transition';
-
--- Sample batches, numbered without a gap on their own. `body` is one byte of encoding, then MessagePack.
-CREATE TABLE batch (
+-- One row a commit. `event_count` events from `seq` on, `batch_count` sample batches from `batch` on; what has no
+-- records stands at the number that comes next. `crc` covers the five numbers, `digest` all of the row and the
+-- digest of the row before. Events and samples have a checksum of their own, over where they are as well.
+CREATE TABLE block (
     number INTEGER PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    event_count INTEGER NOT NULL,
+    batch INTEGER NOT NULL,
+    batch_count INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    events BLOB NOT NULL,
+    samples BLOB NOT NULL
+) STRICT;
+
+-- Times and numbers of the transitions of each equipment, packed; written when the segment is finished. The row
+-- of no equipment counts the others.
+CREATE TABLE place (
+    equipment TEXT PRIMARY KEY,
     body BLOB NOT NULL,
     crc INTEGER NOT NULL
 ) STRICT;

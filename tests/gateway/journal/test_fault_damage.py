@@ -15,6 +15,7 @@ from gateway.errors import JournalDamaged, JournalForeign
 from gateway.journal import Cursor, anew, segment
 from gateway.journal.segment import Carried, Origin, SegmentId
 from tests.gateway.journal.builders import START, ManualClock, batch, fill, opened, transition
+from tests.gateway.journal.damaging import spoil
 from tests.gateway.journal.faults import (
     FAST,
     LONG,
@@ -36,21 +37,14 @@ def trial(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def damage(path: Path, text: bytes, *, last: bool = False) -> None:
-    """Flip a bit just behind a text."""
-    data = bytearray(path.read_bytes())
-    at = data.rindex(text) if last else data.index(text)
-    data[at + len(text)] ^= 1
-    path.write_bytes(data)
-
-
 async def test_damaged_records_end_their_segment_and_the_numbers_go_on(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await journal.append([transition(n) for n in range(1, 51)], (), {"plc": START})
+    async with opened(tmp_path, segment_bytes=10**9) as journal:
+        for n in range(1, 51):
+            await journal.append([transition(n)], (), {"plc": START})
         await journal.advance("database", Cursor(3, 0))
         truth = await truth_of(journal)
     [path] = segments(tmp_path)
-    damage(path, b'"seq":7,"id":"')
+    spoil(path, seq=7)
     for _ in range(2):  # and so it stays
         async with opened(tmp_path) as journal:
             assert journal.stream == truth.stream

@@ -297,7 +297,7 @@ async def test_a_full_journal_makes_the_append_wait_and_goes_on_by_itself(tmp_pa
 
         async def produce() -> None:
             for n in range(1, 200):
-                await journal.append([transition(n)], [batch(n, 400)])
+                await journal.append([transition(n)], [batch(n, 4000)])
 
         producing = asyncio.create_task(produce())
         await eventually(lambda: journal.stats().full != "")
@@ -361,7 +361,7 @@ async def test_cursors_the_disk_refuses_are_kept_later(
         segment._db.execute("PRAGMA max_page_count = 1")
         try:
             big = {f"sink-{n}": Cursor(n, n) for n in range(10_000)}
-            write(segment, (), (), {}, big)
+            write(segment, None, {}, big)
         finally:
             segment._db.execute("PRAGMA max_page_count = 1073741823")
 

@@ -9,15 +9,17 @@ import resource
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import JournalDamaged, JournalFailed, JournalForeign, JournalInUse, StartFailed
-from gateway.journal import recovery
+from gateway.journal import Cursor, recovery
 from gateway.journal.segment import FORMAT
-from statemodel.types import DeviceEvent
+from statemodel.types import Recordable, SourceLost
 from tests.gateway.journal.builders import START, ManualClock, batch, fill, kept_house, opened, transition
+from tests.gateway.journal.damaging import spoil, write_legacy
 
 
 def fingerprint(directory: Path) -> dict[str, str]:
@@ -76,25 +78,39 @@ def format_of(path: Path) -> int:
     return int.from_bytes(path.read_bytes()[60:64], "big")
 
 
-async def test_a_journal_of_the_first_format_is_read_and_marked_before_anything_is_added(
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("format_", [1, 2])
+async def test_a_journal_of_an_older_version_is_gone_on_with(tmp_path: Path, format_: int) -> None:
+    """It is finished as it is; a segment of the present format, which the older version refuses, follows."""
+    events: list[Recordable] = [transition(1), transition(2, "oven"), SourceLost("plc", START, "silent")]
+    batches = [batch(1)]
+    told = write_legacy(tmp_path, events, batches, at=START, format_=format_)
+    old = newest(tmp_path)
+    assert old.with_name(old.name + "-wal").exists()
     async with opened(tmp_path) as journal:
-        await journal.append([transition(1)])
-    with closing(sqlite3.connect(newest(tmp_path))) as db:
-        db.execute("PRAGMA user_version = 1")
-    assert format_of(newest(tmp_path)) == 1
+        assert await journal.read(0, 10) == told
+        assert await journal.read_batches(0, 10) == [(1, batches[0])]
+        assert await journal.last_transitions() == {"filler-1": told[0], "oven": told[1]}
+        assert (await journal.alive(), await journal.cursor("database")) == ({"plc": START}, Cursor(2, 1))
+        assert await journal.transitions("oven", after=0, from_=None, to=None, limit=9) == told[1:2]
+        assert await journal.transition_before("oven", START + timedelta(days=1)) == told[1]
+        [added] = await journal.append([transition(3)], [batch(2)])
+        assert (added.seq, added.stream) == (4, told[0].stream)
+    assert [format_of(path) for path in segments(tmp_path)] == [format_, FORMAT]
+    assert not old.with_name(old.name + "-wal").exists()
+    async with opened(tmp_path) as journal:
+        assert await journal.read(0, 10) == [*told, added]
+        assert await journal.verify() == []
+        assert [n for n, _ in await journal.read_batches(0, 10)] == [1, 2]
 
-    async with opened(tmp_path) as journal:
-        assert [item.seq for item in await journal.read(0, 10)] == [1]
-        assert format_of(newest(tmp_path)) == FORMAT == 2
-        at = START
-        event = DeviceEvent("plc", at, "BaseEventType", "press", 500, "oil", "01", at, at)
-        await journal.append([event])
 
+async def test_a_taking_over_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
+    """Killed between finishing the old segment and beginning the new one."""
+    told = write_legacy(tmp_path, [transition(1)], [], at=START, finished=True)
+    (tmp_path / "journal-00000002-2-1.new").write_bytes(b"half a segment")
     async with opened(tmp_path) as journal:
-        assert [item.type for item in await journal.read(0, 10)] == ["transition", "device_event"]
-        assert (await journal.read(1, 10))[0].event == event
+        assert await journal.read(0, 10) == told
+        assert [r.seq for r in await journal.append([transition(2)])] == [2]
+    assert len(segments(tmp_path)) == 2
 
 
 async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -140,9 +156,7 @@ async def test_damage_in_a_finished_segment_leaves_out_only_what_it_hit(tmp_path
         journal.require("database", events=True, batches=True)
         last = await fill(journal, 3)
     path = segments(tmp_path)[0]
-    data = bytearray(path.read_bytes())
-    data[data.index(b'"seq":7,') + 6] ^= 1
-    path.write_bytes(data)
+    spoil(path, seq=7)
     async with opened(tmp_path) as journal:
         assert [r.seq for r in await journal.read(0, 10**6)] == [n for n in range(1, last + 1) if n != 7]
         [damage] = journal.stats().damaged

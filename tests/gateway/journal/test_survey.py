@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gateway.errors import JournalDamaged
 from gateway.journal import Cursor
 from gateway.journal.survey import look, verify
 from tests.gateway.journal.builders import batch, fill, opened, transition
+from tests.gateway.journal.damaging import spoil
 
 _CONFIGURATION = """
 [gateway]
@@ -73,16 +75,15 @@ async def test_every_kind_of_damage_is_found_and_named(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await fill(journal, 4)
     paths = segments(tmp_path)
-    with sqlite3.connect(paths[0]) as db:
-        seq, body = db.execute("SELECT seq, body FROM event LIMIT 1 OFFSET 1").fetchone()
-        db.execute("UPDATE event SET body = ? WHERE seq = ?", (body.replace(b"legal", b"Legal"), seq))
-        db.execute("DELETE FROM batch WHERE number = 3")
+    spoil(paths[0], seq=2)
+    with closing(sqlite3.connect(paths[0])) as db, db:
+        db.execute("DELETE FROM block WHERE batch <= 4 AND batch + batch_count > 4")
     paths[1].unlink()
     first, third, newest = verify(tmp_path)
     found = [(d.seq, d.batch, d.reason) for d in first.damage]
-    assert (seq, 0, "its checksum is wrong") in found
-    assert (0, 3, "batch 3 is missing before batch 4") in found
-    assert [d.reason for d in third.damage] == ["a segment before this one is missing"]
+    assert (2, 0, "its checksum is wrong") in found
+    assert (0, 4, "batch 4 is missing before batch 5") in found
+    assert "a segment before this one is missing" in [d.reason for d in third.damage]
     assert newest.damage == ()
 
 
@@ -128,8 +129,7 @@ async def test_the_command_tells_people_and_programs_and_ends_with_3_on_damage(t
     assert json["journal"]["gateway"] == "line-1"
     sound = run.invoke(app, ["journal", "verify", str(config)])
     assert (sound.exit_code, sound.output.count("sound")) == (0, 2)
-    with sqlite3.connect(segments(tmp_path / "journal")[0]) as db:
-        db.execute("UPDATE batch SET crc = crc + 1 WHERE number = 2")
+    spoil(segments(tmp_path / "journal")[0], batch=2)
     damaged = run.invoke(app, ["journal", "verify", str(config)])
     assert isinstance(damaged.exception, JournalDamaged)
     assert damaged.exception.exit_code == 3
