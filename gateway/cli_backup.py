@@ -96,7 +96,49 @@ def restore(
     restore_backup(file, to=to, key=key, force=force, json=json)
 
 
+snapshot = typer.Typer(
+    help="Snapshots of what the state engine knows, which a gateway goes on from.", no_args_is_help=True
+)
+
+
+@snapshot.command("list")
+def snapshot_list(config: Config, json: Json = False) -> None:
+    """What snapshots there are, oldest first."""
+    from gateway.commands.snapshot import list_snapshots
+
+    list_snapshots(config, json=json)
+
+
+@snapshot.command("verify")
+def snapshot_verify(config: Config, json: Json = False) -> None:
+    """Read every snapshot to its end; exit code 3 when one cannot be used."""
+    from gateway.commands.snapshot import verify_snapshots
+
+    verify_snapshots(config, json=json)
+
+
+@snapshot.command("take")
+def snapshot_take(config: Config, json: Json = False) -> None:
+    """Have the running gateway take one now."""
+    from gateway.commands.snapshot import take_snapshot
+
+    take_snapshot(config, json=json)
+
+
+@snapshot.command("restore")
+def snapshot_restore(
+    config: Config,
+    name: Annotated[str, typer.Argument(help="Name of the snapshot, as listed.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Begin the journal again from a snapshot; what is there is set aside, not deleted."""
+    from gateway.commands.snapshot import restore_snapshot
+
+    restore_snapshot(config, name, json=json)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command."""
     app.add_typer(backup, name="backup")
     app.command("restore")(restore)
+    app.add_typer(snapshot, name="snapshot")

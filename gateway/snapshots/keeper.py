@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -28,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 #: Name of the folder below the data directory.
 FOLDER: Final = "snapshots"
+#: A file of this name in it asks for a snapshot: whoever may write there may ask.
+REQUEST: Final = "take-one-now"
+#: How often it is looked for such a file.
+_LOOK_S: Final = 1.0
 #: A snapshot that could not be written is tried again after this.
 RETRY: Final = timedelta(minutes=5)
 #: The pipeline commits at least at every heartbeat; one that does not is not at work.
@@ -113,9 +118,11 @@ class Keeper:
             return
         await self._look()
         while True:
-            due_s = (RETRY if self.status.failed else self._settings.every).total_seconds()
-            await self._clock.sleep(due_s)
-            await self.take("every")
+            every = min(RETRY, self._settings.every) if self.status.failed else self._settings.every
+            due_s = self._clock.monotonic() + every.total_seconds()
+            while self._clock.monotonic() < due_s and not self._asked():
+                await self._clock.sleep(min(_LOOK_S, max(0.0, due_s - self._clock.monotonic())))
+            await self.take("every" if self._clock.monotonic() >= due_s else "command")
 
     async def take(self, reason: Reason) -> Header | None:
         """Take one now; None when it came to nothing, and `status.failed` says why."""
@@ -146,6 +153,16 @@ class Keeper:
         self._parent = None
 
     # -- inside
+
+    def _asked(self) -> bool:
+        """Whether somebody asks for one; asked once, answered once."""
+        request = self.folder.directory / REQUEST
+        if not request.exists():
+            return False
+        with suppress(OSError):
+            request.unlink()
+            return True
+        return False
 
     async def _write(
         self, engine: EngineSnapshot, position: JournalPosition, reason: Reason, of: Identity | None = None

@@ -25,6 +25,7 @@ from gateway.config.schema import (
     HistorianSettings,
     JournalSettings,
     MqttSettings,
+    SnapshotSettings,
     ReconcileSettings,
 )
 from statemodel.durations import format_duration
@@ -38,6 +39,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[gateway]`": GatewaySettings,
     "`[gateway.journal]`": JournalSettings,
     "`[gateway.reconcile]`": ReconcileSettings,
+    "`[gateway.snapshots]`": SnapshotSettings,
     "`[historian]`": HistorianSettings,
     "`[mqtt]`": MqttSettings,
     "`[api]`": ApiSettings,

@@ -212,6 +212,16 @@ def test_a_dwell_that_was_up_before_the_end_is_recorded_at_its_instant() -> None
     assert [(m.to_state, m.at) for m in moves] == [("Open", after(4)), ("Unknown", after(6))]
 
 
+def test_a_move_that_time_alone_made_is_made_again() -> None:
+    log, engine = past(batch(1, door=False), batch(2, door=True))
+    snapshot = log.snapshot(engine)
+    log.step(engine, Tick(after(5)))
+    found = resumed(log, snapshot, [bound(DOOR)])
+    assert found.left == ()
+    assert found.engine is not None
+    assert found.engine.equipment["m1"].memory == engine.current("m1")
+
+
 def test_what_was_not_seen_since_is_not_known() -> None:
     log, engine = past(batch(1, door=True))
     found = resumed(log, log.snapshot(engine), [bound(DOOR)])
