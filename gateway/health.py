@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from connectors.base import Clock
+from gateway.historian.values import Backlog
 from gateway.supervisor import Supervised
 
 #: The pipeline must have come round within this, or the process is not doing its work.
@@ -34,6 +37,11 @@ class Sink(Protocol):
     @property
     def oldest_unsent_at(self) -> datetime | None:
         """When the oldest of them happened."""
+        ...
+
+    @property
+    def backlog(self) -> Backlog | None:
+        """What gathered during an outage and is handed over beside what comes now."""
         ...
 
 
@@ -90,6 +98,8 @@ class HealthReport:
                 "lag_events": status.lag_events,
                 "oldest_unsent_at": status.oldest_unsent_at,
             }
+            if (backlog := status.backlog) is not None:
+                parts[name]["backlog"] = structs.asdict(backlog)
         for supervised in self.supervised:
             up = supervised.link == "up"
             reason = None if up else supervised.last_error or "not connected yet"

@@ -176,12 +176,29 @@ class Exposition(Collector):
         age = GaugeMetricFamily(
             "andon_sink_oldest_unsent_seconds", "Age of the oldest of them.", labels=label
         )
+        events = GaugeMetricFamily(
+            "andon_sink_backlog_events",
+            "Those that gathered in an outage, sent beside what comes.",
+            labels=label,
+        )
+        batches = GaugeMetricFamily(
+            "andon_sink_backlog_batches", "The same of batches of samples.", labels=label
+        )
+        left = GaugeMetricFamily(
+            "andon_sink_backlog_seconds", "How long that will take, once it is known.", labels=label
+        )
         for name, sink in self._sinks.items():
             status = sink.status()
+            backlog, now = status.backlog, self._clock.now()
+            events.add_metric([name], 0 if backlog is None else backlog.events)
+            batches.add_metric([name], 0 if backlog is None else backlog.batches)
+            if backlog is None or backlog.caught_up_at is not None:
+                done_at = now if backlog is None else backlog.caught_up_at
+                left.add_metric([name], max(0.0, ((done_at or now) - now).total_seconds()))
             up.add_metric([name], 1 if status.connected else 0)
             lag.add_metric([name], status.lag_events)
             age.add_metric([name], _age_s(status.oldest_unsent_at, self._clock.now()))
-        yield from (up, lag, age)
+        yield from (up, lag, age, events, batches, left)
 
 
 def _age_s(at: datetime | None, now: datetime) -> float:

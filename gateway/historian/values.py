@@ -42,6 +42,15 @@ class ServerInfo(msgspec.Struct, frozen=True):
         return f"PostgreSQL {self.version}{extension}"
 
 
+class Backlog(msgspec.Struct, frozen=True):
+    """What gathered during an outage and is written beside what comes now."""
+
+    events: int
+    batches: int
+    caught_up_at: datetime | None
+    """When it will be written if all goes on as in the last seconds; None while that is not known."""
+
+
 class Progress(msgspec.Struct, frozen=True):
     """How far the journal has been written into the database. Counts are since the start of the process."""
 
@@ -69,6 +78,13 @@ class Progress(msgspec.Struct, frozen=True):
     """Transactions committed."""
     moved_by_others: int
     """Times the cursor in the database was not where this process had left it."""
+
+    @property
+    def backlog(self) -> Backlog | None:
+        """The backlog in one value; None when there is none."""
+        if not (self.backlog_events or self.backlog_batches):
+            return None
+        return Backlog(self.backlog_events, self.backlog_batches, self.caught_up_at)
 
 
 class SinkStatus(Progress, frozen=True, kw_only=True):

@@ -37,3 +37,7 @@ class SinkStatus(msgspec.Struct, frozen=True):
     """Tag values that were overtaken by a newer one before they could be sent."""
     connects: int
     """Connections the broker accepted."""
+
+    @property
+    def backlog(self) -> None:
+        """There is one order only: nothing is sent ahead of what gathered."""
