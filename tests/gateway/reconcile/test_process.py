@@ -181,7 +181,7 @@ async def test_a_gateway_started_again_is_not_taken_for_a_second(tmp_path: Path)
 
 
 async def test_a_copied_data_directory_beside_the_first_does_not_get_far(tmp_path: Path) -> None:
-    """The same journal twice. The first goes on; the second ends on what the database knows, or both say it."""
+    """The same journal twice. The first goes on; the second ends at what the database knows."""
     async with ground(tmp_path) as site, gateway(site.config, site.api) as one:
         await one.until(caught_up)
         await one.stop()
