@@ -1,4 +1,4 @@
-"""Books, journal, historian and a real TimescaleDB: whatever is cut and killed, the books say what is there."""
+"""Books, journal, historian and a real TimescaleDB: whatever is cut and killed, the books tell the truth."""
 
 from __future__ import annotations
 
@@ -147,6 +147,7 @@ class Plant:
         if kind == "append":
             await self.append(journal, [batch(self.last + i, b) for i in range(a)])
         elif kind == "refused":
+            await self.append(journal, [batch(self.last, 1)])
             await drained(historian, journal)
             await self.database.do(
                 "ALTER TABLE andon.sample DROP CONSTRAINT IF EXISTS bound",
