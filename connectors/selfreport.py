@@ -34,6 +34,13 @@ class Ranged(Protocol):
     """Full tag id -> lowest and highest value. Complete before `Link.up` is called."""
 
 
+class TakesUp(Protocol):
+    """Can go on with a lost session, so that the device tells what happened in between."""
+
+    taken_up: bool
+    """Whether the session that stands does so, for every tag. Known before `Link.up` is called."""
+
+
 class Refuses(Protocol):
     """Knows more of a tag it cannot read than the substatus of its sample."""
 
@@ -57,6 +64,12 @@ def ranges_of(connector: Connector) -> Mapping[str, tuple[float, float]]:
     """The ranges the device gave."""
     found: Mapping[str, tuple[float, float]] = getattr(connector, "ranges", {})
     return dict(found)
+
+
+def was_taken_up(connector: Connector) -> bool:
+    """Whether the session that stands goes on where the lost one stopped."""
+    found: bool = getattr(connector, "taken_up", False)
+    return found
 
 
 def refusals_of(connector: Connector) -> Mapping[str, str]:

@@ -39,6 +39,7 @@ from gateway.history import JoinedHistory
 from gateway.journal import words
 from gateway.journal.journal import Journal
 from gateway.journal.losses import gaps
+from gateway.late import LateSamples
 from gateway.live import Live
 from gateway.metrics import Exposition
 from gateway.models import ModelCatalogue
@@ -123,6 +124,7 @@ class _Run:
                 self._start_sink(group, "mqtt", publish_when_met(publisher.run, historian))
             self._start_sink(group, "accounts", self.accounts.run())
             self._start_sink(group, "corrections", self.corrections.run())
+            self._start_sink(group, "late", self.late.run())
             self._start_sink(group, "reconciling", self.reconciling.run())
             self._start_sink(group, "snapshots", self.snapshots.keeper.run())
             pipeline = group.create_task(self.pipeline.run(), name="pipeline")
@@ -255,12 +257,21 @@ class _Run:
     async def _serve(
         self, history: JoinedHistory, historian: Historian | None, publisher: MqttPublisher | None
     ) -> None:
+        self.late = LateSamples(
+            self.loaded.equipment,
+            self.settings.connections,
+            engine=self.engine,
+            journal=self.journal,
+            history=history,
+            clock=self.clock,
+            mode=self.settings.gateway.late,
+        )
         self.pipeline = Pipeline(
             engine=self.engine,
             log=self.journal,
             connections=self.settings.connections,
             listeners=(self.live,),
-            hearers=(self.corrections.announce,),
+            hearers=(self.corrections.announce, self.late.heard),
             topics=tuple(feed.samples for feed in self.topics),
             clock=self.clock,
             heartbeat=self.settings.gateway.journal.heartbeat,
@@ -268,8 +279,10 @@ class _Run:
             came_round=self.health.came_round,
             repeats=self.repeats,
             untold=lambda: gaps(self.journal.untold(), [item.name for item in self.settings.connections]),
-            committed=self.snapshots.keeper.committed,
+            committed=self._committed,
+            late=self.late.late,
         )
+        self.late.record = self.pipeline.record
         environment = Environment(clock=self.clock, data_dir=self.loaded.data_dir)
         lost = {words.connection for words in self._lost_while_away()}
         turnstile = Turnstile()
@@ -340,6 +353,10 @@ class _Run:
             ) from error
         self.stack.push_async_callback(server.stop)
         self.owner.addresses.api = f"http://{host}:{server.port}"
+
+    def _committed(self) -> None:
+        self.snapshots.keeper.committed()
+        self.late.committed()
 
     # -- running -------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from statemodel.types import (
     DeviceEvent,
     Event,
     Gap,
+    Late,
     Quality,
     Recordable,
     SampleBatch,
@@ -131,6 +132,7 @@ class Pipeline:
         repeats: Repeats | None = None,
         untold: Callable[[], Sequence[Gap]] = tuple,
         committed: Callable[[], None] = lambda: None,
+        late: Callable[[Sequence[Late]], None] = lambda _: None,
         topics: Sequence[Callable[[Sequence[TagSample]], None]] = (),
         hearers: Sequence[Callable[[Sequence[Recorded]], None]] = (),
     ) -> None:
@@ -139,7 +141,8 @@ class Pipeline:
 
         `repeats` knows the events of devices that are on record; without it none are. `untold` gives the
         losses the journal has to tell of, until they are on record. `committed` is called
-        whenever the journal holds exactly what the engine has been through.
+        whenever the journal holds exactly what the engine has been through, `late` when the engine has met
+        samples of a time it had judged already.
         """
         self._engine = engine
         self._log = log
@@ -178,6 +181,7 @@ class Pipeline:
         self._repeats = repeats or Repeats()
         self._untold = untold
         self._committed = committed
+        self._late = late
         self._wake_at: datetime | None = None
         self.counts = Counts()
 
@@ -416,6 +420,8 @@ class Pipeline:
     def _step(self, event: Event, records: list[Recordable]) -> None:
         outcome = self._engine.step(event)
         self._wake_at = outcome.wake_at
+        if outcome.late:
+            self._late(outcome.late)
         records.extend(outcome.transitions)
         records.extend(outcome.rejections)
         self.counts.transitions += len(outcome.transitions)

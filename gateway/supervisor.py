@@ -16,13 +16,13 @@ from api.ports import ConnectionView
 from connectors.backoff import Backoff
 from connectors.base import Clock, Connector
 from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
-from connectors.selfreport import figures_of, ranges_of, warnings_of
+from connectors.selfreport import figures_of, ranges_of, warnings_of, was_taken_up
 from connectors.settings import ConnectionSettings
 from gateway.cycles import Cycles
 from gateway.gaps import Gaps
 from gateway.pipeline import Pipeline
 from gateway.turnstile import Place, Turnstile
-from statemodel.types import DeviceEvent, Gap, SampleBatch, SourceLost, SourceRestored
+from statemodel.types import TAKEN_UP, DeviceEvent, Gap, SampleBatch, SourceLost, SourceRestored
 
 _log = structlog.get_logger("andon.connection")
 
@@ -159,7 +159,8 @@ class Supervised:
             _log.info("connected", connection=self.settings.name, endpoint=self.settings.endpoint)
         self._reported_down = False
         self.attempts = 0
-        await self._pipeline.offer(SourceRestored(self.settings.name, self._clock.now()))
+        reason = TAKEN_UP if was_taken_up(self.connector) else ""
+        await self._pipeline.offer(SourceRestored(self.settings.name, self._clock.now(), reason))
 
     def farewell(self, at: datetime) -> Sequence[Gap | SourceLost]:
         """What to record when the process stops on purpose: from now on nobody looks at this device."""

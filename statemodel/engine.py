@@ -112,6 +112,15 @@ class Engine:
             SNAPSHOT_VERSION, {machine.spec.name: self._keep(machine) for machine in self._machines}
         )
 
+    def kept(self, equipment: str) -> EngineSnapshot:
+        """The snapshot of one equipment alone.
+
+        Raises:
+            KeyError: there is no such equipment.
+        """
+        machine = self._machines[self._index[equipment]]
+        return EngineSnapshot(SNAPSHOT_VERSION, {equipment: self._keep(machine)})
+
     def _keep(self, machine: AnyMachine) -> KeptEquipment:
         mode, path = self._mode_of.get(machine.spec.name), self._path_of.get(machine.spec.name)
         return KeptEquipment(
@@ -247,8 +256,8 @@ class Engine:
 
     def _outcome(self, draft: Draft) -> Outcome:
         wake_at = self._wake_at()
-        if draft.transitions or draft.rejections:
-            return Outcome(tuple(draft.transitions), tuple(draft.rejections), wake_at)
+        if draft.transitions or draft.rejections or draft.late:
+            return Outcome(tuple(draft.transitions), tuple(draft.rejections), wake_at, tuple(draft.late))
         if self._quiet.wake_at != wake_at:
             self._quiet = Outcome(wake_at=wake_at)
         return self._quiet

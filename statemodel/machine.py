@@ -20,6 +20,7 @@ from statemodel.types import (
     UNKNOWN,
     Cause,
     CauseInput,
+    Late,
     Quality,
     Rejection,
     SourceLost,
@@ -84,9 +85,10 @@ class EquipmentMemory(msgspec.Struct, frozen=True):
 class Draft:
     """What a step has asked for so far."""
 
-    __slots__ = ("rejections", "transitions")
+    __slots__ = ("late", "rejections", "transitions")
 
     def __init__(self) -> None:
+        self.late: list[Late] = []
         self.transitions: list[Transition] = []
         self.rejections: list[Rejection] = []
 
@@ -155,18 +157,17 @@ class Machine:
             quality is GOOD or (quality is UNCERTAIN and self.accept_uncertain)
         ) and sample.value is not None
 
-    def dated(self, sample: TagSample, source_time: bool) -> datetime:
-        """When a sample's news happened: its source time where asked for and plausible, else its receipt."""
-        received_at = sample.received_at
-        source_at = sample.source_at
-        if (
-            source_time
-            and source_at is not None
-            and self.since <= source_at
-            and received_at - SOURCE_BEHIND_MAX <= source_at <= received_at + SOURCE_AHEAD_MAX
-        ):
-            return source_at
-        return received_at
+    def dated(self, sample: TagSample, source_time: bool, draft: Draft) -> datetime:
+        """When a sample's news happened: its source time where asked for and plausible, else its receipt.
+
+        What happened before the present state began comes too late to be told so, and is marked as late.
+        """
+        at = occurred_at(sample, source_time)
+        if self.since <= at:
+            return at
+        if self.state != UNKNOWN:  # nothing was judged of the time before what was not known
+            draft.late.append(Late(self.spec.name, at, sample.received_at))
+        return sample.received_at
 
     def enter(
         self, to: str, code: int | None, at: datetime, verdict: Verdict, cause: Cause, draft: Draft
@@ -323,7 +324,7 @@ class CodeMachine(Machine):
         ):
             expires = self.expires
             self.fire(sample.received_at, draft)
-            self.read_code(sample, self.dated(sample, source_time), draft)
+            self.read_code(sample, self.dated(sample, source_time, draft), draft)
             return self.expires != expires
         return False
 
@@ -363,6 +364,18 @@ class CodeMachine(Machine):
         assert tag is not None
         self.latest = as_lost(tag, self.latest)
         self.lost(event, {tag: self.latest}, draft)
+
+
+def occurred_at(sample: TagSample, source_time: bool) -> datetime:
+    """When a sample's news happened: its source time where asked for and plausible, else its receipt."""
+    received_at, source_at = sample.received_at, sample.source_at
+    if (
+        source_time
+        and source_at is not None
+        and received_at - SOURCE_BEHIND_MAX <= source_at <= received_at + SOURCE_AHEAD_MAX
+    ):
+        return source_at
+    return received_at
 
 
 def whole(value: object) -> int | None:

@@ -30,7 +30,7 @@ from statemodel.machine import (
 )
 from statemodel.model import ILLEGAL, LEGAL, Model, Rule
 from statemodel.snapshot import KeptRules, packed, unpacked
-from statemodel.types import UNKNOWN, Cause, CauseInput, SourceLost, TagSample
+from statemodel.types import UNKNOWN, Cause, CauseInput, Late, SourceLost, TagSample
 from statemodel.watch import Values
 
 #: Place of the state code among an equipment's inputs.
@@ -95,8 +95,12 @@ class RuleMachine(Machine):
                 return False
         elif touched & bit:
             self.settle(draft)  # a second value in one batch: the first has its moment too
-        at = self.dated(sample, source_time)
-        if not self._touched or at > self._at:
+        at = self.dated(sample, source_time, draft)
+        if not self._touched:
+            if at < self._at and self.state != UNKNOWN:
+                draft.late.append(Late(self.spec.name, at, sample.received_at))
+            self._at = at
+        elif at > self._at:
             self._at = at
         if sample.received_at > self._now:
             self._now = sample.received_at

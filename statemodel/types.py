@@ -70,8 +70,15 @@ class SourceLost(msgspec.Struct, frozen=True):
     reason: str
 
 
+#: Reason of a `SourceRestored` after which the device tells all that happened while the connection was lost.
+TAKEN_UP = "taken up where it was lost"
+
+
 class SourceRestored(msgspec.Struct, frozen=True):
-    """A connection answers again. Its tags stay bad until each has a fresh sample."""
+    """A connection answers again. Its tags stay bad until each has a fresh sample.
+
+    `reason` is empty or `TAKEN_UP`.
+    """
 
     connection: str
     at: datetime
@@ -167,16 +174,26 @@ class Gap(msgspec.Struct, frozen=True):
     tag: str = ""
 
 
+class Late(msgspec.Struct, frozen=True):
+    """A sample told of an instant that an equipment had been judged beyond: it was taken as received."""
+
+    equipment: str
+    at: datetime
+    received_at: datetime
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What a step of the engine asks for, in this order.
 
     `transitions` and `rejections` must be journalled before anyone hears of them. `wake_at` is the
-    earliest instant at which time alone may change a state: hand in a `Tick` then, or any event.
+    earliest instant at which time alone may change a state: hand in a `Tick` then, or any event. `late` are
+    samples that would have been judged otherwise had they come in time.
     """
 
     transitions: tuple[Transition, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     wake_at: datetime | None = None
+    late: tuple[Late, ...] = ()
 
 
 def lost_events(connection: str) -> str:

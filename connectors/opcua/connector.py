@@ -63,6 +63,11 @@ class OpcuaConnector:
         """See `connectors.selfreport.Refuses`."""
         self.losses = Losses(settings.name, environment.clock)
 
+    @property
+    def taken_up(self) -> bool:
+        """See `connectors.selfreport.TakesUp`."""
+        return self._run is not None and self._run.taken_up
+
     async def run(self, link: Link) -> None:
         """See `connectors.base.Connector.run`."""
         memory, self._memory = self._memory, None

@@ -84,6 +84,8 @@ class Run:
         self._memory = memory
         self._warnings = warnings
         self.ranges = ranges
+        self.taken_up = False
+        """Whether all that is subscribed goes on where a lost session stopped, and nothing is polled."""
         self._polled = list(poll_plans(settings))
         self._picks = tags.picks
         self._quarantine = Quarantine()
@@ -122,6 +124,7 @@ class Run:
         plans = plan(self._settings, self._session.limits)
         taken_up = [] if self._memory is None else await self._take_up(self._memory, plans)
         there = {stream.plan for stream in taken_up}
+        self.taken_up = bool(plans) and all(one in there for one in plans) and not self._polled
         for one in plans:
             if one not in there:
                 await self._subscribe(one)

@@ -81,6 +81,8 @@ class GatewaySettings(Settings):
     journal: JournalSettings = JournalSettings()
     snapshots: SnapshotSettings = SnapshotSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
+    late: Literal["correct", "keep"] = "correct"
+    """What samples do that tell of a time already told: correct it, by an event of its own, or nothing."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line written."""
 

@@ -80,8 +80,8 @@ class Questions:
     async def corrections(
         self, equipment: str, from_: datetime, to: datetime, known_at: datetime | None, limit: int
     ) -> Sequence[Recorded]:
-        """Corrections of one equipment that touch a range, recorded up to `known_at`, oldest first; those that
-        are withdrawn come too, with what withdraws them."""
+        """Corrections of one equipment that touch a range, recorded up to `known_at`, oldest first; those
+        that are withdrawn come too, with what withdraws them."""
         rows = await self._readers.fetch(
             SQL["corrections"], self._gateway, equipment, from_, to, known_at, limit
         )
