@@ -11,15 +11,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.accounts.keeper import Accounts
 from gateway.journal import Journal
+from statemodel.types import SampleBatch
 from tests.gateway.accounts.sinks import SINK, Kept, SmallSink
-from tests.gateway.journal.builders import ManualClock, batch, opened
+from tests.gateway.journal.builders import ManualClock, batch, kept_house, opened
 
 append = st.tuples(st.just("append"), st.integers(1, 4), st.integers(1, 6))
+full = st.tuples(st.just("full"), st.integers(1, 4), st.integers(1, 6))
+shed = st.tuples(st.just("shed"), st.integers(1, 4), st.integers(1, 6))
 take = st.tuples(st.just("take"), st.integers(1, 5), st.sampled_from([0, 0, 3]))
 lost = st.tuples(st.just("answer lost"), st.integers(1, 5), st.just(0))
 keep = st.tuples(st.just("keep"), st.just(0), st.just(0))
@@ -27,10 +31,10 @@ house = st.tuples(st.just("house"), st.just(0), st.just(0))
 meet = st.tuples(st.just("meet"), st.just(0), st.just(0))
 kill = st.tuples(st.just("kill"), st.just(0), st.just(0))
 stop = st.tuples(st.just("stop"), st.just(0), st.just(0))
-STEPS = st.one_of(append, append, take, take, lost, keep, house, meet, kill, stop)
+STEPS = st.one_of(append, append, full, shed, take, take, lost, keep, house, meet, kill, stop)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, max_size=30), st.sampled_from([1, 250_000]), st.booleans())
 def test_the_books_close_and_tell_the_truth(
     steps: list[tuple[str, int, int]], segment_bytes: int, early: bool
@@ -81,6 +85,12 @@ class Plant:
             self.sent.update(sample.tag for one in new for sample in one.samples)
             await journal.append((), new)
             self.check(accounts)
+        elif kind == "full":
+            await self.append_to_a_full_disk(journal, [batch(journal.position.last_batch, b)] * a)
+            self.check(accounts)
+        elif kind == "shed":
+            await self.append_without_room(journal, [batch(journal.position.last_batch, b)] * a)
+            self.check(accounts)
         elif kind == "take":
             await sink.meet()
             await sink.take(a, refuse=b)
@@ -96,6 +106,39 @@ class Plant:
         elif kind == "house":
             self.clock.move(timedelta(minutes=10))
             await asyncio.sleep(0.005)
+
+    async def append_to_a_full_disk(self, journal: Journal, new: list[SampleBatch]) -> None:
+        """The disk refuses the first commit; the journal tries again until it takes it."""
+        store: Any = journal._store
+        commit = store._commit
+        refused = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def refuse_once(*_: Any) -> str:
+            store._commit = commit
+            loop.call_soon_threadsafe(refused.set)
+            return "the disk is full"
+
+        store._commit = refuse_once
+        self.sent.update(sample.tag for one in new for sample in one.samples)
+        appending = asyncio.create_task(journal.append((), new))
+        await refused.wait()
+        while not appending.done():
+            self.clock.move(timedelta(seconds=1))
+            await asyncio.sleep(0.002)
+        await appending
+
+    async def append_without_room(self, journal: Journal, new: list[SampleBatch]) -> None:
+        """There is room for events only: samples are left out, and are not on the books as recorded."""
+        store: Any = journal._store
+        make_room = store._make_room
+        store._make_room = lambda _, lacks: "no room" if lacks == store._room.lacks_for_samples else ""
+        before = sum(journal.stats().shed.values())
+        await journal.append((), new)
+        store._make_room = make_room
+        left_out = sum(len(one.samples) for one in new)
+        await journal.keep_watched()
+        await kept_house(journal, self.clock, lambda: sum(journal.stats().shed.values()) == before + left_out)
 
     def check(self, accounts: Accounts, *, settled: bool = False) -> None:
         books = accounts.books
@@ -113,6 +156,13 @@ class Plant:
                 assert line.set_aside == self.kept.refused[tag], tag
 
 
-def test_steps_that_were_found_hard(tmp_path: Path) -> None:
-    steps: list[Any] = [("append", 3, 4), ("answer lost", 2, 0), ("kill", 0, 0), ("meet", 0, 0)]
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [("append", 3, 4), ("answer lost", 2, 0), ("kill", 0, 0), ("meet", 0, 0)],
+        [("append", 2, 1), ("take", 2, 0), ("append", 2, 2), ("house", 0, 0), ("kill", 0, 0)],
+        [("full", 2, 3), ("kill", 0, 0), ("take", 9, 3), ("shed", 2, 2), ("append", 1, 1), ("stop", 0, 0)],
+    ],
+)
+def test_steps_that_were_found_hard(tmp_path: Path, steps: list[tuple[str, int, int]]) -> None:
     asyncio.run(Plant(tmp_path, 1, early=True).play(steps))
