@@ -7,9 +7,10 @@ wakes who waits for more. It does not know who the sinks are nor what the events
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import ParamSpec, TypeVar
@@ -21,11 +22,13 @@ from gateway.config.schema import JournalSettings
 from gateway.errors import JournalFailed
 from gateway.journal import files
 from gateway.journal.bounds import Needs
+from gateway.journal.grouping import Ask, Outcome, answer, commit, next_group
 from gateway.journal.losses import Loss
 from gateway.journal.recovery import open_store
 from gateway.journal.store import Appended, Store
 from gateway.journal.tail import Tail
 from gateway.journal.values import Cursor, Damage, JournalPosition, JournalStats, JournalWatcher
+from gateway.journal.worker import Worker
 from statemodel.records import Recorded
 from statemodel.types import Recordable, SampleBatch
 
@@ -46,17 +49,20 @@ _NOBODY: Mapping[str, datetime | None] = MappingProxyType({})
 class Journal:
     """A journal that is open and ours. Made by `open`; every method belongs to the loop that opened it."""
 
-    def __init__(self, store: Store, lock: files.Lock, executor: ThreadPoolExecutor, clock: Clock) -> None:
+    def __init__(self, store: Store, lock: files.Lock, worker: Worker, clock: Clock) -> None:
         self.stream, self.directory = store.stream, store.directory
-        self._store, self._lock, self._executor, self._clock = store, lock, executor, clock
+        self._store, self._lock, self._worker, self._clock = store, lock, worker, clock
         self._position = store.position
         self._events: Tail[Recorded] = Tail(_TAIL_EVENTS)
         self._batches: Tail[SampleBatch] = Tail(_TAIL_SAMPLES)
         self._events.extend(self._position.last_seq + 1, (), ())
         self._batches.extend(self._position.last_batch + 1, (), ())
-        self._order = asyncio.Lock()
         self._news = asyncio.Event()
-        self._commits: set[asyncio.Task[Appended | str]] = set()
+        #: Appends that wait for the commit under way, or for room.
+        self._waiting: deque[Ask] = deque()
+        self._under_way: Sequence[Ask] = ()
+        self._full = ""
+        self._for_room: asyncio.Task[None] | None = None
         self._closed = False
         self._house = asyncio.create_task(self._keep_house(), name="journal-house")
 
@@ -70,8 +76,7 @@ class Journal:
             JournalForeign: it belongs to another gateway or a newer version; nothing was touched.
             JournalDamaged: its newest part cannot be trusted.
         """
-        loop = asyncio.get_running_loop()
-        executor = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        worker = Worker("journal")
 
         def start() -> tuple[files.Lock, Store]:
             files.prepare(directory)
@@ -83,23 +88,27 @@ class Journal:
                 raise
 
         try:
-            lock, store = await loop.run_in_executor(executor, start)
+            lock, store = await worker.call(start)
         except BaseException:
-            executor.shutdown(wait=False)
+            worker.stop()
             raise
-        return cls(store, lock, executor, clock)
+        return cls(store, lock, worker, clock)
 
     async def close(self) -> None:
         """Finish what was begun, keep the cursors, let go of the lock. Twice is the same as once."""
         if self._closed:
             return
         self._closed = True
-        self._house.cancel()
-        await asyncio.gather(self._house, *self._commits, return_exceptions=True)
+        tasks = [self._house] if self._for_room is None else [self._house, self._for_room]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        answer(self._waiting, JournalFailed("the journal is closed"))
+        self._waiting.clear()
         try:
-            await self._in_thread(self._store.close)
+            await self._worker.call(self._store.close)  # after the commit under way
         finally:
-            self._executor.shutdown(wait=False)
+            self._worker.stop()
             self._lock.release()
             self._tell_news()
 
@@ -114,50 +123,80 @@ class Journal:
         """Number events and batches and make all of it durable at once; return the events as recorded.
 
         When room runs low, batches are left out, counted by tag and told as gaps; events are taken on.
-        Waits when there is no room for those either (see `stats().full`): that is the back-pressure. Once
-        the commit has begun, cancelling the caller does not stop it. `alive` maps connections to their last
+        Waits when there is no room for those either (see `stats().full`): that is the back-pressure. Calls
+        that wait at the same time become durable together, numbered in the order of the calls. Once the
+        commit has begun, cancelling the caller does not stop it. `alive` maps connections to their last
         proof of life, or to None when they are known to be down.
 
         Raises:
             JournalFailed: the disk refused; the outcome is unknown and the journal takes nothing any more.
         """
-        full = ""
-        async with self._order:
-            while True:
-                self._check_open()
-                commit = asyncio.create_task(self._commit(events, batches, alive))
-                self._commits.add(commit)
-                commit.add_done_callback(self._commits.discard)
-                done = await asyncio.shield(commit)
-                if isinstance(done, Appended):
-                    break
-                if not full:
-                    log.error("the journal is full; nothing more is taken until there is room", reason=done)
-                full = done
-                await self._clock.sleep(_ROOM_S)
-        if full:
-            log.info("the journal has room again")
-        return done.recorded
+        self._check_open()
+        ask = Ask(events, batches, alive, asyncio.get_running_loop().create_future())
+        self._waiting.append(ask)
+        if not self._under_way and not self._full:
+            self._begin_commit()
+        return await ask.done
 
-    async def _commit(
-        self,
-        events: Sequence[Recordable],
-        batches: Sequence[SampleBatch],
-        alive: Mapping[str, datetime | None],
-    ) -> Appended | str:
-        try:
-            done = await self._call(self._store.append, events, batches, alive)
-        except JournalFailed:
-            self._tell_news()
-            raise
-        if isinstance(done, Appended):
-            position = done.position
-            self._events.extend(position.last_seq + 1 - len(events), done.recorded, [1] * len(events))
-            weights = [1 + len(batch.samples) for batch in done.batches]
-            self._batches.extend(position.last_batch + 1 - len(done.batches), done.batches, weights)
-            self._position = position
-            self._tell_news()
-        return done
+    def _begin_commit(self) -> None:
+        """Commit what waits, all of it together."""
+        self._under_way = next_group(self._waiting)
+        if self._under_way:
+            self._worker.submit(partial(commit, self._store, self._under_way), self._committed)
+        else:  # those who waited have gone
+            self._has_room()
+
+    def _committed(self, outcomes: Sequence[Outcome] | None, error: BaseException | None) -> None:
+        """Begin the next commit, then tell who waited for this one."""
+        if outcomes is None:
+            outcomes = [(self._under_way, JournalFailed(f"a commit of the journal failed: {error!r}"))]
+        self._under_way = ()
+        full = ""
+        put_back: list[Ask] = []
+        for group, done in outcomes:
+            if isinstance(done, str):
+                full = done
+                put_back += group
+            elif isinstance(done, Appended):
+                self._take_in(done)
+        self._waiting.extendleft(reversed(put_back))
+        if self._closed:
+            answer(self._waiting, JournalFailed("the journal is closed"))
+            self._waiting.clear()
+        elif full:
+            self._has_no_room(full)
+        else:
+            self._has_room()
+            self._begin_commit()
+        for group, done in outcomes:
+            if not isinstance(done, str):
+                answer(group, done)
+        self._tell_news()
+
+    def _take_in(self, done: Appended) -> None:
+        position = done.position
+        self._events.extend(
+            position.last_seq + 1 - len(done.recorded), done.recorded, [1] * len(done.recorded)
+        )
+        weights = [1 + len(batch.samples) for batch in done.batches]
+        self._batches.extend(position.last_batch + 1 - len(done.batches), done.batches, weights)
+        self._position = position
+
+    def _has_no_room(self, reason: str) -> None:
+        """Look again soon. What is appended meanwhile waits behind."""
+        if not self._full:
+            log.error("the journal is full; nothing more is taken until there is room", reason=reason)
+        self._full = reason
+        self._for_room = asyncio.create_task(self._look_again(), name="journal-room")
+
+    def _has_room(self) -> None:
+        if self._full:
+            self._full = ""
+            log.info("the journal has room again")
+
+    async def _look_again(self) -> None:
+        await self._clock.sleep(_ROOM_S)
+        self._begin_commit()
 
     async def advance(self, sink: str, cursor: Cursor) -> None:
         """Note how far a sink has read. Kept with the next commit or within a second; never goes back."""
@@ -165,7 +204,7 @@ class Journal:
 
     def require(self, sink: str, *, events: bool, batches: bool) -> None:
         """From now on nothing is freed that this sink has not read."""
-        self._executor.submit(self._store.require, sink, Needs(events, batches))
+        self._worker.submit(partial(self._store.require, sink, Needs(events, batches)), _nobody_waits)
 
     async def keep(self, name: str, body: bytes) -> None:
         """Keep some bytes under a name, in place of those kept before. Durable with the next commit or within
@@ -288,10 +327,12 @@ class Journal:
 
     async def _call(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         self._check_open()
-        return await self._in_thread(work, *args, **kwargs)
+        return await self._worker.call(partial(work, *args, **kwargs))
 
-    async def _in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: work(*args, **kwargs))
+
+def _nobody_waits(_: None, error: BaseException | None) -> None:
+    if error is not None:
+        raise error
 
 
 def _with_first(position: JournalPosition, held: JournalPosition) -> JournalPosition:

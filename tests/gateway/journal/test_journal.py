@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.errors import JournalFailed
@@ -288,6 +289,54 @@ async def test_a_cancelled_append_is_either_whole_or_absent(tmp_path: Path) -> N
     assert position.last_seq == position.last_batch
     async with opened(tmp_path) as journal:
         assert await journal.read(0, 100) == live
+
+
+async def test_appends_at_the_same_time_are_one_commit_in_the_order_of_the_calls(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock, segment_bytes=10**9) as journal:
+        asked = [journal.append([transition(n), transition(n)], [batch(n)]) for n in range(300)]
+        tasks = [asyncio.create_task(append) for append in asked]
+        told = await asyncio.gather(*tasks)
+        assert [r.seq for recorded in told for r in recorded] == list(range(1, 601))
+        assert [r.event for recorded in told for r in recorded] == [transition(n // 2) for n in range(600)]
+        read = await journal.read_batches(0, 300, samples_max=10**6)
+        assert read == [(n + 1, batch(n)) for n in range(300)]
+        await kept_house(journal, clock, lambda: journal.stats().events == 600)
+        assert journal.stats().commits <= 4
+    async with opened(tmp_path) as journal:
+        assert [r.seq for r in await journal.read(0, 1000)] == list(range(1, 601))
+
+
+async def test_what_cannot_be_written_down_fails_alone(tmp_path: Path) -> None:
+    odd = msgspec.structs.replace(transition(7), path=object())
+    async with opened(tmp_path) as journal:
+        asked = [journal.append([transition(1)]), journal.append([odd]), journal.append([transition(2)])]
+        first, refused, last = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(refused, TypeError)
+        assert not isinstance(first, BaseException)
+        assert not isinstance(last, BaseException)
+        assert [r.seq for r in (*first, *last)] == [1, 2]
+
+
+async def test_a_cancelled_append_that_waits_takes_no_number(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        tasks = [asyncio.create_task(journal.append([transition(n)])) for n in range(1, 4)]
+        await asyncio.sleep(0)  # the first is on its way to the disk, the others wait
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert [r.event.sequence for r in await journal.read(0, 9)] == [1, 3]  # type: ignore[union-attr]
+
+
+async def test_closing_refuses_what_waits_for_room_and_ends_what_was_begun(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        tasks = [asyncio.create_task(journal.append([transition(n)])) for n in range(1, 4)]
+        await asyncio.sleep(0)
+        await journal.close()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert not isinstance(done[0], BaseException)
+        assert all(isinstance(one, JournalFailed) for one in done[1:])
+    async with opened(tmp_path) as journal:
+        assert journal.position.last_seq == 1
 
 
 async def test_a_full_journal_makes_the_append_wait_and_goes_on_by_itself(tmp_path: Path) -> None:
