@@ -1,4 +1,4 @@
-"""Samples in the binary COPY format (PostgreSQL manual, COPY, "Binary Format"). Pure.
+"""Samples and transitions in the binary COPY format (PostgreSQL manual, COPY, "Binary Format"). Pure.
 
 Most of a row is the same for every sample of a tag or of a batch. A batch of plain numbers received at one
 instant, which is nearly every one, is taken apart into columns, judged a column at a time, and packed by one
@@ -12,12 +12,14 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from msgspec.structs import astuple
 
-from gateway.historian.rows import EXACT_MAX, QUALITY_CODE, clean, dated, split_value
+from gateway.historian.rows import EXACT_MAX, QUALITY_CODE, clean, dated, split_value, to_jsonb
 from statemodel.machine import SOURCE_AHEAD_MAX, SOURCE_BEHIND_MAX
-from statemodel.types import Quality, TagSample
+from statemodel.records import Recorded
+from statemodel.types import Quality, TagSample, Transition
 
 SAMPLE_COLUMNS = ("tag_id", "quality", "at", "received_at", "source_at", "value", "text", "substatus")
 
@@ -191,3 +193,66 @@ def _packed_text(text: str | None) -> bytes:
         return _NULL
     data = clean(text).encode()
     return _pack_length(len(data)) + data
+
+
+TRANSITION_COLUMNS = (
+    *("gateway", "stream", "seq", "equipment", "path", "model", "sequence", "from_state", "to_state", "code"),
+    *("category", "at", "recorded_at", "duration_s", "conformance", "cause", "body"),
+)
+_pack_count = struct.Struct(">h").pack
+_pack_seq = struct.Struct(">iq").pack
+_pack_times = struct.Struct(">iqiqid").pack
+#: Before the JSON of a `jsonb` stands the number of its form.
+_JSONB = b"\x01"
+#: Words met so often that they are packed once; more than a plant has names.
+_WORDS_MAX = 20_000
+
+
+class TransitionEncoder:
+    """Packs the transitions of one stream for COPY, to go between `HEADER` and `TRAILER`."""
+
+    def __init__(self, gateway: str, stream: str) -> None:
+        self._begin = (
+            _pack_count(len(TRANSITION_COLUMNS))
+            + _packed_text(gateway)
+            + _pack_length(16)
+            + UUID(stream).bytes
+        )
+        self._words: dict[str, bytes] = {}
+
+    def encode(self, recorded: Iterable[Recorded]) -> bytes:
+        """Rows of transitions; other events are passed over."""
+        if len(self._words) > _WORDS_MAX:
+            self._words.clear()
+        return b"".join([self._row(r, r.event) for r in recorded if isinstance(r.event, Transition)])
+
+    def _row(self, recorded: Recorded, event: Transition) -> bytes:
+        word, body = self._word, recorded.json
+        cause = to_jsonb(event.cause).encode()
+        return b"".join(
+            (
+                self._begin,
+                _pack_seq(8, recorded.seq),
+                word(event.equipment),
+                word(event.path),
+                word(event.model),
+                _pack_seq(8, event.sequence),
+                word(event.from_state),
+                word(event.to_state),
+                _NULL if event.code is None else _pack_seq(8, event.code),
+                _NULL if event.category is None else word(event.category),
+                _pack_times(8, _to_us(event.at), 8, _to_us(recorded.recorded_at), 8, event.duration_s),
+                word(event.conformance.value),
+                _pack_length(1 + len(cause)),
+                _JSONB,
+                cause,
+                _pack_length(len(body)),
+                body,
+            )
+        )
+
+    def _word(self, text: str) -> bytes:
+        packed = self._words.get(text)
+        if packed is None:
+            packed = self._words[text] = _packed_text(text)
+        return packed

@@ -15,10 +15,10 @@ from gateway.journal.values import JournalPosition
 from statemodel.records import Recorded
 from statemodel.types import SampleBatch, TagSample
 
-EVENTS_MAX = 5_000
+EVENTS_MAX = 10_000
 BATCHES_MAX = 20_000
 #: Read at once: some milliseconds of the journal's thread.
-_SLICE_BATCHES, _SLICE_SAMPLES = 2_000, 10_000
+_SLICE_EVENTS, _SLICE_BATCHES, _SLICE_SAMPLES = 1_000, 2_000, 10_000
 #: Packed at once, about half a millisecond of work.
 _PACK_SAMPLES = 2_000
 
@@ -104,14 +104,26 @@ async def read_portion(
         JournalFailed: the journal failed.
     """
     last = up_to or Cursor(journal.position.last_seq, journal.position.last_batch)
-    wanted = min(EVENTS_MAX, rows_max, last.seq - before.seq)
-    events = [e for e in await journal.read(before.seq, wanted) if e.seq <= last.seq] if wanted > 0 else []
+    events = await _events(journal, before.seq, last.seq, rows_max)
     batches = await _batches(journal, before.batch, last.batch, rows_max)
     missing: list[Missing] = []
     seq = _end("event", before.seq, [e.seq for e in events], last.seq, missing)
     batch = _end("batch", before.batch, [n for n, _ in batches], last.batch, missing)
     after = Cursor(seq, batch)
     return None if after == before else Portion(before, after, events, batches, missing, beyond)
+
+
+async def _events(journal: Source, after: int, last: int, rows_max: int) -> list[Recorded]:
+    found: list[Recorded] = []
+    limit = min(EVENTS_MAX, rows_max)
+    while len(found) < limit and after < last:
+        slice_ = await journal.read(after, min(_SLICE_EVENTS, limit - len(found), last - after))
+        inside = [event for event in slice_ if event.seq <= last]
+        found += inside
+        if len(inside) < len(slice_) or not slice_:
+            break
+        after = slice_[-1].seq
+    return found
 
 
 async def _batches(journal: Source, after: int, last: int, rows_max: int) -> list[tuple[int, SampleBatch]]:

@@ -115,7 +115,7 @@ def _transition(recorded: Recorded, event: Transition, body: str) -> tuple[Any, 
         recorded.recorded_at,
         event.duration_s,
         event.conformance.value,
-        _jsonb(event.cause),
+        to_jsonb(event.cause),
         body,
     )
 
@@ -131,7 +131,7 @@ def _rejection(recorded: Recorded, event: Rejection, body: str) -> tuple[Any, ..
         event.at,
         recorded.recorded_at,
         clean(event.reason),
-        _jsonb(event.cause),
+        to_jsonb(event.cause),
         body,
     )
 
@@ -182,21 +182,22 @@ def _correction(recorded: Recorded, event: Correction, body: str) -> tuple[Any, 
         clean(event.model),
         event.at,
         event.until,
-        _jsonb(event.intervals),
+        to_jsonb(event.intervals),
         clean(event.reason),
         clean(event.author),
         None if event.withdraws is None else clean(event.withdraws),
         recorded.recorded_at,
-        None if event.cause is None else _jsonb(event.cause),
+        None if event.cause is None else to_jsonb(event.cause),
         body,
     )
 
 
-def _jsonb(value: msgspec.Struct | tuple[msgspec.Struct, ...]) -> str:
+def to_jsonb(value: msgspec.Struct | tuple[msgspec.Struct, ...]) -> str:
     """JSON that `jsonb` takes: it refuses the escape of NUL."""
     return msgspec.json.encode(value).decode().replace("\\u0000", "\\ufffd")
 
 
-def sample_in_words(sample: TagSample) -> str:
-    """A sample in words, for `set_aside`."""
-    return clean(msgspec.json.encode(msgspec.structs.asdict(sample) | {"value": repr(sample.value)}).decode())
+def sample_in_words(sample: TagSample, source_time: bool) -> str:
+    """A sample in words, for `set_aside`: all it takes to write it again."""
+    words = msgspec.structs.asdict(sample) | {"value": repr(sample.value), "source_time": source_time}
+    return clean(msgspec.json.encode(words).decode())

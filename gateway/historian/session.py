@@ -9,18 +9,27 @@ answer. This module does not decide when to write or try again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
 
 import asyncpg
+import msgspec
 
 from gateway.accounts.values import Losses
 from gateway.config.schema import HistorianSettings
 from gateway.errors import SinkRefused
 from gateway.historian.connection import connect
-from gateway.historian.copying import HEADER, SAMPLE_COLUMNS, TRAILER, SampleEncoder, UnknownTag
+from gateway.historian.copying import (
+    HEADER,
+    SAMPLE_COLUMNS,
+    TRAILER,
+    TRANSITION_COLUMNS,
+    SampleEncoder,
+    TransitionEncoder,
+    UnknownTag,
+)
 from gateway.historian.failures import DATABASE_ERRORS, blames_a_row, sqlstate, translate
 from gateway.historian.lanes import Held, Range
 from gateway.historian.migrate import SQL, inspect, migrate, use_timescale
@@ -34,8 +43,18 @@ from statemodel.types import TagSample
 
 R = TypeVar("R")
 
-#: Samples as COPY takes them, in pieces.
-Packed = list[bytes]
+#: From so many on, transitions are copied too; fewer are sooner inserted.
+_COPY_FROM = 100
+#: Transitions packed in one go.
+_PACK_EVENTS = 200
+
+
+class Packed(msgspec.Struct):
+    """A portion as COPY takes it, in pieces. Without `transitions` they go with the other events."""
+
+    samples: list[bytes]
+    transitions: list[bytes]
+
 
 _REASON_CHARS_MAX = 1000
 #: More refused rows than this in one transaction are not bad rows but a changed table.
@@ -70,6 +89,7 @@ class Session:
         self._gateway, self._stream = gateway, stream
         self._tags = tags
         self._encoder = SampleEncoder({}, {})
+        self._transitions = TransitionEncoder(gateway, stream)
         self._equipment: set[str] = set()
         self._given_up = 0
         self._ended = asyncio.Event()
@@ -167,14 +187,19 @@ class Session:
         Does not speak to the server, so it may be done while an earlier portion is on its way, and lets
         others have their turn in between.
         """
-        packed = [HEADER]
+        samples, transitions = [HEADER], [HEADER]
         try:
             for groups in portion.slices():
-                packed.append(self._encoder.encode(groups))
+                samples.append(self._encoder.encode(groups))
                 await asyncio.sleep(0)
         except UnknownTag:
             return None
-        return [*packed, TRAILER]
+        if sum(recorded.type == "transition" for recorded in portion.events) < _COPY_FROM:
+            return Packed([*samples, TRAILER], [])
+        for at in range(0, len(portion.events), _PACK_EVENTS):
+            transitions.append(self._transitions.encode(portion.events[at : at + _PACK_EVENTS]))
+            await asyncio.sleep(0)
+        return Packed([*samples, TRAILER], [*transitions, TRAILER])
 
     async def write(self, portion: Portion, packed: Packed | None = None) -> None:
         """All of a portion and its cursor in one transaction; `packed` is what `pack` made of it.
@@ -215,9 +240,13 @@ class Session:
                 ]
                 set_aside += await self._isolate(rows, self._copy_rows, self._set_sample_aside)
             else:
-                await self._insert_events(portion.events)
+                events = portion.events
+                if packed.transitions:
+                    await self._copy("transition", TRANSITION_COLUMNS, packed.transitions)
+                    events = [recorded for recorded in events if recorded.type != "transition"]
+                await self._insert_events(events)
                 if portion.batches:
-                    await self._copy(packed)
+                    await self._copy("sample", SAMPLE_COLUMNS, packed.samples)
             for missing in portion.missing:
                 await self._note_missing(missing)
             await self._touch(portion)
@@ -284,16 +313,7 @@ class Session:
         return packed
 
     async def _insert_events(self, events: Sequence[Recorded]) -> None:
-        rows = event_rows(events)
-        for name, columns in (
-            ("insert_transitions", rows.transitions),
-            ("insert_rejections", rows.rejections),
-            ("insert_source_events", rows.source_events),
-            ("insert_device_events", rows.device_events),
-            ("insert_corrections", rows.corrections),
-        ):
-            if columns:
-                await self._connection.execute(SQL[name], self._gateway, self._stream, *columns)
+        await insert_events(self._connection, self._gateway, self._stream, events)
 
     async def _meet_equipment(self, events: Sequence[Recorded]) -> None:
         """Rows for equipment that has left the configuration but is still on its way here."""
@@ -311,18 +331,18 @@ class Session:
                 [clean(getattr(recorded.event, "model", "")) for recorded in met.values()],
             )
 
-    async def _copy(self, packed: Packed) -> None:
+    async def _copy(self, table: str, columns: Sequence[str], packed: Iterable[bytes]) -> None:
         async def chunks() -> AsyncIterator[bytes]:
             for chunk in packed:
                 yield chunk
 
         await self._connection.copy_to_table(
-            "sample", schema_name="andon", columns=SAMPLE_COLUMNS, source=chunks(), format="binary"
+            table, schema_name="andon", columns=columns, source=chunks(), format="binary"
         )
 
     async def _copy_rows(self, rows: Sequence[tuple[int, bool, TagSample]]) -> None:
         groups = [(source_time, (sample,)) for _, source_time, sample in rows]
-        await self._copy([HEADER, self._encoder.encode(groups), TRAILER])
+        await self._copy("sample", SAMPLE_COLUMNS, [HEADER, self._encoder.encode(groups), TRAILER])
 
     # -- rows the database will not take
 
@@ -365,8 +385,9 @@ class Session:
         await self._set_aside("event", recorded.type, "event", recorded.seq, recorded.seq, code, reason, body)
 
     async def _set_sample_aside(self, row: tuple[int, bool, TagSample], code: str, reason: str) -> None:
-        number, _, sample = row
-        await self._set_aside("sample", "", "batch", number, number, code, reason, sample_in_words(sample))
+        number, source_time, sample = row
+        words = sample_in_words(sample, source_time)
+        await self._set_aside("sample", "", "batch", number, number, code, reason, words)
 
     async def _note_missing(self, missing: Missing) -> None:
         reason = "the journal could not give these any more (freed or damaged)"
@@ -406,6 +427,26 @@ class Session:
         except DATABASE_ERRORS as error:
             self.terminate()
             raise translate(error, self._place) from error
+
+
+async def insert_events(
+    connection: asyncpg.Connection[asyncpg.Record], gateway: str, stream: str, events: Sequence[Recorded]
+) -> None:
+    """Events into their tables; those that are there already stay as they are.
+
+    Raises:
+        asyncpg.PostgresError, OSError: as the connection does.
+    """
+    rows = event_rows(events)
+    for name, columns in (
+        ("insert_transitions", rows.transitions),
+        ("insert_rejections", rows.rejections),
+        ("insert_source_events", rows.source_events),
+        ("insert_device_events", rows.device_events),
+        ("insert_corrections", rows.corrections),
+    ):
+        if columns:
+            await connection.execute(SQL[name], gateway, stream, *columns)
 
 
 @asynccontextmanager

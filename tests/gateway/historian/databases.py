@@ -130,7 +130,10 @@ class Proxy:
         self._parts = urlsplit(dsn)
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.Task[None]] = set()
-        self.cut: str = ""  # "before" or "after": whether the server gets the COMMIT
+        #: "before" or "after": whether the server gets the COMMIT. "up" or "down": it, or its answer, is cut
+        #: after `cut_after` bytes.
+        self.cut: str = ""
+        self.cut_after = 0
         self.cuts = 0
 
     @asynccontextmanager
@@ -159,12 +162,21 @@ class Proxy:
         else:
             to_server = await asyncio.open_connection(self._parts.hostname, self._parts.port or 5432)
         silent = asyncio.Event()
+        passed_on: list[int] = []
 
         async def upwards() -> None:
             while data := await reader.read(65536):
                 if self.cut and b"COMMIT\x00" in data:
                     cut, self.cut = self.cut, ""
                     self.cuts += 1
+                    message = data.rindex(b"COMMIT\x00") - 5
+                    if cut == "up":
+                        to_server[1].write(data[: message + self.cut_after])
+                        await to_server[1].drain()
+                    if cut == "down":
+                        passed_on.append(self.cut_after)
+                        to_server[1].write(data)
+                        await asyncio.Event().wait()
                     if cut == "after":
                         silent.set()
                         to_server[1].write(data)
@@ -175,6 +187,10 @@ class Proxy:
 
         async def downwards() -> None:
             while not silent.is_set() and (data := await to_server[0].read(65536)):
+                if passed_on:
+                    writer.write(data[: passed_on[0]])
+                    writer.close()
+                    return
                 if not silent.is_set():
                     writer.write(data)
                     await writer.drain()

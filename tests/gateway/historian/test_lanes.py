@@ -117,6 +117,40 @@ async def test_a_little_waiting_opens_no_second_lane(database: Database, tmp_pat
     assert await database.value("SELECT count(*) FROM andon.late_range") == 0
 
 
+async def test_many_transitions_are_copied_with_the_same_columns_as_few(
+    database: Database, tmp_path: Path
+) -> None:
+    """Copied when they are many, inserted when they are few, or when some are there already."""
+    odd = transition(1, "Füller \U0001f600")
+    odd = replace(odd, code=None, category=None, cause=replace(odd.cause, text="a\x00b 'x'", rule='"\\'))
+    events = [odd, *(transition(n, f"filler-{n % 7}") for n in range(2, 300))]
+    read = "SELECT {} FROM andon.transition ORDER BY gateway, seq"
+    columns = (
+        "seq, equipment, path, model, sequence, from_state, to_state, code, category, at, recorded_at, "
+        "duration_s, conformance, cause"
+    )
+    for gateway in ("few", "many"):
+        async with opened(tmp_path / gateway, gateway=gateway) as journal:
+            for event in events:
+                await journal.append([event])
+            settings = {"batch_rows": 99} if gateway == "few" else {}
+            async with running(journal, database.dsn, gateway=gateway, **settings) as historian:
+                await drained(historian, journal)
+                told = await journal.read(0, 1000)
+                assert await historian.events_after(0, 1000) == told
+    rows = [tuple(row) for row in await database.rows(read.format(columns))]
+    assert rows[: len(events)] == rows[len(events) :]
+    assert len(rows) == 2 * len(events)
+    await database.do("UPDATE andon.sink_cursor SET seq = 10", "DELETE FROM andon.transition WHERE seq = 200")
+    async with (
+        opened(tmp_path / "many", gateway="many") as journal,
+        running(journal, database.dsn, gateway="many") as historian,
+    ):
+        await until(lambda: historian.status().events == len(events) - 10)
+        assert historian.status().set_aside == 0
+        assert await historian.events_after(0, 1000) == told
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_whenever_it_is_killed_everything_is_there_once(
     database: Database, tmp_path: Path, seed: int
