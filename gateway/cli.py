@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from gateway import cli_backup, cli_corrections, cli_reconcile
+from gateway.cli_database import database
 from gateway.cli_groups import journal, model, trust
 from gateway.cli_words import Config, Json
 from gateway.commands.show import print_failure
@@ -397,6 +398,7 @@ def replay(
 
 app.add_typer(model, name="model")
 app.add_typer(journal, name="journal")
+app.add_typer(database, name="database")
 cli_backup.add_to(app)
 cli_corrections.add_to(app)
 cli_reconcile.add_to(app)

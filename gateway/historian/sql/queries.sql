@@ -595,3 +595,76 @@ LEFT JOIN LATERAL (
 ) AS h ON true
 WHERE t.gateway = $1 AND t.tag = $2
 ORDER BY h.last_at, h.samples
+
+-- name: list_set_aside
+SELECT
+    set_aside_id AS id, kind, type, stream, numbering, first, last, sqlstate, reason, body, set_aside_at,
+    tries, tried_at, dropped_at
+FROM andon.set_aside WHERE gateway = $1 AND ($2::boolean OR dropped_at IS NULL)
+ORDER BY set_aside_id
+
+-- name: drop_set_aside
+UPDATE andon.set_aside SET dropped_at = clock_timestamp()
+WHERE gateway = $1 AND set_aside_id = ANY($2::bigint[]) AND dropped_at IS NULL
+RETURNING set_aside_id AS id
+
+-- name: hold_set_aside
+-- One that somebody else is at is left to them.
+SELECT kind, type, stream, body FROM andon.set_aside
+WHERE gateway = $1 AND set_aside_id = $2 FOR UPDATE SKIP LOCKED
+
+-- name: forget_set_aside
+DELETE FROM andon.set_aside WHERE gateway = $1 AND set_aside_id = $2
+
+-- name: refused_again
+UPDATE andon.set_aside SET tries = tries + 1, tried_at = clock_timestamp(), sqlstate = $3, reason = $4
+WHERE gateway = $1 AND set_aside_id = $2
+
+-- name: insert_sample
+-- Gateway, tag, the columns of `sample`, and the kind of the value, for a tag that has none yet.
+WITH known AS (
+    SELECT tag_id, kind FROM andon.tag WHERE gateway = $1 AND tag = $2
+), named AS (
+    UPDATE andon.tag SET kind = $10::text FROM known WHERE tag.tag_id = known.tag_id AND known.kind = ''
+)
+INSERT INTO andon.sample (tag_id, quality, at, received_at, source_at, value, text, substatus)
+SELECT tag_id, $3, $4, $5, $6, $7, $8, $9 FROM known
+
+-- name: database_size
+SELECT pg_database_size(current_database())
+
+-- name: table_sizes
+-- Chunks count for their table.
+SELECT c.relname::text AS table,
+    (pg_total_relation_size(c.oid) + coalesce(sum(pg_total_relation_size(i.inhrelid)), 0))::bigint AS bytes,
+    (greatest(c.reltuples, 0) + coalesce(sum(greatest(p.reltuples, 0)), 0))::bigint AS rows
+FROM pg_class AS c
+LEFT JOIN pg_inherits AS i ON i.inhparent = c.oid
+LEFT JOIN pg_class AS p ON p.oid = i.inhrelid
+WHERE c.relnamespace = to_regnamespace('andon') AND c.relkind = 'r'
+GROUP BY c.oid, c.relname, c.reltuples ORDER BY 2 DESC, 1
+
+-- name: chunks
+SELECT count(*) AS count, count(*) FILTER (WHERE is_compressed) AS compressed FROM timescaledb_information.chunks
+WHERE hypertable_schema = 'andon' AND hypertable_name = 'sample'
+
+-- name: all_cursors
+SELECT gateway, stream, seq, batch, moved_at FROM andon.sink_cursor ORDER BY gateway, moved_at
+
+-- name: all_gateways
+SELECT
+    g.gateway,
+    (SELECT count(*) FROM andon.tag AS t WHERE t.gateway = g.gateway) AS tags,
+    (SELECT count(*) FROM andon.set_aside AS s WHERE s.gateway = g.gateway AND dropped_at IS NULL) AS set_aside,
+    (SELECT count(*) FROM andon.set_aside AS s WHERE s.gateway = g.gateway AND dropped_at IS NOT NULL) AS dropped,
+    (SELECT count(*) FROM andon.hour_due AS d WHERE d.gateway = g.gateway) AS hours_due,
+    k.samples_from, coalesce(k.deleted, 0) AS samples_deleted
+FROM (SELECT gateway FROM andon.sink_cursor UNION SELECT gateway FROM andon.tag) AS g
+LEFT JOIN andon.kept_from AS k ON k.gateway = g.gateway
+ORDER BY g.gateway
+
+-- name: connected_gateways
+SELECT DISTINCT application_name AS name FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'andon %'
+    AND application_name NOT IN ('andon database', 'andon check')
+ORDER BY 1
