@@ -135,15 +135,39 @@ def compare_states(
 # -- events in the database
 
 
+class Tally:
+    """Counts and hashes slices page by page, as the database does: bodies in order, a line feed between."""
+
+    def __init__(self, slice_events: int) -> None:
+        self._slice_events = slice_events
+        self._counts: dict[int, int] = {}
+        self._hashes: dict[int, Any] = {}
+
+    def add(self, events: Iterable[Recorded]) -> None:
+        """Take the next events, in order."""
+        bodies: dict[int, list[bytes]] = {}
+        for event in events:
+            bodies.setdefault((event.seq - 1) // self._slice_events, []).append(event.json)
+        for number, group in bodies.items():
+            begun = number in self._hashes
+            if not begun:
+                self._hashes[number] = md5(usedforsecurity=False)
+                self._counts[number] = 0
+            self._hashes[number].update((b"\n" if begun else b"") + b"\n".join(group))
+            self._counts[number] += len(group)
+
+    def digests(self) -> dict[int, Digest]:
+        """Count and hash of each slice there was an event of."""
+        return {
+            number: Digest(self._counts[number], found.hexdigest()) for number, found in self._hashes.items()
+        }
+
+
 def digests(events: Iterable[Recorded], slice_events: int) -> dict[int, Digest]:
-    """Count and hash of each slice, as the database makes them: bodies in order, a line feed between."""
-    bodies: dict[int, list[bytes]] = {}
-    for event in events:
-        bodies.setdefault((event.seq - 1) // slice_events, []).append(event.json)
-    return {
-        number: Digest(len(group), md5(b"\n".join(group), usedforsecurity=False).hexdigest())
-        for number, group in bodies.items()
-    }
+    """Count and hash of each slice of some events."""
+    tally = Tally(slice_events)
+    tally.add(events)
+    return tally.digests()
 
 
 def unequal(ours: Mapping[int, Digest], theirs: Mapping[int, Digest]) -> list[int]:

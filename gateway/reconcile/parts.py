@@ -7,8 +7,9 @@ compare.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -19,11 +20,11 @@ from gateway.errors import GatewayError
 from gateway.historian.rows import dated
 from gateway.journal import Cursor, Journal
 from gateway.reconcile.compare import (
+    Tally,
     compare_engine,
     compare_events,
     compare_live,
     compare_states,
-    digests,
     first_of_each,
     unequal,
 )
@@ -40,6 +41,8 @@ FINDINGS_MAX = 200
 _BEYOND_MAX = 5_000
 #: Newest samples compared one by one.
 _SAMPLES_MAX = 2_000
+#: Events read from the journal at once, a few milliseconds of its time.
+_PAGE_EVENTS = 250
 _BATCHES_MAX = 200
 
 
@@ -180,8 +183,10 @@ class EventsPart:
         after, end = max(first - 1, number * SLICE_EVENTS), min(last, (number + count) * SLICE_EVENTS)
         if end <= after:
             return [], 0
-        events = await read_events(self._journal, after, end)
-        ours = digests(events, SLICE_EVENTS)
+        tally = Tally(SLICE_EVENTS)
+        async for page in pages_of(self._journal, after, end):
+            tally.add(page)
+        ours = tally.digests()
         # The oldest slice may begin in the middle for the journal: there the bodies are compared one by one.
         whole = after == number * SLICE_EVENTS
         theirs = await database.digests(number, count, end) if whole else {}
@@ -197,7 +202,7 @@ class EventsPart:
             )
             known = await database.set_aside("event", begin + 1, stop)
             held = await database.bodies(begin, stop)
-            mine = {event.seq: event for event in events if begin < event.seq <= stop}
+            mine = {event.seq: event async for page in pages_of(self._journal, begin, stop) for event in page}
             findings += compare_events(mine, held, missing=known.holds)
         left_out = max(0, len(findings) - room)
         return findings[: max(0, room)], left_out
@@ -310,16 +315,16 @@ async def cursor_of(database: Database) -> Cursor:
     return cursor
 
 
-async def read_events(journal: Journal, after: int, last: int) -> list[Recorded]:
-    """The events with `after < seq <= last` the journal can give."""
-    found: list[Recorded] = []
+async def pages_of(journal: Journal, after: int, last: int) -> AsyncIterator[Sequence[Recorded]]:
+    """The events with `after < seq <= last` the journal can give, some at a time: reading many at once would
+    hold up whoever wants to write, and everybody else in this process."""
     while after < last:
-        page = await journal.read(after, min(SLICE_EVENTS, last - after))
-        found += (event for event in page if event.seq <= last)
-        if not page or page[-1].seq >= last:
-            break
+        page = await journal.read(after, min(_PAGE_EVENTS, last - after))
+        if not page:
+            return
         after = page[-1].seq
-    return found
+        yield [event for event in page if event.seq <= last]
+        await asyncio.sleep(0)
 
 
 async def write_again(journal: Journal, database: Database, findings: Sequence[Finding]) -> None:
