@@ -164,7 +164,8 @@ class Reader(ABC):
     def finish(self) -> None:
         """Fold the write-ahead log in, so that the file stands alone, and close it."""
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        mode = self._db.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
+        # All rows: an error of the last step comes after the first.
+        mode = self._db.execute("PRAGMA journal_mode = DELETE").fetchall()[0][0]
         self._db.close()
         if mode != "delete":
             raise sqlite3.OperationalError(f"the journal mode of {self.path} stayed {mode}")

@@ -51,6 +51,8 @@ from statemodel.types import SampleBatch, Transition
 
 __all__ = ["FORMAT", "Block", "Carried", "Origin", "Reader", "Segment", "SegmentId", "check_header", "create"]
 
+#: The log is folded in when it has grown by so much; a commit writes about this besides its payload.
+FOLD_BYTES, _COMMIT_BYTES = 4_000_000, 12_000
 NOTHING_KEPT: Mapping[str, bytes] = MappingProxyType({})
 #: What the numbers of a block call the first record of a kind, and how many there are.
 _FIRST = {"events": "seq", "samples": "batch"}
@@ -147,6 +149,7 @@ class Segment(Reader):
     def __init__(self, path: Path, db: sqlite3.Connection, *, finished: bool) -> None:
         super().__init__(path, db)
         self._finished = finished
+        self._unfolded_bytes = 0
         self._tip: tuple[int, bytes] | None = None
         #: All transitions, once they have been gathered; of a finished segment those that were asked for.
         self._places: dict[str, Places] | None = None
@@ -162,8 +165,12 @@ class Segment(Reader):
         legacy = format_of(path) < FORMAT
         db = sqlite3.connect(path, isolation_level=None)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            # All rows: an error of the last step, which changes the file, comes after the first.
+            if db.execute("PRAGMA journal_mode = WAL").fetchall() != [("wal",)]:
+                raise sqlite3.OperationalError(f"{path} cannot be given a write-ahead log")
             db.execute("PRAGMA synchronous = FULL")
+            # By itself SQLite folds the log in unasked, and passes over what the disk says to that.
+            db.execute("PRAGMA wal_autocheckpoint = 0")
         except sqlite3.Error:
             db.close()
             raise
@@ -231,10 +238,28 @@ class Segment(Reader):
             _put_marks(db, {name: at for name, at in alive.items() if at is not None}, cursors, kept)
             db.executemany(_SQL["drop_alive"], [(name,) for name, at in alive.items() if at is None])
             db.execute("COMMIT")
+        self._unfolded_bytes += _COMMIT_BYTES
         if block is not None and holds:
+            self._unfolded_bytes += len(events) + len(samples)
             self._tip = tip
             for equipment, seq, at_us in block.transitions:
                 note(places, equipment, seq, at_us)
+
+    def fold(self) -> None:
+        """Now and then: write what the log holds into the file, so that the log begins anew.
+
+        Without room it is left for later. Another error means that nothing is known any more of what the file
+        holds: ask nothing of it again.
+        """
+        if self._unfolded_bytes < FOLD_BYTES:
+            return
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+        else:
+            self._unfolded_bytes = 0
 
     def undo(self) -> None:
         """Forget a transaction that failed, if SQLite has not done so itself."""

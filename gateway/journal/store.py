@@ -141,6 +141,8 @@ class Store(Shelf):
         counts[3] += 1
         for watcher in self._watchers:
             watcher.appended(number + 1, batches)
+        with self._writing("folding in the log"):
+            self._newest.fold()
         if self._newest.size_bytes() >= self._segment_bytes:
             self.rotate()
             self.trim()
