@@ -13,11 +13,12 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.benchmarks import engine, fleet, historian, latency, modbus, opcua, start
+from tests.benchmarks import engine, fleet, historian, journal, latency, modbus, opcua, start
 from tests.benchmarks.figures import Figure, keep, show
 
 PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
     "engine": engine.measure,
+    "journal": journal.measure,
     "latency": latency.measure,
     "start": start.measure,
     "modbus": modbus.measure,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import fleet, historian, modbus, opcua
+from tests.benchmarks import fleet, historian, journal, modbus, opcua
 from tests.benchmarks.figures import Figure
 from tests.support.database import timescale_dsn
 
@@ -52,6 +52,14 @@ async def test_a_historian_is_measured(tmp_path: Path) -> None:
     figures = await historian.measure(tmp_path, samples=220_000, events=12_000, outage_s=120, calm_s=0.5)
 
     assert len(figures) == 10
+    _are_figures(figures)
+
+
+async def test_the_journal_is_measured(tmp_path: Path) -> None:
+    """Every figure, of short rounds and few unsent records."""
+    figures = await journal.measure(tmp_path, window_s=0.02, rounds=1, unsent=3000)
+
+    assert len(figures) == 33
     _are_figures(figures)
 
 
