@@ -253,14 +253,12 @@ class Drain:
                 self.first_seq = await session.first_seq()
 
     async def _ready(self, session: Session, before: Cursor) -> tuple[Portion | None, Packed | None]:
-        portion = await self._next(before, up_to=self.held.hole_end)
+        rows_max = self._pace.rows_at_once(self._settings.batch_rows)
+        portion = await read_portion(self._journal, before, rows_max=rows_max, up_to=self.held.hole_end)
         return portion, None if portion is None else await session.pack(portion)
 
-    async def _next(
-        self, before: Cursor, *, up_to: Cursor | None = None, beyond: Cursor | None = None
-    ) -> Portion | None:
-        rows_max = self._settings.batch_rows
-        return await read_portion(self._journal, before, rows_max=rows_max, up_to=up_to, beyond=beyond)
+    async def _next(self, before: Cursor, *, beyond: Cursor | None = None) -> Portion | None:
+        return await read_portion(self._journal, before, rows_max=self._settings.batch_rows, beyond=beyond)
 
     def _is_behind(self, portion: Portion) -> bool:
         """Whether, after a full portion, at least as much again waits, and another range may be begun."""

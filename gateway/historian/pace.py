@@ -12,6 +12,7 @@ _SLOW_S_MIN = 0.05
 _PAUSE_S_MIN, _PAUSE_S_MAX = 0.01, 1.0
 #: How much one observation counts in a mean.
 _WEIGHT = 0.1
+_ROWS_AT_ONCE_MIN = 100
 #: Rates are taken over at least this long.
 _RATE_OVER_S = 2.0
 
@@ -24,6 +25,10 @@ class Pace:
         self._next_s = 0.0
         self._usual_s: float | None = None
         self._pause_s = 0.0
+
+    def rows_at_once(self, most: int) -> int:
+        """How many rows a portion of the backlog may have: at a set rate about those of a second."""
+        return min(most, max(_ROWS_AT_ONCE_MIN, self._rate)) if self._rate else most
 
     def wrote_alone(self, took_s: float) -> None:
         """What came now was written while there was no backlog."""
