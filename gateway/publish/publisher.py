@@ -28,7 +28,7 @@ from gateway.publish import payloads
 from gateway.publish.mqtt import Link, listens
 from gateway.publish.options import LinkOptions, link_options
 from gateway.publish.order import Acknowledged, Lately, Newest
-from gateway.publish.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker
+from gateway.publish.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, TakenOver
 from gateway.publish.retry import Failure, Retry
 from gateway.publish.source import EventSource
 from gateway.publish.status import SinkStatus
@@ -113,6 +113,8 @@ class MqttPublisher:
         self._saved_seq = 0
         self._lately = Lately(REPEAT_S, clock.monotonic(), 0)
         self._moved = asyncio.Event()
+        #: Whether another gateway with our id is known to run: then it is the one that takes our place.
+        self.twin_known: Callable[[], bool] = lambda: False
         self._link: Link | None = None
         self._last_error: str | None = None
         self._retry_at: datetime | None = None
@@ -223,6 +225,8 @@ class MqttPublisher:
                 up_for_s = max(self._clock.monotonic() - since, 1e-9) if accepted else 0.0
                 # A broker that closes and goes on listening meant us; one that died did not.
                 meant = isinstance(failure, ClosedByBroker) and await listens(self._options)
+                if meant and self.twin_known():
+                    failure = TakenOver(PROBABLY_TAKEN, hint=OWN_ID)
                 pause_s = self._retry.failed(
                     failure, up_for_s=up_for_s, random01=self._random01(), listens=meant
                 )

@@ -21,8 +21,13 @@ TAKEN_OVER_PAUSE_S = 120.0
 
 #: So many connections in a row, each accepted and soon closed without a word by a broker that goes on
 #: listening, look like a client id in use twice: MQTT 3.1.1 has no other way to say it, and Mosquitto 2.0
-#: does not say it in MQTT 5 either. A guess: so the pauses grow step by step to that of a taken client id.
+#: does not say it in MQTT 5 either. A guess: so the pauses grow step by step before they are long.
 KICKS_MAX = 5
+#: Pause then: two that fight change places less than once a minute.
+SUSPECTED_PAUSE_S = 80.0
+#: A connection that lasted so long ends the suspicion. Until then one more such end confirms it, however long
+#: the connection stood: the other side pauses too.
+FORGIVEN_S = 600.0
 
 Failure = SinkUnavailable | SinkRefused
 
@@ -42,13 +47,19 @@ class Retry:
 
         `up_for_s` is 0 when the broker never accepted us; `listens` tells whether it still accepts others.
         """
-        if listens and isinstance(failure, ClosedByBroker) and 0 < up_for_s < self.kicks.settled_s:
-            pause = self.kicks.failed(up_for_s, random01)
-            self.alarm = "client_id_taken" if self.kicks.failures >= KICKS_MAX else ""
-            return pause
+        spread = 0.75 + random01 / 2
+        if up_for_s >= FORGIVEN_S:
+            self.kicks.failures = 0
+        soon = up_for_s < self.kicks.settled_s or self._suspects
+        if listens and isinstance(failure, ClosedByBroker) and up_for_s > 0 and soon:
+            pause = self.kicks.failed(0.0, random01)
+            if self.kicks.failures < KICKS_MAX:
+                self.alarm = ""
+                return pause
+            self.alarm = "client_id_taken"
+            return max(pause, SUSPECTED_PAUSE_S * spread)
         self.kicks.failures = 0
         pause = self.backoff.failed(up_for_s, random01)
-        spread = 0.75 + random01 / 2
         if isinstance(failure, TakenOver):
             self.alarm = "client_id_taken"
             return TAKEN_OVER_PAUSE_S * spread
@@ -59,6 +70,11 @@ class Retry:
         return pause
 
     def settled(self) -> None:
-        """The connection has lasted: no alarm any longer."""
-        self.kicks.failures = 0
+        """The connection has lasted: no alarm any longer. A suspicion stays for a while."""
+        if not self._suspects:
+            self.kicks.failures = 0
         self.alarm = ""
+
+    @property
+    def _suspects(self) -> bool:
+        return self.kicks.failures >= KICKS_MAX - 1

@@ -70,6 +70,7 @@ class Reconciling:
                 connected=lambda: publisher.status().connected,
             )
             parts.append(broker)
+            publisher.twin_known = self._has_twin
         clear_removed = configuration.mqtt is not None and configuration.mqtt.clear_removed
         self.reconciler = Reconciler(
             parts, configuration.gateway.reconcile, clock, clear_removed=clear_removed
@@ -103,6 +104,9 @@ class Reconciling:
             SequencePart(journal, database),
             SamplesPart(journal, database, self._clock, kept_s=kept_s),
         )
+
+    def _has_twin(self) -> bool:
+        return self.twins is not None and bool(self.twins.others)
 
     async def run(self) -> None:
         """Reconcile by the clock and watch for twins until cancelled."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import ssl
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from gateway.publish import payloads
 from gateway.publish.options import link_options, tls_context
 from gateway.publish.publisher import newer
 from gateway.publish.reasons import NEEDS_A_PERSON, PASSES, TAKEN_OVER, ClosedByBroker, TakenOver, failure
-from gateway.publish.retry import KICKS_MAX, Retry
+from gateway.publish.retry import FORGIVEN_S, KICKS_MAX, Retry
 from gateway.publish.topics import Topics
 from statemodel.records import state_after
 from statemodel.types import Quality, TagSample
@@ -165,8 +167,53 @@ def test_being_closed_again_and_again_looks_like_a_taken_client_id() -> None:
     for _ in range(10):
         pauses.append(retry.failed(ClosedByBroker("closed"), up_for_s=0.1, random01=0.5, listens=True))
         alarms.append(retry.alarm)
-    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 120.0, 120.0]
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 80.0, 80.0, 80.0, 80.0, 120.0, 120.0]
     assert alarms == [""] * (KICKS_MAX - 1) + ["client_id_taken"] * (11 - KICKS_MAX)
+
+
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("seed", range(10))
+def test_two_that_fight_over_a_client_id_change_places_less_than_once_a_minute(said: bool, seed: int) -> None:
+    """Played with the real pauses: whoever connects throws the other out, for an hour.
+
+    A broker that says so is believed at once; one that only closes is found out within half a minute.
+    """
+    rolled, sides = random.Random(seed), (Retry(), Retry())
+    due, up_since, alarmed_at = [0.0, 0.3], [-1.0, -1.0], [-1.0, -1.0]
+    changes: list[float] = []
+    now = 0.0
+    while now < 3600.0:
+        now = min(due)
+        mine = due.index(now)
+        other = 1 - mine
+        due[mine], up_since[mine] = float("inf"), now
+        if up_since[other] >= 0:
+            lasted = now - up_since[other]
+            if lasted > sides[other].backoff.settled_s:
+                sides[other].settled()
+            failure = TakenOver("taken") if said else ClosedByBroker("closed")
+            pause = sides[other].failed(failure, up_for_s=lasted, random01=rolled.random(), listens=True)
+            due[other], up_since[other] = now + pause, -1.0
+            changes.append(now)
+            if sides[other].alarm and alarmed_at[other] < 0:
+                alarmed_at[other] = now
+    first = min(at for at in alarmed_at if at >= 0)
+    assert first < 30.0
+    assert max(alarmed_at) < 300.0, "both say it"
+    assert min(alarmed_at) >= 0, "both say it"
+    later = [at for at in changes if at > first]
+    assert all(after - before >= 60.0 for before, after in pairwise(later[1:]))
+    assert len(later) < 60
+
+
+def test_a_suspicion_is_forgiven() -> None:
+    retry = Retry()
+    for _ in range(KICKS_MAX):
+        retry.failed(ClosedByBroker("closed"), up_for_s=0.1, random01=0.5, listens=True)
+    retry.settled()
+    assert retry.alarm == ""
+    assert retry.failed(ClosedByBroker("closed"), up_for_s=FORGIVEN_S, random01=0.5, listens=True) <= 4.0
+    assert retry.alarm == ""
 
 
 @pytest.mark.parametrize(("up_for_s", "listens"), [(0.1, False), (60.0, True)])
