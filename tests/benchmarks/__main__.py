@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.benchmarks import engine, fleet, historian, journal, latency, modbus, opcua, start
+from tests.benchmarks import engine, fleet, historian, journal, latency, modbus, opcua, queries, start
 from tests.benchmarks.figures import Figure, keep, show
 
 PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
@@ -25,6 +25,7 @@ PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
     "opcua": opcua.measure,
     "fleet": fleet.measure,
     "historian": historian.measure,
+    "queries": queries.measure,
 }
 
 
@@ -32,7 +33,11 @@ def main() -> None:
     options = argparse.ArgumentParser(prog="make bench", description=__doc__)
     options.add_argument("--only", choices=PARTS, help="one part")
     options.add_argument("--out", type=Path, default=Path("benchmarks.jsonl"), help="file of JSON lines")
+    options.add_argument(
+        "--samples", type=int, default=queries.SAMPLES, help="how many the queries lie among"
+    )
     chosen = options.parse_args()
+    queries.SAMPLES = chosen.samples
     figures: list[Figure] = []
     for name, measure in PARTS.items():
         if chosen.only in (None, name):
