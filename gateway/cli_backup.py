@@ -52,12 +52,18 @@ def backup_make(
     with_secrets: Annotated[
         bool, typer.Option("--with-secrets", help="Take in private keys and files that hold passwords.")
     ] = False,
+    with_database: Annotated[
+        bool,
+        typer.Option(
+            "--with-database/--without-database", help="Take in the embedded database, if there is one."
+        ),
+    ] = True,
     json: Json = False,
 ) -> None:
     """Back up configuration, journal, snapshots and certificates; read back and verified."""
     from gateway.commands.backup import make_backup
 
-    make_backup(config, to=to, key=key, with_secrets=with_secrets, json=json)
+    make_backup(config, to=to, key=key, with_secrets=with_secrets, with_database=with_database, json=json)
 
 
 @backup.command("list")

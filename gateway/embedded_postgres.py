@@ -349,6 +349,34 @@ def _programs() -> Path:
     )
 
 
+async def run_tool(name: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's own tools beside the server, such as `pg_dump`.
+
+    Raises:
+        StartFailed: it fails; the reason has its last words.
+    """
+    try:
+        tool = await asyncio.create_subprocess_exec(
+            str(_programs() / name),
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(),
+        )
+    except OSError as error:
+        raise StartFailed(f"{name} cannot be run: {error.strerror or error}") from error
+    try:
+        _, words = await tool.communicate()
+    finally:
+        if tool.returncode is None:
+            tool.kill()
+            await tool.wait()
+    if tool.returncode != 0:
+        last = " ".join(words.decode(errors="replace").strip().splitlines()[-3:])
+        raise StartFailed(f"{name} ended with {tool.returncode}: {last}", hint="is there room on the disk?")
+
+
 def _environment() -> dict[str, str]:
     """Ours without what would steer PostgreSQL or its language."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_", "LANG"))} | {"LC_ALL": "C"}

@@ -27,15 +27,19 @@ from gateway.snapshots.restore import restore
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-def make_backup(config: Path, *, to: Path | None, key: str | None, with_secrets: bool, json: bool) -> None:
+def make_backup(
+    config: Path, *, to: Path | None, key: str | None, with_secrets: bool, with_database: bool, json: bool
+) -> None:
     """Write, read back and judge a backup, then say what is in it and what is not."""
     _allow_many_files()
+    log.configure("warning")
     secret = key_of(key) if key else configured_key(config)
     made = backup.make(
         config,
         to,
         secret=secret,
         with_secrets=with_secrets,
+        with_database=with_database,
         version=installed_version("andon-gateway"),
         now=datetime.now(UTC),
     )

@@ -6,6 +6,7 @@ gets its name only when it has been read back and every file in it is what was w
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -36,6 +37,7 @@ from gateway.snapshots.archive import (
     read_manifest,
 )
 from gateway.snapshots.contents import Contents, Source, contents_of
+from gateway.snapshots.database import DUMP, dump, has_database
 from gateway.snapshots.durable import PART, whole_file
 from gateway.snapshots.failures import FileRefused, NotWritten
 from gateway.snapshots.packing import ArchiveWriter
@@ -70,11 +72,19 @@ class _Open:
 
 
 def make(
-    config: Path, to: Path | None, *, secret: str | None, with_secrets: bool, version: str, now: datetime
+    config: Path,
+    to: Path | None,
+    *,
+    secret: str | None,
+    with_secrets: bool,
+    version: str,
+    now: datetime,
+    with_database: bool = True,
 ) -> Made:
-    """Write a backup of the gateway of a configuration.
+    """Write a backup of the gateway of a configuration. Not for a running event loop.
 
     Raises:
+        StartFailed: the embedded database cannot be dumped.
         ConfigurationRefused: the configuration cannot be read.
         JournalForeign, JournalDamaged, TooBusy: its journal cannot be read.
         NotWritten: the disk refused, or a file changed meanwhile; there is no backup then.
@@ -94,6 +104,8 @@ def make(
         ) from error
     try:
         with ExitStack() as stack:
+            # The database first: what it does not have yet is then in the journal.
+            _database_of(contents, Path(scratch), wanted=with_database)
             stream, seq, batch = _journal_of(contents, Path(scratch))
             opened = _open_all(contents, stack)
             head = Head(
@@ -122,6 +134,14 @@ def default_name(contents: Contents, now: datetime) -> Path:
     """Where a backup goes that nobody named: beside the data directory, not in it."""
     folder = contents.data_dir.parent / "backups"
     return folder / f"{contents.gateway}-{now.strftime('%Y%m%dT%H%M%SZ')}{SUFFIX}"
+
+
+def _database_of(contents: Contents, scratch: Path, *, wanted: bool) -> None:
+    if contents.historian == "embedded" and wanted and has_database(contents.data_dir):
+        asyncio.run(dump(contents.data_dir, scratch / DUMP))
+        contents.sources.append(Source(f"data/{DUMP}", scratch / DUMP))
+    elif contents.historian:
+        contents.left_out.append("the database: docs/backup.md says how to back it up")
 
 
 def _journal_of(contents: Contents, scratch: Path) -> tuple[str, int, int]:

@@ -62,7 +62,8 @@ class Contents:
     data_dir_text: str
     sources: list[Source] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    embedded_database: bool = False
+    historian: str = ""
+    """Where its database is: `embedded`, `elsewhere`, or nowhere."""
 
 
 def contents_of(config: Path, *, keys: bool, secrets: bool) -> Contents:
@@ -88,7 +89,8 @@ def contents_of(config: Path, *, keys: bool, secrets: bool) -> Contents:
     found = Contents(config.resolve(), id_, (folder / text).resolve(), text)
     found.sources.append(Source(f"config/{config.name}", config.resolve()))
     historian = data.get("historian")
-    found.embedded_database = isinstance(historian, dict) and historian.get("dsn") == "embedded"
+    if isinstance(historian, dict):
+        found.historian = "embedded" if historian.get("dsn") == "embedded" else "elsewhere"
     _add_named(found, data, folder, keys=keys, secrets=secrets)
     _add_data(found, keys=keys)
     return found
@@ -146,11 +148,6 @@ def _add_data(found: Contents, *, keys: bool) -> None:
     for folder, folders, names in os.walk(root):
         here = Path(folder)
         if here == root:
-            found.left_out += [
-                f"{root / name}: the database (see docs/backup.md)"
-                for name in _DATABASE[:1]
-                if name in folders
-            ]
             folders[:] = sorted(name for name in folders if name not in _DATABASE)
         for name in sorted(names):
             path = here / name

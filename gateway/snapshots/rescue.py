@@ -1,8 +1,8 @@
 """Beginning again from a snapshot, when the journal is lost or nobody wants to go on with it.
 
 The journal begins a new stream that carries what the snapshot knew: the newest transition of each equipment,
-so that states and counts go on, and proofs of life, so that the time since is told as unknown. What lies in the
-journal's folder is set aside unharmed.
+so that states and counts go on, and proofs of life, so that the time since is told as unknown. What lies in
+the journal's folder is set aside unharmed.
 """
 
 from __future__ import annotations

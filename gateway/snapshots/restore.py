@@ -7,6 +7,7 @@ carried over, and the old segments lie beside the new ones for `andon journal im
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -34,6 +35,7 @@ from gateway.snapshots.archive import (
     read_manifest,
 )
 from gateway.snapshots.backup import complete
+from gateway.snapshots.database import DUMP, load
 from gateway.snapshots.durable import PART, swap, sync_tree
 from gateway.snapshots.failures import FileRefused, KeyRefused, NotWritten, TargetRefused
 
@@ -60,11 +62,12 @@ class Restored(msgspec.Struct, frozen=True):
 
 
 def restore(path: Path, to: Path, *, secret: str | None, force: bool, clock: Clock) -> Restored:
-    """Restore a backup into a folder.
+    """Restore a backup into a folder. Not for a running event loop.
 
     Raises:
         TargetRefused: the folder holds something, and `force` is not set; or there is no room.
         JournalInUse: a gateway runs there.
+        StartFailed: the embedded database in it cannot be loaded.
         FileRefused, KeyRefused: the backup cannot be used. The target is as it was, as it is with all others.
         NotWritten: the disk refused.
     """
@@ -80,6 +83,7 @@ def restore(path: Path, to: Path, *, secret: str | None, force: bool, clock: Clo
         try:
             manifest = _unpack(path, secret, staging)
             place = _settle(staging, manifest)
+            _load_database(staging / place)
             stream, set_aside = _begin_anew(staging / place / "journal", head, clock)
             sync_tree(staging)
             replaced = _put_in_place(staging, target, place, clock)
@@ -179,6 +183,12 @@ def _settle(staging: Path, manifest: Manifest) -> str:
             )
         (staging / _DATA).rename(staging / place)
     return place
+
+
+def _load_database(data_dir: Path) -> None:
+    if (data_dir / DUMP).exists():
+        asyncio.run(load(data_dir, data_dir / DUMP))
+        (data_dir / DUMP).unlink()
 
 
 def _begin_anew(journal: Path, head: Head, clock: Clock) -> tuple[str, str]:

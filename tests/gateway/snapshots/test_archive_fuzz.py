@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -27,7 +28,7 @@ FILES = {"config/andon.toml": b"[gateway]\n" * 3, "data/opcua/a.der": bytes(rang
 
 
 def head(**changed: int) -> Head:
-    given = {"files": len(FILES), "bytes": sum(map(len, FILES.values())), **changed}
+    given: dict[str, Any] = {"files": len(FILES), "bytes": sum(map(len, FILES.values())), **changed}
     at = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
     return Head(
         at=at,

@@ -94,7 +94,7 @@ def test_secrets_are_named_and_not_taken(tmp_path: Path) -> None:
     made = make(lay_out(tmp_path / "site"))
 
     told = "\n".join(made.left_out)
-    for part in ("ANDON_DATABASE", "secrets/database", "own/private/andon.pem", "data/postgres"):
+    for part in ("ANDON_DATABASE", "secrets/database", "own/private/andon.pem", "the database"):
         assert part in told
     data = subprocess.run(["zstd", "-dc", made.file], capture_output=True, check=True).stdout
     assert b"hush" not in data

@@ -81,7 +81,7 @@ class Log:
         """The engine as it is now, by way of bytes."""
         encode = msgspec.msgpack.Encoder().encode
         kept = {name: encode(one) for name, one in engine.snapshot().equipment.items()}
-        place = {"seq": len(self.events), "batch": len(self.batches)}
+        place: dict[str, Any] = {"seq": len(self.events), "batch": len(self.batches)}
         content = Content(SNAPSHOT_VERSION, kept, {}, {}, {})
         return Snapshot(builders.header("x", **place), content)
 
