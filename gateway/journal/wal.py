@@ -37,7 +37,8 @@ class Verdict(msgspec.Struct, frozen=True):
 def judge(data: bytes) -> Verdict:
     """Judge the bytes of a log."""
     if len(data) < _HEADER_BYTES + _FRAME_BYTES:
-        return Verdict(torn_bytes=len(data) if any(data) else 0)
+        torn = len(data) if len(data) < _HEADER_BYTES else len(data) - _HEADER_BYTES
+        return Verdict(torn_bytes=torn if any(data) else 0)
     magic, _, page_bytes, _, *salts, sum0, sum1 = _HEADER.unpack_from(data)
     big = magic == _MAGIC[1]
     if magic not in _MAGIC or _sum(data[:24], 0, 0, big) != (sum0, sum1):
@@ -82,7 +83,7 @@ def _behind(data: bytes, valid: int, frame_bytes: int, salts: list[int]) -> Verd
 def _without_header(data: bytes) -> Verdict:
     """The header itself is damaged. It is written before the first frame and never torn from it."""
     if not any(data[_HEADER_BYTES:]):
-        return Verdict(torn_bytes=_HEADER_BYTES)
+        return Verdict(torn_bytes=_HEADER_BYTES if any(data) else 0)
     return Verdict(0, len(data), "the header of the write-ahead log is damaged")
 
 

@@ -23,6 +23,7 @@ from gateway.config.schema import JournalSettings
 from gateway.errors import GatewayError
 from gateway.journal import Cursor, Journal, segment
 from gateway.journal.losses import gaps
+from statemodel.types import Recordable
 from tests.gateway.journal.builders import batch, transition
 
 APPENDS = 30
@@ -38,7 +39,7 @@ async def live(directory: Path, acks: int) -> None:
     try:
         journal.require("reader", events=True, batches=True)
         for n in range(1, APPENDS + 1):
-            events = [transition(n), *gaps(journal.untold(), ["plc"])]
+            events: list[Recordable] = [transition(n), *gaps(journal.untold(), ["plc"])]
             async with asyncio.timeout(5):
                 recorded = await journal.append(events, [batch(n, 700)], {"plc": transition(n).at})
             os.writev(acks, [f"{recorded[0].seq} {n} {journal.position.last_batch}\n".encode()])
