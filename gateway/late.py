@@ -78,7 +78,8 @@ class _Link:
     """What is known of a connection since the oldest anchor. `whole` are losses after which it told all."""
 
     lost_at: datetime | None = None
-    losses: deque[SourceLost] = field(default_factory=lambda: deque(maxlen=_LOSSES_MAX))
+    #: Each with the last batch that had been taken in before it.
+    losses: deque[tuple[SourceLost, int]] = field(default_factory=lambda: deque(maxlen=_LOSSES_MAX))
     whole: deque[tuple[SourceLost, datetime]] = field(default_factory=lambda: deque(maxlen=_LOSSES_MAX))
     gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=_LOSSES_MAX))
 
@@ -143,7 +144,7 @@ class LateSamples:
                 anchors.append(_Anchor(now, batch, self._engine.kept(name)))
         oldest = min((anchors[0].at for anchors in self._anchors.values() if anchors), default=now)
         for link in self._links.values():
-            while link.losses and link.losses[0].at < oldest:
+            while link.losses and link.losses[0][0].at < oldest:
                 link.losses.popleft()
             while link.whole and link.whole[0][1] < oldest:
                 link.whole.popleft()
@@ -161,7 +162,7 @@ class LateSamples:
                 if isinstance(event, Gap):
                     link.gaps.append(event)
                 elif isinstance(event, SourceLost):
-                    link.losses.append(event)
+                    link.losses.append((event, self._journal.position.last_batch))
                     link.lost_at = event.at
                 else:
                     self._restored(event, link)
@@ -176,7 +177,7 @@ class LateSamples:
         lost_at, link.lost_at = link.lost_at, None
         if lost_at is None or event.reason != TAKEN_UP or not link.losses:
             return
-        link.whole.append((link.losses[-1], event.at))
+        link.whole.append((link.losses[-1][0], event.at))
         lost = f"lost from {lost_at.isoformat()} to {event.at.isoformat()}"
         why = f"{event.connection} was {lost} and has told since what happened"
         for name in self._specs:
@@ -254,11 +255,12 @@ class LateSamples:
         if end - anchor.at > WINDOW_MAX:
             self._give_up(name, f"they are about more than {WINDOW_MAX}")
             return ""
-        batches = await self._batches(anchor, frozenset(spec.inputs.values()))
-        if batches is None:
+        numbered = await self._batches(anchor, frozenset(spec.inputs.values()))
+        if numbered is None:
             self._give_up(name, f"there are more than {SAMPLES_MAX} samples")
             return ""
-        taken = Taken(spec, anchor.snapshot, anchor.at, batches, self._losses(spec))
+        batches = [batch for _, batch in numbered]
+        taken = Taken(spec, anchor.snapshot, anchor.at, batches, self._losses(spec, numbered))
         late_at = _earliest(batches, job.since, anchor.at)
         begin = max(anchor.at, min(job.begin, late_at or job.begin))
         told = _stretches(await self._history.timeline(name, begin, end, _TOLD_MAX))
@@ -299,9 +301,9 @@ class LateSamples:
             intervals=len(correction.intervals),
         )
 
-    async def _batches(self, anchor: _Anchor, tags: frozenset[str]) -> list[SampleBatch] | None:
-        """What was taken in of some tags since an anchor; None when it is too much."""
-        found: list[SampleBatch] = []
+    async def _batches(self, anchor: _Anchor, tags: frozenset[str]) -> list[tuple[int, SampleBatch]] | None:
+        """What was taken in of some tags since an anchor, numbered; None when it is too much."""
+        found: list[tuple[int, SampleBatch]] = []
         after, last, samples = anchor.batch, self._journal.position.last_batch, 0
         while after < last:
             page = await self._journal.read_batches(after, _PAGE_BATCHES, samples_max=_PAGE_SAMPLES)
@@ -312,13 +314,15 @@ class LateSamples:
                 kept = tuple(sample for sample in batch.samples if sample.tag in tags)
                 if kept:
                     samples += len(kept)
-                    found.append(SampleBatch(batch.connection, batch.received_at, kept, batch.source_time))
+                    only = SampleBatch(batch.connection, batch.received_at, kept, batch.source_time)
+                    found.append((number, only))
             if samples > SAMPLES_MAX:
                 return None
         return found
 
-    def _losses(self, spec: EquipmentSpec) -> list[SourceLost]:
-        """The losses that cost samples of an equipment."""
+    def _losses(self, spec: EquipmentSpec, batches: Sequence[tuple[int, SampleBatch]]) -> list[SourceLost]:
+        """The losses that cost samples of an equipment. One is dated to the last proof of life, but samples
+        that came before it was known were believed: it counts from after them."""
         tags = {"", *spec.inputs.values()}
         found: list[SourceLost] = []
         for link in self._links_of(spec.name):
@@ -327,7 +331,17 @@ class LateSamples:
                 for loss, until in link.whole
                 if not any(gap.tag in tags and gap.until > loss.at and gap.at < until for gap in link.gaps)
             ]
-            found += [loss for loss in link.losses if loss not in whole]
+            for loss, last in link.losses:
+                if loss in whole:
+                    continue
+                believed = [
+                    batch.received_at
+                    for number, batch in batches
+                    if number <= last
+                    and batch.connection == loss.connection
+                    and not all(map(is_mark, batch.samples))
+                ]
+                found.append(SourceLost(loss.connection, max([loss.at, *believed]), loss.reason))
         return found
 
 
