@@ -58,6 +58,24 @@ async def test_deleted_rows_are_found_and_written_again_byte_for_byte(
         assert (await at.reconcile()).differences == []
 
 
+async def test_a_repair_that_does_not_help_is_not_called_one(database: Database, tmp_path: Path) -> None:
+    async with site(database, tmp_path) as at:
+        await at.happen(9)
+        await database.do(
+            "DELETE FROM andon.transition WHERE seq = 5",
+            "CREATE FUNCTION andon.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE TRIGGER swallow BEFORE INSERT ON andon.transition "
+            "FOR EACH ROW WHEN (new.seq = 5) EXECUTE FUNCTION andon.swallow()",
+        )
+        report = await at.reconcile(repair=True)
+        outcomes = {found.place: found.outcome for found in report.differences}
+        assert outcomes["event 5"] == "not repaired"
+        assert "repaired" not in outcomes.values()
+        assert not report.agree
+        assert (at.reconciler.repaired, at.reconciler.unrepaired) == (0, 1)
+        assert "event_missing" in (at.reconciler.trouble() or "")
+
+
 async def test_a_changed_body_is_told_and_never_overwritten(database: Database, tmp_path: Path) -> None:
     async with site(database, tmp_path) as at:
         await at.happen(30)

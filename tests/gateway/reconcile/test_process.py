@@ -166,7 +166,7 @@ async def test_a_gateway_started_again_is_not_taken_for_a_second(tmp_path: Path)
             await process.kill()
             await process.start()
             await process.until(caught_up)
-        seen = set()
+        seen: set[datetime] = set()
         async with asyncio.timeout(20):
             while len(seen) < 3:  # three looks of this process, in which a live second would have moved
                 rows = await site.rows("SELECT seen_at FROM andon.gateway_run WHERE pid = $1", process.pid)
