@@ -108,7 +108,9 @@ class JoinedHistory:
         asked = limit
         while True:
             found = before + list(
-                await self._transitions_between(equipment, from_, to, asked + 1 - len(before))
+                await self._transitions_between(
+                    equipment, from_, to, asked + 1 - len(before), for_timeline=True
+                )
             )
             whole = len(found) <= asked
             known = [r for r in found if known_at is None or r.recorded_at <= known_at]
@@ -279,15 +281,16 @@ class JoinedHistory:
         return found
 
     async def _transitions_between(
-        self, equipment: str, from_: datetime, to: datetime, limit: int
+        self, equipment: str, from_: datetime, to: datetime, limit: int, *, for_timeline: bool = False
     ) -> Sequence[Recorded]:
-        """Transitions with `from < at < to` of any stream, in order of time."""
+        """Transitions with `from < at < to` of any stream, in order; `for_timeline` without their cause."""
         if self._holds_all() or await self._journal.transition_before(equipment, from_) is not None:
             return await self._journal_between(equipment, from_, to, limit)
         assert self._historian is not None, "without a database the journal holds all there is"
         up_to = self._historian.drained.seq
+        ask = self._historian.moves_by_time if for_timeline else self._historian.transitions_by_time
         try:
-            old = await self._historian.transitions_by_time(equipment, from_, to, limit, up_to=up_to)
+            old = await ask(equipment, from_, to, limit, up_to=up_to)
         except (SinkUnavailable, SinkRefused) as error:
             raise HistoryUnavailable(error.reason) from error
         if len(old) >= limit:

@@ -13,6 +13,7 @@ from gateway.config.schema import HistorianSettings
 from gateway.historian.connection import Readers
 from gateway.historian.lanes import NO_END, missing_between
 from gateway.historian.migrate import SQL
+from gateway.historian.recorded import moved
 from gateway.historian.rollups import Hours, cut, hour_of, hour_row, joined
 from gateway.historian.samples import stored_bucket, stored_sample
 from statemodel.records import Recorded, read_told
@@ -70,12 +71,21 @@ class Questions:
     async def transitions_by_time(
         self, equipment: str, from_: datetime, to: datetime, limit: int, *, up_to: int = NO_END
     ) -> Sequence[Recorded]:
-        """Transitions with `from < at < to`, in order of time: of the present stream with `seq <= up_to`, and of
-        any other."""
+        """Transitions with `from < at < to`, in order of time: of the present stream with `seq <= up_to`, and
+        of any other."""
         rows = await self._readers.fetch(
             SQL["transitions_by_time"], self._gateway, equipment, from_, to, limit, self._stream, up_to
         )
         return [read_told(row["body"].encode(), "transition") for row in rows]
+
+    async def moves_by_time(
+        self, equipment: str, from_: datetime, to: datetime, limit: int, *, up_to: int = NO_END
+    ) -> Sequence[Recorded]:
+        """As `transitions_by_time`, with what a timeline needs alone: without cause, path and JSON."""
+        rows = await self._readers.fetch(
+            SQL["moves_by_time"], self._gateway, equipment, from_, to, limit, self._stream, up_to
+        )
+        return [moved(row, equipment) for row in rows]
 
     async def corrections(
         self, equipment: str, from_: datetime, to: datetime, known_at: datetime | None, limit: int

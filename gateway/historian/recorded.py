@@ -22,9 +22,18 @@ from gateway.historian.connection import connect, place_of
 from gateway.historian.failures import DATABASE_ERRORS, translate
 from gateway.historian.migrate import SQL
 from statemodel.machine import NO_COMMUNICATION, SOURCE_AHEAD_MAX, SOURCE_BEHIND_MAX
-from statemodel.records import Recorded, read_told
+from statemodel.records import Recorded, event_id, read_told
 from statemodel.replay import Recording, in_order
-from statemodel.types import Quality, SampleBatch, SourceLost, TagSample, TagValue, Transition
+from statemodel.types import (
+    Cause,
+    Conformance,
+    Quality,
+    SampleBatch,
+    SourceLost,
+    TagSample,
+    TagValue,
+    Transition,
+)
 
 _QUALITY = (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -161,6 +170,21 @@ def sample_of(tag: str, kind: str, row: asyncpg.Record | Mapping[str, Any]) -> T
         received_at=received_at,
         substatus=row["substatus"] or "",
     )
+
+
+def moved(row: asyncpg.Record, equipment: str) -> Recorded:
+    """A row of `moves_by_time`: the transition without its path, cause and JSON, which are empty."""
+    stream, seq, at = row["stream"], row["seq"], row["at"]
+    event = Transition(
+        *(equipment, "", row["model"], row["sequence"], row["from_state"], row["to_state"], row["code"]),
+        *(row["category"], at, row["duration_s"], Conformance.LEGAL, (), _NO_CAUSE),
+    )
+    return Recorded(
+        stream, seq, event_id(stream, seq), "transition", equipment, "", at, row["recorded_at"], event, b""
+    )
+
+
+_NO_CAUSE = Cause("", ())
 
 
 def joined_value(number: float | None, text: str | None, kind: str) -> TagValue:

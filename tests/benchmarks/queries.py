@@ -131,7 +131,7 @@ async def _asked(
             "30 days of intervals of one equipment",
             intervals,
             GOAL_INTERVALS_MS,
-            ("transitions_by_time", lambda: (GATEWAY, some()[0], END - MONTH, END, _LIMIT, STREAM, 2**62)),
+            ("moves_by_time", lambda: (GATEWAY, some()[0], END - MONTH, END, _LIMIT, STREAM, 2**62)),
         ),
         ("a month of OEE by shift", oee, None, ("", lambda: ())),
         (
@@ -188,6 +188,7 @@ QUESTIONS: Sequence[tuple[str, Sequence[Any]]] = (
     ("transition_before", (GATEWAY, "filler-7", END - MONTH)),
     ("transitions_by_seq", (GATEWAY, "filler-7", STREAM, 1000, 2**62, None, None, 100)),
     ("transitions_by_time", (GATEWAY, "filler-7", END - MONTH, END, 100, STREAM, 2**62)),
+    ("moves_by_time", (GATEWAY, "filler-7", END - MONTH, END, 100, STREAM, 2**62)),
     ("events_after", (GATEWAY, STREAM, 1000, 500)),
     ("event_up_to", (GATEWAY, STREAM, 5000)),
     ("first_seq", (GATEWAY, STREAM)),
