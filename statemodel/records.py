@@ -251,6 +251,8 @@ def event_id(stream: str, seq: int) -> str:
 
 def tell(event: Recordable, *, gateway: str, stream: str, seq: int, recorded_at: datetime) -> Recorded:
     """Give an event its number and its bytes."""
+    if type(event) is Transition:  # what there is most of, and what is waited for
+        return _tell_transition(event, gateway, stream, seq, recorded_at)
     type_ = TYPE_OF[type(event)]
     told = _TOLD_AS[type(event)](
         stream=stream,
@@ -262,6 +264,46 @@ def tell(event: Recordable, *, gateway: str, stream: str, seq: int, recorded_at:
         **msgspec.structs.asdict(event),
     )
     return _recorded(told, event, _encode(told))
+
+
+def _tell_transition(
+    event: Transition, gateway: str, stream: str, seq: int, recorded_at: datetime
+) -> Recorded:
+    """The same as for all others, field by field: a third of the time."""
+    id_ = event_id(stream, seq)
+    told = ToldTransition(
+        stream,
+        seq,
+        id_,
+        "transition",
+        gateway,
+        event.equipment,
+        event.path,
+        event.model,
+        event.sequence,
+        event.from_state,
+        event.to_state,
+        event.code,
+        event.category,
+        event.at,
+        recorded_at,
+        event.duration_s,
+        event.conformance,
+        event.skipped,
+        event.cause,
+    )
+    return Recorded(
+        stream,
+        seq,
+        id_,
+        "transition",
+        event.equipment,
+        event.path,
+        event.at,
+        recorded_at,
+        event,
+        _encode(told),
+    )
 
 
 def read_told(json: bytes, type_: str) -> Recorded:

@@ -63,6 +63,8 @@ def show_status(config: Path, *, tags: bool = False, json: bool) -> None:
         age = age_text((now - begun_at).total_seconds())
         facts.add_row("held since", f"{begun_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({age})")
     facts.add_row("size", _size(survey, bytes_max))
+    if survey.anchor is not None:
+        facts.add_row("digest", f"{survey.anchor.digest} over all that")
     out.print(facts)
     out.print()
     out.print(_sink_table(loaded, survey, bytes_max))

@@ -17,7 +17,7 @@ import zstandard
 from gateway.journal.codec import Unreadable, check, decode_event, from_us
 from gateway.journal.reading import Carried, Origin, Reader, SegmentId
 from gateway.journal.sqlfile import read_statements
-from gateway.journal.values import Cursor
+from gateway.journal.values import Anchor, Cursor
 from statemodel.records import Recorded
 from statemodel.types import SampleBatch
 
@@ -52,6 +52,9 @@ class LegacySegment(Reader):
         return None
 
     def head(self) -> bytes | None:
+        return None
+
+    def anchor(self) -> Anchor | None:
         return None
 
     def last_numbers(self) -> tuple[int | None, int | None]:

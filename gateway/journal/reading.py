@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from abc import ABC, abstractmethod
@@ -13,10 +14,13 @@ import msgspec
 
 from gateway.journal.codec import Unreadable
 from gateway.journal.files import size_bytes
-from gateway.journal.values import Cursor
+from gateway.journal.values import Anchor, Cursor
 from statemodel.records import Recorded
 from statemodel.types import SampleBatch
 
+NOT_FOLLOWING = (
+    "it does not follow the segment before it: something was removed, exchanged or rewritten there"
+)
 _NAME = re.compile(r"^journal-(\d{8})-(\d+)-(\d+)\.db$")
 
 
@@ -62,6 +66,7 @@ class Reader(ABC):
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self.path = path
         self._db = db
+        self._files = (str(path), f"{path}-wal")
         self._wal = path.with_name(path.name + "-wal")
 
     @abstractmethod
@@ -91,6 +96,14 @@ class Reader(ABC):
     @abstractmethod
     def head(self) -> bytes | None:
         """The digest of its last commit, and so of all before. None where there is no chain.
+
+        Raises:
+            Unreadable: the file cannot say.
+        """
+
+    @abstractmethod
+    def anchor(self) -> Anchor | None:
+        """Its last commit, to be held on to elsewhere. None where there is no chain.
 
         Raises:
             Unreadable: the file cannot say.
@@ -147,6 +160,11 @@ class Reader(ABC):
         `last_seq` and `last_batch` say where it must end, when that is known.
         """
 
+    def follows(self, head: bytes | None) -> bool:
+        """Whether its chain goes on from the digest the segment before it ended with, as far as is known."""
+        chain = self.chain()
+        return head is None or chain is None or chain == head
+
     def integrity(self) -> list[tuple[int, int, str]]:
         """What SQLite finds wrong with the file."""
         return [
@@ -155,7 +173,13 @@ class Reader(ABC):
 
     def size_bytes(self) -> int:
         """Space taken, write-ahead log included."""
-        return size_bytes(self.path) + size_bytes(self._wal)
+        size = 0
+        for path in self._files:
+            try:
+                size += os.stat(path).st_size  # noqa: PTH116 - asked twice a commit: no path is made anew
+            except FileNotFoundError:
+                continue
+        return size
 
     def log_bytes(self) -> int:
         """Size of the write-ahead log, which `finish` may add to the file."""

@@ -7,13 +7,11 @@ make than a map for each sample, and a third of its size before compression.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from datetime import datetime
 from itertools import repeat
 from typing import Any
 
 import msgspec
-from msgspec.structs import astuple
 
 from statemodel.types import Quality, SampleBatch, TagSample, TagValue
 
@@ -34,7 +32,6 @@ class _Columns(msgspec.Struct, array_like=True, frozen=True):
     substatuses: list[str] | str
 
 
-_VALUES = 1
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Columns).decode
 
@@ -50,13 +47,22 @@ def encode_batch(batch: SampleBatch) -> bytes:
 
 def _columns(batch: SampleBatch) -> list[Any]:
     samples = batch.samples
-    count = len(samples)
-    row: list[Any] = [batch.connection, batch.received_at, batch.source_time, count]
-    columns: Iterable[tuple[Any, ...]] = zip(*map(astuple, samples), strict=True) if count else ((),) * 6
-    for place, column in enumerate(columns):
-        same = count > 0 and place != _VALUES and column.count(column[0]) == count
-        row.append(column[0] if same else column)
-    return row
+    # A list for each attribute: rows as tuples would make work for the garbage collector.
+    values = [sample.value for sample in samples]
+    shared = (
+        [sample.tag for sample in samples],
+        [sample.quality for sample in samples],
+        [sample.source_at for sample in samples],
+        [sample.received_at for sample in samples],
+        [sample.substatus for sample in samples],
+    )
+    tags, *rest = (_once(column) for column in shared)
+    return [batch.connection, batch.received_at, batch.source_time, len(samples), tags, values, *rest]
+
+
+def _once(column: list[Any]) -> Any:
+    """What all have in common, or the column."""
+    return column[0] if column and column.count(column[0]) == len(column) else column
 
 
 def decode_batch(body: bytes) -> SampleBatch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,15 +20,14 @@ from urllib.parse import quote
 
 import msgspec
 
+from gateway.journal.beginning import create, put_marks
 from gateway.journal.codec import (
-    DIGEST_BYTES,
     Coder,
     Numbers,
     Unreadable,
     begin_chain,
     chained,
     check,
-    checksum,
     decode_event,
     from_us,
     seal,
@@ -36,16 +35,14 @@ from gateway.journal.codec import (
     to_us,
     type_of,
 )
-from gateway.journal.dictionary import dictionary_for
-from gateway.journal.files import sync_directory
-from gateway.journal.header import APPLICATION_ID, FORMAT, check_header, format_of
+from gateway.journal.header import FORMAT, check_header, format_of
 from gateway.journal.judge import Judge, gather, note
 from gateway.journal.legacy import LegacySegment
 from gateway.journal.places import Places
 from gateway.journal.reading import Carried, Origin, Reader, SegmentId
 from gateway.journal.sampled import decode_batch, encode_batch
-from gateway.journal.sqlfile import read_sql, read_statements
-from gateway.journal.values import Cursor
+from gateway.journal.sqlfile import read_statements
+from gateway.journal.values import Anchor, Cursor
 from statemodel.records import Recorded
 from statemodel.types import SampleBatch, Transition
 
@@ -59,7 +56,6 @@ _FIRST = {"events": "seq", "samples": "batch"}
 _COUNT = {"events": "events", "samples": "batches"}
 
 _SQL = read_statements(__package__, "sql/queries.sql")
-_SCHEMA = read_sql(__package__, "sql/segment.sql")
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
@@ -83,59 +79,6 @@ class Block(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self, batches=0, sample_payload=b"")
 
 
-def create(
-    directory: Path, id_: SegmentId, origin: Origin, carried: Carried, chain: bytes | None = None
-) -> Path:
-    """Write a new segment with what it carries and make it durable under its name, all or nothing.
-
-    `chain` is the digest the segment before it ended with; None where a chain begins.
-    """
-    path = directory / id_.name
-    draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    dictionary = dictionary_for(origin.gateway, origin.stream, origin.created_at, carried.last.values())
-    with closing(sqlite3.connect(draft, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode = DELETE")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-        db.executescript(f"BEGIN IMMEDIATE;\n{_SCHEMA}\nCOMMIT;")
-        db.execute("BEGIN IMMEDIATE")
-        db.execute(
-            _SQL["insert_segment"],
-            signed(
-                origin.gateway,
-                origin.stream,
-                id_.number,
-                id_.first_seq,
-                id_.first_batch,
-                to_us(origin.created_at),
-                bytes(DIGEST_BYTES) if chain is None else chain,
-            ),
-        )
-        db.executemany(_SQL["insert_dictionary"], [signed(copy, dictionary) for copy in (1, 2)])
-        db.executemany(
-            _SQL["insert_carried"],
-            [(name, r.seq, r.json, checksum(r.seq, r.json)) for name, r in carried.last.items()],
-        )
-        _put_marks(db, carried.alive, carried.cursors, carried.kept)
-        db.execute("COMMIT")
-    draft.rename(path)
-    sync_directory(directory)
-    return path
-
-
-def _put_marks(
-    db: sqlite3.Connection,
-    alive: Mapping[str, datetime],
-    cursors: Mapping[str, Cursor],
-    kept: Mapping[str, bytes],
-) -> None:
-    db.executemany(_SQL["put_alive"], [signed(name, to_us(at)) for name, at in alive.items()])
-    db.executemany(_SQL["put_cursor"], [signed(sink, c.seq, c.batch) for sink, c in cursors.items()])
-    db.executemany(_SQL["put_kept"], [signed(name, body) for name, body in kept.items()])
-
-
 def _verified(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The columns of a signed row."""
     if signed(*row[:-1]) != row:
@@ -150,7 +93,7 @@ class Segment(Reader):
         super().__init__(path, db)
         self._finished = finished
         self._unfolded_bytes = 0
-        self._tip: tuple[int, bytes] | None = None
+        self._tip: tuple[Numbers | None, bytes] | None = None
         #: All transitions, once they have been gathered; of a finished segment those that were asked for.
         self._places: dict[str, Places] | None = None
         self._loaded: dict[str, Places | None] = {}
@@ -228,14 +171,16 @@ class Segment(Reader):
             db.execute("BEGIN IMMEDIATE")
         holds = block is not None and (block.events or block.batches)
         if block is not None and holds:
-            number, before = self._end()
-            numbers = Numbers(number + 1, block.seq, block.events, block.batch, block.batches)
+            last, before = self._end()
+            numbers = Numbers(
+                last.number + 1 if last else 1, block.seq, block.events, block.batch, block.batches
+            )
             events = seal(numbers.number, block.seq, block.event_payload)
             samples = seal(numbers.number, block.batch, block.sample_payload)
-            tip = numbers.number, chained(before, numbers, events, samples)
+            tip = numbers, chained(before, numbers, events, samples)
             db.execute(_SQL["insert_block"], (*numbers, numbers.checksum, tip[1], events, samples))
         if marks:
-            _put_marks(db, {name: at for name, at in alive.items() if at is not None}, cursors, kept)
+            put_marks(db, {name: at for name, at in alive.items() if at is not None}, cursors, kept)
             db.executemany(_SQL["drop_alive"], [(name,) for name, at in alive.items() if at is None])
             db.execute("COMMIT")
         self._unfolded_bytes += _COMMIT_BYTES
@@ -275,11 +220,11 @@ class Segment(Reader):
         self._db.execute("COMMIT")
         super().finish()
 
-    def _end(self) -> tuple[int, bytes]:
-        """Number and digest of the last block."""
+    def _end(self) -> tuple[Numbers | None, bytes]:
+        """Numbers and digest of the last block."""
         if self._tip is None:
             row = self._db.execute(_SQL["last_block"]).fetchone()
-            self._tip = (0, self._begin()) if row is None else (row[0], row[6])
+            self._tip = (None, self._begin()) if row is None else (Numbers.read(row), row[6])
         return self._tip
 
     # -- reading: what the file says of itself
@@ -320,16 +265,18 @@ class Segment(Reader):
     def head(self) -> bytes | None:
         return self._end()[1]
 
+    def anchor(self) -> Anchor | None:
+        (last, digest), (id_, _) = self._end(), self.identity()
+        if last is None:
+            return Anchor(id_.first_seq - 1, id_.first_batch - 1, digest.hex())
+        return Anchor(last.seq + last.events - 1, last.batch + last.batches - 1, digest.hex())
+
     def last_numbers(self) -> tuple[int | None, int | None]:
-        row = self._db.execute(_SQL["last_block"]).fetchone()
-        if row is None:
+        (last, _), (id_, _) = self._end(), self.identity()
+        if last is None:
             return None, None
-        numbers, (id_, _) = Numbers.read(row), self.identity()
-        last_seq, last_batch = numbers.seq + numbers.events - 1, numbers.batch + numbers.batches - 1
-        return (
-            last_seq if last_seq >= id_.first_seq else None,
-            last_batch if last_batch >= id_.first_batch else None,
-        )
+        seq, batch = last.seq + last.events - 1, last.batch + last.batches - 1
+        return seq if seq >= id_.first_seq else None, batch if batch >= id_.first_batch else None
 
     def bounds(self) -> tuple[int | None, int, int | None, int]:
         row: tuple[int | None, int, int | None, int] = self._db.execute(_SQL["bounds"]).fetchone()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gateway.journal.codec import Unreadable, to_us
-from gateway.journal.reading import Reader, SegmentId
+from gateway.journal.reading import NOT_FOLLOWING, Reader, SegmentId
 from gateway.journal.segment import Segment
 from gateway.journal.values import Damage, JournalPosition
 from statemodel.records import Recorded
@@ -127,9 +127,15 @@ class Shelf(ABC):
         last_seq = following.first_seq - 1 if following else self.position.last_seq
         last_batch = following.first_batch - 1 if following else self.position.last_batch
         found: list[tuple[int, int, str]] = []
+        before: bytes | None = None
+        if index:
+            with self._reading(self.ids[index - 1]) as opened:
+                before = None if opened is None else opened.head()
         with self._reading(id_) as opened:
             if opened is not None:
                 found = opened.problems(id_, last_seq, last_batch)
+                if not opened.follows(before):
+                    found.append((0, 0, NOT_FOLLOWING))
         path = str(self.directory / id_.name)
         unreadable = self._damaged.get((id_.name, 0, 0))
         return [Damage(path, reason, seq, batch) for seq, batch, reason in found] + (

@@ -422,4 +422,5 @@ class Store(Shelf):
             cut_bytes=self.stats.cut_bytes,
             shedding=self.stats.shedding if shedding is None else shedding,
             shed=dict(self._losses.shed),
+            anchor=self._newest.anchor(),
         )

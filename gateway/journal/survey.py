@@ -19,8 +19,9 @@ from gateway.errors import JournalDamaged
 from gateway.journal import files
 from gateway.journal.codec import Unreadable
 from gateway.journal.copied import copy_of_newest
-from gateway.journal.segment import Segment, SegmentId
-from gateway.journal.values import Cursor, Damage, JournalPosition
+from gateway.journal.reading import NOT_FOLLOWING, SegmentId
+from gateway.journal.segment import Segment
+from gateway.journal.values import Anchor, Cursor, Damage, JournalPosition
 
 
 class SegmentView(msgspec.Struct, frozen=True):
@@ -49,6 +50,7 @@ class Survey(msgspec.Struct, frozen=True):
     growth_bytes_per_s: float | None
     sinks: Mapping[str, Cursor]
     alive: Mapping[str, datetime]
+    anchor: Anchor | None = None
 
     def hours_left(self, bytes_max: int, sink: str) -> float | None:
         """How long the journal takes what comes while a sink reads nothing more; None while nobody can say.
@@ -92,6 +94,7 @@ def look(directory: Path) -> Survey | None:
             with closing(Segment.open_newest(newest)) as opened:
                 origin, carried = opened.origin(), opened.carried()
                 last_seq, _, last_batch, _ = opened.bounds()
+                anchor = opened.anchor()
         except (sqlite3.Error, Unreadable) as error:
             raise _damaged(directory, ids, error) from error
     views = tuple(_view(directory, id_) for id_ in ids[:-1])
@@ -117,6 +120,7 @@ def look(directory: Path) -> Survey | None:
         growth_bytes_per_s=total / age.total_seconds() if age >= timedelta(minutes=1) else None,
         sinks=carried.cursors,
         alive=carried.alive,
+        anchor=anchor,
     )
 
 
@@ -135,27 +139,37 @@ def verify(directory: Path) -> Iterator[Verdict]:
         ids, newest = copied
         ends = [*((id_.first_seq - 1, id_.first_batch - 1) for id_ in ids[1:]), (None, None)]
         expected = ids[0].number
+        head: bytes | None = None
         for id_, (last_seq, last_batch) in zip(ids, ends, strict=True):
             is_newest = id_ == ids[-1]
             path = newest if is_newest else directory / id_.name
             if not is_newest and not path.exists():
+                head = None
                 continue
             damage: list[Damage] = []
             if id_.number != expected:
                 damage.append(Damage(str(directory / id_.name), "a segment before this one is missing"))
+                head = None
             expected = id_.number + 1
             events = batches = 0
             try:
                 with closing(
                     Segment.open_newest(path) if is_newest else Segment.open_finished(path)
                 ) as opened:
-                    opened.origin()
+                    inside, _ = opened.identity()
+                    if inside != id_:
+                        reason = f"it holds the segment {inside.name}"
+                        damage.append(Damage(str(directory / id_.name), reason))
+                    if not opened.follows(head):
+                        damage.append(Damage(str(directory / id_.name), NOT_FOLLOWING))
+                    head = opened.head()
                     _, events, _, batches = opened.bounds()
                     damage += [
                         Damage(str(directory / id_.name), reason, seq, batch)
                         for seq, batch, reason in opened.problems(id_, last_seq, last_batch)
                     ]
             except (sqlite3.Error, Unreadable) as error:
+                head = None
                 damage.append(Damage(str(directory / id_.name), str(error)))
             yield Verdict(id_.name, events, batches, tuple(damage))
 

@@ -44,6 +44,16 @@ class Damage(msgspec.Struct, frozen=True):
     batch: int = 0
 
 
+class Anchor(msgspec.Struct, frozen=True):
+    """The end of the chain of commits: `digest` (hexadecimal) covers all events up to `seq` and batches up to
+    `batch`. Who holds on to one elsewhere can tell later that nothing before it was changed.
+    """
+
+    seq: int
+    batch: int
+    digest: str
+
+
 class JournalStats(msgspec.Struct, frozen=True):
     """Figures for people, health and metrics.
 
@@ -67,17 +77,7 @@ class JournalStats(msgspec.Struct, frozen=True):
     cut_bytes: int = 0
     shedding: str = ""
     shed: Mapping[str, int] = {}
-
-
-class Row(msgspec.Struct, frozen=True, gc=False):
-    """An event on its way into a segment."""
-
-    seq: int
-    type: str
-    equipment: str
-    at_us: int
-    body: bytes
-    crc: int
+    anchor: Anchor | None = None
 
 
 class JournalWatcher(Protocol):
