@@ -273,7 +273,7 @@ class SamplesPart:
         after = max(position.first_batch - 1, last - _BATCHES_MAX)
         known = await database.set_aside("batch", after + 1, last)
         wanted: Counter[tuple[str, datetime, datetime]] = Counter()
-        now = self._clock.now()
+        now, oldest_at, cut = self._clock.now(), None, after >= position.first_batch
         for number, batch in reversed(await journal.read_batches(after, last - after)):
             if number > last or known.holds(number):
                 continue
@@ -281,10 +281,14 @@ class SamplesPart:
             if self._kept_s is not None and (now - batch.received_at).total_seconds() > self._kept_s / 2:
                 continue
             if wanted.total() + len(batch.samples) > _SAMPLES_MAX:
+                cut = True
                 break
+            oldest_at = batch.received_at
             wanted.update(
                 (sample.tag, dated(sample, batch.source_time), sample.received_at) for sample in batch.samples
             )
+        if cut:  # what was received with the oldest of them may lie in batches before it as well
+            wanted = Counter({key: count for key, count in wanted.items() if key[2] != oldest_at})
         wrong = await database.sample_counts(wanted) if wanted else ()
         findings = [
             Finding(

@@ -65,12 +65,19 @@ class Reconciler:
         return tuple(reversed(self._reports))
 
     def trouble(self) -> str | None:
-        """What the newest report found and could not mend, in words; None when all agree."""
+        """What the newest report found and could not mend, in words; None when all agree.
+
+        What only waits to be cleared is no trouble.
+        """
         if not self._reports or self._reports[-1].agree:
             return None
         report = self._reports[-1]
-        kinds = Counter(found.kind for found in report.differences if found.outcome != "repaired")
-        told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        left = [found for found in report.differences if found.outcome != "repaired"]
+        kinds = Counter(found.kind for found in left if not KINDS[found.kind].asked)
+        if not kinds and not report.left_out:
+            return None
+        words = [f"{count} {kind}" for kind, count in sorted(kinds.items())]
+        told = ", ".join([*words, f"{report.left_out} more"] if report.left_out else words)
         return f"{told}; `andon reconcile` tells more"
 
     # -- by the clock
@@ -217,7 +224,7 @@ class Reconciler:
         if not report.differences and not report.left_out:
             log.info("reconciled: all agree", trigger=report.trigger, full=report.full, took_s=took_s)
             return
-        told = log.warning if report.agree else log.error
+        told = log.error if self.trouble() else log.warning
         kinds = Counter(found.kind for found in report.differences)
         told(
             "reconciled: differences" + (", all mended" if report.agree else ""),

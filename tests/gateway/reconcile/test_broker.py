@@ -175,6 +175,7 @@ async def test_topics_of_removed_equipment_are_cleared_when_asked_for(
         for repair in (False, True):
             report = await at.reconcile(repair=repair)
             assert told(report) == [("left_over", OVEN, "repaired" if repair else "told")]
+            assert at.reconciler.trouble() is None, "it waits for a person, and does no harm"
         assert report.agree
         held = await at.holds()
         assert OVEN not in held

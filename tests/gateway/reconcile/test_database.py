@@ -10,6 +10,7 @@ import pytest
 
 from gateway.reconcile import parts
 from tests.gateway.historian.databases import Database
+from tests.gateway.journal.builders import batch
 from tests.gateway.reconcile.plants import Site, kinds, site
 
 pytestmark = pytest.mark.timeout(90)
@@ -249,3 +250,19 @@ async def both(at: Site) -> list[tuple[str, str]]:
 async def many(at: Site) -> None:
     for _ in range(5):
         await at.happen(30, samples=10)
+
+
+async def test_samples_of_one_instant_cut_in_two_are_not_doubled(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only some of the batches received at an instant are looked at; the database has those of all."""
+    monkeypatch.setattr(parts, "_BATCHES_MAX", 3)
+    async with site(database, tmp_path) as at:
+        for received in (1, 2, 2, 3, 4):
+            await at.journal.append([], [batch(received, 4)])
+        await at.happen(3)
+        report = await at.reconcile()
+        assert report.differences == []
+        assert {part.part: part.compared for part in report.parts}["samples"] == 8
+        await database.do("DELETE FROM andon.sample WHERE value = (SELECT max(value) FROM andon.sample)")
+        assert [found.kind for found in (await at.reconcile()).differences] == ["samples_missing"]
