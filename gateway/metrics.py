@@ -136,6 +136,9 @@ class Exposition(Collector):
         yield CounterMetricFamily("andon_transitions", "Transitions journalled.", value=counts.transitions)
         yield CounterMetricFamily("andon_rejections", "Moves the models refused.", value=counts.rejections)
         yield CounterMetricFamily(
+            "andon_corrections", "Corrections of the past journalled.", value=counts.corrections
+        )
+        yield CounterMetricFamily(
             "andon_device_events", "Events of devices journalled.", value=counts.device_events
         )
         yield CounterMetricFamily(

@@ -110,6 +110,7 @@ class Counts:
         self.recorded = 0
         self.transitions = 0
         self.rejections = 0
+        self.corrections = 0
         self.commits = 0
         self.device_events = 0
         self.repeated_events = 0
@@ -308,6 +309,7 @@ class Pipeline:
             elif isinstance(event, _Asked):
                 self._asked.append((len(records), event.done))
                 records.append(event.event)
+                self.counts.corrections += 1
             else:
                 self._take(event, records, batches)
             if not isinstance(event, Tick | _Asked):

@@ -39,7 +39,7 @@ IDLE, EXECUTE, HELD = 4, 6, 11
 
 
 def settings(time: Literal["source", "received"] = "source", **tag: object) -> ConnectionSettings:
-    tags = (TagSettings(name="state", **tag),)  # type: ignore[arg-type]
+    tags = (TagSettings(name="state", **tag),)
     group = GroupSettings(name="all", interval=timedelta(seconds=1), tags=tags)
     return ConnectionSettings(name="plc", protocol="toy", endpoint="toy://", time=time, groups=(group,))
 

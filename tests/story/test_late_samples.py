@@ -1,4 +1,4 @@
-"""A link cut for ten seconds while the PLC keeps what happens: afterwards the corrected past is the truth.
+"""A link cut while the PLC keeps what happens: afterwards the corrected past is the truth.
 
 What was known during the outage can be asked for still: then nobody knew. Simulated plant on a real wire,
 the gateway as a process of its own.
@@ -7,6 +7,9 @@ the gateway as a process of its own.
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -162,5 +165,46 @@ async def test_what_a_plc_kept_during_an_outage_makes_the_past_the_truth(tmp_pat
                 assert (then[-1]["state"], parse(then[-1]["to"])) == ("Unknown", known_at)
                 recorded = (await http.get(f"/equipment/{name}/transitions")).json()["items"]
                 assert any(event["to_state"] == "Unknown" for event in recorded), "nothing is taken back"
-            changes = [line for line in ledger if cut_at < parse(line["at"]) < cut_at + timedelta(seconds=CUT_S)]
+            changes = [
+                line for line in ledger if cut_at < parse(line["at"]) < cut_at + timedelta(seconds=CUT_S)
+            ]
             assert len(changes) >= 2, "an outage in which nothing happened proves little"
+            await corrected_by_hand(running.url, http, cut_at - timedelta(seconds=2), cut_at)
+
+
+async def corrected_by_hand(url: str, http: httpx.AsyncClient, begin: datetime, end: datetime) -> None:
+    """What a person knows better, told by the command line of the same gateway."""
+    before = await timeline(http, "filler-1", from_=begin, to=end)
+    known_at = datetime.now(UTC)
+    told = await andon(
+        *("correct", "filler-1", "--from", begin.isoformat(), "--to", end.isoformat(), "--state", "Held"),
+        *("--reason", "no caps", "--author", "anna", "--url", url, "--json"),
+    )
+    assert [one["state"] for one in told[0]["intervals"]] == ["Held"]
+    asked = ("--from", begin.isoformat(), "--to", end.isoformat(), "--url", url, "--json")
+    now = await andon("history", "filler-1", "--states", *asked)
+    assert [(one["state"], one["seq"], one["corrected"]) for one in now] == [("Held", told[0]["seq"], True)]
+    then = await andon("history", "filler-1", "--known-at", known_at.isoformat(), *asked)
+    assert then == before
+    await andon(
+        "correct",
+        "filler-1",
+        "--withdraw",
+        told[0]["id"],
+        "--reason",
+        "it was the other",
+        "--url",
+        url,
+        "--json",
+    )
+    assert await andon("history", "filler-1", "--states", *asked) == before
+
+
+async def andon(*arguments: str) -> list[dict[str, Any]]:
+    """What the command prints, line by line."""
+    command = (sys.executable, "-m", "gateway", *arguments)
+    child = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+    async with asyncio.timeout(30):
+        out, error = await child.communicate()
+    assert child.returncode == 0, error.decode()
+    return [json.loads(line) for line in out.splitlines()]
