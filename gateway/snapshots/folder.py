@@ -167,6 +167,13 @@ class SnapshotFolder:
             (self.directory / entry.file).unlink(missing_ok=True)
         return [entry.file for entry in gone]
 
+    def drop_tails(self, *, but: str) -> None:
+        """Remove those that were only to make the next start quick, now that there is a newer one."""
+        for entry in self.entries():
+            header = entry.header
+            if header is not None and header.reason == "tail" and header.name != but:
+                (self.directory / entry.file).unlink(missing_ok=True)
+
     # -- inside
 
     def _sound_full(self, entries: Sequence[Entry]) -> str:

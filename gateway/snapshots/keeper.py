@@ -33,12 +33,16 @@ FOLDER: Final = "snapshots"
 REQUEST: Final = "take-one-now"
 #: How often it is looked for such a file.
 _LOOK_S: Final = 1.0
+#: So much after the newest snapshot, one more is taken for the next start to be quick, at most so often; of
+#: these only the newest is kept.
+TAIL_BATCHES: Final = 2_000
+TAIL_EVERY_S: Final = 60.0
 #: A snapshot that could not be written is tried again after this.
 RETRY: Final = timedelta(minutes=5)
 #: The pipeline commits at least at every heartbeat; one that does not is not at work.
 _MOMENT_S_MAX: Final = 60.0
 
-Reason = Literal["every", "command", "stop", "upgrade", "configuration"]
+Reason = Literal["every", "tail", "command", "stop", "upgrade", "configuration"]
 
 
 class Source(Protocol):
@@ -104,6 +108,8 @@ class Keeper:
         self._moment: asyncio.Future[tuple[EngineSnapshot, JournalPosition]] | None = None
         self._parent: tuple[Header, str, Content] | None = None
         self._children = 0
+        #: The journal's last batch when the newest was taken, and when one was last taken for its sake.
+        self._batch, self._tail_s = journal.position.last_batch, clock.monotonic()
         self._turn = asyncio.Lock()
 
     def committed(self) -> None:
@@ -120,9 +126,14 @@ class Keeper:
         while True:
             every = min(RETRY, self._settings.every) if self.status.failed else self._settings.every
             due_s = self._clock.monotonic() + every.total_seconds()
-            while self._clock.monotonic() < due_s and not self._asked():
+            reason: Reason | None = None
+            while reason is None:
                 await self._clock.sleep(min(_LOOK_S, max(0.0, due_s - self._clock.monotonic())))
-            await self.take("every" if self._clock.monotonic() >= due_s else "command")
+                reason = self._reason(due_s)
+                if reason == "tail":
+                    await self.take("tail")
+                    reason = None
+            await self.take(reason)
 
     async def take(self, reason: Reason) -> Header | None:
         """Take one now; None when it came to nothing, and `status.failed` says why."""
@@ -154,6 +165,19 @@ class Keeper:
 
     # -- inside
 
+    def _reason(self, due_s: float) -> Reason | None:
+        """Why one is to be taken now, if it is."""
+        now_s = self._clock.monotonic()
+        if now_s >= due_s:
+            return "every"
+        if self._asked():
+            return "command"
+        behind = self._journal.position.last_batch - self._batch
+        if behind < TAIL_BATCHES or now_s < self._tail_s + TAIL_EVERY_S or self.status.failed:
+            return None
+        self._tail_s = now_s
+        return "tail"
+
     def _asked(self) -> bool:
         """Whether somebody asks for one; asked once, answered once."""
         request = self.folder.directory / REQUEST
@@ -179,7 +203,10 @@ class Keeper:
         except GatewayError as error:
             self._failed(f"{error.reason}; {error.hint}" if error.hint else error.reason)
             return None
-        if header.kind == "full":
+        self._batch = header.batch
+        if reason == "tail":
+            pass  # it goes with the next one, so nothing builds on it
+        elif header.kind == "full":
             self._parent, self._children = (header, sum_, content), 0
         else:
             self._children += 1
@@ -229,6 +256,7 @@ class Keeper:
             parent_sum=parent[1] if kind == "incremental" and parent is not None else "",
         )
         written, sum_ = self.folder.write(header, content)
+        self.folder.drop_tails(but=written.name)
         settings = self._settings
         self.folder.prune(Limits(settings.keep_count, settings.keep_age, settings.bytes_max), now)
         return written, sum_, whole

@@ -17,13 +17,14 @@ import msgspec
 from gateway.journal.values import JournalPosition
 from gateway.snapshots.folder import Snapshot
 from statemodel.engine import Engine, EquipmentMemory, EquipmentSpec
+from statemodel.machine import NO_COMMUNICATION
 from statemodel.records import Recorded
 from statemodel.replay import Entry, in_order
 from statemodel.snapshot import SNAPSHOT_VERSION, EngineSnapshot, Identities, KeptEquipment
 from statemodel.types import Event, SampleBatch, SourceLost, SourceRestored, Tick, Transition
 
 #: More than this after a snapshot is not worth the wait at the start.
-TAIL_SAMPLES_MAX: Final = 300_000
+TAIL_SAMPLES_MAX: Final = 1_000_000
 TAIL_EVENTS_MAX: Final = 50_000
 _PAGE_EVENTS, _PAGE_BATCHES, _PAGE_SAMPLES = 2_000, 2_000, 20_000
 
@@ -145,7 +146,12 @@ async def _read_tail(
         samples += sum(len(item.samples) for _, item in found)
         if samples > TAIL_SAMPLES_MAX:
             return f"more than {TAIL_SAMPLES_MAX:,} samples were recorded after it, which is too long ago"
-        batches += [item for _, item in found if any(s.tag in inputs for s in item.samples)]
+        # Of the others, those that mark the place of a loss among the batches.
+        batches += [
+            item
+            for _, item in found
+            if any(s.tag in inputs or s.substatus == NO_COMMUNICATION for s in item.samples)
+        ]
         batch = found[-1][0]
     return events, batches
 
@@ -173,5 +179,6 @@ def _events(entries: Iterable[Entry], newest: Mapping[str, datetime]) -> Iterato
             if entry.recorded_at > entry.event.at:
                 yield Tick(entry.recorded_at)
             yield entry.event
-        elif isinstance(entry.event, Transition):
+        elif isinstance(entry.event, Transition) and entry.event.at <= entry.recorded_at:
+            # One dated ahead, by a device whose clock runs fast, does not show that time has passed.
             yield Tick(entry.event.at)

@@ -120,6 +120,26 @@ async def test_a_snapshot_is_of_exactly_one_place_in_the_journal(tmp_path: Path)
         assert found.header.batch == made.journal.position.last_batch == 2
 
 
+async def test_a_busy_gateway_takes_more_for_its_next_start_and_keeps_one_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.snapshots.keeper.TAIL_BATCHES", 5)
+    async with gateway(tmp_path) as made:
+        for count in range(1, 4):
+            for _ in range(5):
+                await made.see("m1", 6)
+            await until(made, count)
+        assert made.taken() == [("full", "tail")]
+        assert made.folder.entries()[0].header.batch == 15  # type: ignore[union-attr]
+        await made.pass_(3)
+        assert made.keeper.status.taken == 3, "nothing new, nothing taken"
+        await until(made, 4)
+        assert made.taken() == [("full", "every")]
+        await made.see("m1", 11)
+        await until(made, 5)
+        assert made.taken() == [("full", "every"), ("incremental", "every")]
+
+
 async def test_one_that_is_asked_for_is_full_and_asked_once(tmp_path: Path) -> None:
     async with gateway(tmp_path) as made:
         await made.see("m1", 6)

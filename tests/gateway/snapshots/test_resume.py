@@ -30,7 +30,7 @@ from statemodel.types import (
     Transition,
 )
 from tests.gateway.snapshots import builders
-from tests.statemodel.support import START, after, batch, bound, model_of, rules_model
+from tests.statemodel.support import START, after, batch, batch_of, bound, model_of, rules_model, sample
 from tests.statemodel.test_properties import histories, models
 
 
@@ -220,6 +220,23 @@ def test_a_move_that_time_alone_made_is_made_again() -> None:
     assert found.left == ()
     assert found.engine is not None
     assert found.engine.equipment["m1"].memory == engine.current("m1")
+
+
+def test_a_move_dated_ahead_by_a_fast_clock_lets_no_time_pass() -> None:
+    log, engine = Log(), Engine([bound(DOOR)], at=START)
+    snapshot = log.snapshot(engine)
+    fast = [sample("plc/door", value, 1, source_s=9) for value in (False, True)]
+    log.step(engine, batch_of(1, *fast, source_time=True))
+    assert log.events[-1].at > log.events[-1].recorded_at
+    assert resumed(log, snapshot, [bound(DOOR)]).left == ()
+
+
+def test_a_loss_keeps_its_place_before_what_came_at_the_same_instant() -> None:
+    log, engine = Log(), Engine([bound(DOOR)], at=START)
+    snapshot = log.snapshot(engine)
+    for event in (SourceLost("plc", after(1), "gone"), batch(1, door=False)):
+        log.step(engine, event)
+    assert resumed(log, snapshot, [bound(DOOR)]).left == ()
 
 
 def test_what_was_not_seen_since_is_not_known() -> None:
