@@ -485,17 +485,17 @@ CROSS JOIN LATERAL (
         max(value) FILTER (WHERE known) AS max,
         coalesce(sum(lasted_s) FILTER (WHERE known), 0) AS known_s,
         sum(value * lasted_s) FILTER (WHERE known) AS integral,
-        (array_agg(quality ORDER BY place DESC))[1] AS last_quality,
-        (array_agg(value ORDER BY place DESC))[1] AS last_value,
-        (array_agg(text ORDER BY place DESC))[1] AS last_text
+        max(quality) FILTER (WHERE is_last) AS last_quality,
+        max(value) FILTER (WHERE is_last) AS last_value,
+        max(text) FILTER (WHERE is_last) AS last_text
     FROM (
         SELECT
-            before, quality, value, text, place, lasted_s,
+            before, quality, value, text, is_last, lasted_s,
             value IS NOT NULL AND quality < 2 AND (NOT before OR lasted_s > 0) AS known
         FROM (
             SELECT
-                before, quality, value, text, row_number() OVER steps AS place,
-                extract(epoch FROM coalesce(lead(at) OVER steps, b.ends) - at)::double precision AS lasted_s
+                before, quality, value, text, lead(at) OVER steps IS NULL AS is_last,
+                date_part('epoch', coalesce(lead(at) OVER steps, b.ends) - at) AS lasted_s
             FROM (
                 (
                     SELECT true AS before, b.begins AS at, received_at, quality, value, text
