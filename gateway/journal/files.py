@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -116,8 +117,12 @@ def size_bytes(path: Path) -> int:
 
 
 def ballast_bytes(directory: Path) -> int:
-    """What is left of the reserve."""
-    return size_bytes(directory / "ballast")
+    """What is left of the reserve; a link in its place is none."""
+    try:
+        found = (directory / "ballast").lstat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def set_ballast_aside(directory: Path) -> None:
@@ -126,7 +131,7 @@ def set_ballast_aside(directory: Path) -> None:
     if ballast_bytes(directory) == BALLAST_BYTES or free_bytes(directory) < 4 * BALLAST_BYTES:
         return
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
         return  # nothing fails for want of a reserve
     try:
