@@ -28,7 +28,7 @@ class JournalSettings(Settings):
     segment_age: Duration = timedelta(hours=1)
     """Age at which a new segment file is begun."""
     bytes_max: Annotated[int, Field(ge=10_000_000)] = 10_000_000_000
-    """Most disk space the journal may take. Beyond it the gateway stops taking samples."""
+    """Most disk space the journal may take. The last tenth is for events only, not for samples."""
     keep: Duration = timedelta(days=1)
     """How long segments stay after every sink has read them, for streams that resume."""
     heartbeat: Duration = timedelta(seconds=1)
@@ -107,8 +107,8 @@ class HistorianSettings(Settings):
     batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
     """Most rows in one transaction."""
     backlog_rate: Annotated[int, Field(ge=0)] = 0
-    """Rows per second written of what gathered during an outage, beside what comes now. 0: as many as do not slow
-    that down."""
+    """Rows per second written of what gathered during an outage, beside what comes now. 0: as many as do not
+    slow that down."""
     command_timeout: Duration = timedelta(seconds=15)
     """Time after which a database that does not answer counts as lost."""
 

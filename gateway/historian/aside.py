@@ -17,10 +17,10 @@ import asyncpg
 import msgspec
 
 from gateway.historian.failures import DATABASE_ERRORS, blames_a_row, sqlstate
+from gateway.historian.inserts import insert_events
 from gateway.historian.migrate import SQL
 from gateway.historian.rollups import hour_of
 from gateway.historian.rows import QUALITY_CODE, clean, dated, split_value
-from gateway.historian.session import insert_events
 from statemodel.records import read_told
 from statemodel.types import Quality, TagSample
 

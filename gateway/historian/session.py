@@ -31,11 +31,12 @@ from gateway.historian.copying import (
     UnknownTag,
 )
 from gateway.historian.failures import DATABASE_ERRORS, blames_a_row, sqlstate, translate
+from gateway.historian.inserts import insert_events, meet_equipment
 from gateway.historian.lanes import Held, Range
 from gateway.historian.migrate import SQL, inspect, migrate, use_timescale
 from gateway.historian.portions import Missing, Portion
 from gateway.historian.rollups import hours_touched
-from gateway.historian.rows import clean, event_rows, sample_in_words
+from gateway.historian.rows import clean, sample_in_words
 from gateway.historian.values import EquipmentMeta, ServerInfo, TagMeta
 from gateway.journal import Cursor
 from statemodel.records import Recorded
@@ -230,7 +231,7 @@ class Session:
             if not moved:
                 await self._connection.execute("ROLLBACK")
                 raise CursorMoved
-            await self._meet_equipment(portion.events)
+            await meet_equipment(self._connection, self._gateway, portion.events, self._equipment)
             if packed is None:
                 set_aside += await self._isolate(portion.events, self._insert_events, self._set_event_aside)
                 rows = [
@@ -314,22 +315,6 @@ class Session:
 
     async def _insert_events(self, events: Sequence[Recorded]) -> None:
         await insert_events(self._connection, self._gateway, self._stream, events)
-
-    async def _meet_equipment(self, events: Sequence[Recorded]) -> None:
-        """Rows for equipment that has left the configuration but is still on its way here."""
-        met = {
-            recorded.equipment: recorded
-            for recorded in events
-            if recorded.equipment and recorded.equipment not in self._equipment
-        }
-        if met:
-            await self._connection.execute(
-                SQL["meet_equipment"],
-                self._gateway,
-                [clean(name) for name in met],
-                [clean(recorded.path) for recorded in met.values()],
-                [clean(getattr(recorded.event, "model", "")) for recorded in met.values()],
-            )
 
     async def _copy(self, table: str, columns: Sequence[str], packed: Iterable[bytes]) -> None:
         async def chunks() -> AsyncIterator[bytes]:
@@ -427,26 +412,6 @@ class Session:
         except DATABASE_ERRORS as error:
             self.terminate()
             raise translate(error, self._place) from error
-
-
-async def insert_events(
-    connection: asyncpg.Connection[asyncpg.Record], gateway: str, stream: str, events: Sequence[Recorded]
-) -> None:
-    """Events into their tables; those that are there already stay as they are.
-
-    Raises:
-        asyncpg.PostgresError, OSError: as the connection does.
-    """
-    rows = event_rows(events)
-    for name, columns in (
-        ("insert_transitions", rows.transitions),
-        ("insert_rejections", rows.rejections),
-        ("insert_source_events", rows.source_events),
-        ("insert_device_events", rows.device_events),
-        ("insert_corrections", rows.corrections),
-    ):
-        if columns:
-            await connection.execute(SQL[name], gateway, stream, *columns)
 
 
 @asynccontextmanager

@@ -2,9 +2,9 @@
 
 Samples and transitions are drained by the real historian in this process, whose CPU time is taken. The floor
 is measured in the same run: the server writes what it got to a file and copies it from there into an emptied
-table of the same shape, in one transaction, which no client can beat. Then an outage: what gathered for a while
-at plant rate is drained while the plant goes on, and what comes meanwhile is timed until it is committed. Needs
-`ANDON_TEST_TIMESCALE`, a server whose user may read and write files there.
+table of the same shape, in one transaction, which no client can beat. Then an outage: what gathered for a
+while at plant rate is drained beside the plant, and what comes meanwhile is timed until it is committed.
+Needs `ANDON_TEST_TIMESCALE`, a server whose user may read and write files there.
 """
 
 from __future__ import annotations

@@ -72,12 +72,15 @@ class PrivateTimescale:
         """Stop it and leave nothing behind."""
         await self.stop()
         if self._size_mb:
-            await asyncio.to_thread(subprocess.run, ["umount", self._home], check=False)
+            await asyncio.to_thread(self._unmount)
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _mount(self) -> None:
         options = f"size={self._size_mb}m"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self._home], check=True)
+
+    def _unmount(self) -> None:
+        subprocess.run(["umount", self._home], check=False)
 
     def postmaster(self) -> int:
         """Process id of the server."""
