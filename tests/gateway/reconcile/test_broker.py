@@ -315,3 +315,18 @@ async def test_a_broker_without_a_store_has_all_states_again_within_ten_seconds(
             json.loads(now[f"acme/berlin/{state.path}/_state"])["seq"] == state.seq
             for state in at.plant.states.values()
         )
+
+
+async def test_the_publisher_clears_nothing_of_its_own_and_says_nothing_of_others(
+    broker: BrokerUnderTest, tmp_path: Path
+) -> None:
+    async with site(broker, tmp_path, Plant("filler-1", "oven-1"), moves=4) as at:
+        before = await at.holds()
+        old = "acme/berlin/filling/line-1/old-1/_state"
+        await at.say(old, b"{}")
+        at.publisher.say_again(["acme/berlin/somebody/_state"])
+        at.publisher.clear([FILLER, STATUS, TEMP, old])
+        async with asyncio.timeout(10):
+            while old in await at.holds():
+                await asyncio.sleep(0.01)
+        assert await at.holds() == before

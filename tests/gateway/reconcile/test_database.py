@@ -266,3 +266,15 @@ async def test_samples_of_one_instant_cut_in_two_are_not_doubled(
         assert {part.part: part.compared for part in report.parts}["samples"] == 8
         await database.do("DELETE FROM andon.sample WHERE value = (SELECT max(value) FROM andon.sample)")
         assert [found.kind for found in (await at.reconcile()).differences] == ["samples_missing"]
+
+
+async def test_a_gap_in_the_count_is_found_though_the_states_fit(database: Database, tmp_path: Path) -> None:
+    """Two moves of one equipment are gone: the state before and after is the same, the count is not."""
+    async with site(database, tmp_path) as at:
+        await at.happen(30)
+        await database.do("DELETE FROM andon.transition WHERE seq IN (4, 7)")
+        found = kinds(await at.reconcile())
+        assert ("sequence_gap", "transition 10 of filler-1") in found
+        mended = await at.reconcile(repair=True)
+        assert mended.agree
+        assert {found.outcome for found in mended.differences} == {"repaired"}
