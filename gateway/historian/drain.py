@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 SINK = "historian"
 #: How often a quiet database is asked whether it is still there.
 _PROOF_OF_LIFE_S = 10.0
+#: How often it is asked what lies set aside, for somebody may have written such rows again.
+_LOSSES_EVERY_S = 60.0
 #: Each outage during a backlog may add a hole; with more than these, what comes now waits for the older.
 _RANGES_MAX = 50
 
@@ -54,6 +56,7 @@ class Drain:
     ) -> None:
         self._journal, self._place, self._settings, self._clock = journal, place, settings, clock
         self._books = books
+        self._look_at_losses_s = 0.0
         self.held = Held()
         self.first_seq: int | None = None
         self.oldest_unsent_at: datetime | None = None
@@ -333,8 +336,11 @@ class Drain:
         if self.first_seq is None and portion.events and portion.beyond is None:
             self.first_seq = portion.events[0].seq
         if (books := self._books) is not None:
-            lost = set_aside or portion.missing
-            losses = await session.losses(books.since_batch(SINK)) if lost else None
+            now_s = self._clock.monotonic()
+            changed = set_aside or portion.missing or now_s >= self._look_at_losses_s
+            losses = await session.losses(books.since_batch(SINK)) if changed else None
+            if changed:
+                self._look_at_losses_s = now_s + _LOSSES_EVERY_S
             books.handed_over(SINK, portion.before.batch + 1, portion.after.batch, portion.batches, losses)
         await self._stand_at(self.held.moved(portion.beyond, portion.after))
 

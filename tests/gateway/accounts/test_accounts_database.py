@@ -17,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from connectors.base import Clock
+from gateway.accounts.books import Line
 from gateway.accounts.keeper import Accounts
 from gateway.accounts.survey import look_at_books
 from gateway.clock import SystemClock
@@ -25,7 +27,7 @@ from gateway.historian.drain import SINK
 from gateway.journal import Journal
 from statemodel.types import SampleBatch
 from tests.gateway.historian.databases import EQUIPMENT, TAGS, Database, Proxy, drained, historian_settings
-from tests.gateway.journal.builders import batch, opened, transition
+from tests.gateway.journal.builders import ManualClock, batch, opened, transition
 from tests.support.database import new_database, timescale_dsn
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
@@ -116,13 +118,15 @@ class Plant:
                     shutil.copytree(folder, there, ignore=shutil.ignore_patterns("lock"))
 
     @asynccontextmanager
-    async def historian(self, journal: Journal, accounts: Accounts, dsn: str) -> AsyncIterator[Historian]:
+    async def historian(
+        self, journal: Journal, accounts: Accounts, dsn: str, clock: Clock | None = None
+    ) -> AsyncIterator[Historian]:
         historian = Historian(
             dsn,
             journal=journal,
             gateway=self.gateway,
             settings=historian_settings(dsn),
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             tags=TAGS,
             equipment=EQUIPMENT,
             deliveries=accounts,
@@ -188,3 +192,31 @@ def with_forbidden(one: SampleBatch) -> SampleBatch:
     return msgspec.structs.replace(
         one, samples=(first, msgspec.structs.replace(second, value=2 * FORBIDDEN), *rest)
     )
+
+
+async def test_rows_that_were_written_again_by_hand_are_delivered_within_a_minute(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with new_database(timescale_dsn()) as dsn:
+        plant = Plant(tmp_path, Database(dsn))
+        async with opened(tmp_path, gateway=plant.gateway, clock=clock) as journal:
+            accounts = await Accounts.open(journal, clock)
+            async with plant.historian(journal, accounts, dsn, clock) as historian:
+                await plant.append(journal, [batch(1, 1)])
+                await drained(historian, journal)
+                await plant.database.do(f"ALTER TABLE andon.sample ADD CHECK (value < {FORBIDDEN})")
+                await plant.append(journal, [with_forbidden(batch(2, 2))])
+                await wait_for(clock, historian, journal)
+                assert accounts.books.total(SINK) == Line(3, 2, 0, 1, 0, 0)
+                await plant.database.do("DELETE FROM andon.set_aside")
+                clock.advance(61)
+                await plant.append(journal, [batch(3, 1)])
+                await wait_for(clock, historian, journal)
+                assert accounts.books.total(SINK) == Line(4, 4, 0, 0, 0, 0)
+
+
+async def wait_for(clock: ManualClock, historian: Historian, journal: Journal) -> None:
+    """Let the historian's pauses pass until it has written all there is."""
+    async with asyncio.timeout(30):
+        while historian.drained.batch < journal.position.last_batch:
+            clock.advance(0.01)
+            await asyncio.sleep(0.005)
