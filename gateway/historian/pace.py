@@ -12,7 +12,7 @@ _SLOW_S_MIN = 0.05
 _PAUSE_S_MIN, _PAUSE_S_MAX = 0.01, 1.0
 #: How much one observation counts in a mean.
 _WEIGHT = 0.1
-_ROWS_AT_ONCE_MIN = 100
+_ROWS_AT_ONCE_MIN, _SHARE_MIN = 100, 1 / 16
 #: Rates are taken over at least this long.
 _RATE_OVER_S = 2.0
 
@@ -25,10 +25,15 @@ class Pace:
         self._next_s = 0.0
         self._usual_s: float | None = None
         self._pause_s = 0.0
+        #: Of the largest portion, what is written at once: a large commit holds up a small one.
+        self._share = 1.0
 
     def rows_at_once(self, most: int) -> int:
-        """How many rows a portion of the backlog may have: at a set rate about those of a second."""
-        return min(most, max(_ROWS_AT_ONCE_MIN, self._rate)) if self._rate else most
+        """How many rows a portion of the backlog may have: at a set rate about those of a second, and fewer
+        while the other lane is slow."""
+        if self._rate:
+            most = min(most, max(_ROWS_AT_ONCE_MIN, self._rate))
+        return max(min(most, _ROWS_AT_ONCE_MIN), round(most * self._share))
 
     def wrote_alone(self, took_s: float) -> None:
         """What came now was written while there was no backlog."""
@@ -39,7 +44,9 @@ class Pace:
         """What came now was written while a backlog was, too."""
         if took_s > max(_SLOW_S_MIN, 2 * (self._usual_s or 0.0)):
             self._pause_s = min(_PAUSE_S_MAX, max(_PAUSE_S_MIN, 2 * self._pause_s))
+            self._share = max(_SHARE_MIN, self._share / 2)
         else:
+            self._share = min(1.0, self._share * 1.25)
             self._pause_s = self._pause_s / 2 if self._pause_s > _PAUSE_S_MIN else 0.0
 
     def pause_s(self, rows: int, now_s: float) -> float:

@@ -37,9 +37,11 @@ def test_without_a_rate_it_pauses_only_while_the_other_lane_is_slow() -> None:
     assert pauses == sorted(pauses)
     assert pauses[0] > 0
     assert pauses[-1] == 1.0, "longer and longer, but never for ever"
+    assert pace.rows_at_once(100_000) == 100_000 // 16, "and in small portions"
     for _ in range(20):
         pace.wrote_beside(0.1)
     assert pace.pause_s(1_000, 0.0) == 0.0
+    assert pace.rows_at_once(100_000) == 100_000
 
 
 def test_quick_writes_are_never_called_slow() -> None:
