@@ -26,6 +26,7 @@ from gateway.reconcile.remembered import Remembered
 from gateway.reconcile.retained import read_retained
 from statemodel.records import Recorded
 from statemodel.types import Quality, TagSample
+from tests.gateway.publish.certificates import Authority
 from tests.gateway.publish.support import (
     GATEWAY,
     BrokerUnderTest,
@@ -35,6 +36,7 @@ from tests.gateway.publish.support import (
     retained,
     until,
 )
+from tests.gateway.publish.test_mosquitto import passwords
 from tests.gateway.reconcile.plants import kinds
 
 FILLER = "acme/berlin/filling/line-1/filler-1/_state"
@@ -330,3 +332,38 @@ async def test_the_publisher_clears_nothing_of_its_own_and_says_nothing_of_other
             while old in await at.holds():
                 await asyncio.sleep(0.01)
         assert await at.holds() == before
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_topics_are_read_over_tls_with_a_user_and_where_the_rules_allow(
+    tmp_path: Path, mosquitto: Mosquitto, protocol: str
+) -> None:
+    authority = Authority(tmp_path)
+    server = authority.issue("127.0.0.1")
+    rules = tmp_path / "rules"
+    rules.write_text("user andon\ntopic readwrite andon/#\ntopic write acme/#\n")
+    rules.chmod(0o600)
+    mosquitto.lines[0] = "allow_anonymous false"
+    mosquitto.lines += [
+        f"password_file {passwords(tmp_path, andon='right')}",
+        f"acl_file {rules}",
+        f"cafile {authority.file}",
+        f"certfile {server.certificate}",
+        f"keyfile {server.key}",
+    ]
+    await mosquitto.start()
+    settings = mosquitto.settings(
+        protocol=protocol, user="andon", password="right", ca_file=str(authority.file)
+    ).model_copy(update={"broker": f"mqtts://127.0.0.1:{mosquitto.port}"})
+    options = link_options(settings, GATEWAY)
+    async with Running(Plant("filler-1").publisher(settings)) as publisher:
+        await until(lambda: publisher.status().connected and not publisher.status().in_flight, "online")
+        assert await read_retained(options, [STATUS]) == {STATUS: b"online"}
+        wrong = link_options(settings.model_copy(update={"password": "wrong"}), GATEWAY)
+        with pytest.raises(SinkRefused, match=r"not authorised|bad user name"):
+            await read_retained(wrong, [STATUS])
+        plain = link_options(
+            settings.model_copy(update={"broker": f"mqtt://127.0.0.1:{mosquitto.port}"}), GATEWAY
+        )
+        with pytest.raises(SinkUnavailable):
+            await read_retained(plain, [STATUS], timeout_s=5.0)
