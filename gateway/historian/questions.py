@@ -81,7 +81,7 @@ class Questions:
     async def moves_by_time(
         self, equipment: str, from_: datetime, to: datetime, limit: int, *, up_to: int = NO_END
     ) -> Sequence[Recorded]:
-        """As `transitions_by_time`, with what a timeline needs alone: without cause, path and JSON."""
+        """As `transitions_by_time`, with what a timeline needs alone: which state, when, by which event."""
         rows = await self._readers.fetch(
             SQL["moves_by_time"], self._gateway, equipment, from_, to, limit, self._stream, up_to
         )

@@ -173,14 +173,13 @@ def sample_of(tag: str, kind: str, row: asyncpg.Record | Mapping[str, Any]) -> T
 
 
 def moved(row: asyncpg.Record, equipment: str) -> Recorded:
-    """A row of `moves_by_time`: the transition without its path, cause and JSON, which are empty."""
-    stream, seq, at = row["stream"], row["seq"], row["at"]
+    """A row of `moves_by_time`: the state, when and by which event. All else is empty."""
+    stream, seq, to_state, code, category, at, recorded_at = row.values()
     event = Transition(
-        *(equipment, "", row["model"], row["sequence"], row["from_state"], row["to_state"], row["code"]),
-        *(row["category"], at, row["duration_s"], Conformance.LEGAL, (), _NO_CAUSE),
+        *(equipment, "", "", 0, "", to_state, code, category, at, 0.0, Conformance.LEGAL, (), _NO_CAUSE)
     )
     return Recorded(
-        stream, seq, event_id(stream, seq), "transition", equipment, "", at, row["recorded_at"], event, b""
+        stream, seq, event_id(stream, seq), "transition", equipment, "", at, recorded_at, event, b""
     )
 
 

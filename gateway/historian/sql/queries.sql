@@ -401,7 +401,7 @@ ORDER BY at, seq LIMIT $5
 
 -- name: moves_by_time
 -- As `transitions_by_time`, without what makes rows long.
-SELECT stream::text, seq, model, sequence, from_state, to_state, code, category, at, recorded_at, duration_s
+SELECT stream::text, seq, to_state, code, category, at, recorded_at
 FROM andon.transition
 WHERE gateway = $1 AND equipment = $2 AND at > $3 AND at < $4 AND (stream <> $6 OR seq <= $7)
 ORDER BY at, seq LIMIT $5
