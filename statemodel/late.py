@@ -86,7 +86,7 @@ def _move(
 def _in_their_order(taken: Taken) -> list[_Judged]:
     """Samples by the time they count from, those of one instant and batch together.
 
-    One that counts from before the snapshot is in force when that was taken: a tag tells its changes in order.
+    One that counts from before the snapshot is in force when that was taken: a tag tells them in order.
     One that a loss lies between, and that is not the device's account of all that happened, shows the state
     again when it came.
     """
