@@ -35,7 +35,7 @@ class Worker:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, work: Callable[[], Any], then: Then) -> None:
-        """Have something done after all that was handed in before, and be told of it by a call on the loop."""
+        """Have something done after all that was handed in before; `then` is told of it on the loop."""
         self._hand_in((work, then))
 
     def _hand_in(self, item: tuple[Callable[[], Any], Then] | None) -> None:
