@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from operator import attrgetter
 from typing import Any
 
 import asyncpg
@@ -25,7 +24,6 @@ from statemodel.types import SampleBatch, TagValue
 HOUR = timedelta(hours=1)
 _ZERO = datetime(2000, 1, 1, tzinfo=UTC)
 _BAD = 2
-_received_at = attrgetter("received_at")
 
 
 class HourRow(msgspec.Struct, frozen=True):
@@ -63,13 +61,19 @@ def hour_of(at: datetime) -> datetime:
 
 def hours_touched(batches: Iterable[SampleBatch]) -> list[datetime]:
     """The hours that samples are filed in, in order."""
-    times: set[datetime] = set()
+    hours: set[datetime] = set()
+    begin = end = last = _ZERO  # of the hour met last, and the time: most samples are of the same
     for batch in batches:
-        if batch.source_time:
-            times.update(dated(sample, True) for sample in batch.samples)
-        else:
-            times.update(map(_received_at, batch.samples))
-    return sorted(set(map(hour_of, times)))
+        source_time = batch.source_time
+        for sample in batch.samples:
+            at = dated(sample, True) if source_time else sample.received_at
+            if at is not last:
+                last = at
+                if not begin <= at < end:
+                    begin = hour_of(at)
+                    end = begin + HOUR
+                    hours.add(begin)
+    return sorted(hours)
 
 
 def cut(bounds: Sequence[datetime]) -> list[Piece]:
