@@ -25,8 +25,8 @@ from gateway.config.schema import (
     HistorianSettings,
     JournalSettings,
     MqttSettings,
-    SnapshotSettings,
     ReconcileSettings,
+    SnapshotSettings,
 )
 from statemodel.durations import format_duration
 from tests.docs.pages import DOCS, tables
