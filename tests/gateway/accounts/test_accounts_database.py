@@ -96,7 +96,7 @@ class Plant:
         self.last = 0
 
     async def play(self, steps: list[tuple[str, Any, int]]) -> None:
-        rest = [*steps, ("settle", 0, 0), ("stop", 0, 0)]
+        rest = [("append", 1, 1), *steps, ("settle", 0, 0), ("stop", 0, 0)]
         proxy = Proxy(self.database.dsn)
         async with proxy.listening() as dsn:
             while rest:
