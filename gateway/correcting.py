@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -24,10 +24,7 @@ from statemodel.types import Correction
 
 #: Longest wait for the journal to take one.
 RECORD_S_MAX: Final = 10.0
-_INSTANT: Final = timedelta(microseconds=1)
-_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-#: How far back a key is looked for in the record.
-KEY_LASTS: Final = timedelta(days=1)
+_LONG_AGO, _FAR_AHEAD = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class CorrectionDesk:
@@ -50,7 +47,7 @@ class CorrectionDesk:
         try:
             async with asyncio.timeout(RECORD_S_MAX), self._order:
                 now = self._clock.now()
-                if key is not None and (known := await self._known(equipment, key, now)) is not None:
+                if key is not None and (known := await self._known(equipment, key)) is not None:
                     if not _same(known, wanted):
                         raise KeyReused
                     return known
@@ -60,9 +57,9 @@ class CorrectionDesk:
             reason = f"the journal has not taken it within {RECORD_S_MAX:g} s"
             raise NotRecorded(reason) from error
 
-    async def _known(self, equipment: str, key: str, now: datetime) -> Recorded | None:
+    async def _known(self, equipment: str, key: str) -> Recorded | None:
         """What was recorded under a key."""
-        found = await self._history.corrections(equipment, _LONG_AGO, now + KEY_LASTS)
+        found = await self._history.corrections(equipment, _LONG_AGO, _FAR_AHEAD)
         same = (r for r in reversed(found) if isinstance(r.event, Correction) and r.event.key == key)
         return next(same, None)
 
@@ -106,7 +103,7 @@ class CorrectionDesk:
             if value is not None or wanted.intervals is not None:
                 place = name if value is not None else "intervals"
                 raise CorrectionRefused(place, "it cannot be given with withdraws", "Leave it out.")
-        found = await self._history.corrections(spec.name, _LONG_AGO, self._clock.now() + KEY_LASTS)
+        found = await self._history.corrections(spec.name, _LONG_AGO, _FAR_AHEAD)
         known = {r.id: r.event for r in found if isinstance(r.event, Correction)}
         event = known.get(id_)
         if event is None:
