@@ -86,6 +86,18 @@ def _verified(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return row[:-1]
 
 
+def _read_schema(db: sqlite3.Connection) -> None:
+    """Have SQLite read what tables there are, which it does once.
+
+    Raises:
+        sqlite3.Error: they are damaged; then what SQLite says of them may not even be text.
+    """
+    try:
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except UnicodeDecodeError as error:
+        raise sqlite3.DatabaseError("malformed database schema") from error
+
+
 class Segment(Reader):
     """An open segment of the present format."""
 
@@ -108,6 +120,7 @@ class Segment(Reader):
         legacy = format_of(path) < FORMAT
         db = sqlite3.connect(path, isolation_level=None)
         try:
+            _read_schema(db)
             # All rows: an error of the last step, which changes the file, comes after the first.
             if db.execute("PRAGMA journal_mode = WAL").fetchall() != [("wal",)]:
                 raise sqlite3.OperationalError(f"{path} cannot be given a write-ahead log")
@@ -125,6 +138,11 @@ class Segment(Reader):
         legacy = format_of(path) < FORMAT
         uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
         db = sqlite3.connect(uri, uri=True, isolation_level=None)
+        try:
+            _read_schema(db)
+        except sqlite3.Error:
+            db.close()
+            raise
         return LegacySegment(path, db) if legacy else Segment(path, db, finished=True)
 
     @classmethod

@@ -318,3 +318,17 @@ async def test_a_copy_put_beside_the_newest_is_still_refused(tmp_path: Path) -> 
     with pytest.raises(JournalDamaged, match="copy under another name"):
         async with opened(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("place", [0, -1], ids=["finished", "newest"])
+async def test_a_schema_that_is_no_text_any_more_is_damage_like_any_other(tmp_path: Path, place: int) -> None:
+    truth, _ = await write_some(tmp_path, segments=2, then=5)
+    path = segments(tmp_path)[place]
+    data = bytearray(path.read_bytes())
+    at = data.index(b"CREATE TABLE segment") + len(b"CREATE TABLE ")
+    data[at + 2] ^= 0x80
+    path.write_bytes(data)
+    async with opened(tmp_path) as journal:
+        events, _ = await everything(journal)
+        assert events.items() <= truth.events.items()
+        assert journal.stats().damaged
