@@ -231,19 +231,18 @@ class Journal:
         while True:
             await self._clock.sleep(_HOUSE_S)
             try:
-                held = await self._call(self._store.keep_house)
+                await self._call(self._store.keep_house)
             except JournalFailed as error:
                 log.critical("the journal failed", reason=error.reason, hint=error.hint)
                 self._tell_news()
                 return
-            self._position = _with_first(self._position, held)
 
     # -- reading
 
     @property
     def position(self) -> JournalPosition:
-        """What is held."""
-        return self._position
+        """What is held. What was freed is gone from here before `stats` tell of it."""
+        return _with_first(self._position, self._store.position)
 
     def stats(self) -> JournalStats:
         """Figures as of the last second."""
@@ -336,6 +335,10 @@ def _nobody_waits(_: None, error: BaseException | None) -> None:
 
 
 def _with_first(position: JournalPosition, held: JournalPosition) -> JournalPosition:
-    return JournalPosition(
-        position.stream, held.first_seq, position.last_seq, held.first_batch, position.last_batch
-    )
+    """A position with the beginning of a newer one. What nobody was told yet may be freed already: still a
+    journal never begins more than one beyond its end."""
+    first_seq = min(held.first_seq, position.last_seq + 1)
+    first_batch = min(held.first_batch, position.last_batch + 1)
+    if (first_seq, first_batch) == (position.first_seq, position.first_batch):
+        return position
+    return JournalPosition(position.stream, first_seq, position.last_seq, first_batch, position.last_batch)

@@ -204,7 +204,7 @@ class Store(Shelf):
         """From now on nothing is freed that this sink has not read."""
         self.required[sink] = needs
 
-    def keep_house(self) -> JournalPosition:
+    def keep_house(self) -> None:
         """What must happen now and then: keep cursors, begin a segment by age, free, keep the reserve.
 
         What needs room while there is none is left for later.
@@ -219,7 +219,6 @@ class Store(Shelf):
             self.trim()
             files.set_ballast_aside(self.directory)
         self._refresh(shedding=self._lacks_for_samples(self._used(), 0))
-        return self.position
 
     def _look_at_losses(self) -> None:
         """Say from when to when what was met as damaged lasted, and note when there is room again."""

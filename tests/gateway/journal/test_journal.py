@@ -155,6 +155,27 @@ async def test_nothing_is_freed_before_every_required_sink_has_read_it(tmp_path:
         assert [r.seq for r in await journal.read(0, 10**6)] == list(range(third + 1, last + 1))
 
 
+async def test_whoever_sees_that_a_segment_was_freed_sees_where_the_journal_begins_now(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock, keep=timedelta(0)) as journal:
+        journal.require("database", events=True, batches=True)
+        last = await fill(journal, 4)
+        [first, *_] = last_numbers(tmp_path)
+        await journal.advance("database", Cursor(last, first))
+        seen: list[tuple[int, int, int]] = []
+
+        def keep_house() -> None:
+            """In the journal's thread: the loop has not heard of it yet."""
+            journal._store.keep_house()
+            position = journal.position
+            seen.append((journal.stats().segments, position.first_seq, position.first_batch))
+
+        await journal._call(keep_house)
+        assert seen == [(3, first + 1, first + 1)]
+
+
 async def test_a_sink_of_events_alone_holds_them_too(tmp_path: Path) -> None:
     clock = ManualClock()
     async with opened(tmp_path, clock=clock, keep=timedelta(0)) as journal:
