@@ -18,7 +18,7 @@ import structlog
 from connectors.base import Clock
 from gateway.accounts.values import Deliveries
 from gateway.config.schema import HistorianSettings
-from gateway.errors import JournalForeign, SinkUnavailable
+from gateway.errors import JournalForeign, SinkRefused, SinkUnavailable
 from gateway.historian.lanes import Held
 from gateway.historian.pace import Pace, Rate
 from gateway.historian.portions import Portion, read_portion
@@ -317,7 +317,7 @@ class Drain:
             await session.write(portion, packed)
         except Refused as refused:
             log.warning("the database refuses a row; looking for it", reason=str(refused))
-            set_aside = await session.write_carefully(portion)
+            set_aside = await self._write_carefully(session, portion)
         self._doubtful.pop(portion.beyond, None)
         self._transactions += 1
         self._events += len(portion.events)
@@ -343,6 +343,16 @@ class Drain:
                 self._look_at_losses_s = now_s + _LOSSES_EVERY_S
             books.handed_over(SINK, portion.before.batch + 1, portion.after.batch, portion.batches, losses)
         await self._stand_at(self.held.moved(portion.beyond, portion.after))
+
+    async def _write_carefully(self, session: Session, portion: Portion) -> int:
+        try:
+            return await session.write_carefully(portion)
+        except Refused as refused:  # by no row: at its COMMIT, or in a table of ours
+            raise SinkRefused(
+                f"the database {self._place} refuses the whole transaction: {refused}",
+                hint="look for a deferred constraint or a trigger that was added to the tables in the schema "
+                "`andon`; the data waits in the journal",
+            ) from refused
 
     def _note_filled(self, portion: Portion) -> None:
         now_s = self._clock.monotonic()
