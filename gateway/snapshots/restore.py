@@ -214,13 +214,32 @@ def _put_in_place(staging: Path, target: Path, place: str, clock: Clock) -> str:
     if aside.exists():
         raise TargetRefused(f"{aside} is there already", hint="move it away")
     with _held(target, place):
-        if swap(staging, target):
-            staging.rename(aside)
-        else:
-            target.rename(aside)
-            staging.rename(target)
+        _exchange(staging, target, aside)
         sync_directory(target.parent)
     return str(aside)
+
+
+def _exchange(new: Path, target: Path, aside: Path) -> None:
+    """Give a folder the name of another, which gets the name `aside`.
+
+    Never does what was there have a name that is cleared away, by us or by the next restore: so the new
+    folder is named `aside` first, and then the two change names in one step.
+    """
+    new.rename(aside)
+    try:
+        swapped = swap(aside, target)
+    except OSError:
+        aside.rename(new)
+        raise
+    if swapped:
+        return
+    aside.rename(new)
+    target.rename(aside)
+    try:
+        new.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
 
 
 @contextmanager

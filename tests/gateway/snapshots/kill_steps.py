@@ -21,7 +21,7 @@ from gateway.clock import SystemClock
 from gateway.snapshots import backup
 from gateway.snapshots.folder import SnapshotFolder
 from gateway.snapshots.restore import restore
-from tests.gateway.journal.builders import opened
+from tests.gateway.journal.builders import ManualClock, opened
 from tests.gateway.snapshots.builders import content, header
 from tests.gateway.snapshots.sites import lay_out, write_journal
 
@@ -141,15 +141,28 @@ def _restore(root: Path, *, force: bool) -> int:
 
     def judge(place: Path, ended: bool) -> None:
         target = place / "target"
+        if force:
+            judge_what_was_there(place, ended)
         if files_in(target) == before and target.exists() is force:
             assert not ended
             return
         assert (target / "andon.toml").read_bytes() == (site / "andon.toml").read_bytes()
         assert not (target / "mine").exists()
         asyncio.run(_goes_on(target / "data/journal", made.head.stream))
-        if force and ended:
-            [aside] = place.glob("target.before-*")
-            assert (aside / "mine").exists()
+
+    def judge_what_was_there(place: Path, ended: bool) -> None:
+        """It lies there whole, and no further restore takes it away."""
+        if (place / "target/mine").exists():
+            return
+        again = place.with_name(f"{place.name}-again")
+        shutil.copytree(place, again)
+        restore(again / "one", again / "target", secret=None, force=True, clock=ManualClock())
+        for root in (place, again):
+            [kept] = root.glob("**/mine")
+            assert files_in(kept.parent) == before
+            if ended:
+                assert kept.parent.name.startswith("target.before-")
+        shutil.rmtree(again)
 
     return until_it_ends(root, work, judge)
 

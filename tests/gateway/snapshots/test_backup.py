@@ -233,3 +233,27 @@ def test_every_failure_names_the_file(tmp_path: Path, secret: str | None) -> Non
     path.write_bytes(b"")
     with pytest.raises(GatewayError, match=str(path)):
         backup.verify(path, secret)
+
+
+@pytest.mark.parametrize("answer", [False, OSError(5, "the disk fails")])
+def test_a_file_system_that_cannot_exchange_folders_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bool | OSError
+) -> None:
+    def swap(*_: Path) -> bool:
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("gateway.snapshots.restore.swap", swap)
+    made = make(lay_out(tmp_path / "site"))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/mine").write_text("mine")
+    if answer is False:
+        done = back(made, tmp_path / "new", force=True)
+        assert files_in(Path(done.replaced)) == {"mine": b"mine"}
+        assert "andon.toml" in files_in(tmp_path / "new")
+        return
+    with pytest.raises(NotWritten, match="the disk fails"):
+        back(made, tmp_path / "new", force=True)
+    assert files_in(tmp_path / "new") == {"mine": b"mine"}
+    assert not list(tmp_path.glob("new.before-*")) + list(tmp_path.glob(".new.*"))
