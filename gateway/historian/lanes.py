@@ -9,6 +9,7 @@ frees the journal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -40,6 +41,10 @@ class Held(msgspec.Struct, frozen=True):
     def hole_end(self) -> Cursor | None:
         """Where the oldest hole ends; None when there is none."""
         return self.beyond[0].after if self.beyond else None
+
+    def holds_event(self, seq: int) -> bool:
+        """Whether an event is there: up to the cursor, or in a range."""
+        return seq <= self.cursor.seq or any(r.after.seq < seq <= r.up_to.seq for r in self.beyond)
 
     def begun(self, at: Cursor) -> Held:
         """With a new range, empty yet, after everything else."""
@@ -78,6 +83,18 @@ class Held(msgspec.Struct, frozen=True):
     def batches_missing(self) -> Sequence[tuple[int, int]]:
         """The batches the database lacks, each stretch as `after` and `up_to`; the last has no end."""
         return missing_between(self.cursor.batch, [(r.after.batch, r.up_to.batch) for r in self.beyond])
+
+
+def held_of(rows: Sequence[Any]) -> Held | None:
+    """What the rows of the statement `held` say; None when there are none."""
+    if not rows:
+        return None
+    ranges = tuple(
+        Range(Cursor(row["after_seq"], row["after_batch"]), Cursor(row["up_to_seq"], row["up_to_batch"]))
+        for row in rows
+        if row["after_seq"] is not None
+    )
+    return Held(Cursor(rows[0]["seq"], rows[0]["batch"]), ranges)
 
 
 def missing_between(first: int, held: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

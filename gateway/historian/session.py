@@ -32,7 +32,7 @@ from gateway.historian.copying import (
 )
 from gateway.historian.failures import DATABASE_ERRORS, blames_a_row, sqlstate, translate
 from gateway.historian.inserts import insert_events, meet_equipment
-from gateway.historian.lanes import Held, Range
+from gateway.historian.lanes import Held, held_of
 from gateway.historian.migrate import SQL, inspect, migrate, use_timescale
 from gateway.historian.portions import Missing, Portion
 from gateway.historian.rollups import hours_touched
@@ -146,12 +146,7 @@ class Session:
     async def held(self) -> Held:
         """What the database holds of this stream, in one look."""
         rows = await self._asking(self._connection.fetch(SQL["held"], self._gateway, self._stream))
-        ranges = tuple(
-            Range(Cursor(row["after_seq"], row["after_batch"]), Cursor(row["up_to_seq"], row["up_to_batch"]))
-            for row in rows
-            if row["after_seq"] is not None
-        )
-        return Held(Cursor(rows[0]["seq"], rows[0]["batch"]), ranges) if rows else Held()
+        return held_of(rows) or Held()
 
     async def event_up_to(self, seq: int) -> tuple[int, bytes] | None:
         """Number and bytes of the newest event of this stream, up to a sequence, that the database holds."""

@@ -281,6 +281,10 @@ class Journal:
         """The newest transition of one equipment at or before an instant, if the journal still knows it."""
         return await self._call(self._store.transition_before, equipment, at)
 
+    async def transition_up_to(self, equipment: str, seq: int) -> Recorded | None:
+        """The transition of one equipment with the highest number up to one that is still known."""
+        return await self._call(self._store.transition_up_to, equipment, seq)
+
     async def last_transitions(self) -> Mapping[str, Recorded]:
         """The newest transition of each equipment, however long ago."""
         return await self._call(lambda: dict(self._store.last))

@@ -88,6 +88,10 @@ class LegacySegment(Reader):
         row = self._db.execute(_SQL["transition_before"], (equipment, at_us)).fetchone()
         return None if row is None else _event(row)
 
+    def transition_up_to(self, equipment: str, seq: int) -> Recorded | tuple[int, Unreadable] | None:
+        row = self._db.execute(_SQL["transition_up_to"], (equipment, seq)).fetchone()
+        return None if row is None else _event(row)
+
     def carried_of(self, equipment: str) -> Recorded | tuple[int, Unreadable] | None:
         row = self._db.execute(_SQL["carried_of"], (equipment,)).fetchone()
         return None if row is None else _event(row)

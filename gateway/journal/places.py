@@ -57,6 +57,11 @@ class Places:
         known = [(at, seq) for at, seq in zip(self._at, self._seq, strict=True) if at <= at_us]
         return max(known)[1] if known else None
 
+    def up_to(self, seq: int) -> int | None:
+        """The highest number that is not beyond one."""
+        found = bisect_right(self._seq, seq)
+        return self._seq[found - 1] if found else None
+
     def pack(self) -> bytes:
         """Bytes for a file."""
         return _compress(msgspec.msgpack.encode([_bytes(self._at), _bytes(self._seq)]))

@@ -140,6 +140,10 @@ class Reader(ABC):
         """The newest transition of one equipment at or before an instant that this segment holds."""
 
     @abstractmethod
+    def transition_up_to(self, equipment: str, seq: int) -> Recorded | tuple[int, Unreadable] | None:
+        """The transition of one equipment with the highest number up to one that this segment holds."""
+
+    @abstractmethod
     def carried_of(self, equipment: str) -> Recorded | tuple[int, Unreadable] | None:
         """The newest transition of one equipment before this segment began."""
 

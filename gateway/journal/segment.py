@@ -382,6 +382,11 @@ class Segment(Reader):
         seq = None if places is None else places.before(at_us)
         return None if seq is None else self._event(seq)
 
+    def transition_up_to(self, equipment: str, seq: int) -> Recorded | tuple[int, Unreadable] | None:
+        places = self._places_of(equipment)
+        found = None if places is None else places.up_to(seq)
+        return None if found is None else self._event(found)
+
     def _event(self, seq: int) -> Recorded | tuple[int, Unreadable]:
         return next(self.events(seq - 1, 1), (seq, Unreadable("it is missing")))
 

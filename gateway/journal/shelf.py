@@ -118,6 +118,20 @@ class Shelf(ABC):
                         self.note(id_, str(item[1]), seq=item[0])
         return None
 
+    def transition_up_to(self, equipment: str, seq: int) -> Recorded | None:
+        """The transition of one equipment with the highest number up to one."""
+        for id_ in reversed(self.ids[: self._index(seq, lambda i: i.first_seq) + 1]):
+            with self._reading(id_) as opened:
+                if opened is None:
+                    continue
+                for item in (opened.transition_up_to(equipment, seq), opened.carried_of(equipment)):
+                    if isinstance(item, Recorded):
+                        if item.seq <= seq:
+                            return item
+                    elif item is not None:
+                        self.note(id_, str(item[1]), seq=item[0])
+        return None
+
     def damage_in(self, index: int) -> list[Damage] | None:
         """Everything wrong with the segment at a place in the row; None beyond its end."""
         if index >= len(self.ids):

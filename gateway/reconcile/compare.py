@@ -6,7 +6,7 @@ looks like a difference here; whoever calls looks twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import md5
 from typing import Any
@@ -76,60 +76,55 @@ def compare_engine(last: Mapping[str, Recorded], memories: Iterable[EquipmentMem
 
 def compare_states(
     last: Mapping[str, Recorded],
-    beyond: Mapping[str, Recorded] | None,
+    held: Mapping[str, Recorded | None],
     stored: Mapping[str, StoredState],
     *,
     stream: str,
-    cursor_seq: int,
     set_aside: Callable[[int], bool],
 ) -> tuple[list[Finding], int]:
-    """`andon.current_state` against the journal, as far as the cursor says; how many could be compared.
+    """`andon.current_state` against the journal; how many could be compared.
 
-    `beyond` has the first transition after the cursor of each equipment; None: nobody knows, there are too
-    many. Rows beyond the cursor are on their way and no difference.
+    `held` has the newest transition of each equipment that the database says it has; None: it says so of
+    none. What comes after it in the journal is on its way, and no difference whether it is there or not.
     """
     found: list[Finding] = []
     compared = 0
-    for name, recorded in last.items():
-        event = recorded.event
-        if recorded.stream != stream or not isinstance(event, Transition) or set_aside(recorded.seq):
+    for name, newest in last.items():
+        expected, row = held.get(name), stored.get(name)
+        if newest.stream != stream or set_aside(newest.seq):
             continue
-        row = stored.get(name)
-        expected = _triple(event.to_state, event.sequence, event.at, recorded.seq)
-        if recorded.seq > cursor_seq:
-            if row is not None and row.stream == stream and cursor_seq < row.seq < recorded.seq:
-                compared += 1
-                continue
-            if row is None or row.stream != stream or row.seq != recorded.seq:
-                first = None if beyond is None else beyond.get(name)
-                if first is None or not isinstance(first.event, Transition):
-                    continue
-                compared += 1
-                # What the row must be is what the first one beyond the cursor left.
-                if first.event.sequence > 1 and row is None:
-                    found.append(_about(name, "state_missing", f"{first.event.from_state}", "no row"))
-                elif row is not None and row.stream == stream and row.sequence != first.event.sequence - 1:
-                    wanted = f"{first.event.from_state}, sequence {first.event.sequence - 1}"
-                    found.append(_about(name, "state_missing", wanted, _row(row)))
-                continue
+        if row is not None and row.stream == stream and (expected is None or row.seq > expected.seq):
+            expected = newest if row.seq >= newest.seq else None  # what lies between is being written
+            compared += expected is None
+        if expected is None or set_aside(expected.seq):
+            continue
         compared += 1
-        if row is None:
-            found.append(_about(name, "state_missing", expected, "no row", seq=recorded.seq))
-        elif row.stream != stream:
-            if row.since > event.at:
-                found.append(_about(name, "state_differs", expected, f"{_row(row)} of stream {row.stream}"))
-            else:
-                found.append(_about(name, "state_missing", expected, _row(row), seq=recorded.seq))
-        elif (row.state, row.sequence, row.since, row.seq) != (
-            event.to_state,
-            event.sequence,
-            event.at,
-            recorded.seq,
-        ):
-            kind = "state_missing" if row.seq < recorded.seq else "state_differs"
-            seq = recorded.seq if kind == "state_missing" else 0
-            found.append(_about(name, kind, expected, _row(row), seq=seq))
+        if (finding := _judge_state(name, expected, row)) is not None:
+            found.append(finding)
     return found, compared
+
+
+def _judge_state(name: str, recorded: Recorded, row: StoredState | None) -> Finding | None:
+    """A row against the transition it should show."""
+    event = recorded.event
+    assert isinstance(event, Transition), "only transitions are asked for"
+    expected = _triple(event.to_state, event.sequence, event.at, recorded.seq)
+    if row is None:
+        return _about(name, "state_missing", expected, "no row", seq=recorded.seq)
+    if row.stream != recorded.stream:
+        if row.since > event.at:
+            return _about(name, "state_differs", expected, f"{_row(row)} of stream {row.stream}")
+        return _about(name, "state_missing", expected, _row(row), seq=recorded.seq)
+    if (row.state, row.sequence, row.since, row.seq) == (
+        event.to_state,
+        event.sequence,
+        event.at,
+        recorded.seq,
+    ):
+        return None
+    if row.seq < recorded.seq:
+        return _about(name, "state_missing", expected, _row(row), seq=recorded.seq)
+    return _about(name, "state_differs", expected, _row(row))
 
 
 # -- events in the database
@@ -302,12 +297,3 @@ def _at(at: datetime) -> str:
 
 def _payload(payload: bytes | None) -> str:
     return "nothing" if payload is None else payload[:200].decode("utf-8", "replace")
-
-
-def first_of_each(events: Sequence[Recorded]) -> dict[str, Recorded]:
-    """The first transition of each equipment."""
-    found: dict[str, Recorded] = {}
-    for event in events:
-        if isinstance(event.event, Transition):
-            found.setdefault(event.equipment, event)
-    return found

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from gateway.historian.connection import Readers
+from gateway.historian.lanes import Held, held_of
 from gateway.historian.migrate import SQL as HISTORIAN
 from gateway.historian.rows import EventRows, clean, event_rows
-from gateway.journal import Cursor
 from gateway.journal.sqlfile import read_statements
 from gateway.reconcile.compare import Digest, StoredState
 from statemodel.records import Recorded
@@ -68,10 +68,9 @@ class Database:
     def __init__(self, readers: Readers, gateway: str, stream: str) -> None:
         self._readers, self._gateway, self._stream = readers, gateway, stream
 
-    async def cursor(self) -> Cursor | None:
-        """How far it says it has come; None when it has never met this stream."""
-        rows = await self._readers.fetch(HISTORIAN["cursor"], self._gateway, self._stream)
-        return Cursor(rows[0]["seq"], rows[0]["batch"]) if rows else None
+    async def held(self) -> Held | None:
+        """What it says it has; None when it has never met this stream."""
+        return held_of(await self._readers.fetch(HISTORIAN["held"], self._gateway, self._stream))
 
     async def first_after(self, seq: int) -> int | None:
         """The first number after one that has a row."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -17,6 +17,7 @@ import msgspec
 
 from connectors.base import Clock
 from gateway.errors import GatewayError
+from gateway.historian.lanes import Held
 from gateway.historian.rows import dated
 from gateway.journal import Cursor, Journal
 from gateway.reconcile.compare import (
@@ -25,7 +26,6 @@ from gateway.reconcile.compare import (
     compare_events,
     compare_live,
     compare_states,
-    first_of_each,
     unequal,
 )
 from gateway.reconcile.database import SLICE_EVENTS, SLICES_MAX, Database
@@ -37,8 +37,6 @@ from statemodel.records import EquipmentState, Recorded
 NEWEST_EVENTS = 20_000
 #: Differences one part tells; beyond it they are only counted.
 FINDINGS_MAX = 200
-#: Lag beyond which states in the database are not worked out from what is still on its way.
-_BEYOND_MAX = 5_000
 #: Newest samples compared one by one.
 _SAMPLES_MAX = 2_000
 #: Events read from the journal at once, a few milliseconds of its time.
@@ -117,21 +115,25 @@ class StatesPart:
 
     async def look(self, *, full: bool, focus: Sequence[Finding] | None) -> Look:
         database, journal = self._database(), self._journal
-        cursor = await cursor_of(database)
+        there = await held_by(database)
         stored = await database.states()
         last = await journal.last_transitions()
-        seqs = [recorded.seq for recorded in last.values()] or [0]
+        held = {name: await self._newest_held(there, recorded) for name, recorded in last.items()}
+        seqs = [recorded.seq for recorded in (*last.values(), *held.values()) if recorded] or [0]
         known = await database.set_aside("event", min(seqs), max(seqs))
-        beyond: Mapping[str, Recorded] | None = {}
-        if (behind := journal.position.last_seq - cursor.seq) > _BEYOND_MAX:
-            beyond = None
-        elif behind > 0:
-            beyond = first_of_each(await journal.read(cursor.seq, _BEYOND_MAX))
-        findings, compared = compare_states(
-            last, beyond, stored, stream=journal.stream, cursor_seq=cursor.seq, set_aside=known.holds
-        )
-        reason = None if beyond is not None else f"the database is {behind} events behind"
-        return Look(findings, compared, reason)
+        findings, compared = compare_states(last, held, stored, stream=journal.stream, set_aside=known.holds)
+        return Look(findings, compared)
+
+    async def _newest_held(self, there: Held, last: Recorded) -> Recorded | None:
+        """The newest transition of an equipment the database says it has; `last` is the journal's newest."""
+        if last.stream != self._journal.stream or there.holds_event(last.seq):
+            return last
+        stretches = [(0, there.cursor.seq), *((r.after.seq, r.up_to.seq) for r in there.beyond)]
+        for after, up_to in reversed(stretches):
+            found = await self._journal.transition_up_to(last.equipment, up_to)
+            if found is not None and found.stream == last.stream and found.seq > after:
+                return found
+        return None
 
     async def repair(self, findings: Sequence[Finding]) -> None:
         await write_again(self._journal, self._database(), findings)
@@ -308,15 +310,24 @@ class SamplesPart:
 
 
 async def cursor_of(database: Database) -> Cursor:
-    """How far the database says it has come.
+    """How far the database says it has come without a hole.
 
     Raises:
         NotCompared: it has not met this journal yet.
     """
-    cursor = await database.cursor()
-    if cursor is None:
+    return (await held_by(database)).cursor
+
+
+async def held_by(database: Database) -> Held:
+    """What the database says it has, also beyond its cursor.
+
+    Raises:
+        NotCompared: it has not met this journal yet.
+    """
+    held = await database.held()
+    if held is None:
         raise NotCompared("the database has not met this journal yet")
-    return cursor
+    return held
 
 
 async def pages_of(journal: Journal, after: int, last: int) -> AsyncIterator[Sequence[Recorded]]:
@@ -332,10 +343,10 @@ async def pages_of(journal: Journal, after: int, last: int) -> AsyncIterator[Seq
 
 
 async def write_again(journal: Journal, database: Database, findings: Sequence[Finding]) -> None:
-    """Insert the events of findings from the journal, where the database's cursor says it has them."""
-    cursor = await cursor_of(database)
+    """Insert the events of findings from the journal, where the database says it has them."""
+    there = await held_by(database)
     events: list[Recorded] = []
-    for seq in sorted({found.seq for found in findings if 0 < found.seq <= cursor.seq}):
+    for seq in sorted({found.seq for found in findings if found.seq > 0 and there.holds_event(found.seq)}):
         events += (event for event in await journal.read(seq - 1, 1) if event.seq == seq)
     if events:
         await database.write_again(events)

@@ -49,6 +49,10 @@ SELECT seq, type, body, crc FROM event INDEXED BY transition_by_time
 WHERE type = 'transition' AND equipment = ? AND at_us >= ? AND at_us < ? AND seq > ?
 ORDER BY seq LIMIT ?
 
+-- name: transition_up_to
+SELECT seq, type, body, crc FROM event WHERE type = 'transition' AND equipment = ? AND seq <= ?
+ORDER BY seq DESC LIMIT 1
+
 -- name: transition_before
 SELECT seq, type, body, crc FROM event INDEXED BY transition_by_time
 WHERE type = 'transition' AND equipment = ? AND at_us <= ?

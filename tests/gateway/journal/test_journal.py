@@ -189,6 +189,16 @@ async def test_a_sink_of_events_alone_holds_them_too(tmp_path: Path) -> None:
         await kept_house(journal, clock, lambda: journal.stats().segments == 1)
 
 
+async def test_the_transition_up_to_a_number_is_found_across_segments(tmp_path: Path) -> None:
+    async with opened(tmp_path, clock=ManualClock()) as journal:
+        last = await fill(journal, 3)
+        events = await journal.read(0, 10**6)
+        for seq in (0, 1, 2, *last_numbers(tmp_path), last, last + 9):
+            for name in {r.equipment for r in events} | {"nobody-1"}:
+                wanted = [r for r in events if r.equipment == name and r.seq <= seq]
+                assert await journal.transition_up_to(name, seq) == (wanted[-1] if wanted else None)
+
+
 async def test_what_was_read_stays_for_a_while(tmp_path: Path) -> None:
     clock = ManualClock()
     async with opened(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,16 @@ def moves(count: int, *, after: Mapping[str, int] | None = None) -> list[Transit
 class Site:
     """What the reconciler compares, and a hand in each of its places."""
 
-    def __init__(self, journal: Journal, historian: Historian, database: Database, readers: Readers) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        historian: Historian,
+        database: Database,
+        readers: Readers,
+        end_writing: Callable[[], Awaitable[None]],
+    ) -> None:
+        #: Nothing goes to the database any more.
+        self.end_writing = end_writing
         self.journal, self.historian, self.database = journal, historian, database
         self.live: dict[str, EquipmentState] = {}
         self.memories: dict[str, EquipmentMemory] = {}
@@ -92,13 +101,11 @@ def kinds(report: Reconciliation) -> list[tuple[str, str]]:
 @asynccontextmanager
 async def site(database: Database, directory: Path, **journal_settings: Any) -> AsyncIterator[Site]:
     """All at work."""
-    async with (
-        opened(directory, **journal_settings) as journal,
-        running(journal, database.dsn, equipment=EQUIPMENT) as historian,
-    ):
+    async with opened(directory, **journal_settings) as journal, AsyncExitStack() as writing:
+        historian = await writing.enter_async_context(running(journal, database.dsn, equipment=EQUIPMENT))
         readers = Readers(database.dsn, historian_settings(database.dsn), "line-1")
         try:
-            yield Site(journal, historian, database, readers)
+            yield Site(journal, historian, database, readers, writing.aclose)
         finally:
             readers.drop()
 

@@ -19,7 +19,6 @@ from gateway.reconcile.compare import (
     compare_retained,
     compare_states,
     digests,
-    first_of_each,
     is_ours,
     unequal,
 )
@@ -128,10 +127,8 @@ def test_known_ranges_are_found_again(ranges: list[tuple[int, int]], number: int
 def found_states(
     events: Sequence[Recorded], stored: dict[str, StoredState], cursor: int
 ) -> list[tuple[str, str]]:
-    beyond = first_of_each([event for event in events if event.seq > cursor])
-    found, _ = compare_states(
-        last_of(events), beyond, stored, stream=STREAM, cursor_seq=cursor, set_aside=never
-    )
+    held = last_of([event for event in events if event.seq <= cursor])
+    found, _ = compare_states(last_of(events), held, stored, stream=STREAM, set_aside=never)
     return [(item.kind, item.equipment) for item in found]
 
 
@@ -173,9 +170,9 @@ def test_what_is_newer_or_other_than_the_journal_is_told_and_not_written_over() 
     assert found_states(events, stored, 9) == [("state_missing", name)]
 
 
-def test_without_knowing_what_is_on_its_way_nothing_is_guessed() -> None:
+def test_where_nothing_has_been_handed_over_nothing_is_missed() -> None:
     events = numbered(9)
-    found, compared = compare_states(last_of(events), None, {}, stream=STREAM, cursor_seq=0, set_aside=never)
+    found, compared = compare_states(last_of(events), {}, {}, stream=STREAM, set_aside=never)
     assert (found, compared) == ([], 0)
 
 

@@ -190,6 +190,60 @@ async def test_only_the_newest_are_looked_at_unless_all_are_asked_for(
         assert (await at.reconcile(full=True, repair=True)).agree
 
 
+@pytest.mark.parametrize("parted", range(0, 31, 3))
+async def test_while_two_lanes_drain_nothing_on_its_way_is_a_difference(
+    database: Database, tmp_path: Path, parted: int
+) -> None:
+    """What the database says it has: up to event 6, then a hole, then 19 to 24, and the rest is to come."""
+    async with site(database, tmp_path) as at:
+        await at.happen(30)
+        await at.end_writing()
+        await two_lanes(database, 6, 18, 24)
+        await database.do(f"DELETE FROM andon.transition WHERE seq > 6 AND seq <= {min(18, parted)}")
+        await database.do(f"DELETE FROM andon.transition WHERE seq > 24 AND seq > {parted}")
+        report = await at.reconcile(repair=True, full=True)
+        assert report.differences == []
+        assert {part.part: part.compared for part in report.parts}["states"] == 3
+        assert all(part.reason is None for part in report.parts)
+
+
+async def test_while_two_lanes_drain_what_is_lacking_beyond_the_hole_is_found_and_mended(
+    database: Database, tmp_path: Path
+) -> None:
+    async with site(database, tmp_path) as at:
+        await at.happen(30)
+        await at.end_writing()
+        await two_lanes(database, 6, 18, 24)
+        await database.do("DELETE FROM andon.transition WHERE seq > 6 AND seq <= 18 OR seq > 22")
+        whole = await events_of(database)
+        await database.do("DELETE FROM andon.transition WHERE seq = 22")
+        missing = [("state_missing", f"equipment {name}") for name in ("capper-1", "filler-1", "oven-1")]
+        report = await at.reconcile()
+        assert sorted(kinds(report)) == missing
+        assert [found.expected.rpartition(" ")[2] for found in report.differences] == ["22", "23", "24"]
+        mended = await at.reconcile(repair=True)
+        assert mended.agree
+        seqs = [seq for seq, _ in await events_of(database)]
+        assert seqs == [*(seq for seq, _ in whole), 23, 24]
+        await database.do(
+            "UPDATE andon.transition SET to_state = 'Held' WHERE seq = 23",
+            "UPDATE andon.transition SET sequence = 99 WHERE seq = 24",
+        )
+        assert sorted(kinds(await at.reconcile(repair=True))) == [
+            ("state_differs", "equipment capper-1"),
+            ("state_differs", "equipment oven-1"),
+        ]
+
+
+async def two_lanes(database: Database, cursor: int, after: int, up_to: int) -> None:
+    """Say that everything up to `cursor` is there, and what lies in `after < seq <= up_to`."""
+    await database.do(
+        f"UPDATE andon.sink_cursor SET seq = {cursor}",
+        "INSERT INTO andon.sink_range (gateway, stream, after_seq, after_batch, seq, batch) "
+        f"SELECT gateway, stream, {after}, 0, {up_to}, 0 FROM andon.sink_cursor",
+    )
+
+
 async def test_no_more_is_told_than_a_report_holds(database: Database, tmp_path: Path) -> None:
     async with site(database, tmp_path) as at:
         for _ in range(3):
