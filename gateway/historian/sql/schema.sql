@@ -78,7 +78,9 @@ CREATE TABLE andon.transition (
     PRIMARY KEY (gateway, stream, seq)
 );
 
-CREATE INDEX transition_by_time ON andon.transition (gateway, equipment, at, seq);
+-- Holds what a timeline needs, so that the rows themselves are not read for one.
+CREATE INDEX transition_by_time ON andon.transition (gateway, equipment, at, seq)
+INCLUDE (stream, to_state, code, category, recorded_at);
 CREATE INDEX transition_by_seq ON andon.transition (gateway, equipment, stream, seq);
 
 -- Moves the model refused.
