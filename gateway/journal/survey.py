@@ -16,12 +16,14 @@ from pathlib import Path
 import msgspec
 
 from gateway.errors import JournalDamaged
-from gateway.journal import files
+from gateway.journal import files, head
 from gateway.journal.codec import Unreadable
 from gateway.journal.copied import copy_of_newest
-from gateway.journal.reading import NOT_FOLLOWING, SegmentId
+from gateway.journal.head import Head
+from gateway.journal.reading import NOT_FOLLOWING, Reader, SegmentId
 from gateway.journal.segment import Segment
 from gateway.journal.values import Anchor, Cursor, Damage, JournalPosition
+from statemodel.records import Recorded
 
 
 class SegmentView(msgspec.Struct, frozen=True):
@@ -132,46 +134,104 @@ def verify(directory: Path) -> Iterator[Verdict]:
     Raises:
         JournalForeign, JournalDamaged: the newest part is not one that this version reads at all.
     """
+    noted = head.read(directory)  # before the copy is made, so that the journal cannot end before it
     with tempfile.TemporaryDirectory(prefix="andon-journal-") as scratch:
         copied = copy_of_newest(directory, Path(scratch))
         if copied is None:
             return
         ids, newest = copied
-        ends = [*((id_.first_seq - 1, id_.first_batch - 1) for id_ in ids[1:]), (None, None)]
-        expected = ids[0].number
-        head: bytes | None = None
-        for id_, (last_seq, last_batch) in zip(ids, ends, strict=True):
-            is_newest = id_ == ids[-1]
-            path = newest if is_newest else directory / id_.name
-            if not is_newest and not path.exists():
-                head = None
-                continue
-            damage: list[Damage] = []
-            if id_.number != expected:
-                damage.append(Damage(str(directory / id_.name), "a segment before this one is missing"))
-                head = None
-            expected = id_.number + 1
-            events = batches = 0
+        row = _Row(directory, ids[0].number)
+        for place, id_ in enumerate(ids):
+            path = newest if id_ == ids[-1] else directory / id_.name
+            following = ids[place + 1] if id_ != ids[-1] else None
             try:
-                with closing(
-                    Segment.open_newest(path) if is_newest else Segment.open_finished(path)
-                ) as opened:
-                    inside, _ = opened.identity()
-                    if inside != id_:
-                        reason = f"it holds the segment {inside.name}"
-                        damage.append(Damage(str(directory / id_.name), reason))
-                    if not opened.follows(head):
-                        damage.append(Damage(str(directory / id_.name), NOT_FOLLOWING))
-                    head = opened.head()
-                    _, events, _, batches = opened.bounds()
-                    damage += [
-                        Damage(str(directory / id_.name), reason, seq, batch)
-                        for seq, batch, reason in opened.problems(id_, last_seq, last_batch)
-                    ]
-            except (sqlite3.Error, Unreadable) as error:
-                head = None
-                damage.append(Damage(str(directory / id_.name), str(error)))
-            yield Verdict(id_.name, events, batches, tuple(damage))
+                verdict = row.judge(id_, path, following, noted)
+            except FileNotFoundError as error:
+                # What a gateway frees it takes from the front.
+                if not any((directory / before.name).exists() for before in ids[:place]):
+                    row = _Row(directory, id_.number + 1)
+                    continue
+                verdict = row.lost(id_, str(error.strerror))
+            yield verdict
+
+
+class _Row:
+    """Judges one segment after the other, each by what the one before it ended with."""
+
+    def __init__(self, directory: Path, expected: int) -> None:
+        self._directory, self._expected = directory, expected
+        self._head: bytes | None = None
+        self._last: Mapping[str, Recorded] | None = None
+
+    def judge(self, id_: SegmentId, path: Path, following: SegmentId | None, noted: Head | None) -> Verdict:
+        """Read all of a segment; without one that follows it is the newest.
+
+        Raises:
+            FileNotFoundError: it is not there any more.
+        """
+        found: list[tuple[int, int, str]] = []
+        if id_.number != self._expected:
+            found.append((0, 0, "a segment before this one is missing"))
+            self._head = self._last = None
+        self._expected = id_.number + 1
+        events = batches = 0
+        head_before, last_before, self._head, self._last = self._head, self._last, None, None
+        try:
+            with closing(Segment.open_finished(path) if following else Segment.open_newest(path)) as opened:
+                inside, stream = opened.identity()
+                if inside != id_:
+                    found.append((0, 0, f"it holds the segment {inside.name}"))
+                if not opened.follows(head_before):
+                    found.append((0, 0, NOT_FOLLOWING))
+                self._head = opened.head()
+                last_seq, events, last_batch, batches = opened.bounds()
+                end = (following.first_seq - 1, following.first_batch - 1) if following else (None, None)
+                found += opened.problems(id_, *end)
+                if not following and (noted is not None and noted.stream == stream):
+                    found += _beyond(id_, last_seq, last_batch, noted)
+                if not found:
+                    carried = opened.carried()
+                    found += _otherwise(opened, last_before, carried.last)
+                    self._last = None if found else carried.last
+        except (sqlite3.Error, Unreadable) as error:
+            found.append((0, 0, str(error)))
+        where = str(self._directory / id_.name)
+        damage = tuple(Damage(where, reason, seq, batch) for seq, batch, reason in found)
+        return Verdict(id_.name, events, batches, damage)
+
+    def lost(self, id_: SegmentId, reason: str) -> Verdict:
+        """A segment that was there a moment ago, and that no gateway has freed."""
+        self._expected, self._head, self._last = id_.number + 1, None, None
+        return Verdict(id_.name, 0, 0, (Damage(str(self._directory / id_.name), reason),))
+
+
+def _beyond(
+    id_: SegmentId, last_seq: int | None, last_batch: int | None, noted: Head
+) -> Iterator[tuple[int, int, str]]:
+    """What the note of the newest segment knows, and the row of files does not hold any more."""
+    if id_.number < noted.number:
+        yield 0, 0, f"the newest segment, number {noted.number}, was removed behind it"
+        return
+    seq = id_.first_seq - 1 if last_seq is None else last_seq
+    batch = id_.first_batch - 1 if last_batch is None else last_batch
+    if id_.number == noted.number and (seq < noted.last_seq or batch < noted.last_batch):
+        had = f"but {noted.last_seq} and {noted.last_batch} had been recorded"
+        reason = (
+            f"it ends with event {seq} and batch {batch}, {had}: it was cut, or an older copy was put back"
+        )
+        yield 0, 0, reason
+
+
+def _otherwise(
+    opened: Reader, last: Mapping[str, Recorded] | None, now: Mapping[str, Recorded]
+) -> Iterator[tuple[int, int, str]]:
+    """Equipment of which a segment says that it was begun with something else than the row before holds."""
+    if last is None or opened.chain() is None:
+        return
+    for name in sorted(last.keys() | now.keys()):
+        told, known = opened.carried_of(name), last.get(name)
+        if (told.json if isinstance(told, Recorded) else told) != (known.json if known else None):
+            yield 0, 0, f"the transition of {name} that it was begun with is not the one before it"
 
 
 def _written_at(path: Path) -> datetime:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.journal.codec import Coder, Numbers, chained, seal
+from gateway.journal.codec import Coder, Numbers, chained, checksum, seal
 from gateway.journal.survey import look, verify
 from tests.gateway.journal.builders import ManualClock, batch, fill, kept_house, opened, transition
 from tests.gateway.journal.faults import segments
@@ -113,6 +113,61 @@ async def test_a_segment_put_in_the_place_of_another_is_found(tmp_path: Path) ->
     assert [reason for _, _, reason in found[1]] == ["a segment before this one is missing"]
     three.rename(tmp_path / three.name.replace("00000003", "00000002"))
     assert "it holds the segment" in problems(tmp_path)[1][0][2]
+
+
+async def test_an_end_that_was_cut_off_is_found_by_the_note_of_the_newest(tmp_path: Path) -> None:
+    await three_segments(tmp_path)
+    newest = segments(tmp_path)[-1]
+    with closing(sqlite3.connect(newest, isolation_level=None)) as db:
+        db.execute("DELETE FROM block WHERE number = (SELECT max(number) FROM block)")
+    [(place, [(_, _, reason)])] = problems(tmp_path).items()
+    assert (place, "it was cut, or an older copy was put back" in reason) == (2, True)
+
+    newest.unlink()
+    assert problems(tmp_path) == {1: [(0, 0, "the newest segment, number 3, was removed behind it")]}
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("place", [1, 2])
+async def test_what_a_segment_was_begun_with_is_compared_with_the_row_before(
+    tmp_path: Path, place: int, right: bool
+) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.append([transition(1, "oven-1")])
+        await fill(journal, 3)
+        await journal.append([transition(98)], [batch(1)])
+    assert problems(tmp_path) == {}
+    with closing(sqlite3.connect(segments(tmp_path)[place], isolation_level=None)) as db:
+        seq, body = db.execute("SELECT seq, body FROM carried WHERE equipment = 'oven-1'").fetchone()
+        body = body.replace(b'"code":6', b'"code":7')
+        crc = checksum(seq, body) if right else 0
+        db.execute("UPDATE carried SET body = ?, crc = ? WHERE equipment = 'oven-1'", (body, crc))
+
+    [(found, [(_, _, reason)])] = problems(tmp_path).items()
+
+    wanted = "the transition of oven-1 that it was begun with is not the one before it"
+    assert (found, reason) == (place, wanted if right else "its checksum is wrong")
+
+
+async def test_what_a_gateway_frees_meanwhile_is_no_damage(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await fill(journal, 5)
+    verdicts = verify(tmp_path)
+    found = [next(verdicts)]
+    for path in segments(tmp_path)[:3]:
+        path.unlink()
+    found += verdicts
+    assert [verdict.damage for verdict in found] == [(), (), ()]
+
+
+async def test_a_segment_that_goes_from_the_middle_meanwhile_is_damage(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await fill(journal, 4)
+    verdicts = verify(tmp_path)
+    found = [next(verdicts)]
+    segments(tmp_path)[1].unlink()
+    found += verdicts
+    assert [len(verdict.damage) for verdict in found] == [0, 1, 0, 0]
 
 
 async def test_the_digest_is_told_and_changes_with_every_commit(tmp_path: Path) -> None:
