@@ -7,7 +7,7 @@ source that streams read from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -16,12 +16,15 @@ from api.ports import HistoryUnavailable, Interval, StreamPosition, Surroundings
 from gateway.corrections import CorrectionBook
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.historian.historian import Historian
+from gateway.historian.lanes import NO_END
 from gateway.journal import Journal
 from statemodel.corrected import Stretch, in_force, overlay, painted, told
 from statemodel.records import EquipmentState, Recorded, state_after
 from statemodel.types import UNKNOWN, Correction, Transition
 
 _NO_BATCH = 2**62
+#: Questions asked anew because the journal freed what was asked for meanwhile.
+_TRIES = 5
 _END = datetime(9999, 1, 1, tzinfo=UTC)
 _INSTANT = timedelta(microseconds=1)
 
@@ -78,22 +81,29 @@ class JoinedHistory:
         self, equipment: str, *, after: int, from_: datetime | None, to: datetime | None, limit: int
     ) -> Sequence[Recorded]:
         """Transitions of one equipment in the present stream, `seq > after`, `from <= at < to`, in order."""
-        if await self._journal_suffices(equipment, after, from_):
-            return await self._journal.transitions(equipment, after=after, from_=from_, to=to, limit=limit)
-        assert self._historian is not None, "without a database the journal has to do"
-        up_to = self._historian.drained.seq
-        try:
-            old = await self._historian.transitions_by_seq(
-                equipment, after=after, up_to=up_to, from_=from_, to=to, limit=limit
+
+        async def asked() -> tuple[Sequence[Recorded], int]:
+            if await self._journal_suffices(equipment, after, from_):
+                found = await self._journal.transitions(
+                    equipment, after=after, from_=from_, to=to, limit=limit
+                )
+                return found, after + 1
+            assert self._historian is not None, "without a database the journal has to do"
+            up_to = self._historian.drained.seq
+            try:
+                old = await self._historian.transitions_by_seq(
+                    equipment, after=after, up_to=up_to, from_=from_, to=to, limit=limit
+                )
+            except (SinkUnavailable, SinkRefused) as error:
+                raise HistoryUnavailable(error.reason) from error
+            if len(old) >= limit:
+                return old, NO_END
+            new = await self._journal.transitions(
+                equipment, after=max(after, up_to), from_=from_, to=to, limit=limit - len(old)
             )
-        except (SinkUnavailable, SinkRefused) as error:
-            raise HistoryUnavailable(error.reason) from error
-        if len(old) >= limit:
-            return old
-        new = await self._journal.transitions(
-            equipment, after=max(after, up_to), from_=from_, to=to, limit=limit - len(old)
-        )
-        return [*old, *new]
+            return [*old, *new], up_to + 1
+
+        return await self._whole(asked)
 
     async def timeline(
         self, equipment: str, from_: datetime, to: datetime, limit: int, known_at: datetime | None = None
@@ -175,7 +185,10 @@ class JoinedHistory:
             HistoryUnavailable: only the database has it, and it does not answer.
         """
         if seq + 1 >= self._journal.position.first_seq:
-            return await self._journal.read(seq, limit)
+            events = await self._journal.read(seq, limit)
+            if seq + 1 >= self._journal.position.first_seq or (events and events[0].seq == seq + 1):
+                return events
+            # Freed before it was read: the database has it.
         position = self.position()
         if self._historian is None or (
             self._historian.first_seq is not None and seq + 1 < self._historian.first_seq
@@ -284,20 +297,39 @@ class JoinedHistory:
         self, equipment: str, from_: datetime, to: datetime, limit: int, *, for_timeline: bool = False
     ) -> Sequence[Recorded]:
         """Transitions with `from < at < to` of any stream, in order; `for_timeline` without their cause."""
-        if self._holds_all() or await self._journal.transition_before(equipment, from_) is not None:
-            return await self._journal_between(equipment, from_, to, limit)
-        assert self._historian is not None, "without a database the journal holds all there is"
-        up_to = self._historian.drained.seq
-        ask = self._historian.moves_by_time if for_timeline else self._historian.transitions_by_time
-        try:
-            old = await ask(equipment, from_, to, limit, up_to=up_to)
-        except (SinkUnavailable, SinkRefused) as error:
-            raise HistoryUnavailable(error.reason) from error
-        if len(old) >= limit:
-            return old
-        new = await self._journal_between(equipment, from_, to, limit)
-        known = {recorded.id for recorded in old}
-        return [*old, *(r for r in new if r.seq > up_to and r.id not in known)][:limit]
+
+        async def asked() -> tuple[Sequence[Recorded], int]:
+            if self._holds_all() or await self._journal.transition_before(equipment, from_) is not None:
+                return await self._journal_between(equipment, from_, to, limit), 0
+            assert self._historian is not None, "without a database the journal holds all there is"
+            up_to = self._historian.drained.seq
+            ask = self._historian.moves_by_time if for_timeline else self._historian.transitions_by_time
+            try:
+                old = await ask(equipment, from_, to, limit, up_to=up_to)
+            except (SinkUnavailable, SinkRefused) as error:
+                raise HistoryUnavailable(error.reason) from error
+            if len(old) >= limit:
+                return old, NO_END
+            new = await self._journal_between(equipment, from_, to, limit)
+            known = {recorded.id for recorded in old}
+            return [*old, *(r for r in new if r.seq > up_to and r.id not in known)][:limit], up_to + 1
+
+        return await self._whole(asked)
+
+    async def _whole(
+        self, ask: Callable[[], Awaitable[tuple[Sequence[Recorded], int]]]
+    ) -> Sequence[Recorded]:
+        """An answer of the journal, or of it and the database, that nothing was freed under.
+
+        `ask` says as well from which event on the journal had to hold all. What it held when the question was
+        put and has freed since is in the database by now, so it is asked anew.
+        """
+        for _ in range(_TRIES):
+            first = self._journal.position.first_seq
+            found, needed = await ask()
+            if self._journal.position.first_seq <= max(first, needed):
+                return found
+        raise HistoryUnavailable("the journal has just freed what was asked for: ask again")
 
     async def _journal_between(
         self, equipment: str, from_: datetime, to: datetime, limit: int

@@ -22,6 +22,8 @@ from statemodel.tag_history import DatedSample, SampleBucket, dated, summed_up
 #: Samples of the journal looked through for one answer, and how many at a time, so that commits go on.
 SCAN_SAMPLES_MAX = 500_000
 _PAGE_SAMPLES = 5_000
+#: Questions asked anew because the journal freed what was asked for meanwhile.
+_TRIES = 5
 #: Samples read one by one to sum up what the database does not have yet.
 _LOOSE_SAMPLES_MAX = 200_000
 
@@ -59,11 +61,12 @@ class JoinedTagHistory:
         gone: str | None = None
         if self._historian is not None:
             # Only from where the journal knows more than the database is anything summed up here.
-            loose = await self._journalled(tag, self._historian.batches_missing, end)
-            first = min((sample.at for sample in loose[0]), default=end)
+            loose, gone = await self._journalled(tag, self._historian.batches_missing, end)
+            first = min((sample.at for sample in loose), default=end)
             whole = sum(1 for bound in bounds[1:] if bound <= first)
             if whole:
-                done, gone = await self._stored_buckets(tag, bounds[: whole + 1])
+                done, missing = await self._stored_buckets(tag, bounds[: whole + 1])
+                gone = missing or gone
         rest = bounds[len(done) :]
         if len(rest) < 2:
             return TagBuckets(done, gone)
@@ -96,11 +99,18 @@ class JoinedTagHistory:
             found, left_out = await self._journalled(tag, ((after, NO_END),), to)
             gone = "what the journal no longer holds, for there is no database to keep it"
             return found, gone if after else left_out
-        try:
-            lacking, stored = await self._historian.tag_samples(tag, from_, to, limit=limit)
-        except (SinkUnavailable, SinkRefused) as error:
-            raise HistoryUnavailable(error.reason) from error
-        journalled, left_out = await self._journalled(tag, lacking, to)
+        for _ in range(_TRIES):
+            first = self._journal.position.first_batch
+            try:
+                lacking, stored = await self._historian.tag_samples(tag, from_, to, limit=limit)
+            except (SinkUnavailable, SinkRefused) as error:
+                raise HistoryUnavailable(error.reason) from error
+            journalled, left_out = await self._journalled(tag, lacking, to)
+            if self._journal.position.first_batch <= max(first, lacking[0][0] + 1):
+                break
+            # What the database lacked when it was asked went from the journal meanwhile: by now it has it.
+        else:
+            left_out = "samples which the journal has just freed: ask again"
         return (*stored, *journalled), left_out
 
     async def _journalled(

@@ -109,6 +109,27 @@ async def test_samples_and_figures_do_not_depend_on_where_they_lie(
         historian._readers.drop()
 
 
+async def test_figures_that_leave_out_what_the_database_has_yet_to_get_say_so(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More waits for the database than is looked through for one answer."""
+    monkeypatch.setattr("gateway.tag_history.SCAN_SAMPLES_MAX", 20)
+    monkeypatch.setattr("gateway.tag_history._PAGE_SAMPLES", 10)
+    samples = [TagSample(OTHER, n, Quality.GOOD, None, second(n)) for n in range(100)]
+    samples += [TagSample(TAG, n, Quality.GOOD, None, second(n)) for n in range(100, 110)]
+    async with opened(tmp_path) as journal:
+        async with running(journal, database.dsn) as historian:
+            await record(journal, samples[:1])
+            await drained(historian, journal)
+        for sample in samples[1:]:
+            await journal.append([], [SampleBatch("plc", sample.received_at, (sample,))])
+        history = JoinedTagHistory(journal, historian)
+        figures = await history.buckets(TAG, [second(0), second(200)])
+        assert sum(bucket.count for bucket in figures.items) < 10
+        assert figures.incomplete == "samples which the database has not been handed yet"
+        historian._readers.drop()
+
+
 async def test_a_tag_never_recorded_has_empty_buckets(database: Database, tmp_path: Path) -> None:
     async with opened(tmp_path) as journal, running(journal, database.dsn) as historian:
         await record(journal, story("int"))
