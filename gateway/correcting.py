@@ -41,21 +41,42 @@ class CorrectionDesk:
         self._history, self._record, self._clock = history, record, clock
         #: One at a time, so that what is sent twice at once is done once.
         self._order = asyncio.Lock()
+        #: By equipment and key, what the journal has yet to take, whether somebody still waits for it or not.
+        self._on_the_way: dict[tuple[str, str], tuple[Correction, asyncio.Task[Recorded]]] = {}
 
     async def correct(self, equipment: str, wanted: WantedCorrection, key: str | None) -> Recorded:
         """See `api.corrections.Corrections.correct`."""
         try:
             async with asyncio.timeout(RECORD_S_MAX), self._order:
                 now = self._clock.now()
+                if key is not None and (sent := self._on_the_way.get((equipment, key))) is not None:
+                    if not _same(sent[0], wanted):
+                        raise KeyReused
+                    return await asyncio.shield(sent[1])
                 if key is not None and (known := await self._known(equipment, key)) is not None:
-                    if not _same(known, wanted):
+                    if not _same(known.event, wanted):
                         raise KeyReused
                     return known
                 event = await self._judged(self._specs[equipment], wanted, key, now)
-                return await self._record(event)
+                return await asyncio.shield(self._sent(event))
         except TimeoutError as error:
             reason = f"the journal has not taken it within {RECORD_S_MAX:g} s"
             raise NotRecorded(reason) from error
+
+    def _sent(self, event: Correction) -> asyncio.Task[Recorded]:
+        """Hand an event in, to be recorded also when the caller stops waiting."""
+
+        async def record() -> Recorded:
+            try:
+                return await self._record(event)
+            finally:
+                if event.key is not None:
+                    self._on_the_way.pop((event.equipment, event.key), None)
+
+        task = asyncio.create_task(record(), name="correction")
+        if event.key is not None:
+            self._on_the_way[event.equipment, event.key] = event, task
+        return task
 
     async def _known(self, equipment: str, key: str) -> Recorded | None:
         """What was recorded under a key."""
@@ -127,9 +148,8 @@ class CorrectionDesk:
         )
 
 
-def _same(recorded: Recorded, wanted: WantedCorrection) -> bool:
-    """Whether a recorded correction is what is wanted. Without `to` it went up to when it was made."""
-    event = recorded.event
+def _same(event: object, wanted: WantedCorrection) -> bool:
+    """Whether a correction is what is wanted. Without `to` it went up to when it was made."""
     assert isinstance(event, Correction), "only corrections are found"
     if (event.reason, event.author, event.withdraws) != (wanted.reason, wanted.author, wanted.withdraws):
         return False

@@ -207,3 +207,32 @@ async def test_a_journal_that_does_not_answer_is_not_waited_for_for_ever(
         desk = CorrectionDesk([SPEC], there.history, stuck, there.clock)
         with pytest.raises(NotRecorded, match="has not taken it"):
             await desk.correct("m-1", wanted(), None)
+
+
+async def test_what_is_sent_again_while_the_journal_still_has_it_to_take_is_recorded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller stopped waiting, the correction is on its way all the same."""
+    monkeypatch.setattr("gateway.correcting.RECORD_S_MAX", 0.05)
+    async with bench(tmp_path) as there:
+        room = asyncio.Event()
+
+        async def slow(event: Correction) -> Recorded:
+            async def on_its_way() -> Recorded:
+                await room.wait()
+                return await there.pipeline.record(event)
+
+            return await asyncio.shield(asyncio.ensure_future(on_its_way()))
+
+        desk = CorrectionDesk([SPEC], there.history, slow, there.clock)
+        for _ in range(3):
+            with pytest.raises(NotRecorded):
+                await desk.correct("m-1", wanted(), "4711")
+        with pytest.raises(KeyReused):
+            await desk.correct("m-1", wanted(state="Idle"), "4711")
+        monkeypatch.setattr("gateway.correcting.RECORD_S_MAX", 10.0)
+        room.set()
+        assert await desk.correct("m-1", wanted(), "4711") == there.made[0]
+        assert await desk.correct("m-1", wanted(), "4711") == there.made[0]
+        await there.desk.correct("m-1", wanted(), "another")  # behind all that was on its way
+        assert len(there.made) == 2
