@@ -54,7 +54,7 @@ def next_group(waiting: deque[Ask]) -> Sequence[Ask]:
 
 def commit(store: Store, group: Sequence[Ask]) -> Sequence[Outcome]:
     """Commit appends together, in the journal's thread. If one of them holds what cannot be written down,
-    each is committed alone, so that only that one fails.
+    each is committed alone, so that only that one fails. What failed after it was durable is not done again.
     """
     if len(group) == 1:
         [ask] = group
@@ -62,8 +62,10 @@ def commit(store: Store, group: Sequence[Ask]) -> Sequence[Outcome]:
     events = list(chain.from_iterable(ask.events for ask in group))
     batches = list(chain.from_iterable(ask.batches for ask in group))
     alive = {name: at for ask in group for name, at in ask.alive.items()}
+    before = store.position
     together = _append(store, events, batches, alive)
-    if isinstance(together, Exception) and not isinstance(together, JournalFailed):
+    unwritten = isinstance(together, Exception) and store.position == before
+    if unwritten and not isinstance(together, JournalFailed):
         return [([ask], _append(store, ask.events, ask.batches, ask.alive)) for ask in group]
     return [(group, together)]
 

@@ -152,6 +152,11 @@ class Losses:
         self.waiting = left
         return True
 
+    def take_back(self, waiting: tuple[Loss, ...]) -> bool:
+        """What told of losses was not recorded after all: these wait as before. Whether anything changes."""
+        changed, self.waiting = waiting != self.waiting, waiting
+        return changed
+
     def to_keep(self) -> bytes:
         """All of it, as bytes for `Losses`."""
         self.changed = False

@@ -112,11 +112,14 @@ class Store(Shelf):
             return self._is_full(reason)
         if shed:
             batches, block = (), block.without_batches()
+        waiting = self._losses.waiting
         if self._losses.told(events):
             self.keep(KEPT, self._losses.to_keep())
         marks = {name: proof for name, proof in alive.items() if self.alive.get(name) != proof}
         with self._writing("a commit"):
             if refused := self._commit(block, marks):
+                if self._losses.take_back(waiting):
+                    self.keep(KEPT, self._losses.to_keep())
                 return self._is_full(refused)
         if shed:
             self._losses.take_shed(left_out, shed)

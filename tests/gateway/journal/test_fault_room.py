@@ -12,6 +12,7 @@ import pytest
 from gateway.errors import StartFailed
 from gateway.journal import Cursor, Journal, files, room
 from gateway.journal.losses import Losses, gaps
+from gateway.journal.store import Store
 from statemodel.types import Gap
 from tests.gateway.journal.builders import (
     START,
@@ -94,6 +95,29 @@ async def test_a_crash_forgets_neither_what_was_shed_nor_who_was_told(tmp_path: 
         assert len(await tell(journal)) == 1
     async with opened(crashed, bytes_max=1_500_000) as journal:
         assert journal.untold() == ()
+
+
+async def test_a_loss_whose_telling_found_no_room_is_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who told of it was cancelled while the disk was full: it was not told."""
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock, bytes_max=1_500_000) as journal:
+        journal.require("database", events=True, batches=True)
+        await fill_for_samples(journal)
+        await kept_house(journal, clock, lambda: clock.now() > START + timedelta(seconds=3))
+    async with opened(tmp_path, clock=clock, bytes_max=1_500_000) as journal:
+        before = journal.untold()
+        assert before
+        monkeypatch.setattr(Store, "_commit", lambda *_: "the disk is full")
+        asked = asyncio.create_task(tell(journal))
+        await eventually(lambda: bool(journal.stats().full))
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        assert journal.untold() == before
+        monkeypatch.undo()
+    async with opened(tmp_path, bytes_max=1_500_000) as journal:
+        assert journal.untold() == before
 
 
 def test_what_goes_on_for_long_is_told_in_pieces() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from gateway.errors import JournalFailed
 from gateway.journal import Cursor, files
 from gateway.journal.segment import Segment
-from statemodel.types import Gap, Quality, SampleBatch, SourceLost, TagSample, TagValue
+from statemodel.types import Gap, Quality, SampleBatch, SourceLost, TagSample, TagValue, Transition
 from tests.gateway.journal.builders import (
     START,
     ManualClock,
@@ -347,6 +348,35 @@ async def test_what_cannot_be_written_down_fails_alone(tmp_path: Path) -> None:
         assert not isinstance(first, BaseException)
         assert not isinstance(last, BaseException)
         assert [r.seq for r in (*first, *last)] == [1, 2]
+
+
+async def test_what_fails_after_it_is_durable_is_not_written_twice(tmp_path: Path) -> None:
+    class Broken:
+        name = "broken"
+
+        def __init__(self) -> None:
+            self.heard = 0
+
+        def appended(self, _: int, __: Sequence[SampleBatch]) -> None:
+            self.heard += 1
+            if self.heard == 2:
+                raise ValueError("a defect")
+
+        def to_keep(self) -> bytes:
+            return b""
+
+        def held_from(self) -> int:
+            return 0
+
+    async with opened(tmp_path) as journal:
+        await journal.watch(Broken())
+        asked = [journal.append([transition(n)]) for n in (1, 2, 3)]
+        _, *others = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(other) for other in others] == [ValueError, ValueError]
+        assert [r.seq for r in await journal.append([transition(4)])] == [4]
+    async with opened(tmp_path) as journal:
+        told = [r.event for r in await journal.read(0, 9)]
+        assert [event.sequence for event in told if isinstance(event, Transition)] == [1, 2, 3, 4]
 
 
 async def test_a_cancelled_append_that_waits_takes_no_number(tmp_path: Path) -> None:
