@@ -229,6 +229,33 @@ async def test_the_view_tells_the_same(database: Database, tmp_path: Path) -> No
             await roll_up(database, historian.keeper)
 
 
+async def test_the_view_tells_the_present_hour_up_to_now_and_not_to_its_end(
+    database: Database, tmp_path: Path
+) -> None:
+    began = datetime.now(UTC)
+    hour = hour_of(began)
+    changed = hour + (began - hour) / 2
+    samples = [
+        TagSample(TAGS[0], 10.0, Quality.GOOD, None, hour - HOUR / 2),
+        TagSample(TAGS[0], 20.0, Quality.GOOD, None, changed),
+        TagSample(TAGS[1], 20.0, Quality.GOOD, None, hour - HOUR / 2),
+        TagSample(TAGS[1], None, Quality.BAD, None, changed),
+    ]
+    async with kept(database, tmp_path) as (journal, historian):
+        await hand_over(journal, historian, samples)
+        rows = await database.rows(
+            "SELECT tag, avg, known_s, now() AS asked FROM andon.sample_hourly WHERE hour = $1 ORDER BY tag",
+            hour,
+        )
+    lasting, ended = rows
+    end = min(lasting["asked"], hour + HOUR)
+    assert math.isclose(lasting["known_s"], (end - hour).total_seconds(), abs_tol=1e-3)
+    area = 10.0 * (changed - hour).total_seconds() + 20.0 * (end - changed).total_seconds()
+    assert math.isclose(lasting["avg"], area / lasting["known_s"], rel_tol=1e-6)
+    assert math.isclose(ended["known_s"], (changed - hour).total_seconds(), abs_tol=1e-3)
+    assert math.isclose(ended["avg"], 20.0)
+
+
 async def test_hours_outlive_the_samples_and_late_ones_do_not_spoil_them(
     database: Database, tmp_path: Path
 ) -> None:

@@ -89,19 +89,28 @@ WHERE k.samples_from IS NULL OR d.hour >= k.samples_from
     OR NOT EXISTS (SELECT 1 FROM andon.sample_hour AS h WHERE h.tag_id = t.tag_id AND h.hour = d.hour);
 
 -- Tags by the hour with the names people know, each weighted by how long its values were in force, the one from
--- before included. An hour without a sample has no row: the last value of the row before held all the time.
+-- before included; the present hour up to now (`c` is what is left of it). An hour without a sample has no row: the
+-- last value of the row before held all the time.
 CREATE VIEW andon.sample_hourly AS
 SELECT
     t.gateway, t.tag, h.hour, t.unit, h.samples,
     least(h.min, CASE WHEN b.lasted_s > 0 THEN b.value END) AS min,
     greatest(h.max, CASE WHEN b.lasted_s > 0 THEN b.value END) AS max,
-    (coalesce(h.integral, 0) + coalesce(b.value * b.lasted_s, 0))
-        / nullif(h.known_s + CASE WHEN b.value IS NULL THEN 0 ELSE b.lasted_s END, 0) AS avg,
-    h.known_s + CASE WHEN b.value IS NULL THEN 0 ELSE b.lasted_s END AS known_s,
+    (coalesce(h.integral, 0) + coalesce(b.value * b.lasted_s, 0) - coalesce(h.last_value * c.lasts_s, 0))
+        / nullif(h.known_s + CASE WHEN b.value IS NULL THEN 0 ELSE b.lasted_s END - c.lasts_s, 0) AS avg,
+    h.known_s + CASE WHEN b.value IS NULL THEN 0 ELSE b.lasted_s END - c.lasts_s AS known_s,
     CASE WHEN h.last_quality < 2 THEN h.last_value END AS last,
     CASE WHEN h.last_quality < 2 THEN h.last_text END AS last_text
 FROM andon.tag_hour AS h
 JOIN andon.tag AS t ON t.tag_id = h.tag_id
+CROSS JOIN LATERAL (
+    SELECT
+        CASE
+            WHEN h.last_quality < 2 AND h.last_value IS NOT NULL
+                THEN greatest(0, date_part('epoch', h.hour + interval '1 hour' - greatest(now(), h.last_at)))
+            ELSE 0
+        END AS lasts_s
+) AS c
 LEFT JOIN LATERAL (
     SELECT
         CASE WHEN p.last_quality < 2 THEN p.last_value END AS value,
