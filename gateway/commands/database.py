@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 from rich.table import Table
 
+from gateway import log
 from gateway.commands.show import age_text, out, print_json
 from gateway.commands.when import WrongArgument
 from gateway.config.load import Loaded, load
@@ -21,6 +23,7 @@ from gateway.historian.connection import connect, place_of
 from gateway.historian.failures import DATABASE_ERRORS, translate
 from gateway.historian.migrate import applied, inspect, migrate, migrations
 from gateway.historian.overview import Overview, in_use, overview
+from gateway.snapshots.database import has_database, server_of
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -52,7 +55,8 @@ def show_database(config: Path, *, json: bool) -> None:
     if json:
         print_json(found)
         return
-    _show(found, place_of(_dsn(loaded)))
+    dsn = _settings(loaded).dsn
+    _show(found, f"embedded, in {loaded.data_dir}" if dsn == "embedded" else place_of(dsn))
 
 
 def _show(found: Overview, place: str) -> None:
@@ -71,7 +75,7 @@ def _show(found: Overview, place: str) -> None:
         out.print(
             _table(
                 ("table", "size", "rows, about"),
-                [(t.table, _bytes(t.bytes), f"{t.rows:,}") for t in found.tables],
+                [(t.table, _bytes(t.bytes), "-" if t.rows is None else f"{t.rows:,}") for t in found.tables],
             )
         )
     if found.cursors:
@@ -268,16 +272,21 @@ def _settings(loaded: Loaded) -> HistorianSettings:
     return settings
 
 
-def _dsn(loaded: Loaded) -> str:
-    from gateway.embedded_postgres import dsn_of_running
-
+@asynccontextmanager
+async def _address(loaded: Loaded) -> AsyncIterator[str]:
+    """Where the database is; an embedded one whose gateway does not run is started for the time being."""
     settings = _settings(loaded)
-    dsn = dsn_of_running(loaded.data_dir) if settings.dsn == "embedded" else settings.dsn
-    if dsn is None:
+    if settings.dsn != "embedded":
+        yield settings.dsn
+        return
+    if not has_database(loaded.data_dir):
         raise WrongArgument(
-            "the embedded database does not run", hint="it runs while the gateway does: start the gateway"
+            f"there is no embedded database in {loaded.data_dir} yet",
+            hint="the gateway makes it when it starts for the first time",
         )
-    return dsn
+    log.configure("warning")
+    async with server_of(loaded.data_dir) as dsn:
+        yield dsn
 
 
 def _asked(loaded: Loaded, work: Callable[[Connection], Awaitable[R]]) -> R:
@@ -285,22 +294,23 @@ def _asked(loaded: Loaded, work: Callable[[Connection], Awaitable[R]]) -> R:
 
     Raises:
         SinkUnavailable, SinkRefused: the database is away, or will not have us.
+        StartFailed: the embedded one does not start.
     """
-    dsn, settings = _dsn(loaded), _settings(loaded)
 
     async def run() -> R:
-        try:
-            connection = await connect(dsn, settings, "andon database")
-        except (*DATABASE_ERRORS, ValueError) as error:
-            raise translate(error, place_of(dsn)) from error
-        try:
-            return await work(connection)
-        except (SinkUnavailable, SinkRefused):
-            raise
-        except DATABASE_ERRORS as error:
-            raise translate(error, place_of(dsn)) from error
-        finally:
-            connection.terminate()
+        async with _address(loaded) as dsn:
+            try:
+                connection = await connect(dsn, _settings(loaded), "andon database")
+            except (*DATABASE_ERRORS, ValueError) as error:
+                raise translate(error, place_of(dsn)) from error
+            try:
+                return await work(connection)
+            except (SinkUnavailable, SinkRefused):
+                raise
+            except DATABASE_ERRORS as error:
+                raise translate(error, place_of(dsn)) from error
+            finally:
+                connection.terminate()
 
     return asyncio.run(run())
 

@@ -27,11 +27,11 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class TableSize(msgspec.Struct, frozen=True):
-    """A table with its indexes and chunks. `rows` is what the server's statistics say."""
+    """A table with its indexes and chunks. `rows` is what the server's statistics say, None when nothing."""
 
     table: str
     bytes: int
-    rows: int
+    rows: int | None
 
 
 class Chunks(msgspec.Struct, frozen=True):

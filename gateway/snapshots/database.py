@@ -27,7 +27,7 @@ async def dump(data_dir: Path, into: Path) -> None:
     Raises:
         StartFailed: it does not start, or the dump fails.
     """
-    async with _server(data_dir) as dsn:
+    async with server_of(data_dir) as dsn:
         await run_tool("pg_dump", "--format=custom", "--no-owner", f"--dbname={dsn}", f"--file={into}")
 
 
@@ -37,7 +37,7 @@ async def load(data_dir: Path, dump: Path) -> None:
     Raises:
         StartFailed: it does not start, or the dump is not taken.
     """
-    async with _server(data_dir) as dsn:
+    async with server_of(data_dir) as dsn:
         await run_tool(
             "pg_restore",
             "--no-owner",
@@ -49,8 +49,12 @@ async def load(data_dir: Path, dump: Path) -> None:
 
 
 @asynccontextmanager
-async def _server(data_dir: Path) -> AsyncIterator[str]:
-    """The server that runs, or one for the time being."""
+async def server_of(data_dir: Path) -> AsyncIterator[str]:
+    """The address of the server that runs, or of one that is started for the time being.
+
+    Raises:
+        StartFailed: it does not start.
+    """
     if (running := dsn_of_running(data_dir)) is not None:
         yield running
         return

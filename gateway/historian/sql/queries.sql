@@ -641,10 +641,19 @@ SELECT tag_id, $3, $4, $5, $6, $7, $8, $9 FROM known
 SELECT pg_database_size(current_database())
 
 -- name: table_sizes
--- Chunks count for their table.
+-- Chunks count for their table. The server's running count where it has one, else the last it made; null where it has
+-- never counted, which is not none.
 SELECT c.relname::text AS table,
     (pg_total_relation_size(c.oid) + coalesce(sum(pg_total_relation_size(i.inhrelid)), 0))::bigint AS bytes,
-    (greatest(c.reltuples, 0) + coalesce(sum(greatest(p.reltuples, 0)), 0))::bigint AS rows
+    coalesce(
+        nullif(
+            pg_stat_get_live_tuples(c.oid) + coalesce(sum(pg_stat_get_live_tuples(p.oid)), 0), 0
+        ),
+        CASE
+            WHEN greatest(c.reltuples, max(p.reltuples)) >= 0
+                THEN greatest(c.reltuples, 0) + coalesce(sum(greatest(p.reltuples, 0)), 0)
+        END
+    )::bigint AS rows
 FROM pg_class AS c
 LEFT JOIN pg_inherits AS i ON i.inhparent = c.oid
 LEFT JOIN pg_class AS p ON p.oid = i.inhrelid

@@ -13,8 +13,10 @@ from typer.testing import CliRunner, Result
 from gateway.cli import app
 from gateway.commands.database import RowsRefused
 from gateway.commands.when import WrongArgument
+from gateway.embedded_postgres import dsn_of_running
 from gateway.errors import SinkUnavailable
 from gateway.historian.migrate import migrations
+from gateway.snapshots.database import server_of
 from tests.gateway.historian.databases import Database, drained, running
 from tests.gateway.journal.builders import opened, transition
 
@@ -103,3 +105,36 @@ async def test_rows_are_listed_written_again_and_left(database: Database, tmp_pa
 async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path, verb: str) -> None:
     config = write_config(tmp_path, "postgresql://nobody@127.0.0.1:1/none")
     assert isinstance((await called(verb, config)).exception, SinkUnavailable)
+
+
+async def test_an_embedded_database_answers_whether_its_gateway_runs_or_not(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "embedded")
+    none_yet = (await called("status", config)).exception
+    assert isinstance(none_yet, WrongArgument)
+    assert "no embedded database" in none_yet.reason
+    async with server_of(tmp_path) as dsn:
+        assert (await told("migrate", config))[0]["done"] == list(range(1, NEWEST + 1))
+        assert dsn_of_running(tmp_path) == dsn
+    # Nothing runs now, as after the gateway has been stopped for a downgrade.
+    assert dsn_of_running(tmp_path) is None
+    assert (await told("migrate", config, "--to", 2, "--yes"))[0]["done"] == list(range(NEWEST, 2, -1))
+    shown = await called("status", config)
+    assert shown.exit_code == 0, shown.output
+    assert f"embedded, in {tmp_path}" in shown.output
+    assert dsn_of_running(tmp_path) is None
+
+
+async def test_the_rows_of_tables_nobody_has_counted_yet_are_not_told_as_none(
+    database: Database, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, database.dsn)
+    async with opened(tmp_path / "journal") as journal, running(journal, database.dsn) as historian:
+        await journal.append([transition(number) for number in (1, 2, 3)], [])
+        await drained(historian, journal)
+    [found] = await told("status", config)
+    rows = {table["table"]: table["rows"] for table in found["tables"]}
+    assert rows["transition"] in (3, None)
+    await database.do("ANALYZE andon.transition")
+    [found] = await told("status", config)
+    rows = {table["table"]: table["rows"] for table in found["tables"]}
+    assert rows["transition"] == 3
