@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any, NoReturn
 
 import msgspec
@@ -56,9 +56,12 @@ def refuse_others(request: Request) -> None:
 
 def _is_loopback(address: str) -> bool:
     try:
-        return ip_address(address).is_loopback
+        found = ip_address(address)
     except ValueError:
         return False
+    # A listener of both families sees a caller over IPv4 as ::ffff:a.b.c.d.
+    inner = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return (inner or found).is_loopback
 
 
 async def read_body(request: Request, type_: type) -> Any:

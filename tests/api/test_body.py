@@ -80,10 +80,23 @@ async def test_every_name_of_this_machine_is_taken(connect: Connect, host: str) 
     assert (await connect(host=host).post(PATH, json={"color": "green"})).status_code == 200
 
 
+@pytest.mark.parametrize("peer", ["::1", "127.8.9.1", "::ffff:127.0.0.1"])
+async def test_every_loopback_address_is_this_machine(connect: Connect, peer: str) -> None:
+    """The last is how a caller over IPv4 looks to a gateway that listens on `[::]`."""
+    assert (await connect(peer).post(PATH, json={"color": "green"})).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded"])
+async def test_what_a_header_says_of_the_peer_is_not_believed(connect: Connect, header: str) -> None:
+    answer = await connect("10.0.0.7").post(PATH, json={"color": "green"}, headers={header: "127.0.0.1"})
+    assert answer.status_code == 403
+
+
 @pytest.mark.parametrize(
     ("peer", "host"),
     [
         ("10.0.0.7", "127.0.0.1:8420"),
+        ("::ffff:10.0.0.7", "127.0.0.1:8420"),
         ("127.0.0.1", "plant.example:8420"),  # a page whose name was pointed at this machine
         ("127.0.0.1", "127.0.0.1.example"),
         ("127.0.0.1", "[fe80::1]:8420"),
