@@ -61,6 +61,9 @@ class CorrectionBook:
         while after < position.last_seq and (found := await journal.read(after, _PAGE)):
             book.announce(found)
             after = found[-1].seq
+        if len(seqs) >= REMEMBERED_MAX and book._forgotten_at is None and book._order:
+            name, _ = book._order[0]
+            book._forgotten_at = book._of[name][0].recorded_at  # there was no place for those before it
         return book
 
     def announce(self, recorded: Sequence[Recorded]) -> None:

@@ -211,6 +211,27 @@ async def test_where_they_lie_is_kept_so_that_a_start_need_not_read_everything(
         assert await book.between("filler-1", second(0), second(30)) == [made]
 
 
+async def test_after_a_restart_it_is_known_that_some_were_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that memory has no place for are in the database: what it cannot be asked for is not left out."""
+    monkeypatch.setattr("gateway.corrections.REMEMBERED_MAX", 3)
+    monkeypatch.setattr("gateway.corrections._LOOKED_THROUGH_MAX", 1)
+    async with story(tmp_path) as tale:
+        await tale.record(transition(1), at=1)
+        for n in range(10, 60, 10):
+            await tale.record(correction((n, n + 5, "Held")), at=n + 6)
+        keeping = asyncio.create_task(tale.book.run())
+        while await tale.journal.kept("corrections") is None:
+            await asyncio.sleep(0.001)
+        keeping.cancel()
+        for book in (tale.book, await CorrectionBook.open(tale.journal, None)):
+            book._historian = build(tale.journal, NOWHERE)
+            with pytest.raises(HistoryUnavailable):
+                await book.between("filler-1", second(0), second(100))
+            assert len(await book.between("filler-1", second(40), second(100))) == 2
+
+
 async def free(tale: Told, historian: Historian) -> None:
     """Hand everything to the database and free all but the newest part of the journal."""
     for n in itertools.count(1000):
