@@ -39,7 +39,8 @@ class Recording(msgspec.Struct, frozen=True):
     """What was recorded between two instants, in the order the engine took it in.
 
     `whole` says that it begins where recording began; else tags that did not change for long are not in it
-    until they do. Transitions in force when it begins come first, numbered below `first_seq`.
+    until they do. Transitions in force when it begins come first, numbered below `first_seq`. `lacking` are
+    stretches, begin and end, of which not all is in it.
     """
 
     gateway: str
@@ -48,6 +49,7 @@ class Recording(msgspec.Struct, frozen=True):
     first_seq: int
     whole: bool
     entries: Sequence[Entry]
+    lacking: Sequence[tuple[datetime, datetime]] = ()
 
 
 class Replayed(msgspec.Struct, frozen=True):

@@ -220,6 +220,12 @@ def _told(
             f"the recording begins at {_clock(recording.begin_at)}: --from-database may reach further back"
         )
     to = min(end or recording.end_at, recording.end_at)
+    warnings += [
+        f"from {_clock(max(first, from_))} to {_clock(min(last, to))} not all is there yet: what gathered "
+        "while the database was away is still on its way to it; replay again when the gateway has caught up"
+        for first, last in recording.lacking
+        if first < to and last > from_
+    ]
     if from_ >= to:
         raise WrongArgument(
             f"{spec.name}: nothing is recorded between --from and --to",

@@ -60,7 +60,7 @@ async def read_database(
     """What the database holds of some equipment and tags, between two instants or all of it.
 
     Events are numbered anew, for those of several journals may be among them. It never calls itself whole:
-    retention may have taken its beginning.
+    retention may have taken its beginning. While a backlog is written, it says which stretches lack.
 
     Raises:
         NothingInDatabase: there is nothing of it.
@@ -122,7 +122,14 @@ async def _read(
         sample = sample_of(tag["tag"], tag["kind"], row)
         if not (_is_mark(sample) and (tag["connection"], sample.received_at) in losses):
             samples.append((tag["connection"], row["at"], sample))
+    holes = await connection.fetch(SQL["replay_holes"], gateway, from_, to)
+    lacking = tuple((row["begin_at"], row["end_at"]) for row in holes)
     if not events and not samples:
+        if lacking:
+            raise NothingInDatabase(
+                "what was recorded in this time is still on its way to the database",
+                hint="ask again when the gateway has caught up, or leave out --from-database",
+            )
         raise NothingInDatabase(
             "the database holds nothing of this equipment in this time",
             hint="check --from and --to; samples go after historian.retention",
@@ -139,6 +146,7 @@ async def _read(
         first_seq=len(carried) + 1,
         whole=False,
         entries=(*carried, *entries),
+        lacking=lacking,
     )
 
 

@@ -434,6 +434,16 @@ SELECT e.type, e.body FROM (
 JOIN andon.sink_cursor AS c ON c.gateway = $1 AND c.stream = e.stream
 ORDER BY c.began_at, e.stream, e.seq
 
+-- name: replay_holes
+-- Gateway, range: stretches overtaken by what came after them of which not all is here yet.
+SELECT coalesce(l.recorded_from, $2) AS begin_at, l.recorded_until AS end_at
+FROM andon.late_range AS l
+JOIN andon.sink_range AS r ON r.gateway = l.gateway AND r.stream = l.stream
+    AND r.after_seq = l.up_to_seq AND r.after_batch = l.up_to_batch
+WHERE l.gateway = $1 AND l.written_at IS NULL
+    AND l.recorded_until >= $2 AND (l.recorded_from IS NULL OR l.recorded_from <= $3)
+ORDER BY l.recorded_until
+
 -- name: replay_later
 SELECT EXISTS (SELECT 1 FROM andon.transition WHERE gateway = $1 AND at > $3)
     OR EXISTS (SELECT 1 FROM andon.source_event WHERE gateway = $1 AND at > $3)

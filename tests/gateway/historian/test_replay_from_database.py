@@ -99,6 +99,38 @@ async def test_the_database_gives_what_the_journal_gave(database: Database, tmp_
     ], "losses stand where they stood"
 
 
+async def test_what_is_still_on_its_way_to_the_database_is_said(database: Database, tmp_path: Path) -> None:
+    await site(tmp_path, database.dsn)
+    whole = await replay(tmp_path, database.dsn, "--from-database")
+    assert not any("on its way" in warning for warning in whole["warnings"])
+    begin, end = START + timedelta(seconds=70), START + timedelta(seconds=80)
+    await database.do(
+        "INSERT INTO andon.sink_range (gateway, stream, after_seq, after_batch, seq, batch) "
+        "SELECT gateway, stream, seq + 10, batch + 10, seq + 20, batch + 20 FROM andon.sink_cursor",
+        "INSERT INTO andon.late_range (gateway, stream, after_seq, after_batch, up_to_seq, up_to_batch, "
+        "recorded_from, recorded_until) SELECT gateway, stream, seq, batch, seq + 10, batch + 10, "
+        f"'{begin.isoformat()}', '{end.isoformat()}' FROM andon.sink_cursor",
+    )
+    [warning] = (await replay(tmp_path, database.dsn, "--from-database"))["warnings"]
+    assert "from 2026-11-21 08:01:10.000 to 2026-11-21 08:01:20.000 not all is there yet" in warning
+    before = await replay(tmp_path, database.dsn, "--from-database", "--to", begin.isoformat())
+    assert before["warnings"] == whole["warnings"]
+    settings = load(tmp_path / "andon.toml", environment={"ANDON_DATABASE": database.dsn})
+    assert settings.configuration.historian is not None
+    await database.do(
+        "DELETE FROM andon.sample", "DELETE FROM andon.transition", "DELETE FROM andon.source_event"
+    )
+    with pytest.raises(NothingInDatabase, match="still on its way"):
+        await read_database(
+            database.dsn, settings.configuration.historian, "g", equipment=["oven-1"], tags={"plc/run"}
+        )
+    await database.do("UPDATE andon.late_range SET written_at = now()", "DELETE FROM andon.sink_range")
+    with pytest.raises(NothingInDatabase, match="holds nothing"):
+        await read_database(
+            database.dsn, settings.configuration.historian, "g", equipment=["oven-1"], tags={"plc/run"}
+        )
+
+
 async def test_the_command_replays_what_the_journal_no_longer_has(database: Database, tmp_path: Path) -> None:
     loaded = await site(tmp_path, database.dsn)
     changed = await replay(tmp_path, database.dsn, "--model", str(tmp_path / "hot.toml"))
