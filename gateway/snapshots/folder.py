@@ -133,7 +133,7 @@ class SnapshotFolder:
         With a stream: of that one, and not beyond these numbers, which the journal does not have.
         """
         problems: list[str] = []
-        for entry in reversed(self.entries()):
+        for entry in reversed(in_order(self.entries(), stream)):
             header = entry.header
             if header is None:
                 problems.append(entry.problem)
@@ -161,7 +161,9 @@ class SnapshotFolder:
 
     def prune(self, limits: Limits, now: datetime) -> list[str]:
         """Remove what is too many, too old, too much; the newest sound full one stays. Names removed."""
-        entries = [entry for entry in self.entries() if entry.header is not None]
+        found = [(entry.header.at, entry) for entry in self.entries() if entry.header is not None]
+        # One dated ahead was taken before the clock was put right: it is older than all others.
+        entries = [entry for at, entry in found if at > now] + [entry for at, entry in found if at <= now]
         gone = doomed(entries, limits, now, self._sound_full(entries))
         for entry in gone:
             (self.directory / entry.file).unlink(missing_ok=True)
@@ -223,6 +225,20 @@ class SnapshotFolder:
         data = self._bytes(name)
         header, content = unpack(data, str(self._path(name)), self._secret)
         return header, content, sum_of(data)
+
+
+def in_order(entries: Sequence[Entry], stream: str) -> Sequence[Entry]:
+    """Entries oldest first; those of a stream, if one is named, come last, by how far of it they have seen.
+
+    A clock may have been wrong when one was taken; the numbers of a stream only ever rise.
+    """
+
+    def place(entry: Entry) -> tuple[bool, int, int]:
+        header = entry.header
+        own = header is not None and bool(stream) and header.stream == stream
+        return (own, header.seq, header.batch) if own and header is not None else (False, 0, 0)
+
+    return sorted(entries, key=place)
 
 
 def merged(full: Content, later: Content) -> Content:

@@ -20,7 +20,7 @@ from connectors.base import Clock
 from gateway.config.schema import SnapshotSettings
 from gateway.errors import GatewayError
 from gateway.journal.values import Cursor, JournalPosition
-from gateway.snapshots.folder import Limits, SnapshotFolder, since
+from gateway.snapshots.folder import Limits, SnapshotFolder, in_order, since
 from gateway.snapshots.form import Content, Header, Kind
 from statemodel.records import Recorded
 from statemodel.snapshot import EngineSnapshot
@@ -269,7 +269,8 @@ class Keeper:
     async def _look(self) -> None:
         """Bring the figures up to date."""
         entries = await asyncio.to_thread(self.folder.entries)
-        newest = next((entry.header for entry in reversed(entries) if entry.header is not None), None)
+        ordered = in_order(entries, self._journal.position.stream)
+        newest = next((entry.header for entry in reversed(ordered) if entry.header is not None), None)
         self.status = msgspec.structs.replace(
             self.status,
             newest="" if newest is None else newest.name,

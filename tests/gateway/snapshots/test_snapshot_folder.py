@@ -178,3 +178,18 @@ def test_pruning_keeps_the_newest_full_one_that_is_sound(tmp_path: Path) -> None
 
     assert sound in [e.header.name for e in folder.entries() if e.header is not None]
     assert msgspec.structs.asdict(folder.load(sound).header)["name"] == sound
+
+
+def test_what_was_taken_with_a_fast_clock_does_not_outlive_what_is_newer(tmp_path: Path) -> None:
+    folder, limits = SnapshotFolder(tmp_path), Limits(3, timedelta(days=14), 10**9)
+    ahead = 60 * 24 * 3650
+    for n in range(3):
+        folder.write(header(f"ahead-{n}", minute=ahead + n, seq=n, batch=n), content(FULL))
+        folder.prune(limits, AT + timedelta(minutes=ahead + n))
+    for n in range(3, 6):
+        written, _ = folder.write(header(f"right-{n}", minute=n, seq=n, batch=n), content(FULL))
+        folder.prune(limits, AT + timedelta(minutes=n))
+        newest, problems = folder.newest(gateway="line-1", stream=STREAM, last_seq=9, last_batch=9)
+        assert newest is not None
+        assert (newest.header.name, problems) == (written.name, [])
+    assert [e.file for e in folder.entries()] == ["right-3.snap", "right-4.snap", "right-5.snap"]
