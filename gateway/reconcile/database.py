@@ -16,10 +16,11 @@ import msgspec
 from gateway.historian.connection import Readers
 from gateway.historian.lanes import Held, held_of
 from gateway.historian.migrate import SQL as HISTORIAN
-from gateway.historian.rows import EventRows, clean, event_rows
+from gateway.historian.rows import QUALITY_CODE, EventRows, clean, event_rows
 from gateway.journal.sqlfile import read_statements
 from gateway.reconcile.compare import Digest, StoredState
 from statemodel.records import Recorded
+from statemodel.types import Quality
 
 SQL = {
     name: text.replace("/* events_after */", HISTORIAN["events_after"])
@@ -132,12 +133,20 @@ class Database:
         return broken[:_TOLD_MAX], rows[-1]["seq"] - 1 if rows else None
 
     async def sample_counts(
-        self, wanted: Mapping[tuple[str, datetime, datetime], int]
+        self, wanted: Mapping[tuple[str, datetime, datetime, Quality], int]
     ) -> Sequence[tuple[str, datetime, int, int]]:
-        """Tag, time, wanted and held, of samples (tag, time, time of receipt) not held as often as wanted."""
+        """Tag, time, wanted and held, of samples (tag, time, time of receipt, quality) not held as often as
+        wanted.
+
+        The quality belongs to it: a new stream tells of its beginning, as bad, at the instant of the last
+        good sample of the stream before.
+        """
         keys = list(wanted)
         rows = await self._ask(
-            "samples", *([key[i] for key in keys] for i in range(3)), [wanted[key] for key in keys]
+            "samples",
+            *([key[i] for key in keys] for i in range(3)),
+            [QUALITY_CODE[key[3]] for key in keys],
+            [wanted[key] for key in keys],
         )
         return [(row["tag"], row["at"], row["wanted"], row["held"]) for row in rows]
 

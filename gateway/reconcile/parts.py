@@ -32,6 +32,7 @@ from gateway.reconcile.database import SLICE_EVENTS, SLICES_MAX, Database
 from gateway.reconcile.kinds import Finding
 from statemodel.engine import EquipmentMemory
 from statemodel.records import EquipmentState, Recorded
+from statemodel.types import Quality
 
 #: Newest events compared in a look that is not at everything.
 NEWEST_EVENTS = 20_000
@@ -274,7 +275,7 @@ class SamplesPart:
         last = min(cursor.batch, position.last_batch)
         after = max(position.first_batch - 1, last - _BATCHES_MAX)
         known = await database.set_aside("batch", after + 1, last)
-        wanted: Counter[tuple[str, datetime, datetime]] = Counter()
+        wanted: Counter[tuple[str, datetime, datetime, Quality]] = Counter()
         now, oldest_at, cut = self._clock.now(), None, after >= position.first_batch
         for number, batch in reversed(await journal.read_batches(after, last - after)):
             if number > last or known.holds(number):
@@ -287,7 +288,8 @@ class SamplesPart:
                 break
             oldest_at = batch.received_at
             wanted.update(
-                (sample.tag, dated(sample, batch.source_time), sample.received_at) for sample in batch.samples
+                (sample.tag, dated(sample, batch.source_time), sample.received_at, sample.quality)
+                for sample in batch.samples
             )
         if cut:  # what was received with the oldest of them may lie in batches before it as well
             wanted = Counter({key: count for key, count in wanted.items() if key[2] != oldest_at})

@@ -57,12 +57,13 @@ WHERE no = rows OR (before_seq IS NOT NULL AND (sequence <> before_sequence + 1 
 ORDER BY seq
 
 -- name: samples
--- Gateway, tags, times, times of receipt, counts: samples the database does not hold just so often.
+-- Gateway, tags, times, times of receipt, qualities, counts: samples the database does not hold just so often.
 SELECT w.tag, w.at, w.wanted, h.held
-FROM unnest($2::text[], $3::timestamptz[], $4::timestamptz[], $5::bigint[]) AS w (tag, at, received_at, wanted)
+FROM unnest($2::text[], $3::timestamptz[], $4::timestamptz[], $5::smallint[], $6::bigint[])
+    AS w (tag, at, received_at, quality, wanted)
 CROSS JOIN LATERAL (
     SELECT count(*) AS held FROM andon.sample AS s
     WHERE s.tag_id = (SELECT tag_id FROM andon.tag AS t WHERE t.gateway = $1 AND t.tag = w.tag)
-        AND s.at = w.at AND s.received_at = w.received_at
+        AND s.at = w.at AND s.received_at = w.received_at AND s.quality = w.quality
 ) AS h
 WHERE h.held <> w.wanted

@@ -176,6 +176,20 @@ async def test_samples_that_are_gone_or_doubled_are_told(database: Database, tmp
         assert not report.agree
 
 
+async def test_the_last_sample_of_the_stream_before_and_the_loss_told_at_its_instant_are_two(
+    database: Database, tmp_path: Path
+) -> None:
+    async with site(database, tmp_path) as at:
+        await at.happen(3, samples=40)
+        await database.do(
+            "INSERT INTO andon.sample (tag_id, quality, at, received_at, source_at, value, text, substatus) "
+            "SELECT tag_id, 2, at, received_at, source_at, NULL, NULL, 'no_communication' FROM andon.sample "
+            "ORDER BY tag_id, at LIMIT 1"
+        )
+        report = await at.reconcile(full=True)
+        assert [found for found in report.differences if found.kind.startswith("samples_")] == []
+
+
 async def test_only_the_newest_are_looked_at_unless_all_are_asked_for(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
