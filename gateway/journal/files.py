@@ -118,8 +118,13 @@ def size_bytes(path: Path) -> int:
 
 def ballast_bytes(directory: Path) -> int:
     """What is left of the reserve; a link in its place is none."""
+    return reserve_bytes(str(directory / "ballast"))
+
+
+def reserve_bytes(path: str) -> int:
+    """The same, by the path of the reserve itself: asked with every append, and no path is made anew."""
     try:
-        found = (directory / "ballast").lstat()
+        found = os.lstat(path)
     except FileNotFoundError:
         return 0
     return found.st_size if stat.S_ISREG(found.st_mode) else 0

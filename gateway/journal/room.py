@@ -42,6 +42,7 @@ class Room:
 
     def __init__(self, directory: Path, bytes_max: int) -> None:
         self._directory = directory
+        self._reserve = str(directory / "ballast")
         self._bytes_max = bytes_max
         self._samples_max = bytes_max - bytes_max // _FOR_EVENTS
 
@@ -57,7 +58,7 @@ class Room:
             return (
                 f"the journal takes {used} bytes of the {self._bytes_max} it may, and the rest is for events"
             )
-        reserve = max(0, files.BALLAST_BYTES - files.ballast_bytes(self._directory))
+        reserve = max(0, files.BALLAST_BYTES - files.reserve_bytes(self._reserve))
         free = files.free_bytes(self._directory)
         if free < wanted + 2 * MARGIN_BYTES + reserve:
             return f"the disk under {self._directory} has {free} bytes left, which are for events"

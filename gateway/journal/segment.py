@@ -48,8 +48,10 @@ from statemodel.types import SampleBatch, Transition
 
 __all__ = ["FORMAT", "Block", "Carried", "Origin", "Reader", "Segment", "SegmentId", "check_header", "create"]
 
-#: The log is folded in when it has grown by so much; a commit writes about this besides its payload.
-FOLD_BYTES, _COMMIT_BYTES = 4_000_000, 12_000
+#: The log is folded in when it has grown by so much.
+FOLD_BYTES = 4_000_000
+#: What a commit is taken to write besides its payload, until the first fold has told; what frames a page.
+_COMMIT_BYTES, _FRAME_BYTES = 12_000, 24
 NOTHING_KEPT: Mapping[str, bytes] = MappingProxyType({})
 #: What the numbers of a block call the first record of a kind, and how many there are.
 _FIRST = {"events": "seq", "samples": "batch"}
@@ -104,7 +106,8 @@ class Segment(Reader):
     def __init__(self, path: Path, db: sqlite3.Connection, *, finished: bool) -> None:
         super().__init__(path, db)
         self._finished = finished
-        self._unfolded_bytes = 0
+        self._unfolded_bytes = self._unfolded_commits = 0
+        self._commit_bytes = _COMMIT_BYTES
         self._tip: tuple[Numbers | None, bytes] | None = None
         #: All transitions, once they have been gathered; of a finished segment those that were asked for.
         self._places: dict[str, Places] | None = None
@@ -201,7 +204,8 @@ class Segment(Reader):
             put_marks(db, {name: at for name, at in alive.items() if at is not None}, cursors, kept)
             db.executemany(_SQL["drop_alive"], [(name,) for name, at in alive.items() if at is None])
             db.execute("COMMIT")
-        self._unfolded_bytes += _COMMIT_BYTES
+        self._unfolded_bytes += self._commit_bytes
+        self._unfolded_commits += 1
         if block is not None and holds:
             self._unfolded_bytes += len(events) + len(samples)
             self._tip = tip
@@ -211,18 +215,23 @@ class Segment(Reader):
     def fold(self) -> None:
         """Now and then: write what the log holds into the file, so that the log begins anew.
 
+        How many pages it held tells what a commit writes, for the next time; the size of its file does not:
+        it never shrinks.
         Without room it is left for later. Another error means that nothing is known any more of what the file
         holds: ask nothing of it again.
         """
         if self._unfolded_bytes < FOLD_BYTES:
             return
         try:
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            [(_, pages, _)] = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
         else:
-            self._unfolded_bytes = 0
+            (page_bytes,) = self._db.execute("PRAGMA page_size").fetchone()
+            unforeseen = pages * (page_bytes + _FRAME_BYTES) - self._unfolded_bytes
+            self._commit_bytes = max(page_bytes, self._commit_bytes + unforeseen // self._unfolded_commits)
+            self._unfolded_bytes = self._unfolded_commits = 0
 
     def undo(self) -> None:
         """Forget a transaction that failed, if SQLite has not done so itself."""
