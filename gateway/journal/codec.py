@@ -37,9 +37,6 @@ _U32, _PLACE, _NUMBERS = struct.Struct("<I"), struct.Struct("<qq"), struct.Struc
 _TYPE = b'"type":"'
 
 _encode = msgspec.msgpack.Encoder().encode
-# Fast level; one of each is enough because only the journal's thread uses them.
-_compress = zstandard.ZstdCompressor(level=1).compress
-_decompress = zstandard.ZstdDecompressor().decompress
 
 
 class Unreadable(Exception):
@@ -106,6 +103,9 @@ class Coder:
         shared.precompute_compress(level=1)
         self._compress = zstandard.ZstdCompressor(level=1, dict_data=shared).compress
         self._decompress = zstandard.ZstdDecompressor(dict_data=shared).decompress
+        # Of its own, as well: two threads must not use one of them at the same time.
+        self._compress_plain = zstandard.ZstdCompressor(level=1).compress
+        self._decompress_plain = zstandard.ZstdDecompressor().decompress
 
     def pack_events(self, bodies: Sequence[bytes]) -> bytes:
         """The payload of some events; empty for none."""
@@ -116,7 +116,7 @@ class Coder:
         if not bodies:
             return b""
         packed = _packed(bodies)
-        return _PLAIN + packed if len(packed) < _COMPRESS_FROM_BYTES else _ZSTD + _compress(packed)
+        return _PLAIN + packed if len(packed) < _COMPRESS_FROM_BYTES else _ZSTD + self._compress_plain(packed)
 
     def unpack(self, block: object, first: object, sealed: object) -> list[bytes]:
         """The records that were sealed at a place.
@@ -141,7 +141,7 @@ class Coder:
     def _unpackers(self) -> dict[bytes, Callable[[bytes], bytes]]:
         return {
             _PLAIN: bytes,
-            _ZSTD: lambda body: _decompress(body, max_output_size=_PAYLOAD_BYTES_MAX),
+            _ZSTD: lambda body: self._decompress_plain(body, max_output_size=_PAYLOAD_BYTES_MAX),
             _DICTIONARY: lambda body: self._decompress(body, max_output_size=_PAYLOAD_BYTES_MAX),
         }
 

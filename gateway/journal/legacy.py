@@ -25,7 +25,6 @@ _SQL = read_statements(__package__, "sql/legacy.sql")
 _ZSTD = b"\x01"
 _BATCH_BYTES_MAX = 256_000_000
 _decode = msgspec.msgpack.Decoder(SampleBatch).decode
-_decompress = zstandard.ZstdDecompressor().decompress
 
 
 class LegacySegment(Reader):
@@ -160,7 +159,11 @@ def _event(row: tuple[Any, ...]) -> Recorded | tuple[int, Unreadable]:
 def _batch(number: int, body: bytes, crc: int) -> SampleBatch:
     check(number, body, crc)
     try:
-        packed = _decompress(body[1:], max_output_size=_BATCH_BYTES_MAX) if body[:1] == _ZSTD else body[1:]
+        packed = (
+            zstandard.ZstdDecompressor().decompress(body[1:], max_output_size=_BATCH_BYTES_MAX)
+            if body[:1] == _ZSTD
+            else body[1:]
+        )
         return _decode(packed)
     except (msgspec.MsgspecError, zstandard.ZstdError) as error:
         raise Unreadable(str(error)) from error

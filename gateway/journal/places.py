@@ -16,8 +16,6 @@ import zstandard
 
 from gateway.journal.codec import Unreadable
 
-_compress = zstandard.ZstdCompressor(level=1).compress
-_decompress = zstandard.ZstdDecompressor().decompress
 _BYTES_MAX = 1_000_000_000
 
 
@@ -64,7 +62,9 @@ class Places:
 
     def pack(self) -> bytes:
         """Bytes for a file."""
-        return _compress(msgspec.msgpack.encode([_bytes(self._at), _bytes(self._seq)]))
+        return zstandard.ZstdCompressor(level=1).compress(
+            msgspec.msgpack.encode([_bytes(self._at), _bytes(self._seq)])
+        )
 
     @classmethod
     def unpack(cls, body: bytes) -> Places:
@@ -76,7 +76,8 @@ class Places:
         places = cls()
         try:
             at, seq = msgspec.msgpack.decode(
-                _decompress(body, max_output_size=_BYTES_MAX), type=tuple[bytes, bytes]
+                zstandard.ZstdDecompressor().decompress(body, max_output_size=_BYTES_MAX),
+                type=tuple[bytes, bytes],
             )
             places._at.frombytes(at)
             places._seq.frombytes(seq)
