@@ -273,9 +273,17 @@ class Session:
             SinkUnavailable, SinkRefused: this session is over.
         """
         hole = (hole_after.seq, hole_after.batch, at.seq, at.batch)
-        if not await self._asking(
-            self._connection.fetchval(SQL["begin_range"], self._gateway, self._stream, *hole, since)
-        ):
+        ours, asking = (self._gateway, self._stream), self._connection.fetchval
+        try:
+            await self._asking(self._connection.execute("BEGIN"))
+            # One of ours that got no answer may still be under way: whoever begins a range holds the cursor.
+            await self._asking(asking(SQL["hold_cursor"], *ours))
+            begun = await self._asking(asking(SQL["begin_range"], *ours, *hole, since))
+            await self._asking(self._connection.execute("COMMIT" if begun else "ROLLBACK"))
+        except asyncio.CancelledError:
+            self.terminate()
+            raise
+        if not begun:
             raise CursorMoved
 
     async def join(self, held: Held) -> None:

@@ -152,17 +152,27 @@ ON CONFLICT (gateway, stream) DO NOTHING
 SELECT seq, batch FROM andon.sink_cursor WHERE gateway = $1 AND stream = $2
 
 -- name: held
+-- A range that begins before the cursor says nothing: what it is about is there.
 SELECT c.seq, c.batch, r.after_seq, r.after_batch, r.seq AS up_to_seq, r.batch AS up_to_batch
-FROM andon.sink_cursor AS c LEFT JOIN andon.sink_range AS r ON r.gateway = c.gateway AND r.stream = c.stream
+FROM andon.sink_cursor AS c
+LEFT JOIN andon.sink_range AS r ON r.gateway = c.gateway AND r.stream = c.stream
+    AND r.after_seq >= c.seq AND r.after_batch >= c.batch
 WHERE c.gateway = $1 AND c.stream = $2
 ORDER BY r.after_seq, r.after_batch
 
+-- name: hold_cursor
+SELECT true FROM andon.sink_cursor WHERE gateway = $1 AND stream = $2 FOR UPDATE
+
 -- name: begin_range
--- Gateway, stream, where the hole begins, where it ends and the range begins, when its oldest was recorded.
+-- Gateway, stream, where the hole begins, where it ends and the range begins, when its oldest was recorded. None
+-- where there is one already that begins later.
 WITH begun AS (
     INSERT INTO andon.sink_range (gateway, stream, after_seq, after_batch, seq, batch)
     SELECT gateway, stream, $5, $6, $5, $6 FROM andon.sink_cursor
-    WHERE gateway = $1 AND stream = $2 AND seq <= $3 AND batch <= $4
+    WHERE gateway = $1 AND stream = $2 AND seq <= $3 AND batch <= $4 AND NOT EXISTS (
+        SELECT 1 FROM andon.sink_range
+        WHERE gateway = $1 AND stream = $2 AND (after_seq > $3 OR after_batch > $4)
+    )
     ON CONFLICT DO NOTHING
     RETURNING gateway, stream
 )
