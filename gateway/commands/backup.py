@@ -95,6 +95,7 @@ def verify_backup(file: Path, *, key: str | None, json: bool) -> None:
     Raises:
         FileRefused: it is not what was written (exit code 3).
     """
+    _look_for(file)
     head, manifest = backup.verify(file, key_of(key) if key else None)
     if json:
         print_json({"file": str(file), "head": head, "manifest": manifest})
@@ -107,6 +108,7 @@ def verify_backup(file: Path, *, key: str | None, json: bool) -> None:
 
 def restore_backup(file: Path, *, to: Path, key: str | None, force: bool, json: bool) -> None:
     """Restore a backup into a folder and say what to do next."""
+    _look_for(file)
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         # What the parts log names folders by names they no longer have at the end; we say it ourselves.
         log.configure("critical", json=True, file=nowhere)
@@ -125,6 +127,20 @@ def restore_backup(file: Path, *, to: Path, key: str | None, force: bool, json: 
         out.print(f"    the journal goes on as stream {done.stream}; equipment keeps its state and its count")
     out.print("next:")
     _numbered(done.next_steps)
+
+
+def _look_for(file: Path) -> None:
+    """A name that was mistyped says nothing of any backup.
+
+    Raises:
+        WrongArgument: there is no such file.
+    """
+    if not file.is_file():
+        what = "is a folder, not a backup" if file.is_dir() else "there is no such file"
+        folder = file if file.is_dir() else file.parent
+        raise WrongArgument(
+            f"{file}: {what}", hint=f"`andon backup list {folder}` shows the backups there are"
+        )
 
 
 def _numbered(steps: Iterable[str]) -> None:

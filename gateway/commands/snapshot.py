@@ -14,13 +14,15 @@ from gateway import log
 from gateway.clock import SystemClock
 from gateway.commands.backup import size_text
 from gateway.commands.show import out, print_json
+from gateway.commands.when import WrongArgument
 from gateway.config.load import Loaded, load
 from gateway.errors import GatewayError
 from gateway.journal.survey import look
 from gateway.snapshots.failures import FileRefused, NotWritten
-from gateway.snapshots.folder import Entry, SnapshotFolder
+from gateway.snapshots.folder import SUFFIX, Entry, SnapshotFolder
 from gateway.snapshots.keeper import FOLDER, REQUEST
 from gateway.snapshots.rescue import rescue
+from statemodel.problems import did_you_mean
 
 #: How long a running gateway is given to take one.
 _TAKE_S_MAX = 30.0
@@ -42,7 +44,7 @@ def verify_snapshots(config: Path, *, json: bool) -> None:
         FileRefused: one cannot be used (exit code 3).
     """
     judged = _folder(load(config)).verify()
-    _show(judged, json=json)
+    _show(judged, json=json, judged=True)
     if bad := [entry for entry in judged if entry.problem]:
         raise FileRefused(
             f"{len(bad)} of {len(judged)} snapshots cannot be used",
@@ -90,9 +92,20 @@ def take_snapshot(config: Path, *, json: bool) -> None:
 
 
 def restore_snapshot(config: Path, name: str, *, json: bool) -> None:
-    """Begin a new stream from a snapshot; the journal that is there is set aside."""
+    """Begin a new stream from a snapshot; the journal that is there is set aside.
+
+    Raises:
+        WrongArgument: there is no such snapshot.
+    """
     loaded = load(config)
-    snapshot = _folder(loaded).load(name)
+    folder = _folder(loaded)
+    known = [entry.file.removesuffix(SUFFIX) for entry in folder.entries()]
+    if (name := name.removesuffix(SUFFIX)) not in known:
+        raise WrongArgument(
+            f'{folder.directory}: there is no snapshot "{name}"',
+            hint=did_you_mean(name, known) or f"andon snapshot list {config}",
+        )
+    snapshot = folder.load(name)
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         log.configure("critical", json=True, file=nowhere)
         begun = rescue(
@@ -114,7 +127,7 @@ def _folder(loaded: Loaded) -> SnapshotFolder:
     return SnapshotFolder(loaded.data_dir / FOLDER, loaded.configuration.gateway.snapshots.encryption_key)
 
 
-def _show(entries: Sequence[Entry], *, json: bool) -> None:
+def _show(entries: Sequence[Entry], *, json: bool, judged: bool = False) -> None:
     if json:
         for entry in entries:
             print_json(entry)
@@ -127,12 +140,13 @@ def _show(entries: Sequence[Entry], *, json: bool) -> None:
         table.add_column(column, no_wrap=True)
     for entry in entries:
         header = entry.header
-        name = entry.file.removesuffix(".snap")
+        name = entry.file.removesuffix(SUFFIX)
         if header is None:
             table.add_row(name, "-", "-", "-", "-", size_text(entry.bytes), entry.problem)
             continue
         at = f"{header.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-        marks = entry.problem or ("encrypted" if header.seal is not None else "")
+        words = ("sound", judged), ("encrypted", header.seal is not None)
+        marks = entry.problem or ", ".join(word for word, true in words if true)
         table.add_row(
             name, at, header.reason, f"{header.seq:,}", str(header.equipment), size_text(entry.bytes), marks
         )

@@ -154,7 +154,9 @@ def check_sum(path: Path) -> Head:
                 left -= len(data)
             trailer = file.read(_TRAILER_BYTES)
     except OSError as error:
-        raise FileRefused(f"{path} cannot be read: {error.strerror or error}", hint="try again") from error
+        raise FileRefused(
+            f"{path} cannot be read: {error.strerror or error}", hint="check the path, and who may read it"
+        ) from error
     if left or trailer[:8] != SUM_FRAME + SUM_BYTES.to_bytes(4, "little"):
         raise FileRefused(
             f"{path} has {size} bytes and does not end as a backup", hint="it was cut off; use another one"
@@ -204,7 +206,9 @@ def members(path: Path, secret: str | None) -> Iterator[Member]:
     except (zstandard.ZstdError, MemoryError) as error:
         raise FileRefused(f"{path} cannot be unpacked: {error}", hint="use another backup") from error
     except OSError as error:
-        raise FileRefused(f"{path} cannot be read: {error.strerror or error}", hint="try again") from error
+        raise FileRefused(
+            f"{path} cannot be read: {error.strerror or error}", hint="check the path, and who may read it"
+        ) from error
 
 
 def _members(stream: Reader, head: Head, path: Path) -> Iterator[Member]:
@@ -333,6 +337,9 @@ class _Unsealed:
                     hint="use another backup",
                 )
             piece = _exactly(self._packed, length, self._path)
-            self._ready = self._sealer.open(piece, last=self._file.tell() == self._end)
+            try:
+                self._ready = self._sealer.open(piece, last=self._file.tell() == self._end)
+            except KeyRefused as error:
+                raise KeyRefused(f"{self._path}: {error.reason}", hint=error.hint) from error
         data, self._ready = self._ready[:size], self._ready[size:]
         return data

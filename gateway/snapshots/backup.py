@@ -39,8 +39,11 @@ from gateway.snapshots.archive import (
 from gateway.snapshots.contents import Contents, Source, contents_of
 from gateway.snapshots.database import DUMP, dump, has_database
 from gateway.snapshots.durable import PART, whole_file
-from gateway.snapshots.failures import FileRefused, NotWritten
+from gateway.snapshots.failures import FileRefused, NotWritten, TargetRefused
 from gateway.snapshots.packing import ArchiveWriter
+
+#: How the name of a backup ends that somebody chose; any other new name is taken for a folder.
+_ENDING = ".zst"
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -87,12 +90,14 @@ def make(
         StartFailed: the embedded database cannot be dumped.
         ConfigurationRefused: the configuration cannot be read.
         JournalForeign, JournalDamaged, TooBusy: its journal cannot be read.
+        TargetRefused: something that is no backup has the name.
         NotWritten: the disk refused, or a file changed meanwhile; there is no backup then.
     """
     contents = contents_of(config, keys=bool(secret) or with_secrets, secrets=with_secrets)
     target = to or default_name(contents, now)
-    if target.is_dir():
+    if target.is_dir() or (not target.exists() and target.suffix != _ENDING):
         target = target / default_name(contents, now).name
+    _refuse_to_replace(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for draft in target.parent.glob(f".{target.name}*{PART}"):
@@ -134,6 +139,18 @@ def default_name(contents: Contents, now: datetime) -> Path:
     """Where a backup goes that nobody named: beside the data directory, not in it."""
     folder = contents.data_dir.parent / "backups"
     return folder / f"{contents.gateway}-{now.strftime('%Y%m%dT%H%M%SZ')}{SUFFIX}"
+
+
+def _refuse_to_replace(target: Path) -> None:
+    if not target.exists():
+        return
+    try:
+        read_head(target)
+    except FileRefused as error:
+        raise TargetRefused(
+            f"{target} is there already, and is no backup",
+            hint=f"name a folder with --to, or a file that ends in {SUFFIX}",
+        ) from error
 
 
 def _database_of(contents: Contents, scratch: Path, *, wanted: bool) -> None:
@@ -254,10 +271,11 @@ def told_of(manifest: Manifest, name: str) -> FileTold | None:
 def listing(folder: Path) -> list[Listed]:
     """The backups in a folder, oldest first, by their heads alone."""
     found: list[Listed] = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in sorted(folder.glob(f"*{_ENDING}")):
         size = path.stat().st_size
         try:
             found.append(Listed(str(path), size, read_head(path)))
         except FileRefused as error:
-            found.append(Listed(str(path), size, None, error.reason))
+            if path.name.endswith(SUFFIX):  # of any other name it is somebody else's
+                found.append(Listed(str(path), size, None, error.reason))
     return sorted(found, key=lambda item: "" if item.head is None else str(item.head.at))

@@ -129,7 +129,7 @@ def _restore(root: Path, *, force: bool) -> int:
     lay_out(site)
     asyncio.run(write_journal(site, events=4))
     made = backup.make(
-        site / "andon.toml", root / "one", secret=None, with_secrets=False, version="1", now=NOW
+        site / "andon.toml", root / "one.zst", secret=None, with_secrets=False, version="1", now=NOW
     )
     if force:
         shutil.copytree(site, root / "target")
@@ -137,7 +137,7 @@ def _restore(root: Path, *, force: bool) -> int:
     before = files_in(root / "target")
 
     def work(place: Path) -> object:
-        return restore(place / "one", place / "target", secret=None, force=force, clock=SystemClock())
+        return restore(place / "one.zst", place / "target", secret=None, force=force, clock=SystemClock())
 
     def judge(place: Path, ended: bool) -> None:
         target = place / "target"
@@ -156,7 +156,7 @@ def _restore(root: Path, *, force: bool) -> int:
             return
         again = place.with_name(f"{place.name}-again")
         shutil.copytree(place, again)
-        restore(again / "one", again / "target", secret=None, force=True, clock=ManualClock())
+        restore(again / "one.zst", again / "target", secret=None, force=True, clock=ManualClock())
         for root in (place, again):
             [kept] = root.glob("**/mine")
             assert files_in(kept.parent) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -225,6 +226,33 @@ def test_backups_are_listed_by_their_heads_also_damaged_ones(tmp_path: Path) -> 
     assert [item.head is None for item in found] == [True, False]
     assert "no backup" in found[0].problem
     assert read_head(Path(made.file)) == found[1].head
+
+
+def test_a_file_that_is_no_backup_is_never_written_over(tmp_path: Path) -> None:
+    config = lay_out(tmp_path / "site")
+    with pytest.raises(TargetRefused, match=r"andon\.toml.*no backup"):
+        make(config, to=config)
+    assert config.read_text(encoding="utf-8") == CONFIG
+    named = tmp_path / f"nightly{SUFFIX}"
+    make(config, to=named)
+    assert make(config, to=named).file == str(named)
+
+
+def test_a_folder_that_is_not_there_yet_is_made_and_not_taken_for_a_file(tmp_path: Path) -> None:
+    made = make(lay_out(tmp_path / "site"), to=tmp_path / "mnt/backups")
+    assert made.file == str(tmp_path / f"mnt/backups/line-1-20261122T090000Z{SUFFIX}")
+
+
+def test_backups_with_a_name_of_their_own_are_listed_too(tmp_path: Path) -> None:
+    made = make(lay_out(tmp_path / "site"), to=tmp_path / "before-upgrade.tar.zst")
+    (tmp_path / "other.tar.zst").write_bytes(b"somebody else's")
+    assert [item.file for item in backup.listing(tmp_path)] == [made.file]
+
+
+def test_a_wrong_key_is_told_with_the_file(tmp_path: Path) -> None:
+    made = make(lay_out(tmp_path / "site"), secret=SECRET)
+    with pytest.raises(KeyRefused, match=re.escape(made.file)):
+        backup.verify(Path(made.file), "another passphrase")
 
 
 @pytest.mark.parametrize("secret", [None, SECRET])

@@ -49,7 +49,7 @@ def test_it_comes_back_with_all_its_rows(tmp_path: Path) -> None:
     def make(to: str, *, with_database: bool = True) -> backup.Made:
         return backup.make(
             config,
-            tmp_path / to,
+            tmp_path / f"{to}.zst",
             secret=None,
             with_secrets=False,
             version="1",
@@ -67,6 +67,6 @@ def test_it_comes_back_with_all_its_rows(tmp_path: Path) -> None:
 
     for name in ("running", "stopped"):
         to = tmp_path / f"new-{name}"
-        restore(tmp_path / name, to, secret=None, force=False, clock=ManualClock())
+        restore(tmp_path / f"{name}.zst", to, secret=None, force=False, clock=ManualClock())
         assert not (to / "data/database.dump").exists()
         assert asyncio.run(asked(to / "data", "SELECT count(*) FROM t")) == 1000
