@@ -119,7 +119,8 @@ class Reader(ABC):
 
     @abstractmethod
     def bounds(self) -> tuple[int | None, int, int | None, int]:
-        """Last seq, number of events, last batch, number of batches; None where there are none."""
+        """Last seq, number of events, last batch, number of batches; None where there are none. The last ones
+        are those of records whose numbers can be trusted."""
 
     @abstractmethod
     def events(self, after: int, limit: int) -> Iterator[Recorded | tuple[int, Unreadable]]:

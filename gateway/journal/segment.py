@@ -306,8 +306,13 @@ class Segment(Reader):
         return seq if seq >= id_.first_seq else None, batch if batch >= id_.first_batch else None
 
     def bounds(self) -> tuple[int | None, int, int | None, int]:
-        row: tuple[int | None, int, int | None, int] = self._db.execute(_SQL["bounds"]).fetchone()
-        return row
+        events, batches = self._db.execute(_SQL["counts"]).fetchone()
+        for row in self._db.execute(_SQL["numbers_back"]):
+            with suppress(Unreadable):  # damaged numbers could be any
+                last = Numbers.read(row)
+                seq, batch = last.seq + last.events - 1, last.batch + last.batches - 1
+                return seq if events else None, events, batch if batches else None, batches
+        return None, 0, None, 0
 
     # -- reading: records
 

@@ -39,11 +39,11 @@ SELECT number, batch, samples FROM block WHERE number >= ? AND length(samples) >
 -- name: numbers_at
 SELECT number, seq, event_count, batch, batch_count, crc FROM block WHERE number = ?
 
--- name: bounds
-SELECT
-    max(seq + event_count - 1) FILTER (WHERE event_count > 0), coalesce(sum(event_count), 0),
-    max(batch + batch_count - 1) FILTER (WHERE batch_count > 0), coalesce(sum(batch_count), 0)
-FROM block
+-- name: numbers_back
+SELECT number, seq, event_count, batch, batch_count, crc FROM block ORDER BY number DESC
+
+-- name: counts
+SELECT coalesce(sum(event_count), 0), coalesce(sum(batch_count), 0) FROM block
 
 -- name: put_place
 INSERT INTO place (equipment, body, crc) VALUES (?, ?, ?)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -151,6 +152,26 @@ async def test_a_newest_segment_that_is_ruined_costs_only_itself(tmp_path: Path,
     last = int(newest.name.split("-")[2]) - 1
     assert await rows(dsn, SEQS, stream) == list(range(1, last + 1))
     assert newest.name in done.damage[0].path
+
+
+async def test_damaged_numbers_are_not_believed(tmp_path: Path, dsn: str) -> None:
+    """A stream is set aside because it is damaged: the first numbers it lost are not made up."""
+    loaded = site(tmp_path, dsn)
+    stream = await write_journal(tmp_path / "site")
+    folder = tmp_path / "site/data/journal"
+    newest = sorted(folder.glob("journal-*.db"))[-1]
+    async with opened(folder) as journal:
+        for n in range(31, 35):
+            await journal.append([transition(n)], [batch(n)])
+    with closing(sqlite3.connect(newest, isolation_level=None)) as db:
+        (number,) = db.execute("SELECT max(number) - 2 FROM block").fetchone()
+        db.execute("UPDATE block SET event_count = 1000000000 WHERE number = ?", (number,))
+
+    done, _ = await run_import(folder, loaded, dsn, tmp_path / "s")
+
+    assert done.cursor.seq == 34
+    assert set(await rows(dsn, SEQS, stream)) >= set(range(1, 32))
+    assert [m for m in done.missing if m.last > 34] == []
 
 
 async def test_an_import_that_is_cut_off_goes_on_where_it_stopped(tmp_path: Path, dsn: str) -> None:
