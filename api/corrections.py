@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Protocol
 
 import msgspec
@@ -15,6 +15,20 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 
 
+def _in_utc(**instants: datetime | None) -> None:
+    """Refuse what is an instant where it was written and none in UTC, at either end of the calendar.
+
+    Raises:
+        ValueError: says which.
+    """
+    for name, at in instants.items():
+        try:
+            if at is not None:
+                at.astimezone(UTC)
+        except OverflowError:
+            raise ValueError(f'"{name.rstrip("_")}" is not a date and time that exists in UTC') from None
+
+
 class WantedState(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}, kw_only=True
 ):
@@ -23,6 +37,10 @@ class WantedState(
     state: Name
     from_: Instant
     to: Instant
+
+    def __post_init__(self) -> None:
+        """See `_in_utc`."""
+        _in_utc(from_=self.from_, to=self.to)
 
 
 class WantedCorrection(
@@ -42,6 +60,10 @@ class WantedCorrection(
     state: Name | None = None
     intervals: Annotated[tuple[WantedState, ...], msgspec.Meta(max_length=INTERVALS_MAX)] | None = None
     withdraws: Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARS_MAX)] | None = None
+
+    def __post_init__(self) -> None:
+        """See `_in_utc`."""
+        _in_utc(from_=self.from_, to=self.to)
 
 
 class NotRecorded(Exception):

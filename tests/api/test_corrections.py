@@ -15,6 +15,7 @@ from api.app import create_app
 from api.settings import ApiSettings
 from tests.api.twins import CorrectionsTwin, Plant, make_ports
 
+STRANGE = {"state": "Idle", "from": "0001-01-01T00:00:00+14:00", "to": "2026-11-21T20:10:00Z"}
 PATH = "/api/v1/equipment/filler-1/corrections"
 WANTED: dict[str, Any] = {
     "from": "2026-11-21T20:10:00Z",
@@ -110,6 +111,9 @@ async def test_what_is_sent_twice_under_one_key_is_done_once(here: httpx.AsyncCl
     ("changed", "field"),
     [
         ({"from": "2026-11-21T20:10:00"}, "from"),
+        ({"from": "0001-01-01T00:00:00+14:00"}, "from"),
+        ({"to": "9999-12-31T23:59:59-12:00"}, "to"),
+        ({"state": None, "intervals": [STRANGE]}, "from"),
         ({"state": "Nope"}, "state"),
         ({"reason": ""}, "reason"),
         ({"author": "x" * 129}, "author"),
