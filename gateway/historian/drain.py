@@ -168,8 +168,16 @@ class Drain:
         ours = {self.held}
         for portion in self._doubtful.values():
             ours |= {held.moved(portion.beyond, portion.after) for held in ours}
+        left_at = self.held
+        await session.register_again()
         await self.meet(session)
         self._doubtful.clear()
+        if self.held == left_at:
+            raise SinkRefused(
+                f"the database {self._place} does not let its cursor be moved",
+                hint="look for a trigger, rule or row security that was added to `andon.sink_cursor` or "
+                "`andon.sink_range`; the data waits in the journal",
+            )
         self.moved_by_others += self.held not in ours
         log.warning("the database's cursor was not where it was left; it has been read again")
 

@@ -91,6 +91,7 @@ class Session:
         self._tags = tags
         self._encoder = SampleEncoder({}, {})
         self._transitions = TransitionEncoder(gateway, stream)
+        self._registered: Mapping[str, EquipmentMeta] = {}
         self._equipment: set[str] = set()
         self._given_up = 0
         self._ended = asyncio.Event()
@@ -106,6 +107,7 @@ class Session:
 
     async def register(self, equipment: Mapping[str, EquipmentMeta]) -> None:
         """Tell the database what there is, and learn the numbers of tags."""
+        self._registered = equipment
         names = list(equipment)
         await self._connection.execute(
             SQL["register_equipment"],
@@ -123,6 +125,17 @@ class Session:
             [clean(meta.unit) for meta in self._tags.values()],
         )
         await self._connection.execute(SQL["begin_cursor"], self._gateway, self._stream)
+
+    async def register_again(self) -> None:
+        """Believe nothing learnt before: the database was perhaps put back from a backup under us, and may
+        lack our cursor, and tags, or know them by other numbers.
+
+        Raises:
+            SinkUnavailable, SinkRefused: this session is over.
+        """
+        self._encoder = SampleEncoder({}, {})
+        self._equipment.clear()
+        await self._asking(self.register(self._registered))
 
     async def _register_tags(self, tags: Mapping[str, TagMeta]) -> None:
         await self._connection.execute(
