@@ -263,11 +263,12 @@ class LateSamples:
         taken = Taken(spec, anchor.snapshot, anchor.at, batches, self._losses(spec, numbered))
         late_at = _earliest(batches, job.since, anchor.at)
         begin = max(anchor.at, min(job.begin, late_at or job.begin))
+        judged = await asyncio.to_thread(judged_again, taken, end)
+        # Asked last: what a person has corrected meanwhile stays.
         told = _stretches(await self._history.timeline(name, begin, end, _TOLD_MAX))
         if not told or len(told) == _TOLD_MAX or told[0].begin > begin:
             self._give_up(name, "what was told of that time is not to be had")
             return ""
-        judged = await asyncio.to_thread(judged_again, taken, end)
         if judged[-1].state != told[-1].state:
             return f"it would now be in {judged[-1].state}, and it is in {told[-1].state}"
         changes = what_changes(told, judged, late_at)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -243,6 +243,24 @@ async def test_what_a_person_corrected_is_left_alone(tmp_path: Path) -> None:
         held = CorrectedState("Held", 11, None, second(100), second(103))
         by_hand = Correction("m-1", "a/b/m-1", "packml", held.from_, held.to, (held,), "seen", "anna")
         await there.pipeline.record(by_hand)
+        await there.pass_time(RETURN_S + 2)
+        assert [one.author for one in there.corrections] == ["anna"]
+
+
+async def test_what_a_person_corrects_while_it_is_judged_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path) as there:
+        held = CorrectedState("Held", 11, None, second(100), second(103))
+        by_hand = Correction("m-1", "a/b/m-1", "packml", held.from_, held.to, (held,), "seen", "anna")
+        in_thread = asyncio.to_thread
+
+        async def meanwhile(*args: Any) -> Any:
+            await there.pipeline.record(by_hand)
+            return await in_thread(*args)
+
+        monkeypatch.setattr("gateway.late.asyncio.to_thread", meanwhile)
+        await outage(there, (103, HELD))
         await there.pass_time(RETURN_S + 2)
         assert [one.author for one in there.corrections] == ["anna"]
 
