@@ -28,12 +28,18 @@ GROUP BY seq
 
 -- name: broken_columns
 -- Gateway, stream, after, last, limit: transitions whose columns do not say what their body says.
+-- A NUL in any text of a body would end the question; the columns show it as U+FFFD.
 SELECT seq, equipment, from_state, to_state, sequence,
-    body ->> 'from_state' AS told_from, body ->> 'to_state' AS told_to, body ->> 'sequence' AS told_sequence
+    told ->> 'from_state' AS told_from, told ->> 'to_state' AS told_to, told ->> 'sequence' AS told_sequence
 FROM andon.transition
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN strpos(body::text, '\u0000') > 0 THEN replace(body::text, '\u0000', '\ufffd')::json ELSE body
+    END AS told
+) AS cleaned
 WHERE gateway = $1 AND stream = $2 AND seq > $3 AND seq <= $4
     AND (equipment, from_state, to_state, sequence::text) IS DISTINCT FROM
-        (body ->> 'equipment', body ->> 'from_state', body ->> 'to_state', body ->> 'sequence')
+        (told ->> 'equipment', told ->> 'from_state', told ->> 'to_state', told ->> 'sequence')
 ORDER BY seq LIMIT $5
 
 -- name: chain
