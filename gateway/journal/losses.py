@@ -14,15 +14,18 @@ from datetime import datetime, timedelta
 
 import msgspec
 import structlog
+import zstandard
 
 from statemodel.types import Gap, Recordable, SampleBatch
 
 log = structlog.get_logger(__name__)
 
-#: Under this name the journal keeps what is here.
-KEPT = "losses"
+#: Under this name the journal keeps what is here, and under the other what was shed since: the counts of all
+#: tags are many, and every commit that sheds keeps its own.
+KEPT, KEPT_SINCE = "losses", "losses since"
 #: A stretch of shed samples that goes on is told in pieces of this length.
 PIECE = timedelta(minutes=5)
+_BYTES_MAX = 1_000_000_000
 #: Losses that wait to be told; more are told as one.
 _WAITING_MAX = 200
 
@@ -55,15 +58,13 @@ class _Kept(msgspec.Struct, array_like=True):
 class Losses:
     """What was lost and who was told. Belongs to the journal's thread; `waiting` may be read by others."""
 
-    def __init__(self, kept: bytes | None = None) -> None:
-        state = _Kept({}, {}, [], [])
-        if kept is not None:
-            try:
-                state = msgspec.msgpack.decode(kept, type=_Kept)
-            except msgspec.MsgspecError as error:
-                log.warning("what was shed before cannot be read", reason=str(error))
+    def __init__(self, kept: bytes | None = None, since: bytes | None = None) -> None:
+        nothing = _Kept({}, {}, [], [])
+        counted, changed = _read(kept), _read(since)
+        state = changed or counted or nothing
+        self._since = Counter((changed or nothing).shed)
         #: Samples shed, by tag, as long as this journal is kept.
-        self.shed: Counter[str] = Counter(state.shed)
+        self.shed = Counter((counted or nothing).shed) + self._since
         self._stretches = state.stretches
         #: To be told; replaced as a whole.
         self.waiting: tuple[Loss, ...] = tuple(state.waiting)
@@ -82,7 +83,9 @@ class Losses:
         """Samples for which there was no room."""
         self.changed = True
         for batch in batches:
-            self.shed.update([sample.tag for sample in batch.samples])
+            tags = [sample.tag for sample in batch.samples]
+            self.shed.update(tags)
+            self._since.update(tags)
             stretch = self._stretches.get(batch.connection)
             if stretch is None:
                 stretch = Stretch(batch.received_at, batch.received_at, reason)
@@ -152,17 +155,44 @@ class Losses:
         self.waiting = left
         return True
 
-    def take_back(self, waiting: tuple[Loss, ...]) -> bool:
-        """What told of losses was not recorded after all: these wait as before. Whether anything changes."""
-        changed, self.waiting = waiting != self.waiting, waiting
-        return changed
+    def take_back(self, since: bytes) -> None:
+        """What was shed and told since `to_keep_since` gave this was not recorded after all."""
+        state = msgspec.msgpack.decode(_expand(since), type=_Kept)
+        before = Counter(state.shed)
+        self.shed -= self._since - before
+        self._since = before
+        self._stretches, self.waiting, self._told = state.stretches, tuple(state.waiting), set(state.told)
 
     def to_keep(self) -> bytes:
-        """All of it, as bytes for `Losses`."""
+        """All of it, as bytes for `Losses`; nothing has changed since."""
         self.changed = False
+        self._since.clear()
+        return self._kept(self.shed)
+
+    def to_keep_since(self) -> bytes:
+        """The same, but only what was shed since `to_keep`; compressed, for room is scarce then."""
+        return zstandard.ZstdCompressor(level=1).compress(self._kept(self._since))
+
+    def _kept(self, shed: Counter[str]) -> bytes:
         return msgspec.msgpack.encode(
-            _Kept(dict(self.shed), self._stretches, list(self.waiting), sorted(self._told))
+            _Kept(dict(shed), self._stretches, list(self.waiting), sorted(self._told))
         )
+
+
+def _expand(kept: bytes) -> bytes:
+    if not kept.startswith(zstandard.FRAME_HEADER):
+        return kept
+    return zstandard.ZstdDecompressor().decompress(kept, max_output_size=_BYTES_MAX)
+
+
+def _read(kept: bytes | None) -> _Kept | None:
+    if kept is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(_expand(kept), type=_Kept)
+    except (msgspec.MsgspecError, zstandard.ZstdError) as error:
+        log.warning("what was shed before cannot be read", reason=str(error))
+        return None
 
 
 def gaps(losses: Iterable[Loss], connections: Collection[str]) -> Sequence[Gap]:

@@ -21,7 +21,7 @@ from gateway.config.schema import JournalSettings
 from gateway.errors import JournalFailed
 from gateway.journal import files, head
 from gateway.journal.bounds import Needs, bounds, is_wanted
-from gateway.journal.losses import KEPT, Loss, Losses
+from gateway.journal.losses import KEPT, KEPT_SINCE, Loss, Losses
 from gateway.journal.reading import Carried, Origin, SegmentId
 from gateway.journal.room import Room
 from gateway.journal.segment import Block, Segment
@@ -77,7 +77,7 @@ class Store(Shelf):
         self._counts = [0, 0, 0, 0]
         self._failure = self._hint = ""
         self._room = Room(directory, settings.bytes_max)
-        self._losses = Losses(carried.kept.get(KEPT))
+        self._losses = Losses(carried.kept.get(KEPT), carried.kept.get(KEPT_SINCE))
         self._unbounded: list[tuple[SegmentId, Damage]] = []
         self._waits_for_room = False
         # A quarter, so that there are always finished segments to free.
@@ -94,7 +94,8 @@ class Store(Shelf):
     ) -> Appended | str:
         """Number, encode and commit, with whatever cursors wait to be kept; or say why there is no room.
 
-        Where there is room for events only, batches are left out, counted, and told later (see `losses`).
+        Where there is room for events only, batches are left out, counted in this very transaction, and told
+        later (see `losses`).
         """
         self.check()
         at, seq, number = self.clock.now(), self.position.last_seq, self.position.last_batch
@@ -112,18 +113,19 @@ class Store(Shelf):
             return self._is_full(reason)
         if shed:
             batches, block = (), block.without_batches()
-        waiting = self._losses.waiting
-        if self._losses.told(events):
-            self.keep(KEPT, self._losses.to_keep())
+        before = self._losses.to_keep_since() if shed or self._losses.waiting else b""
+        if shed:
+            self._losses.take_shed(left_out, shed)
+        if self._losses.told(events) or shed:
+            self.keep(KEPT_SINCE, self._losses.to_keep_since())
         marks = {name: proof for name, proof in alive.items() if self.alive.get(name) != proof}
         with self._writing("a commit"):
             if refused := self._commit(block, marks):
-                if self._losses.take_back(waiting):
-                    self.keep(KEPT, self._losses.to_keep())
+                if before:
+                    self._losses.take_back(before)
+                    self.keep(KEPT_SINCE, before)
                 return self._is_full(refused)
-        if shed:
-            self._losses.take_shed(left_out, shed)
-        elif batches:
+        if batches:
             self._losses.end_shedding()
         if (shed, "") != (self.stats.shedding, self.stats.full) and (batches or shed):
             self._refresh(full="", shedding=shed)
@@ -235,6 +237,7 @@ class Store(Shelf):
         self._losses.forget({id_.name for id_ in self.ids})
         if self._losses.changed:
             self.keep(KEPT, self._losses.to_keep())
+            self.keep(KEPT_SINCE, self._losses.to_keep_since())
 
     def _keep_cursors(self, *, in_hurry: bool = False) -> None:
         """They are advice, a sink knows better: without room they wait, and a lost one costs nothing.

@@ -9,16 +9,24 @@ import sys
 import threading
 from pathlib import Path
 
+from gateway.journal.losses import gaps
 from tests.gateway.journal.builders import opened
 
 WRITER = Path(__file__).with_name("crash_writer.py")
+SHEDDING = Path(__file__).with_name("shedding_writer.py")
 CYCLES = 12
 
 
 def write_until_killed(directory: Path, after_s: float) -> tuple[int, int]:
     """The last event and batch the writer was told are durable."""
+    seq, batch = lines_until_killed(WRITER, directory, after_s)[-1]
+    return seq, batch
+
+
+def lines_until_killed(program: Path, directory: Path, after_s: float) -> list[tuple[int, ...]]:
+    """The numbers a writer printed before it was killed."""
     writer = subprocess.Popen(
-        [sys.executable, str(WRITER), str(directory)], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(program), str(directory)], stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
     first = writer.stdout.readline()  # it is at work
@@ -28,8 +36,7 @@ def write_until_killed(directory: Path, after_s: float) -> tuple[int, int]:
     writer.wait()
     writer.stdout.close()
     killer.join()
-    seq, batch = [line.split() for line in lines if line.endswith("\n")][-1]
-    return int(seq), int(batch)
+    return [tuple(map(int, line.split())) for line in lines if line.endswith("\n")]
 
 
 async def whole(directory: Path, acknowledged: tuple[int, int]) -> tuple[str, int]:
@@ -56,3 +63,26 @@ async def test_every_acknowledged_record_survives_being_killed(tmp_path: Path) -
         streams.add(stream)
     assert len(streams) == 1
     assert first_seq > 1, "the run was meant to free segments"
+
+
+async def test_what_was_shed_is_counted_exactly_whenever_it_is_killed(tmp_path: Path) -> None:
+    """Each append had one batch of ten samples: recorded or left out, and counted by its tags."""
+    chance = random.Random(5)
+    appends = before = told = 0
+    for _ in range(CYCLES):
+        lines = await asyncio.to_thread(lines_until_killed, SHEDDING, tmp_path, chance.uniform(0.0, 0.4))
+        acknowledged = appends + len(lines)
+        async with opened(tmp_path) as journal:
+            shed = journal.stats().shed
+            assert set(shed) <= {f"plc/{i}" for i in range(10)}
+            assert len(set(shed.values())) <= 1, "a batch is left out as a whole"
+            appends = journal.position.last_batch + shed.get("plc/0", 0)
+            # The append under way when it was killed may be durable or not: it is whole either way.
+            assert acknowledged <= appends <= acknowledged + 1
+            losses = gaps(journal.untold(), ["plc"])
+            told += sum(int(gap.reason.split()[0]) for gap in losses)
+            assert told == sum(shed.values()), "and what is told of it comes to the same"
+            await journal.append(losses)
+        assert sum(shed.values()) >= before
+        before = sum(shed.values())
+    assert before > 0, "the run was meant to shed"

@@ -49,7 +49,7 @@ async def fill_for_samples(journal: Journal) -> int:
 
 async def test_samples_leave_off_before_events_and_are_counted_and_told(tmp_path: Path) -> None:
     clock = ManualClock()
-    async with opened(tmp_path, clock=clock, bytes_max=1_500_000) as journal:
+    async with opened(tmp_path, clock=clock, bytes_max=4_000_000) as journal:
         journal.require("database", events=True, batches=True)
         n = await fill_for_samples(journal)
         assert "for events" in journal.stats().shedding
@@ -73,7 +73,7 @@ async def test_samples_leave_off_before_events_and_are_counted_and_told(tmp_path
         assert sum(int(gap.reason.split()[0]) for gap in told) == 800 * left_out
         assert "samples were not recorded: the journal takes" in told[0].reason
         assert await tell(journal) == []
-    async with opened(tmp_path, bytes_max=1_500_000) as journal:
+    async with opened(tmp_path, bytes_max=4_000_000) as journal:
         assert journal.untold() == ()
         assert journal.stats().shed["plc/tag-0"] == left_out
 
@@ -118,6 +118,27 @@ async def test_a_loss_whose_telling_found_no_room_is_told_again(
         monkeypatch.undo()
     async with opened(tmp_path, bytes_max=1_500_000) as journal:
         assert journal.untold() == before
+
+
+async def test_what_found_no_room_is_shed_once(
+    tmp_path: Path, small_disk: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit that would have counted it found the disk full: it is tried again."""
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock) as journal:
+        small_disk["free"] = 7_000_000
+        await journal.append([transition(1)], [batch(1)])
+        monkeypatch.setattr(Store, "_commit", lambda *_: "the disk is full")
+        waiting = asyncio.create_task(journal.append([transition(2)], [batch(2), batch(3)]))
+        await eventually(lambda: bool(journal.stats().full))
+        assert journal._store._losses.shed == {f"plc/tag-{i}": 1 for i in range(3)}
+        monkeypatch.undo()
+        monkeypatch.setattr(files, "free_bytes", lambda _: 7_000_000)
+        await kept_house(journal, clock, waiting.done)
+    async with opened(tmp_path) as journal:
+        assert dict(journal.stats().shed) == {f"plc/tag-{i}": 3 for i in range(3)}
+        [loss] = journal.untold()
+        assert loss.reason.startswith("9 samples were not recorded")
 
 
 def test_what_goes_on_for_long_is_told_in_pieces() -> None:
