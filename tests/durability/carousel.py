@@ -40,6 +40,7 @@ class Carousel:
         self.lives: list[Life] = []
         self._chance = random.Random(seed)
         self._task: asyncio.Task[None] | None = None
+        self._polled = asyncio.Event()
 
     async def __aenter__(self) -> Carousel:
         await self.plc.start()
@@ -59,6 +60,12 @@ class Carousel:
     def new_life(self) -> None:
         """The gateway is about to be started."""
         self.lives.append(Life(datetime.now(UTC)))
+        self._polled.clear()
+
+    async def polled(self) -> None:
+        """Return once the gateway has polled in this life."""
+        async with asyncio.timeout(60):
+            await self._polled.wait()
 
     def end_life(self) -> None:
         """The gateway has just been killed."""
@@ -104,6 +111,7 @@ class Carousel:
     def _note(self, words: Sequence[int]) -> None:
         if not self.lives or self.lives[-1].ended_at is not None:
             return
+        self._polled.set()
         now, told = datetime.now(UTC), self.lives[-1].told
         for name, word in zip(self.names, words, strict=False):
             seen = told.setdefault(name, [])
