@@ -7,9 +7,9 @@ begun behind it. Checksums are per record; there is no chain.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import zstandard
@@ -20,6 +20,8 @@ from gateway.journal.sqlfile import read_statements
 from gateway.journal.values import Anchor, Cursor
 from statemodel.records import Recorded
 from statemodel.types import SampleBatch
+
+T = TypeVar("T", bound="Recorded | tuple[int, Any]")
 
 _SQL = read_statements(__package__, "sql/legacy.sql")
 _ZSTD = b"\x01"
@@ -69,19 +71,20 @@ class LegacySegment(Reader):
         return row
 
     def events(self, after: int, limit: int) -> Iterator[Recorded | tuple[int, Unreadable]]:
-        return map(_event, self._db.execute(_SQL["events"], (after, limit)))
+        return _pages(lambda *page: map(_event, self._db.execute(_SQL["events"], page)), after, limit)
 
     def batches(self, after: int, limit: int) -> Iterator[tuple[int, SampleBatch | Unreadable]]:
-        for number, body, crc in self._db.execute(_SQL["batches"], (after, limit)):
-            try:
-                yield number, _batch(number, body, crc)
-            except Unreadable as error:
-                yield number, error
+        return _pages(
+            lambda *page: map(_numbered_batch, self._db.execute(_SQL["batches"], page)), after, limit
+        )
 
     def transitions(
         self, equipment: str, after: int, from_us_: int, to_us_: int, limit: int
     ) -> Iterator[Recorded | tuple[int, Unreadable]]:
-        return map(_event, self._db.execute(_SQL["transitions"], (equipment, from_us_, to_us_, after, limit)))
+        within = (equipment, from_us_, to_us_)
+        return _pages(
+            lambda *page: map(_event, self._db.execute(_SQL["transitions"], (*within, *page))), after, limit
+        )
 
     def transition_before(self, equipment: str, at_us: int) -> Recorded | tuple[int, Unreadable] | None:
         row = self._db.execute(_SQL["transition_before"], (equipment, at_us)).fetchone()
@@ -141,6 +144,25 @@ class LegacySegment(Reader):
         return found
 
 
+def _pages(page: Callable[[int, int], Iterator[T]], after: int, limit: int) -> Iterator[T]:
+    """So many records that can be read, with the damage met on the way: that takes no place. All when the
+    limit is -1."""
+    while limit:
+        looked_at = readable = 0
+        for item in page(after, limit):
+            looked_at += 1
+            if isinstance(item, Recorded):
+                after = item.seq
+                readable += 1
+            else:
+                after = item[0]
+                readable += not isinstance(item[1], Unreadable)
+            yield item
+        if limit < 0 or looked_at < limit:
+            return
+        limit -= readable
+
+
 def _verified(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The columns of a signed row."""
     columns = row[:-1]
@@ -154,6 +176,13 @@ def _event(row: tuple[Any, ...]) -> Recorded | tuple[int, Unreadable]:
         return decode_event(seq, type_, check(seq, body, crc))
     except Unreadable as error:
         return seq, error
+
+
+def _numbered_batch(row: tuple[int, bytes, int]) -> tuple[int, SampleBatch | Unreadable]:
+    try:
+        return row[0], _batch(*row)
+    except Unreadable as error:
+        return row[0], error
 
 
 def _batch(number: int, body: bytes, crc: int) -> SampleBatch:
