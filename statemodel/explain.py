@@ -6,14 +6,15 @@ configuration has become meanwhile. It reads no model and no live value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
+from statemodel.corrected import in_force, painted
 from statemodel.durations import format_duration
 from statemodel.records import Recorded
-from statemodel.types import CauseInput, Conformance, Rejection, Transition
+from statemodel.types import CauseInput, Conformance, Correction, Rejection, Transition
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -38,14 +39,28 @@ class Neighbour(msgspec.Struct, frozen=True):
     because: str
 
 
+class Corrected(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """What a correction says of a part of the time that is explained: `state` is what is known now."""
+
+    state: str
+    from_: datetime
+    to: datetime
+    reason: str
+    author: str
+    recorded_at: datetime
+    stream: str
+    seq: int
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """Everything the record says about one transition.
 
     `because` is one sentence; `rule` and `inputs` are what it was made of. `refused_before` are moves refused
     in the state that was left, `refused_since` in the state entered. `recorded_after_s` is how long after
     the event it was durable. `previous` and `next` are the transitions around it, null where there is none
-    (yet); `lasted_s` is how long the state entered lasted, null while it lasts. `incomplete` is null, or says
-    which part of the surroundings could not be read. `text` says all of it to people.
+    (yet); `lasted_s` is how long the state entered lasted, null while it lasts. `corrected` are the
+    corrections that lie over the time asked for: all the rest is as it was recorded. `incomplete` is null, or
+    says which part of the surroundings could not be read. `text` says all of it to people.
     """
 
     stream: str
@@ -70,6 +85,7 @@ class Explanation(msgspec.Struct, frozen=True):
     previous: Neighbour | None
     next: Neighbour | None
     lasted_s: float | None
+    corrected: tuple[Corrected, ...]
     incomplete: str | None
     text: str
 
@@ -80,13 +96,15 @@ def explain(
     rejections: Iterable[Recorded] = (),
     previous: Recorded | None = None,
     following: Recorded | None = None,
+    corrected: Sequence[Corrected] = (),
     incomplete: str | None = None,
 ) -> Explanation:
     """Explain a recorded transition.
 
     `rejections` may hold any recorded events around it: those that belong to it are picked out. `previous`
-    and `following` are the equipment's transitions around it, where known; `incomplete` says in a sentence
-    what of all this could not be read.
+    and `following` are the equipment's transitions around it, where known; `corrected` is what lies over the
+    time asked for (see `corrected_between`); `incomplete` says in a sentence what of all this could not be
+    read.
 
     Raises:
         ValueError: an event that should be a transition is not one.
@@ -123,10 +141,36 @@ def explain(
         previous=None if previous is None else _neighbour(previous),
         next=None if following is None else _neighbour(following),
         lasted_s=None if following is None else (following.at - made.at).total_seconds(),
+        corrected=tuple(corrected),
         incomplete=incomplete,
         text="",
     )
     return msgspec.structs.replace(explanation, text=_text(explanation))
+
+
+def corrected_between(corrections: Iterable[Recorded], from_: datetime, to: datetime) -> list[Corrected]:
+    """What corrections say of a range, oldest time first; later ones win, withdrawn ones do not count."""
+    counting = in_force(corrections)
+    events = {(recorded.stream, recorded.seq): recorded for recorded in counting}
+    found = []
+    for stretch in painted(counting):
+        if stretch.begin < to and stretch.end > from_:
+            recorded = events[stretch.stream, stretch.seq]
+            event = recorded.event
+            assert isinstance(event, Correction), "only corrections are asked for"
+            found.append(
+                Corrected(
+                    stretch.state,
+                    stretch.begin,
+                    stretch.end,
+                    event.reason,
+                    event.author,
+                    recorded.recorded_at,
+                    recorded.stream,
+                    recorded.seq,
+                )
+            )
+    return found
 
 
 def _made(recorded: Recorded) -> Transition:
@@ -181,6 +225,11 @@ def _text(told: Explanation) -> str:
             f"After: {told.state} for {lasted}, then {told.next.to_state} at {_instant(told.next.at)} "
             f"(event {told.next.seq}): {told.next.because}."
         )
+    lines += [
+        f"Corrected: {one.state} from {_instant(one.from_)} to {_instant(one.to)}, by {one.author} "
+        f"(event {one.seq}): {one.reason.rstrip('.')}."
+        for one in told.corrected
+    ]
     if told.incomplete:
         lines.append(f"Not all could be read: {told.incomplete}.")
     lines.append(

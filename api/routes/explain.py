@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from starlette.responses import Response
 
@@ -11,14 +12,16 @@ from api.cursor import Cursor, resume_after, too_old
 from api.examples import EXAMPLE_CURSOR, EXPLANATION
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.params import Param, invalid_parameter, read_cursor, write_time
-from api.ports import EquipmentView, TooOld
+from api.ports import EquipmentView, HistoryUnavailable, TooOld
 from api.problems import Problem
 from api.responses import json_answer
 from api.routes.equipment import NAME
 from api.routes.find import find_equipment
 from api.settings import ApiSettings
-from statemodel.explain import Explanation, explain
+from statemodel.explain import Explanation, corrected_between, explain
 from statemodel.records import Recorded
+
+_INSTANT = timedelta(microseconds=1)
 
 
 async def explain_state(context: Context, call: Call) -> Response:
@@ -31,13 +34,26 @@ async def explain_state(context: Context, call: Call) -> Response:
         recorded = await _transition_numbered(context, view.name, seq)
     else:
         recorded = await _transition_in_force(context, view, at)
-    around = await context.ports.history.surroundings(recorded)
+    history = context.ports.history
+    around = await history.surroundings(recorded)
+    incomplete = [around.incomplete] if around.incomplete else []
+    if seq is None:
+        begin = context.now() if at is None else at
+        end = begin + _INSTANT
+    else:
+        begin, end = recorded.at, context.now() if around.next is None else around.next.at
+    corrections: Sequence[Recorded] = ()
+    try:
+        corrections = await history.corrections(view.name, begin, max(end, begin + _INSTANT))
+    except HistoryUnavailable as error:
+        incomplete.append(f"whether it was corrected ({error.reason})")
     told = explain(
         recorded,
         rejections=around.rejections,
         previous=around.previous,
         following=around.next,
-        incomplete=around.incomplete,
+        corrected=corrected_between(corrections, begin, end),
+        incomplete="; ".join(incomplete) or None,
     )
     return json_answer(told)
 
@@ -98,8 +114,9 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
             "value, quality and the times of source and receipt, the moves refused before and since, the "
             "state before and how long it lasted, and the transitions around it. Without parameters the one "
             "that led to the present state; with `at` the one that led to the state then; with `seq` the "
-            "one of that number, which stays the same answer years later. What could not be read of the "
-            "surroundings is left out and said in `incomplete`.",
+            "one of that number, which stays the same answer years later. Corrections that lie over the time "
+            "asked for are told in `corrected`. What could not be read of the surroundings is left out and "
+            "said in `incomplete`.",
             explain_state,
             (Answer(200, "The explanation.", "application/json", Explanation, {"a move": EXPLANATION}),),
             (

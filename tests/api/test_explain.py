@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from api.params import write_time
+from statemodel.types import CorrectedState, Correction
 from tests.api.twins import START, STREAM, Plant
 
 _URL = "/api/v1/equipment/filler-1/explain"
@@ -46,6 +47,38 @@ async def test_the_state_at_an_instant_is_explained(client: httpx.AsyncClient, p
     for seq in _of(plant)[:5]:
         at = plant.log[seq - 1].at + timedelta(seconds=1)
         assert (await client.get(_URL, params={"at": write_time(at)})).json()["seq"] == seq
+
+
+async def test_what_was_corrected_is_told_beside_what_was_recorded(
+    client: httpx.AsyncClient, plant: Plant
+) -> None:
+    recorded = plant.log[_of(plant)[2] - 1]
+    begin, end = recorded.at, plant.log[_of(plant)[3] - 1].at
+    params = {"at": write_time(begin)}
+    before = (await client.get(_URL, params=params)).json()
+    assert before["corrected"] == []
+    middle = begin + (end - begin) / 2
+    over = CorrectedState("Held", 11, "down", begin, middle)
+    plant.record(
+        Correction("filler-1", recorded.path, "packml", begin, end, (over,), "valve was open.", "anna")
+    )
+    told = (await client.get(_URL, params=params)).json()
+    [said] = told["corrected"]
+    assert (said["state"], said["reason"], said["author"]) == ("Held", "valve was open.", "anna")
+    assert (said["from"], said["to"]) == (write_time(begin), write_time(middle))
+    assert said["seq"] == plant.log[-1].seq
+    assert "Corrected: Held from " in told["text"]
+    assert f", by anna (event {said['seq']}): valve was open.\n" in told["text"]
+    same = {"corrected": [], "text": before["text"]}
+    assert told | same == before, "the cause recorded stays as it is"
+    assert (await client.get(_URL, params={"at": write_time(middle)})).json() == before
+    of_all = (await client.get(_URL, params={"seq": str(recorded.seq)})).json()
+    assert of_all["corrected"] == [said]
+    away = Correction(
+        "filler-1", recorded.path, "packml", begin, end, (), "not so", "otto", withdraws=plant.log[-1].id
+    )
+    plant.record(away)
+    assert (await client.get(_URL, params=params)).json() == before
 
 
 async def test_moves_refused_around_it_are_told(client: httpx.AsyncClient, plant: Plant) -> None:
