@@ -37,7 +37,11 @@ _LOSES = {
     "first_shape": "the whole history",
     "device_events": "",  # set aside, word for word
     "ways_back": "",
+    "corrections": "",  # set aside, word for word
+    "ranges": "which stretches came late",
     "hours": "figures by the hour, also of samples that have been deleted",
+    "gateway_runs": "which processes have written",
+    "moves_by_index": "",
 }
 
 
@@ -238,14 +242,28 @@ def drop_rows(config: Path, ids: Sequence[int] | None, *, json: bool) -> None:
     if not ids:
         raise WrongArgument("drop: it is not said which rows", hint="give --id, once for each row")
     loaded = load(config)
-    done = _asked(loaded, lambda c: drop(c, _gateway(loaded), ids))
+
+    async def work(connection: Connection) -> Sequence[int]:
+        await _look_for_tables(connection, loaded)
+        return await drop(connection, _gateway(loaded), ids)
+
+    done = _asked(loaded, work)
     if json:
         print_json({"dropped": done})
     else:
         out.print(f"{len(done):,} left at that; the rows stay in andon.set_aside")
 
 
+async def _look_for_tables(connection: Connection, loaded: Loaded) -> None:
+    if not await applied(connection):
+        raise WrongArgument(
+            "the database has no tables of Andon yet",
+            hint=f"the gateway makes them when it connects, or `andon database migrate {loaded.path}`",
+        )
+
+
 async def _chosen(connection: Connection, loaded: Loaded, ids: Sequence[int] | None) -> Sequence[SetAside]:
+    await _look_for_tables(connection, loaded)
     rows = await set_aside_rows(connection, _gateway(loaded), dropped=ids is not None)
     if ids is None:
         return rows

@@ -70,7 +70,7 @@ def show_status(config: Path, *, tags: bool = False, json: bool) -> None:
     out.print(_sink_table(loaded, survey, bytes_max))
     if books is not None:
         out.print()
-        out.print(_books_table(books))
+        out.print(_books_table(books, taken=loaded.configuration.historian is not None))
         if tags:
             out.print()
             out.print(_tags_table(books))
@@ -161,7 +161,8 @@ def _judge(books: BooksView | None) -> None:
 _LINE = ("recorded", "delivered", "buffered", "set_aside", "missing", "difference")
 
 
-def _books_table(books: BooksView) -> Table:
+def _books_table(books: BooksView, *, taken: bool) -> Table:
+    """`taken`: a sink is configured that takes samples."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in (f"samples since {books.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC", *_LINE, "shed"):
         table.add_column(
@@ -170,7 +171,9 @@ def _books_table(books: BooksView) -> Table:
     for sink, line in books.sinks.items():
         table.add_row(sink, *_figures(line), f"{books.shed:,}")
     if not books.sinks:
-        table.add_row("no sink takes samples", f"{books.recorded:,}", *["-"] * 5, f"{books.shed:,}")
+        # The books of a new sink are kept within a minute of its meeting the database, and not before.
+        who = "historian, not counted yet" if taken else "no sink takes samples"
+        table.add_row(who, f"{books.recorded:,}", *["-"] * 5, f"{books.shed:,}")
     return table
 
 

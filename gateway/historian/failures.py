@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 
 import asyncpg
@@ -54,4 +56,18 @@ def translate(error: BaseException, place: str) -> SinkUnavailable | SinkRefused
             "3D": "create the database, or correct historian.dsn",
         }.get(code[:2], "check the rights of the gateway's database user; it needs to own the schema `andon`")
         return SinkRefused(f"the database {place} refuses: {said}", hint=hint)
+    if isinstance(error, OSError):
+        return SinkUnavailable(
+            f"the database {place}: {_words_of(error)}",
+            hint="does it run, and are host and port in historian.dsn right?",
+        )
     return SinkUnavailable(f"the database {place}: {said}")
+
+
+def _words_of(error: OSError) -> str:
+    """What the system says of it, without its number and without the address again."""
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    if isinstance(error, ssl.SSLError) or not error.errno:
+        return str(error) or type(error).__name__
+    return os.strerror(error.errno)

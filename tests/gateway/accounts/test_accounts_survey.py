@@ -26,6 +26,7 @@ data_dir = "."
 [historian]
 dsn = "postgresql://nobody@127.0.0.1:1/none"
 """
+_WITHOUT = _CONFIGURATION.partition("[historian]")[0]
 
 
 @pytest.fixture
@@ -70,6 +71,20 @@ async def test_the_command_tells_sums_and_tags(site: Path) -> None:
     told = CliRunner().invoke(app, ["journal", "status", config, "--json"])
     accounts = json.loads(told.output)["accounts"]
     assert (accounts["adds_up"], accounts["recorded"], accounts["tags"]) == (True, 39, [])
+
+
+async def test_a_database_that_has_not_been_met_yet_is_not_told_as_none(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path / "journal", clock=clock) as journal:
+        await Accounts.open(journal, clock)
+        await journal.append((), [batch(1)])
+        await journal.keep_watched()
+    config = tmp_path / "andon.toml"
+    for text, said in ((_CONFIGURATION, "historian, not counted yet"), (_WITHOUT, "no sink takes samples")):
+        config.write_text(text, encoding="utf-8")
+        told = CliRunner().invoke(app, ["journal", "status", str(config)], env={"COLUMNS": "200"})
+        assert told.exit_code == 0, told.output
+        assert said in told.output
 
 
 async def test_what_cannot_be_read_beyond_the_sink_is_missing(site: Path) -> None:

@@ -104,7 +104,34 @@ async def test_rows_are_listed_written_again_and_left(database: Database, tmp_pa
 @pytest.mark.parametrize("verb", ["status", "migrate"])
 async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path, verb: str) -> None:
     config = write_config(tmp_path, "postgresql://nobody@127.0.0.1:1/none")
-    assert isinstance((await called(verb, config)).exception, SinkUnavailable)
+    away = (await called(verb, config)).exception
+    assert isinstance(away, SinkUnavailable)
+    assert away.reason == "the database none at 127.0.0.1:1: Connection refused"
+    assert "historian.dsn" in away.hint
+
+
+@pytest.mark.parametrize("words", [("list",), ("retry",), ("drop", "--id", "1")])
+async def test_a_database_without_tables_is_said_to_have_none(
+    database: Database, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    config = write_config(tmp_path, database.dsn)
+    refused = (await called("set-aside", words[0], config, *words[1:])).exception
+    assert isinstance(refused, WrongArgument)
+    assert "no tables" in refused.reason
+    assert "andon database migrate" in refused.hint
+
+
+async def test_what_is_said_to_be_lost_is_what_is_lost(database: Database, tmp_path: Path) -> None:
+    config = write_config(tmp_path, database.dsn)
+    await told("migrate", config)
+    refused = (await called("migrate", config, "--to", 3)).exception
+    assert isinstance(refused, WrongArgument)
+    assert refused.reason == (
+        f"taking back {', '.join(map(str, range(4, NEWEST + 1)))} loses which stretches came late; figures "
+        "by the hour, also of samples that have been deleted; which processes have written"
+    )
+    # An index is no loss.
+    assert (await told("migrate", config, "--to", 7))[0]["done"] == list(range(NEWEST, 7, -1))
 
 
 async def test_an_embedded_database_answers_whether_its_gateway_runs_or_not(tmp_path: Path) -> None:
