@@ -52,6 +52,8 @@ class Accounts:
         books = await _found(journal)
         if books is None:
             books = Books(journal.stream, clock.now(), journal.position.last_batch)
+        # What was shed the journal knows to the last: after a crash it knows more than the books kept.
+        books.shed(journal.stats().shed)
         accounts = cls(books, journal, clock)
         for sink in books.sinks():
             cursor = await journal.cursor(sink)
