@@ -98,6 +98,9 @@ class MemoryPart:
         self._journal, self._live, self._memories = journal, live, memories
 
     async def look(self, *, full: bool, focus: Sequence[Finding] | None) -> Look:
+        if reason := self._journal.stats().full:
+            # What the engine has made of the last samples waits for room: it is ahead, and rightly so.
+            raise NotCompared(f"the journal takes nothing more: {reason}")
         last = await self._journal.last_transitions()
         live, memories = self._live(), self._memories()
         return Look([*compare_live(last, live), *compare_engine(last, memories)], len(live) + len(memories))

@@ -162,6 +162,20 @@ async def test_live_and_engine_are_held_to_the_journal(database: Database, tmp_p
         assert not any(found.harmless for found in report.differences)
 
 
+async def test_an_engine_whose_news_wait_for_room_in_the_journal_is_not_compared(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site(database, tmp_path) as at:
+        await at.happen(9)
+        at.memories["oven-1"] = msgspec.structs.replace(at.memories["oven-1"], sequence=99)
+        there = at.journal.stats()
+        monkeypatch.setattr(at.journal, "stats", lambda: msgspec.structs.replace(there, full="no room"))
+        report = await at.reconcile()
+        assert report.differences == []
+        [memory] = [part for part in report.parts if part.part == "memory"]
+        assert memory.reason == "not compared: the journal takes nothing more: no room"
+
+
 async def test_samples_that_are_gone_or_doubled_are_told(database: Database, tmp_path: Path) -> None:
     async with site(database, tmp_path) as at:
         await at.happen(3, samples=40)
