@@ -108,7 +108,7 @@ class BrokerPart:
         expected = {topic: now.get(topic, expected[topic]) for topic in asked if topic in expected}
         findings = compare_retained(expected, held, own)
         wrong = {finding.topic for finding in findings}
-        self._remembered.add({t: own[t] for t in expected if t not in wrong and own.get(t)})
+        await self._remembered.add({t: own[t] for t in expected if t not in wrong and own.get(t)})
         unproven = 0
         for topic in asked:
             if topic not in old or topic not in held:
@@ -128,9 +128,9 @@ class BrokerPart:
         if again:
             self._publisher.say_again(again)
 
-    def forget(self, topics: set[str]) -> None:
+    async def forget(self, topics: set[str]) -> None:
         """These were cleared and are gone."""
-        self._remembered.forget(topics)
+        await self._remembered.forget(topics)
 
     def _turn(self, candidates: list[str]) -> list[str]:
         """All candidates, or as many as one look may have, taking turns."""

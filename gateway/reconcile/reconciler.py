@@ -193,7 +193,7 @@ class Reconciler:
         cleared = {k[1] for k, outcome in outcomes.items() if k[0] == "left_over" and outcome == "repaired"}
         for part in self._parts:
             if isinstance(part, BrokerPart):
-                part.forget(cleared)
+                await part.forget(cleared)
         return outcomes
 
     def _may_mend(self, finding: Finding, asked: bool) -> bool:

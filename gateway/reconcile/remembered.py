@@ -6,6 +6,7 @@ file is advice: without it nothing is cleared that the journal itself does not p
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class Remembered:
-    """Topic to what it is about: an equipment or a tag. Read once, written when it changes."""
+    """Topic to what it is about: an equipment or a tag. Read once, written when it changes. For one task."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / _FILE
@@ -38,25 +39,25 @@ class Remembered:
         """What is remembered."""
         return self._topics
 
-    def add(self, topics: Mapping[str, str]) -> None:
+    async def add(self, topics: Mapping[str, str]) -> None:
         """These were seen in the broker as this gateway said them."""
         changed = {topic: name for topic, name in topics.items() if self._topics.get(topic) != name}
         if changed:
             self._topics.update(changed)
             while len(self._topics) > TOPICS_MAX:
                 del self._topics[next(iter(self._topics))]
-            self._write()
+            await asyncio.to_thread(self._write, dict(self._topics))
 
-    def forget(self, topics: set[str]) -> None:
+    async def forget(self, topics: set[str]) -> None:
         """These have been cleared."""
         gone = topics & self._topics.keys()
         for topic in gone:
             del self._topics[topic]
         if gone:
-            self._write()
+            await asyncio.to_thread(self._write, dict(self._topics))
 
-    def _write(self) -> None:
-        body = msgspec.json.format(msgspec.json.encode(_File(1, self._topics)), indent=1)
+    def _write(self, topics: dict[str, str]) -> None:
+        body = msgspec.json.format(msgspec.json.encode(_File(1, topics)), indent=1)
         try:
             write_whole(self._path, body)
         except OSError as error:

@@ -228,7 +228,7 @@ async def test_a_left_over_nothing_proves_is_told_and_kept(broker: BrokerUnderTe
 async def test_a_tag_no_longer_published_is_left_over(broker: BrokerUnderTest, tmp_path: Path) -> None:
     old_topic = "acme/berlin/baking/oven-1/_tag/oven-plc/old"
     async with site(broker, tmp_path, Plant("filler-1"), moves=2) as at:
-        at.remembered.add({old_topic: "oven-plc/old"})
+        await at.remembered.add({old_topic: "oven-plc/old"})
         value: dict[str, Any] = {
             "tag": "oven-plc/old",
             "value": 1,
