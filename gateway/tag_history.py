@@ -102,7 +102,7 @@ class JoinedTagHistory:
         for _ in range(_TRIES):
             first = self._journal.position.first_batch
             try:
-                lacking, stored = await self._historian.tag_samples(tag, from_, to, limit=limit)
+                lacking, stored, kept_from = await self._historian.tag_samples(tag, from_, to, limit=limit)
             except (SinkUnavailable, SinkRefused) as error:
                 raise HistoryUnavailable(error.reason) from error
             journalled, left_out = await self._journalled(tag, lacking, to)
@@ -111,6 +111,9 @@ class JoinedTagHistory:
             # What the database lacked when it was asked went from the journal meanwhile: by now it has it.
         else:
             left_out = "samples which the journal has just freed: ask again"
+        if kept_from is not None and from_ < kept_from:
+            gone = f"samples before {kept_from:%Y-%m-%dT%H:%MZ}, deleted by now: only whole hours are kept"
+            left_out = f"{gone}; {left_out}" if left_out else gone
         return (*stored, *journalled), left_out
 
     async def _journalled(

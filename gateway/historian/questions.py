@@ -113,14 +113,18 @@ class Questions:
 
     async def tag_samples(
         self, tag: str, from_: datetime, to: datetime, *, limit: int
-    ) -> tuple[Sequence[tuple[int, int]], Sequence[DatedSample]]:
-        """The newest sample of a tag before `from_` and the first `limit` with `from_ <= at < to`, and which
-        batches of the present stream the database lacked at that moment, as `after` and `up_to`."""
+    ) -> tuple[Sequence[tuple[int, int]], Sequence[DatedSample], datetime | None]:
+        """The newest sample of a tag before `from_` and the first `limit` with `from_ <= at < to`.
+
+        Before them comes which batches of the present stream the database lacked at that moment, as `after`
+        and `up_to`; behind them from when on no sample has been deleted (None: none have been at all).
+        """
         rows = await self._readers.fetch(
             SQL["tag_samples"], self._gateway, self._stream, tag, from_, to, limit
         )
         missing = missing_between(rows[0]["batch"], rows[0]["beyond"])
-        return missing, [stored_sample(row) for row in rows if row["at"] is not None]
+        found = [stored_sample(row) for row in rows if row["at"] is not None]
+        return missing, found, rows[0]["samples_from"]
 
     async def sample_buckets(
         self, tag: str, bounds: Sequence[datetime]

@@ -460,10 +460,11 @@ SELECT EXISTS (SELECT 1 FROM andon.transition WHERE gateway = $1 AND at > $3)
     OR EXISTS (SELECT 1 FROM andon.sample WHERE tag_id = ANY($2::integer[]) AND at > $3)
 
 -- name: tag_samples
--- Gateway, stream, tag, range, rows wanted of it. The newest row before the range comes too.
+-- Gateway, stream, tag, range, rows wanted of it. The newest row before the range comes too; where that was deleted
+-- by retention, its value comes from the newest row of `sample_hour`, if that tells what was in force.
 -- `batch` and `beyond` say what has been handed over of the journal in the same snapshot. Samples of one tag and
 -- one instant have no order of their own here; the one they are given is also that of what comes from the journal.
-SELECT c.batch, c.beyond, t.kind, s.*
+SELECT c.batch, c.beyond, t.kind, k.samples_from, s.*
 FROM (
     SELECT
         coalesce(max(batch), 0) AS batch,
@@ -474,6 +475,7 @@ FROM (
     FROM andon.sink_cursor WHERE gateway = $1 AND stream = $2
 ) AS c
 LEFT JOIN andon.tag AS t ON t.gateway = $1 AND t.tag = $3
+LEFT JOIN andon.kept_from AS k ON k.gateway = $1
 LEFT JOIN LATERAL (
     (
         SELECT at, received_at, source_at, quality, value, text, substatus FROM andon.sample
@@ -487,6 +489,15 @@ LEFT JOIN LATERAL (
         WHERE tag_id = t.tag_id AND at >= $4 AND at < $5
         ORDER BY at, received_at, quality, value NULLS FIRST, text COLLATE "C" NULLS FIRST
         LIMIT $6
+    )
+    UNION ALL
+    (
+        SELECT last_at, last_at, NULL, last_quality, last_value, last_text, ''
+        FROM (
+            SELECT last_at, last_quality, last_value, last_text FROM andon.sample_hour
+            WHERE tag_id = t.tag_id AND hour < $4 ORDER BY hour DESC LIMIT 1
+        ) AS h
+        WHERE last_at < $4 AND NOT EXISTS (SELECT 1 FROM andon.sample WHERE tag_id = t.tag_id AND at < $4)
     )
 ) AS s ON true
 
@@ -523,6 +534,16 @@ CROSS JOIN LATERAL (
                     WHERE tag_id = t.tag_id AND at < b.begins
                     ORDER BY sample.at DESC, received_at DESC, quality DESC, value DESC NULLS LAST, text COLLATE "C" DESC NULLS LAST
                     LIMIT 1
+                )
+                UNION ALL
+                (
+                    SELECT true, b.begins, last_at, last_quality, last_value, last_text
+                    FROM (
+                        SELECT last_at, last_quality, last_value, last_text FROM andon.sample_hour
+                        WHERE tag_id = t.tag_id AND hour < b.begins ORDER BY hour DESC LIMIT 1
+                    ) AS h
+                    WHERE last_at < b.begins
+                        AND NOT EXISTS (SELECT 1 FROM andon.sample WHERE tag_id = t.tag_id AND at < b.begins)
                 )
                 UNION ALL
                 SELECT false, at, received_at, quality, value, text

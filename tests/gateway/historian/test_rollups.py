@@ -19,6 +19,7 @@ from gateway.historian import Historian
 from gateway.historian.keeping import Keeper
 from gateway.historian.rollups import HOUR, cut, hour_of, hours_touched
 from gateway.journal import Journal
+from gateway.tag_history import JoinedTagHistory
 from statemodel.tag_history import DatedSample, SampleBucket, dated, summed_up
 from statemodel.types import Quality, SampleBatch, TagSample
 from tests.gateway.historian.databases import Database, drained, running, until
@@ -298,6 +299,40 @@ async def test_hours_outlive_the_samples_and_late_ones_do_not_spoil_them(
         )
         assert missing is not None
         assert "full hour" in missing
+
+
+async def test_the_last_value_of_a_silent_tag_outlives_its_samples(
+    database: Database, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    last_at = hour_of(now - timedelta(days=6)) + timedelta(minutes=40)
+    old = [
+        TagSample("plc/tag-0", n, Quality.GOOD, None, last_at - timedelta(minutes=5 * (9 - n)))
+        for n in range(10)
+    ]
+    new = [TagSample("plc/tag-1", 5.0, Quality.GOOD, None, now - timedelta(minutes=5))]
+    async with kept(database, tmp_path, retention=timedelta(days=5)) as (journal, historian):
+        await hand_over(journal, historian, old + new)
+        assert await historian.keeper.round(now, quiet=NOW_QUIET)
+        assert await database.value("SELECT count(*) FROM andon.sample") == 1
+        history = JoinedTagHistory(journal, historian)
+        begin = now - timedelta(days=1)
+        found = await history.samples("plc/tag-0", begin, now, limit=9)
+        assert found.before is not None
+        assert (found.before.at, found.before.value, found.before.quality) == (last_at, 9, Quality.GOOD)
+        assert (found.items, found.incomplete) == ([], None)
+        told = await history.buckets("plc/tag-0", [begin, begin + timedelta(minutes=3), now])
+        assert [(bucket.count, bucket.min, bucket.max, bucket.last) for bucket in told.items] == [
+            (0, 9, 9, 9)
+        ] * 2
+        assert told.incomplete is None
+        # What was in force in the midst of an hour that is gone nobody knows, and it is said.
+        for from_ in (last_at - timedelta(minutes=1), last_at - timedelta(days=1)):
+            found = await history.samples("plc/tag-0", from_, now, limit=9)
+            assert (found.before, found.items) == (None, [])
+            assert "deleted by now" in (found.incomplete or "")
+        nobody = await history.samples("plc/tag-9", begin, now, limit=9)
+        assert (nobody.before, nobody.items, nobody.incomplete) == (None, [], None)
 
 
 async def test_samples_there_before_are_rolled_up_after_an_upgrade(
