@@ -326,7 +326,6 @@ class Drain:
         except Refused as refused:
             log.warning("the database refuses a row; looking for it", reason=str(refused))
             set_aside = await self._write_carefully(session, portion)
-        self._doubtful.pop(portion.beyond, None)
         self._transactions += 1
         self._events += len(portion.events)
         self._samples += portion.samples
@@ -350,7 +349,9 @@ class Drain:
             if changed:
                 self._look_at_losses_s = now_s + _LOSSES_EVERY_S
             books.handed_over(SINK, portion.before.batch + 1, portion.after.batch, portion.batches, losses)
-        await self._stand_at(self.held.moved(portion.beyond, portion.after))
+        self.held = self.held.moved(portion.beyond, portion.after)
+        self._doubtful.pop(portion.beyond, None)  # only now: until here this lane may be ended by the other
+        await self._stand_at(self.held)
 
     async def _write_carefully(self, session: Session, portion: Portion) -> int:
         try:
