@@ -23,6 +23,7 @@ from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.historian.connection import examine, place_of
 from gateway.historian.drain import SINK, Drain
 from gateway.historian.keeping import Keeper
+from gateway.historian.lanes import Held
 from gateway.historian.questions import Questions
 from gateway.historian.session import Session, open_session
 from gateway.historian.values import EquipmentMeta, ServerInfo, SinkStatus, TagMeta
@@ -155,6 +156,13 @@ class Historian(Questions):
             self._other_streams = await session.has_other_streams()
             await self._drain.meet(session)
             self._met.set()
+            if self._other_streams and self._drain.held == Held():
+                log.warning(
+                    "the database holds an earlier journal of this gateway; this one begins a new stream",
+                    stream=self._journal.stream,
+                    journal=str(self._journal.directory),
+                    hint="was a backup restored, or the journal moved away? if not, is data_dir mounted?",
+                )
             self._greet(session.info)
             await self._drain.run(session, self._open_another)
 
