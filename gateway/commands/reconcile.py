@@ -46,7 +46,11 @@ def _show(report: Mapping[str, Any]) -> None:
             out.print(Text(f"    {found['remedy']}", style="dim"))
     if report["left_out"]:
         out.print(f"and {report['left_out']:,} more")
-    if report["agree"]:
+    if report["agree"] and any(
+        str(part["reason"] or "").startswith("not compared") for part in report["parts"]
+    ):
+        out.print(Text("what was compared agrees; not all was", style="bold yellow"))
+    elif report["agree"]:
         out.print(Text("all agree", style="bold green"))
     else:
         out.print(Text("differences are left", style="bold red"))
