@@ -355,6 +355,11 @@ def history(
     elif states or known_at is not None:
         show_states(equipment, config=config, url=url, from_=from_, to=to, known_at=known_at, json=json)
     elif samples:
+        if from_ is not None or to is not None:
+            raise WrongArgument(
+                "--from and --to do not go with --samples, which gives all the journal holds",
+                hint="leave them out; `andon replay` takes them",
+            )
         export_samples(equipment, config=config)
     else:
         show_history(equipment, config=config, url=url, from_=from_, to=to, json=json)

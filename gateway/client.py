@@ -6,6 +6,7 @@ Knows the wire, nothing of the process behind it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -16,10 +17,21 @@ from gateway.errors import GatewayError
 
 #: Longest silence of an event stream before it counts as lost; the gateway sends heartbeats more often.
 STREAM_SILENCE_S_MAX = 60.0
+#: The system's number of a failure, which says nothing beside its words.
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 
 
 class NoAnswer(GatewayError):
     """Nobody answers at that address, or it is not a gateway."""
+
+
+#: Problems with what was asked for, not with the answer: the fault lies with an argument.
+_ARGUMENTS = frozenset(
+    (
+        *("invalid_parameter", "unknown_parameter", "invalid_body"),
+        *("unknown_equipment", "unknown_tag", "unknown_connection", "unknown_model"),
+    )
+)
 
 
 class Refused(GatewayError):
@@ -28,6 +40,8 @@ class Refused(GatewayError):
     def __init__(self, code: str, reason: str, *, hint: str = "") -> None:
         super().__init__(reason, hint=hint)
         self.code = code
+        if code in _ARGUMENTS:
+            self.exit_code = 2
 
 
 class Client:
@@ -105,8 +119,9 @@ class Client:
             raise self._no_answer(error) from error
 
     def _no_answer(self, error: httpx.HTTPError) -> NoAnswer:
+        said = _ERRNO.sub("", str(error)) or type(error).__name__
         return NoAnswer(
-            f"no gateway answers at {self._url}: {str(error) or type(error).__name__}",
+            f"no gateway answers at {self._url}: {said}",
             hint="is it running, and is [api] in its configuration? name another address with --url",
         )
 

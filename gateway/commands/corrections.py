@@ -52,7 +52,7 @@ def make_correction(
     if json:
         print_json(made)
     else:
-        out.print(event_line(made, {}))
+        out.print(event_line(made, {}, dated=True))
         out.print(Text(f"recorded as {made['id']}", style="dim"))
 
 
@@ -100,7 +100,7 @@ def _intervals(client: Client, equipment: str, asked: dict[str, str | int]) -> I
         yield from page["items"]
         if page["next"] is None:
             return
-        asked = {"to": page["to"], **asked, "from": page["next"]}
+        asked = {**asked, "from": page["next"]}
 
 
 def _line(interval: Mapping[str, Any], model: str, colours: Mapping[tuple[str, str], str]) -> Text:

@@ -41,7 +41,7 @@ def show_history(
             if json:
                 print_json(event)
             else:
-                out.print(event_line(event, colours))
+                out.print(event_line(event, colours, dated=True))
 
 
 def _transitions(

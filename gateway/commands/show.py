@@ -100,11 +100,15 @@ def parse_time(value: str | datetime) -> datetime:
     return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
 
 
-def event_line(event: Mapping[str, Any], colours: Mapping[tuple[str, str], str]) -> Text:
-    """One event on one line."""
+def event_line(
+    event: Mapping[str, Any], colours: Mapping[tuple[str, str], str], *, dated: bool = False
+) -> Text:
+    """One event on one line; `dated` with the day, for what need not be of today."""
     line = Text()
     line.append(f"{event['seq']:>7} ", style="dim")
-    line.append(parse_time(event["at"]).strftime("%H:%M:%S.%f")[:-3] + "  ")
+    at = parse_time(event["at"])
+    line.append(f"{at:%Y-%m-%d} " if dated else "")
+    line.append(at.strftime("%H:%M:%S.%f")[:-3] + "  ")
     if event["type"] == "transition":
         style = STYLE[colours.get((event["model"], event["to_state"]), "grey")]
         line.append(f"{event['equipment']:<16}", style="bold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli import app
 from gateway.config.load import load
 from tests.gateway.recorded_site import CONFIG, MODEL, record
 from tests.gateway.test_commands import later
@@ -58,6 +61,7 @@ async def test_the_past_is_told_to_people_and_programs(site: Site) -> None:
     people = await site.read("history", "oven-1", "--from", site.at(0), "--to", site.at(9))
     assert "Unknown → Heating" in people
     assert len(people.splitlines()) == 1
+    assert people.split()[1] == site.begin.strftime("%Y-%m-%d")
     assert await site.ask("history", "oven-1", "--from", "1s") == []
 
     baking = next(item for item in moves if item["to_state"] == "Baking")
@@ -86,14 +90,14 @@ async def test_the_past_is_told_to_people_and_programs(site: Site) -> None:
 
 REFUSED: list[tuple[list[str], int, str]] = [
     (["explain", "oven-1", "--seq", "999999"], 1, "the last event of the stream is"),
-    (["explain", "oven-1", "--seq", "x"], 1, "is not a cursor"),
+    (["explain", "oven-1", "--seq", "x"], 2, "is not a cursor"),
     (["explain", "oven-1", "--seq", "1", "--at", "1h"], 2, "exclude each other"),
-    (["explain", "oven-3"], 1, 'Did you mean "oven-'),
+    (["explain", "oven-3"], 2, 'Did you mean "oven-'),
     (["explain", "a/b?c"], 1, "a/b?c"),
-    (["history", "oven-3"], 1, 'Did you mean "oven-'),
+    (["history", "oven-3"], 2, 'Did you mean "oven-'),
     (["history", "oven-1", "--from", "noon"], 2, "--from"),
-    (["kpi", "oven-1", "--bucket", "fortnight"], 1, "is not a bucket"),
-    (["kpi", "oven-1", "--tz", "Mars/Olympus"], 1, "IANA name"),
+    (["kpi", "oven-1", "--bucket", "fortnight"], 2, "is not a bucket"),
+    (["kpi", "oven-1", "--tz", "Mars/Olympus"], 2, "IANA name"),
     (["kpi", "oven-1", "--to", "2026-13-01"], 2, "--to"),
 ]
 
@@ -104,3 +108,44 @@ async def test_questions_that_cannot_be_answered_say_why(site: Site) -> None:
         assert done.returncode == code, done.stderr
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+
+
+async def test_states_over_many_pages_go_on_to_the_present(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["history", "oven-1", "--states", "--from", site.at(0), "--config", str(site.config), "--json"]
+    whole = [item["from"] for item in await site.ask(*words[:5])]
+    assert len(whole) > 4
+    monkeypatch.setattr("gateway.commands.corrections._PAGE", 2)
+    paged = await asyncio.to_thread(CliRunner().invoke, app, words)
+    assert paged.exit_code == 0, paged.output
+    assert [json.loads(line)["from"] for line in paged.output.splitlines()] == whole
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("history", "oven-9"), "oven-9"),
+        (("history", "oven-1", "--from", "1m", "--to", "2m"), "from"),
+        (("kpi", "oven-1", "--tz", "Europe/Berln"), "Berln"),
+        (("correct", "oven-1", "--from", "1m", "--state", "Bakin", "--reason", "x"), "Bakin"),
+        (("history", "oven-1", "--samples", "--from", "1m"), "--from"),
+    ],
+)
+async def test_a_wrong_argument_is_one_whoever_notices(site: Site, words: tuple[str, ...], said: str) -> None:
+    done = await later(*words, "--config", str(site.config))
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "hint:" in done.stderr
+
+
+async def test_a_question_without_an_answer_is_no_wrong_argument(site: Site) -> None:
+    done = await later("explain", "oven-1", "--at", "2001-01-01", "--config", str(site.config))
+    assert done.returncode == 1, done.stderr
+
+
+async def test_nobody_there_is_told_in_words(tmp_path: Path) -> None:
+    done = await later("state", "--url", f"127.0.0.1:{free_port()}")
+    assert done.returncode == 1
+    assert "Connection refused" in done.stderr
+    assert "Errno" not in done.stderr

@@ -110,7 +110,7 @@ async def test_the_links_are_shown_with_their_last_error(running: GatewayProcess
 async def test_an_equipment_that_is_not_there_is_named_with_a_hint(running: GatewayProcess) -> None:
     done = await later("state", "m-2", "--url", running.url)
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "m-2" in done.stderr
     assert "m-1" in done.stderr
 
