@@ -44,6 +44,8 @@ from gateway.snapshots.packing import ArchiveWriter
 
 #: How the name of a backup ends that somebody chose; any other new name is taken for a folder.
 _ENDING = ".zst"
+#: No backup takes so long: what is older was left by one that was killed.
+_DRAFT_AGE_S = 86_400.0
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -100,8 +102,7 @@ def make(
     _refuse_to_replace(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for draft in target.parent.glob(f".{target.name}*{PART}"):
-            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        _clear_drafts(target, contents.gateway, now)
         scratch = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=PART, dir=target.parent)
     except OSError as error:
         raise NotWritten(
@@ -133,6 +134,18 @@ def make(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Made(str(target), target.stat().st_size, read_head(target), tuple(contents.left_out))
+
+
+def _clear_drafts(target: Path, gateway: str, now: datetime) -> None:
+    """Remove what backups left that were killed: of the same name, and of this gateway once none that old
+    can still be under way."""
+    for draft in target.parent.glob(f".*{PART}"):
+        if draft.name.startswith(f".{target.name}") or (
+            draft.name.startswith(f".{gateway}-2")
+            and SUFFIX in draft.name
+            and now.timestamp() - draft.lstat().st_mtime > _DRAFT_AGE_S
+        ):
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def default_name(contents: Contents, now: datetime) -> Path:

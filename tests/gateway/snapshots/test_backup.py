@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from datetime import UTC, datetime
@@ -226,6 +227,26 @@ def test_backups_are_listed_by_their_heads_also_damaged_ones(tmp_path: Path) -> 
     assert [item.head is None for item in found] == [True, False]
     assert "no backup" in found[0].problem
     assert read_head(Path(made.file)) == found[1].head
+
+
+def test_what_a_killed_backup_left_goes_with_the_next_once_it_is_old(tmp_path: Path) -> None:
+    config, folder = lay_out(tmp_path / "site"), tmp_path / "backups"
+    for name in ("line-1-20261119T010203Z", "line-1-20261122T085959Z", "line-10-20261119T010203Z"):
+        (folder / f".{name}{SUFFIX}.a1b2.part").mkdir(parents=True)
+        (folder / f".{name}{SUFFIX}.a1b2.part" / "database.dump").write_bytes(b"much")
+        (folder / f".{name}{SUFFIX}.part").write_bytes(b"half")
+    for left in folder.glob(".*"):
+        at_s = NOW.timestamp() - (3 * 86_400 if "20261119" in left.name else 60)
+        os.utime(left, (at_s, at_s))
+
+    make(config, to=folder)
+
+    assert sorted(left.name for left in folder.glob(".*")) == [
+        f".line-1-20261122T085959Z{SUFFIX}.a1b2.part",
+        f".line-1-20261122T085959Z{SUFFIX}.part",
+        f".line-10-20261119T010203Z{SUFFIX}.a1b2.part",
+        f".line-10-20261119T010203Z{SUFFIX}.part",
+    ]
 
 
 def test_a_file_that_is_no_backup_is_never_written_over(tmp_path: Path) -> None:
