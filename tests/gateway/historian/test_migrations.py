@@ -202,7 +202,8 @@ async def test_every_key_column_is_not_null(database: Database) -> None:
     await migrated(database)
     loose = await database.rows("""
         SELECT a.attrelid::regclass, a.attname FROM pg_index AS i
-        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1])
+        JOIN pg_attribute AS a ON a.attrelid = i.indrelid
+            AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1])
         JOIN pg_class AS c ON c.oid = i.indrelid
         WHERE c.relnamespace = 'andon'::regnamespace AND NOT a.attnotnull
     """)
