@@ -181,27 +181,29 @@ class Keeper:
     def _asked(self) -> bool:
         """Whether somebody asks for one; asked once, answered once."""
         request = self.folder.directory / REQUEST
-        if not request.exists():
-            return False
         with suppress(OSError):
-            request.unlink()
-            return True
+            if request.exists():
+                request.unlink()
+                return True
         return False
 
     async def _write(
         self, engine: EngineSnapshot, position: JournalPosition, reason: Reason, of: Identity | None = None
     ) -> Header | None:
         identity, now = of or self._identity, self._clock.now()
-        last = await self._journal.last_transitions()
-        alive = await self._journal.alive()
-        cursors = {sink: await self._journal.cursor(sink) for sink in identity.sinks}
-        told = {name: item.json for name, item in last.items()}
         try:
+            last = await self._journal.last_transitions()
+            alive = await self._journal.alive()
+            cursors = {sink: await self._journal.cursor(sink) for sink in identity.sinks}
+            told = {name: item.json for name, item in last.items()}
             header, sum_, content = await asyncio.to_thread(
                 self._write_now, engine, position, reason, identity, now, (told, dict(alive), cursors)
             )
         except GatewayError as error:
             self._failed(f"{error.reason}; {error.hint}" if error.hint else error.reason)
+            return None
+        except OSError as error:  # of looking at what lies there, and of removing what is too old
+            self._failed(f"{self.folder.directory} cannot be used: {error.strerror or error}")
             return None
         self._batch = header.batch
         if reason == "tail":

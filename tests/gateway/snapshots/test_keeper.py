@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from gateway.config.schema import SnapshotSettings
+from gateway.errors import JournalFailed
 from gateway.journal import Journal
 from gateway.snapshots.failures import NotWritten
 from gateway.snapshots.folder import SnapshotFolder
@@ -236,3 +237,37 @@ async def test_nothing_that_is_committed_costs_a_look_at_the_engine(tmp_path: Pa
         for _ in range(50):
             await made.see("m1", 6)
         assert looks == 0
+
+
+@pytest.mark.parametrize("asked", ["last_transitions", "alive", "cursor"])
+async def test_a_journal_that_takes_no_more_questions_is_told_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    async with gateway(tmp_path) as made:
+        await made.see("m1", 6)
+
+        async def busy(*_: Any) -> Any:
+            raise JournalFailed("10000 calls wait for the journal", hint="is its disk failing?")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(made.journal, asked, busy)
+            async with asyncio.timeout(20):
+                while not made.keeper.status.failures:
+                    await made.pass_(0.5)
+            assert "10000 calls wait" in made.keeper.status.failed
+        await until(made, 1)
+        assert made.keeper.status.failed == ""
+
+
+async def test_what_is_too_old_and_cannot_be_removed_is_told_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path) as made:
+        await made.see("m1", 6)
+
+        def refused(*_: Any) -> Any:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(SnapshotFolder, "prune", refused)
+        await made.keeper.finish()
+        assert "Operation not permitted" in made.keeper.status.failed
