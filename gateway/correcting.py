@@ -16,6 +16,7 @@ import msgspec
 
 from api.corrections import KeyReused, NotRecorded, WantedCorrection
 from connectors.base import Clock
+from gateway.errors import JournalFailed
 from gateway.history import JoinedHistory
 from statemodel.corrected import LATE_SAMPLES, CorrectionRefused, Wanted, corrected_states
 from statemodel.machine import EquipmentSpec
@@ -62,6 +63,8 @@ class CorrectionDesk:
         except TimeoutError as error:
             reason = f"the journal has not taken it within {RECORD_S_MAX:g} s"
             raise NotRecorded(reason) from error
+        except JournalFailed as error:
+            raise NotRecorded(error.reason) from error
 
     def _sent(self, event: Correction) -> asyncio.Task[Recorded]:
         """Hand an event in, to be recorded also when the caller stops waiting."""
@@ -74,6 +77,7 @@ class CorrectionDesk:
                     self._on_the_way.pop((event.equipment, event.key), None)
 
         task = asyncio.create_task(record(), name="correction")
+        task.add_done_callback(_heard)
         if event.key is not None:
             self._on_the_way[event.equipment, event.key] = event, task
         return task
@@ -146,6 +150,12 @@ class CorrectionDesk:
             key=key,
             cause=None,
         )
+
+
+def _heard(task: asyncio.Task[Recorded]) -> None:
+    """A failure that nobody waits for any more has been answered: as not recorded in time."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _same(event: object, wanted: WantedCorrection) -> bool:

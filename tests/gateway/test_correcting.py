@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,6 +16,7 @@ import pytest
 from api.corrections import KeyReused, NotRecorded, WantedCorrection
 from gateway.correcting import CorrectionDesk
 from gateway.corrections import CorrectionBook
+from gateway.errors import JournalFailed
 from gateway.history import JoinedHistory
 from gateway.journal import Journal
 from gateway.pipeline import Pipeline
@@ -236,3 +238,42 @@ async def test_what_is_sent_again_while_the_journal_still_has_it_to_take_is_reco
         assert await desk.correct("m-1", wanted(), "4711") == there.made[0]
         await there.desk.correct("m-1", wanted(), "another")  # behind all that was on its way
         assert len(there.made) == 2
+
+
+async def test_a_journal_that_takes_no_more_questions_has_not_recorded_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path) as there:
+
+        async def busy(*_: object) -> list[Recorded]:
+            raise JournalFailed("10000 calls wait for the journal")
+
+        monkeypatch.setattr(there.history, "corrections", busy)
+        with pytest.raises(NotRecorded, match="10000 calls wait"):
+            await there.desk.correct("m-1", wanted(), "4711")
+
+
+async def test_a_failure_after_the_caller_has_gone_is_no_failure_that_nobody_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.correcting.RECORD_S_MAX", 0.05)
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    async with bench(tmp_path) as there:
+        failing, failed = asyncio.Event(), asyncio.Event()
+
+        async def fails(_: Correction) -> Recorded:
+            await failing.wait()
+            failed.set()
+            raise JournalFailed("the disk refuses")
+
+        desk = CorrectionDesk([SPEC], there.history, fails, there.clock)
+        with pytest.raises(NotRecorded, match="has not taken it"):
+            await desk.correct("m-1", wanted(), None)
+        failing.set()
+        async with asyncio.timeout(10):
+            await failed.wait()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gc.collect()
+        assert not unheard
