@@ -18,7 +18,7 @@ from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.historian.historian import Historian
 from gateway.historian.lanes import NO_END
 from gateway.journal import Journal
-from statemodel.corrected import Stretch, in_force, overlay, painted, told
+from statemodel.corrected import Stretch, in_force, lengthen, overlay, painted, told
 from statemodel.records import EquipmentState, Recorded, state_after
 from statemodel.types import UNKNOWN, Correction, Transition
 
@@ -33,6 +33,8 @@ REFUSALS_MAX = 200
 #: Events of the journal looked through for them; beyond it the database is asked, where there is one.
 SCAN_EVENTS_MAX = 5_000
 _PAGE_EVENTS = 500
+#: Most transitions read at once where a correction lies over many; more only where more are asked for.
+_TIMELINE_EVENTS = 1_000
 
 
 class JoinedHistory:
@@ -114,25 +116,30 @@ class JoinedHistory:
         if to <= from_ or limit < 1:
             return []
         first = await self._transition_before(equipment, from_, known_at)
-        before = [] if first is None else [first]
-        asked = limit
+        begun = [] if first is None else [first]
+        laid: list[Stretch] = []
+        # Several may lie at one instant, so the next page begins with what was read there already.
+        after, read_there, page = from_, set[str](), limit + 1 - len(begun)
         while True:
-            found = before + list(
-                await self._transitions_between(
-                    equipment, from_, to, asked + 1 - len(before), for_timeline=True
-                )
+            found = await self._transitions_between(
+                equipment, after, to, page + len(read_there), for_timeline=True
             )
-            whole = len(found) <= asked
-            known = [r for r in found if known_at is None or r.recorded_at <= known_at]
-            whole = whole or len(known) < len(found)  # what was recorded later ends it
-            laid = told(known, from_, to, whole=whole)
-            if laid:
-                begin, end = laid[0].begin, laid[-1].end + _INSTANT
-                corrections = await self.corrections(equipment, begin, end, known_at)
-                laid = overlay(laid, in_force(corrections, known_at))
+            fresh = [r for r in found if r.id not in read_there]
+            known = [r for r in fresh if known_at is None or r.recorded_at <= known_at]
+            whole = len(fresh) < page or len(known) < len(fresh)  # what was recorded later ends it
+            begun += known
+            piece = told(begun, from_, to, whole=whole)
+            if piece:
+                begin, end = piece[0].begin, piece[-1].end + _INSTANT
+                corrections = in_force(await self.corrections(equipment, begin, end, known_at), known_at)
+                for stretch in overlay(piece, corrections):
+                    lengthen(laid, stretch)
             if whole or len(laid) > limit or (len(laid) == limit and not laid[-1].corrected):
                 return [_interval(stretch) for stretch in laid[:limit]]
-            asked *= 2  # a correction lies over some of them, or goes on beyond the last
+            # A correction lies over some of them, or goes on beyond the last: go on with what follows.
+            begun, there = begun[-1:], fresh[-1].at
+            read_there = {r.id for r in found if r.at == there}
+            after, page = there - _INSTANT, min(2 * page, max(page, _TIMELINE_EVENTS))
 
     async def event(self, seq: int) -> Recorded | None:
         """The event of this number in the present stream; None when it cannot be read any more.

@@ -111,13 +111,13 @@ def overlay(recorded: Sequence[Stretch], corrections: Sequence[Recorded]) -> lis
         while at < stretch.end:
             above = over[place] if place < len(over) else None
             if above is None or above.begin >= stretch.end:
-                _add(laid, _part(stretch, at, stretch.end))
+                lengthen(laid, _part(stretch, at, stretch.end))
                 break
             if above.begin > at:
-                _add(laid, _part(stretch, at, above.begin))
+                lengthen(laid, _part(stretch, at, above.begin))
                 at = above.begin
             end = min(above.end, stretch.end)
-            _add(laid, _part(above, at, end))
+            lengthen(laid, _part(above, at, end))
             at = end
             place += 1
     return laid
@@ -206,7 +206,7 @@ def _part(stretch: Stretch, begin: datetime, end: datetime) -> Stretch:
     return msgspec.structs.replace(stretch, begin=begin, end=end)
 
 
-def _add(laid: list[Stretch], stretch: Stretch) -> None:
+def lengthen(laid: list[Stretch], stretch: Stretch) -> None:
     """Append a stretch, or lengthen the last one when a correction goes on across a recorded transition."""
     last = laid[-1] if laid else None
     if (

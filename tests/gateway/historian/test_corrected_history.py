@@ -181,6 +181,53 @@ async def test_pages_of_a_corrected_timeline_join_into_the_whole(tmp_path: Path,
         ]
 
 
+async def test_a_long_correction_is_read_through_once_in_pages_of_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.history._TIMELINE_EVENTS", 16)
+    asked: list[int] = []
+    read: list[int] = []
+    async with story(tmp_path) as tale:
+        for n in range(1, 301):
+            await tale.record(transition(n, at=second(n)), at=n)
+        await tale.record(correction((5, 290, "Held")), at=400)
+        real = tale.journal.transitions
+
+        async def watched(equipment: str, **asked_for: Any) -> Sequence[Recorded]:
+            found = await real(equipment, **asked_for)
+            asked.append(asked_for["limit"])
+            read.append(len(found))
+            return found
+
+        monkeypatch.setattr(tale.journal, "transitions", watched)
+        history = JoinedHistory(tale.journal, None, tale.book)
+        page = shown(await history.timeline("filler-1", second(0), second(400), 5))
+        assert page[:5] == [
+            *((("Execute", "Idle")[n % 2 == 0], float(n), n + 1.0, False) for n in range(1, 5)),
+            ("Held", 5.0, 290.0, True),
+        ]
+        assert max(asked) <= 17, "one more is what was read at that instant"
+        assert sum(read) <= 300 + len(read)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 40])
+async def test_states_of_one_instant_are_told_once_across_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr("gateway.history._TIMELINE_EVENTS", 2)
+    async with story(tmp_path) as tale:
+        for n in range(1, 60):
+            await tale.record(transition(n, at=second(n // 7)), at=n)
+        await tale.record(correction((2, 4, "Held"), (5, 6.5, "Idle")), at=100)
+        history = JoinedHistory(tale.journal, None, tale.book)
+        found = told([r for r in tale.done if r.type == "transition"], second(-1), second(45))
+        laid = overlay(found, in_force(r for r in tale.done if r.type == "correction"))
+        page = await history.timeline("filler-1", second(-1), second(45), limit)
+        assert [(i.state, i.from_, i.to, i.seq) for i in page] == [
+            (one.state, one.begin, one.end, one.seq) for one in laid[:limit]
+        ]
+
+
 async def test_after_a_restart_all_corrections_are_found_again(tmp_path: Path) -> None:
     async with story(tmp_path) as tale:
         await tale.record(transition(1, at=second(1)), at=1)
