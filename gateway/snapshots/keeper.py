@@ -39,8 +39,9 @@ TAIL_BATCHES: Final = 2_000
 TAIL_EVERY_S: Final = 60.0
 #: A snapshot that could not be written is tried again after this.
 RETRY: Final = timedelta(minutes=5)
-#: The pipeline commits at least at every heartbeat; one that does not is not at work.
-_MOMENT_S_MAX: Final = 60.0
+#: The pipeline commits at least at every heartbeat; one that does not in twice that time, and in this, is not
+#: at work.
+_MOMENT_S: Final = 60.0
 
 Reason = Literal["every", "tail", "command", "stop", "upgrade", "configuration"]
 
@@ -100,6 +101,7 @@ class Keeper:
         settings: SnapshotSettings,
         journal: Source,
         clock: Clock,
+        heartbeat: timedelta,
     ) -> None:
         self.folder = SnapshotFolder(data_dir / FOLDER, settings.encryption_key)
         self.status = Status()
@@ -111,6 +113,7 @@ class Keeper:
         #: The journal's last batch when the newest was taken, and when one was last taken for its sake.
         self._batch, self._tail_s = journal.position.last_batch, clock.monotonic()
         self._turn = asyncio.Lock()
+        self._moment_s_max = max(_MOMENT_S, 2 * heartbeat.total_seconds())
 
     def committed(self) -> None:
         """The engine and the journal are at the same place; costs nothing unless a snapshot is wanted."""
@@ -140,10 +143,11 @@ class Keeper:
         async with self._turn:
             self._moment = asyncio.get_running_loop().create_future()
             try:
-                async with asyncio.timeout(_MOMENT_S_MAX):
+                async with asyncio.timeout(self._moment_s_max):
                     engine, position = await self._moment
             except TimeoutError:
-                self._failed("nothing has been committed for a minute, so there is no moment to take it at")
+                within = f"{self._moment_s_max:g} s"
+                self._failed(f"nothing was committed within {within}: there is no moment to take it at")
                 return None
             finally:
                 self._moment = None
@@ -152,6 +156,7 @@ class Keeper:
     async def finish(self) -> None:
         """The last one: when everything has been recorded and nothing moves any more."""
         if self._settings.enabled:
+            self.committed()  # for one that waits for a moment: there is none after this
             async with self._turn:
                 await self._write(self.engine(), self._journal.position, "stop")
 

@@ -69,7 +69,14 @@ async def begin(
         models={model.name: model_sum(model) for model in loaded.models.values()},
         sinks=_sinks(loaded),
     )
-    keeper = Keeper(loaded.data_dir, identity=identity, settings=settings, journal=journal, clock=clock)
+    keeper = Keeper(
+        loaded.data_dir,
+        identity=identity,
+        settings=settings,
+        journal=journal,
+        clock=clock,
+        heartbeat=loaded.configuration.gateway.journal.heartbeat,
+    )
     if not settings.enabled:
         return Snapshots(keeper, None)
     position = journal.position

@@ -31,11 +31,18 @@ class Gateway:
     """An engine and a journal that are fed together, as the pipeline does it, and the keeper beside them."""
 
     def __init__(
-        self, journal: Journal, clock: ManualClock, data_dir: Path, settings: SnapshotSettings
+        self,
+        journal: Journal,
+        clock: ManualClock,
+        data_dir: Path,
+        settings: SnapshotSettings,
+        heartbeat: timedelta,
     ) -> None:
         self.journal, self.clock = journal, clock
         self.engine = Engine([spec("m1"), spec("m2")], at=AT)
-        self.keeper = Keeper(data_dir, identity=IDENTITY, settings=settings, journal=journal, clock=clock)
+        self.keeper = Keeper(
+            data_dir, identity=IDENTITY, settings=settings, journal=journal, clock=clock, heartbeat=heartbeat
+        )
         self.keeper.engine = self.engine.snapshot
         self.folder: SnapshotFolder = self.keeper.folder
         self.second = 0
@@ -61,11 +68,13 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(tmp_path: Path, **changed: Any) -> AsyncIterator[Gateway]:
+async def gateway(
+    tmp_path: Path, heartbeat: timedelta = timedelta(seconds=1), **changed: Any
+) -> AsyncIterator[Gateway]:
     settings = SnapshotSettings(**{"every": timedelta(minutes=10), "full_every": 3, **changed})
     clock = ManualClock()
     async with opened(tmp_path / "journal", clock=clock) as journal:
-        made = Gateway(journal, clock, tmp_path, settings)
+        made = Gateway(journal, clock, tmp_path, settings, heartbeat)
         task = asyncio.create_task(made.keeper.run())
         try:
             await eventually(lambda: task.done() or bool(clock.pauses))
@@ -271,3 +280,36 @@ async def test_what_is_too_old_and_cannot_be_removed_is_told_and_ends_nothing(
         monkeypatch.setattr(SnapshotFolder, "prune", refused)
         await made.keeper.finish()
         assert "Operation not permitted" in made.keeper.status.failed
+
+
+async def test_a_gateway_that_seldom_commits_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.snapshots.keeper._MOMENT_S", 0.01)
+    async with gateway(tmp_path, heartbeat=timedelta(hours=1)) as made:
+        await made.see("m1", 6)
+        asked = asyncio.create_task(made.keeper.take("command"))
+        done, _ = await asyncio.wait([asked], timeout=0.1)
+        assert not done
+        made.keeper.committed()
+        assert await asked is not None
+
+
+async def test_a_gateway_that_commits_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.snapshots.keeper._MOMENT_S", 0.01)
+    async with gateway(tmp_path, heartbeat=timedelta(milliseconds=10)) as made:
+        assert await made.keeper.take("command") is None
+        assert "nothing was committed within 0.02 s" in made.keeper.status.failed
+
+
+async def test_the_last_one_does_not_wait_behind_one_that_waits_for_a_commit(tmp_path: Path) -> None:
+    async with gateway(tmp_path, heartbeat=timedelta(hours=1)) as made:
+        await made.see("m1", 6)
+        asked = asyncio.create_task(made.keeper.take("every"))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await made.keeper.finish()
+        assert await asked is not None
+        assert {reason for _, reason in made.taken()} == {"every", "stop"}
