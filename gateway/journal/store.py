@@ -125,6 +125,10 @@ class Store(Shelf):
                     self._losses.take_back(before)
                     self.keep(KEPT_SINCE, before)
                 return self._is_full(refused)
+        # These numbers are given, whatever fails from here on.
+        self.position = msgspec.structs.replace(
+            self.position, last_seq=seq + len(recorded), last_batch=number + len(batches)
+        )
         if batches:
             self._losses.end_shedding()
         if (shed, "") != (self.stats.shedding, self.stats.full) and (batches or shed):
@@ -136,9 +140,6 @@ class Store(Shelf):
             else:
                 self.alive[name] = proof
         self.last.update((r.equipment, r) for r in recorded if isinstance(r.event, Transition))
-        self.position = msgspec.structs.replace(
-            self.position, last_seq=seq + len(recorded), last_batch=number + len(batches)
-        )
         counts = self._counts
         counts[0] += len(recorded)
         counts[1] += len(batches)

@@ -14,7 +14,9 @@ import pytest
 
 from gateway.errors import JournalFailed
 from gateway.journal import Cursor, files
+from gateway.journal.losses import Losses
 from gateway.journal.segment import Segment
+from gateway.journal.store import Store
 from statemodel.types import Gap, Quality, SampleBatch, SourceLost, TagSample, TagValue, Transition
 from tests.gateway.journal.builders import (
     START,
@@ -377,6 +379,34 @@ async def test_what_fails_after_it_is_durable_is_not_written_twice(tmp_path: Pat
     async with opened(tmp_path) as journal:
         told = [r.event for r in await journal.read(0, 9)]
         assert [event.sequence for event in told if isinstance(event, Transition)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("method", ["_refresh", "end_shedding", "fold"])
+async def test_no_number_is_given_twice_whatever_fails_after_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError(method)
+
+    owner = {"_refresh": Store, "end_shedding": Losses, "fold": Segment}[method]
+    async with opened(tmp_path) as journal:
+        stream = journal.stream
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, method, fails)
+            if method == "_refresh":  # called when it begins or ends that there is no room
+                patched.setattr(journal._store, "stats", msgspec.structs.replace(journal.stats(), full="no"))
+            with pytest.raises(MemoryError):
+                await journal.append([transition(1)], [batch(1)])
+        [second] = await journal.append([transition(2)], [batch(2)])
+        assert second.seq == 2
+        assert [(r.seq, r.event) for r in await journal.read(0, 9)] == [
+            (1, transition(1)),
+            (2, transition(2)),
+        ]
+        assert await journal.read_batches(0, 9) == [(1, batch(1)), (2, batch(2))]
+        assert not await journal.verify()
+    async with opened(tmp_path) as journal:
+        assert (journal.stream, journal.position.last_seq) == (stream, 2)
 
 
 async def test_a_cancelled_append_that_waits_takes_no_number(tmp_path: Path) -> None:
