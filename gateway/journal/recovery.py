@@ -3,8 +3,8 @@
 A tail torn by a crash is cut and told. Damaged records whose numbers are certain end their segment, and a
 new one goes on behind them. When not even the last number is certain, a new stream begins (`anew`), because
 others have heard of numbers that would be used again. What belongs to somebody else is refused, untouched.
-Only the newest segment is read at start, however many there are: finished ones are checked when they are
-read. Synchronous, in the journal's thread.
+Only the newest segment is read at start, however many there are, and whether it follows the one before it:
+finished ones are checked when they are read. Synchronous, in the journal's thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway.config.schema import JournalSettings
 from gateway.errors import JournalFailed, JournalForeign, StartFailed
 from gateway.journal import anew, files, head, segment, wal
 from gateway.journal.codec import Unreadable
-from gateway.journal.reading import Carried, Origin, Reader, SegmentId
+from gateway.journal.reading import NOT_FOLLOWING, Carried, Origin, Reader, SegmentId
 from gateway.journal.room import check_minimum
 from gateway.journal.row import Uncertain, check_row, refuse_what_was_removed
 from gateway.journal.salvage import salvage
@@ -93,7 +93,8 @@ def open_store(directory: Path, *, gateway: str, settings: JournalSettings, cloc
     )
     store.stats = msgspec.structs.replace(store.stats, cut_bytes=ready.cut_bytes)
     for id_, damage in ready.damage:
-        store.note(id_, damage.reason, seq=damage.seq, batch=damage.batch)
+        lost = damage.reason != NOT_FOLLOWING  # what was exchanged is there, though not as it was
+        store.note(id_, damage.reason, seq=damage.seq, batch=damage.batch, lost=lost)
     if begun is not None:
         store.note(
             ready.ids[-1],

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
 from gateway.errors import JournalDamaged
 from gateway.journal import files
 from gateway.journal.codec import Unreadable
+from gateway.journal.reading import NOT_FOLLOWING
 from gateway.journal.segment import Origin, Segment, SegmentId
 from gateway.journal.values import Damage
 
@@ -49,7 +51,7 @@ def refuse_what_was_removed(directory: Path, ids: Sequence[SegmentId]) -> None:
 def check_row(
     directory: Path, ids: Sequence[SegmentId], origin: Origin
 ) -> Sequence[tuple[SegmentId, Damage]]:
-    """What is missing between segments, each with the segment that follows.
+    """What is missing between segments, each with the segment that follows; and whether the newest follows.
 
     A finished segment that cannot be read says nothing here; that is told when somebody reads it.
 
@@ -70,6 +72,8 @@ def check_row(
             )
         whole = last is None or (after.first_seq, after.first_batch) == (last[0] + 1, last[1] + 1)
         if after.number == before.number + 1 and whole:
+            if after == ids[-1] and not _follows(directory, before, after):
+                missing.append((after, Damage(str(path), NOT_FOLLOWING)))
             continue
         seq, batch = floor[0] + 1, floor[1] + 1
         reason = (
@@ -102,6 +106,18 @@ def _check_name(directory: Path, id_: SegmentId, origin: Origin) -> None:
             f"{path} is a segment of another journal than the newest one",
             hint="move it out of the folder",
         )
+
+
+def _follows(directory: Path, before: SegmentId, newest: SegmentId) -> bool:
+    """Whether the chain of the newest segment goes on from the last digest of the one before it; yes where
+    one of them cannot say. Of each only a row is read."""
+    try:
+        with closing(Segment.open_finished(directory / before.name)) as opened:
+            digest = opened.head()
+        with closing(Segment.open_finished(directory / newest.name)) as opened:
+            return opened.follows(digest)
+    except (sqlite3.Error, Unreadable):
+        return True
 
 
 def _last_of(directory: Path, id_: SegmentId) -> tuple[int, int] | None:

@@ -152,9 +152,8 @@ class Shelf(ABC):
                     found.append((0, 0, NOT_FOLLOWING))
         path = str(self.directory / id_.name)
         unreadable = self._damaged.get((id_.name, 0, 0))
-        return [Damage(path, reason, seq, batch) for seq, batch, reason in found] + (
-            [unreadable] if unreadable else []
-        )
+        told = [Damage(path, reason, seq, batch) for seq, batch, reason in found]
+        return told if unreadable is None or unreadable in told else [*told, unreadable]
 
     @contextmanager
     def _reading(self, id_: SegmentId) -> Iterator[Reader | None]:

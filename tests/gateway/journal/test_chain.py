@@ -101,7 +101,29 @@ async def test_a_rewritten_last_commit_shows_in_the_segment_after_it(tmp_path: P
 
     assert problems(tmp_path) == {1: [(0, 0, FOLLOWS)]}
     async with opened(tmp_path) as journal:
+        assert not journal.stats().damaged, "only of the newest is it asked at start"
         assert [(d.path, d.reason) for d in await journal.verify()] == [(str(segments(tmp_path)[1]), FOLLOWS)]
+
+
+async def test_a_newest_segment_that_does_not_follow_is_told_at_start_and_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    await three_segments(tmp_path)
+    with closing(sqlite3.connect(segments(tmp_path)[1], isolation_level=None)) as db:
+        (last,) = db.execute("SELECT max(number) FROM block").fetchone()
+        rewrite(db, last, digest=True)
+    stream = ""
+    for _ in range(2):
+        async with opened(tmp_path) as journal:
+            assert stream in ("", journal.stream)
+            stream = journal.stream
+            told = [(damage.path, damage.reason) for damage in journal.stats().damaged]
+            assert told == [(str(segments(tmp_path)[2]), FOLLOWS)]
+            assert [(d.path, d.reason) for d in await journal.verify()] == told
+            assert not journal.untold(), "what was exchanged is there"
+            last_seq = journal.position.last_seq
+            [recorded] = await journal.append([transition(99)])
+            assert recorded.seq == last_seq + 1
 
 
 async def test_a_segment_put_in_the_place_of_another_is_found(tmp_path: Path) -> None:
