@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -28,6 +29,16 @@ def page_by_key(
                 "after", "nothing in the list has this name (any more)", "Begin again without after."
             )
         start = found + 1
+    page = items[start : start + limit]
+    return page, key(page[-1]) if page and start + limit < len(items) else None
+
+
+def page_in_order(
+    items: Sequence[Item], key: Callable[[Item], str], after: str | None, limit: int
+) -> tuple[Sequence[Item], str | None]:
+    """The same of items in ascending order of their keys: it goes on also where `after` was, when that has
+    left the list."""
+    start = 0 if after is None else bisect_right(items, after, key=key)
     page = items[start : start + limit]
     return page, key(page[-1]) if page and start + limit < len(items) else None
 

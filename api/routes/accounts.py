@@ -11,7 +11,7 @@ from api import params
 from api.accounting import AccountsView, TagAccount
 from api.examples import EXAMPLE_CONNECTION, EXAMPLE_TAG
 from api.operation import PREFIX, Answer, Call, Context, Operation
-from api.paging import page_by_key
+from api.paging import page_in_order
 from api.responses import json_answer, list_answer
 from api.routes.find import find_tag
 from api.settings import ApiSettings
@@ -40,7 +40,7 @@ async def list_tag_accounts(context: Context, call: Call) -> Response:
     accounts = context.ports.accounts.tags()
     if call.query["only"] == "lost":
         accounts = [account for account in accounts if _has_lost(account)]
-    items, next_ = page_by_key(accounts, lambda account: account.tag, call.query["after"], limit)
+    items, next_ = page_in_order(accounts, lambda account: account.tag, call.query["after"], limit)
     page = TagAccountList(items, next_, position.stream, position.last_seq)
     return await list_answer(page, call.headers, context.settings.gzip_bytes_min)
 

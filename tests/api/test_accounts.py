@@ -25,6 +25,9 @@ async def test_the_books_are_told_with_every_sink(client: httpx.AsyncClient) -> 
         ("", ["filler-plc/gone", "filler-plc/speed", "filler-plc/state"]),
         ("?only=lost", ["filler-plc/speed"]),
         ("?after=filler-plc/gone&limit=1", ["filler-plc/speed"]),
+        ("?only=lost&after=filler-plc/gone", ["filler-plc/speed"]),
+        ("?only=lost&after=filler-plc/state", []),
+        ("?after=filler-plc/much", ["filler-plc/speed", "filler-plc/state"]),
     ],
 )
 async def test_accounts_of_tags_can_be_narrowed_down(
