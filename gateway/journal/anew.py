@@ -48,12 +48,19 @@ class Anew(msgspec.Struct, frozen=True):
 
 
 def begin_anew(
-    directory: Path, *, gateway: str, clock: Clock, reason: str, carried: Carried | None = None
+    directory: Path,
+    *,
+    gateway: str,
+    clock: Clock,
+    reason: str,
+    carried: Carried | None = None,
+    tell: bool = True,
 ) -> Anew:
     """Set the segments of a journal aside and begin a new stream in its folder.
 
     The caller holds the folder's lock, or is its only user. Without `carried`, what the old segments can
-    still say is carried over. `reason` is told to people, here and in the folder set aside.
+    still say is carried over. `reason` is told to people, here and in the folder set aside. Without `tell`
+    nothing is logged: for a folder that is yet to get its name.
 
     Raises:
         StartFailed: the disk refuses; the old journal is as it was, or the next start ends what was begun.
@@ -78,14 +85,15 @@ def begin_anew(
             hint="is the disk full or failing? make room and start again; nothing of the old journal is lost",
         ) from error
     set_aside = directory / SET_ASIDE / folder
-    log.critical(
-        "the journal begins a new stream; the old one is set aside unharmed",
-        reason=reason,
-        old_stream=found.stream or None,
-        stream=origin.stream,
-        set_aside=str(set_aside),
-        hint=f"what had not reached the database: andon journal import {set_aside} CONFIG",
-    )
+    if tell:
+        log.critical(
+            "the journal begins a new stream; the old one is set aside unharmed",
+            reason=reason,
+            old_stream=found.stream or None,
+            stream=origin.stream,
+            set_aside=str(set_aside),
+            hint=f"what had not reached the database: andon journal import {set_aside} CONFIG",
+        )
     return Anew(origin.stream, set_aside, reason)
 
 

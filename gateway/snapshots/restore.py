@@ -200,6 +200,7 @@ def _begin_anew(journal: Path, head: Head, clock: Clock) -> tuple[str, str]:
         gateway=head.gateway,
         clock=clock,
         reason=f"restored from the backup of {head.at:%Y-%m-%d %H:%M:%S} UTC",
+        tell=False,  # where it lies now is gone in a moment; what to do is said when all is done
     )
     return begun.stream, begun.set_aside.name
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.config.problems import ConfigurationRefused
 from gateway.errors import GatewayError, JournalInUse
@@ -184,6 +185,19 @@ async def test_a_gateway_that_runs_is_not_restored_over(tmp_path: Path) -> None:
         with pytest.raises(JournalInUse, match="in use"):
             back(made, tmp_path / "site", force=True)
         assert files_in(tmp_path / "site") == before
+
+
+async def test_no_path_is_told_that_is_gone_once_all_is_restored(tmp_path: Path) -> None:
+    config = lay_out(tmp_path / "site")
+    await write_journal(tmp_path / "site")
+    made = make(config)
+    with capture_logs() as told:
+        done = back(made, tmp_path / "new")
+    assert ".restoring-" not in str(told)
+    assert [line["event"] for line in told if line["log_level"] == "critical"] == []
+    assert Path(done.set_aside).relative_to(tmp_path / "new").as_posix() in "\n".join(
+        files_in(tmp_path / "new")
+    )
 
 
 def test_a_link_is_no_target(tmp_path: Path) -> None:
