@@ -245,10 +245,10 @@ def _exchange(new: Path, target: Path, aside: Path) -> None:
 
 @contextmanager
 def _held(target: Path, place: str) -> Iterator[None]:
-    """Keep a gateway from running there meanwhile."""
-    journals = {
-        folder for folder in (target / place / "journal", target / _USUAL / "journal") if folder.is_dir()
-    }
+    """Keep a gateway from running there meanwhile, wherever below it has its data directory."""
+    expected = (target / place / "journal", target / _USUAL / "journal")
+    journals = {folder for folder in expected if folder.is_dir()}
+    journals.update(lock.parent for lock in target.rglob("journal/lock") if lock.is_file())
     locks: list[Lock] = []
     try:
         for journal in sorted(journals):

@@ -187,6 +187,18 @@ async def test_a_gateway_that_runs_is_not_restored_over(tmp_path: Path) -> None:
         assert files_in(tmp_path / "site") == before
 
 
+async def test_a_gateway_that_runs_there_with_a_data_directory_of_another_name_is_not_restored_over(
+    tmp_path: Path,
+) -> None:
+    made = make(lay_out(tmp_path / "site"), to=tmp_path / f"one{SUFFIX}")
+    async with opened(tmp_path / "other/var/lines/1/journal"):
+        before = files_in(tmp_path / "other")
+        with pytest.raises(JournalInUse, match="in use"):
+            back(made, tmp_path / "other", force=True)
+        assert files_in(tmp_path / "other") == before
+    assert back(made, tmp_path / "other", force=True).replaced
+
+
 async def test_no_path_is_told_that_is_gone_once_all_is_restored(tmp_path: Path) -> None:
     config = lay_out(tmp_path / "site")
     await write_journal(tmp_path / "site")
