@@ -66,6 +66,12 @@ class SampleEncoder:
         self._ids.update(ids)
         self._kinds.update(kinds)
 
+    def kinds_are_kept(self, kinds: Mapping[str, str]) -> None:
+        """The database has these of `changed_kinds` now; others may have come meanwhile."""
+        for tag, kind in kinds.items():
+            if self.changed_kinds.get(tag) == kind:
+                del self.changed_kinds[tag]
+
     def tag_id(self, tag: str) -> int | None:
         """Number of a tag, if it has one."""
         return self._ids.get(tag)

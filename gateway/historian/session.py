@@ -259,6 +259,7 @@ class Session:
             for missing in portion.missing:
                 await self._note_missing(missing)
             await self._touch(portion)
+            kinds = await self._note_kinds()
             await self._connection.execute("COMMIT")
         except DATABASE_ERRORS as error:
             if blames_a_row(error) and not self._connection.is_closed():
@@ -269,7 +270,7 @@ class Session:
         except asyncio.CancelledError:
             self.terminate()
             raise
-        await self._note_kinds()
+        self._encoder.kinds_are_kept(kinds)
         return set_aside
 
     async def _touch(self, portion: Portion) -> None:
@@ -413,13 +414,13 @@ class Session:
 
     # -- small things
 
-    async def _note_kinds(self) -> None:
-        changed, self._encoder.changed_kinds = self._encoder.changed_kinds, {}
+    async def _note_kinds(self) -> Mapping[str, str]:
+        """Say of which kind values are from now on; what was said, by tag."""
+        changed = dict(self._encoder.changed_kinds)
         if changed:
             ids = [self._encoder.tag_id(tag) for tag in changed]
-            await self._asking(
-                self._connection.execute(SQL["note_kinds"], ids, list(changed.values()), self._late)
-            )
+            await self._connection.execute(SQL["note_kinds"], ids, list(changed.values()), self._late)
+        return changed
 
     async def _asking(self, answer: Awaitable[R]) -> R:
         """Await an answer of the server; any failure ends the session."""

@@ -141,8 +141,12 @@ SELECT tag, tag_id, kind FROM andon.tag WHERE gateway = $1
 
 -- name: note_kinds
 -- Ids, kinds, whether they are those of older values: then they say nothing of a tag whose kind is known.
-UPDATE andon.tag SET kind = t.kind FROM unnest($1::integer[], $2::text[]) AS t (tag_id, kind)
-WHERE tag.tag_id = t.tag_id AND (NOT $3::boolean OR tag.kind = '')
+-- Locked in order, for the other lane may be at the same tags.
+WITH held AS MATERIALIZED (
+    SELECT tag_id FROM andon.tag WHERE tag_id = ANY($1::integer[]) ORDER BY tag_id FOR NO KEY UPDATE
+)
+UPDATE andon.tag SET kind = t.kind FROM held JOIN unnest($1::integer[], $2::text[]) AS t (tag_id, kind) USING (tag_id)
+WHERE tag.tag_id = held.tag_id AND (NOT $3::boolean OR tag.kind = '')
 
 -- name: begin_cursor
 INSERT INTO andon.sink_cursor (gateway, stream, seq, batch) VALUES ($1, $2, 0, 0)

@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from api.ports import HistoryUnavailable
 from gateway.journal import Journal
 from gateway.tag_history import JoinedTagHistory
 from statemodel.tag_history import DatedSample, dated, summed_up
 from statemodel.types import Quality, SampleBatch, TagSample, TagValue
-from tests.gateway.historian.databases import Database, build, drained, running, until
-from tests.gateway.journal.builders import START, opened
+from tests.gateway.historian.databases import Database, Proxy, build, drained, running, until
+from tests.gateway.journal.builders import START, batch, opened
 
 TAG, OTHER = "plc/tag-0", "plc/tag-1"
 LONG_AGO, SOON = START - timedelta(days=1), START + timedelta(days=1)
@@ -170,3 +171,21 @@ async def test_a_database_that_is_away_is_said(tmp_path: Path) -> None:
             await history.samples(TAG, LONG_AGO, SOON, limit=5)
         with pytest.raises(HistoryUnavailable):
             await history.buckets(TAG, (LONG_AGO, SOON))
+
+
+async def test_the_kind_of_a_tag_is_there_with_its_samples_however_the_connection_ended(
+    database: Database, tmp_path: Path
+) -> None:
+    """Else the numbers of a tag that falls silent then are floats for ever."""
+    proxy = Proxy(database.dsn)
+    async with opened(tmp_path) as journal, proxy.listening() as dsn, running(journal, dsn) as historian:
+        await until(lambda: historian.status().connected)
+        proxy.cut = "after"
+        received = batch(1, 1)
+        samples = tuple(replace(sample, value=7) for sample in received.samples)
+        await journal.append([], [replace(received, samples=samples)])
+        await until(lambda: historian.status().connects == 2)
+        await drained(historian, journal)
+        tags = [sample.tag for sample in samples]
+        found = await database.rows("SELECT DISTINCT kind FROM andon.tag WHERE tag = ANY($1)", tags)
+        assert [row["kind"] for row in found] == ["int"]
