@@ -64,7 +64,13 @@ class Historian(Questions):
         self._connects = 0
         #: Rolls samples up and deletes old ones.
         self.keeper = Keeper(
-            dsn, gateway=gateway, settings=settings, clock=clock, is_connected=lambda: self._connected
+            dsn,
+            gateway=gateway,
+            settings=settings,
+            clock=clock,
+            is_connected=lambda: self._connected,
+            has_hole=lambda: bool(self._drain.held.beyond),
+            oldest_unsent_at=lambda: self._drain.progress().oldest_unsent_at,
         )
         journal.require(SINK, events=True, batches=True)
 

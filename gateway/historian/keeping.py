@@ -48,7 +48,11 @@ class Deleted(msgspec.Struct, frozen=True):
 
 
 class Keeper:
-    """Keeps the samples of one gateway. `run` is its one task; `is_connected` says whether it makes sense."""
+    """Keeps the samples of one gateway. `run` is its one task; `is_connected` says whether it makes sense.
+
+    `has_hole` says whether stretches of the present journal are missing before what the database holds, and
+    `oldest_unsent_at` since when something waits: nothing is deleted then that what comes late belongs to.
+    """
 
     def __init__(
         self,
@@ -58,9 +62,13 @@ class Keeper:
         settings: HistorianSettings,
         clock: Clock,
         is_connected: Callable[[], bool],
+        has_hole: Callable[[], bool] = lambda: False,
+        oldest_unsent_at: Callable[[], datetime | None] = lambda: None,
     ) -> None:
         self._dsn, self._gateway, self._settings, self._clock = dsn, gateway, settings, clock
         self._is_connected = is_connected
+        self._has_hole, self._oldest_unsent_at = has_hole, oldest_unsent_at
+        self._told_waiting = False
 
     async def run(self) -> None:
         """Work until cancelled. A database that is away is left in peace."""
@@ -104,7 +112,26 @@ class Keeper:
             if len(due) < _HOURS:
                 return done
 
+    def _waits(self, now: datetime) -> str:
+        """Why nothing may be deleted yet; empty when it may."""
+        limits = [self._settings.retention, self._settings.rollup_retention]
+        newest = max((now - limit for limit in limits if limit is not None), default=None)
+        if newest is None:
+            return ""
+        if self._has_hole():
+            return "samples of an outage are still on their way to the database"
+        oldest = self._oldest_unsent_at()
+        if oldest is not None and oldest < newest:
+            return f"samples since {oldest.isoformat()} are not in the database yet"
+        return ""
+
     async def _delete(self, connection: Connection, now: datetime) -> None:
+        if waits := self._waits(now):
+            if not self._told_waiting:
+                log.warning("old samples are not deleted yet", reason=waits)
+            self._told_waiting = True
+            return
+        self._told_waiting = False
         if (retention := self._settings.retention) is not None:
             info = await inspect(connection)
             deleted = await delete_old_samples(connection, info, self._gateway, now - retention)

@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 from msgspec.structs import replace
 
+from gateway.clock import SystemClock
 from gateway.errors import JournalForeign
 from gateway.historian import Historian
+from gateway.historian.keeping import Keeper
 from gateway.historian.lanes import Held, Range
 from gateway.historian.migrate import migrate, migrations
 from gateway.history import JoinedHistory
 from gateway.journal import Cursor, Journal
 from gateway.tag_history import JoinedTagHistory
 from statemodel.tag_history import DatedSample, dated, summed_up
-from tests.gateway.historian.databases import Database, Proxy, build, drained, running, until
+from tests.gateway.historian.databases import (
+    Database,
+    Proxy,
+    build,
+    drained,
+    historian_settings,
+    running,
+    until,
+)
 from tests.gateway.journal.builders import START, batch, opened, transition
 
 pytestmark = pytest.mark.timeout(90)
@@ -89,6 +99,39 @@ async def test_what_comes_now_is_there_before_what_gathered_during_an_outage(
     await whole(database, 105)
     [late] = await database.rows("SELECT up_to_seq, written_at IS NOT NULL FROM andon.late_range")
     assert tuple(late) == (100, True)
+
+
+async def test_nothing_is_deleted_while_what_gathered_during_an_outage_is_on_its_way(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told, later = "old samples are not deleted yet", START + timedelta(days=10)
+    retention = timedelta(days=5)
+    async with opened(tmp_path) as journal:
+        await write(journal, 1, 100)
+        async with running(journal, database.dsn, **HELD, retention=retention) as historian:
+            await overtaken(journal, historian, 101, 105)
+            before = await database.value("SELECT count(*) FROM andon.sample")
+            for _ in range(2):
+                assert await historian.keeper.round(later)
+            assert await database.value("SELECT count(*) FROM andon.sample") >= before > 0
+            assert capsys.readouterr().out.count(told) == 1
+        async with running(journal, database.dsn, **FAST, retention=retention) as historian:
+            await drained(historian, journal)
+            await until(lambda: not historian._drain.held.beyond)
+        waiting: list[datetime] = [START]
+        keeper = Keeper(
+            database.dsn,
+            gateway="line-1",
+            settings=historian_settings(database.dsn, retention=retention),
+            clock=SystemClock(),
+            is_connected=lambda: True,
+            oldest_unsent_at=lambda: waiting[0],
+        )
+        assert await keeper.round(later)
+        assert await database.value("SELECT count(*) FROM andon.sample") == 3 * 105
+        waiting[0] = later
+        assert await keeper.round(later)
+    assert await database.value("SELECT count(*) FROM andon.sample") < 3 * 105
 
 
 async def test_every_further_outage_is_a_hole_more_and_all_close(database: Database, tmp_path: Path) -> None:
