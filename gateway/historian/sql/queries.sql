@@ -286,10 +286,11 @@ INSERT INTO andon.set_aside (gateway, stream, kind, type, numbering, first, last
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: losses
--- Gateway, stream, the batch beyond which losses count.
+-- Gateway, stream, the batch beyond which losses count. A NUL in any text of a body would end the question.
 SELECT kind, numbering, tag, sum(numbers) AS count FROM (
     SELECT
-        kind, numbering, CASE WHEN kind = 'sample' THEN body::json ->> 'tag' ELSE '' END AS tag,
+        kind, numbering,
+        CASE WHEN kind = 'sample' THEN replace(body, '\u0000', '\ufffd')::json ->> 'tag' ELSE '' END AS tag,
         last - CASE WHEN numbering = 'batch' THEN greatest(first, $3::bigint + 1) ELSE first END + 1 AS numbers
     FROM andon.set_aside
     WHERE gateway = $1 AND stream = $2 AND (numbering <> 'batch' OR last > $3)

@@ -13,9 +13,18 @@ import pytest
 
 from gateway.historian.aside import drop, retry, set_aside_rows
 from gateway.historian.migrate import migrate
+from gateway.historian.session import open_session
 from statemodel.records import tell
 from statemodel.types import DeviceEvent, Quality, SampleBatch, TagSample
-from tests.gateway.historian.databases import Database, drained, running
+from tests.gateway.historian.databases import (
+    EQUIPMENT,
+    TAGS,
+    Database,
+    drained,
+    historian_settings,
+    running,
+    until,
+)
 from tests.gateway.journal.builders import opened, transition
 
 STREAM = "11111111-1111-4111-8111-111111111111"
@@ -100,6 +109,28 @@ async def test_an_event_is_written_by_its_body_and_once(database: Database, tmp_
         assert (await bodies(database))[1:] == [recorded.json.decode() for recorded in told]
         assert await retried(database, [row["set_aside_id"]]) == type(await retried(database))((), (), ())
         assert await database.value("SELECT count(*) FROM andon.set_aside") == 0
+
+
+async def test_a_nul_in_a_text_that_was_set_aside_keeps_nobody_from_counting(
+    database: Database, tmp_path: Path
+) -> None:
+    odd = TagSample("plc/tag-1", 1.5, Quality.UNCERTAIN, None, NOW, "cola\x00\x00")
+    async with opened(tmp_path) as journal:
+        async with running(journal, database.dsn) as historian:
+            await until(lambda: historian.status().connected)
+            await database.do(*REFUSE)
+            await journal.append([], [SampleBatch("plc", NOW, (odd,))])
+            await drained(historian, journal)
+        async with open_session(
+            database.dsn,
+            place="here",
+            gateway="line-1",
+            stream=journal.stream,
+            settings=historian_settings(database.dsn),
+            tags=TAGS,
+            equipment=EQUIPMENT,
+        ) as session:
+            assert (await session.losses(0)).samples == {"plc/tag-1": 1}
 
 
 async def test_what_was_dropped_stays_on_record(database: Database, tmp_path: Path) -> None:
