@@ -60,7 +60,7 @@ def export_samples(equipment: str, *, config: Path | None) -> None:
             "--samples reads the journal's folder, which only the configuration names",
             hint="add --config CONFIG",
         )
-    loaded = load(config)
+    loaded = load(config, secrets_of=())
     specs = {spec.name: spec for spec in loaded.equipment}
     spec = specs.get(equipment)
     if spec is None:

@@ -39,7 +39,7 @@ def show_status(config: Path, *, tags: bool = False, json: bool) -> None:
         NoJournal: there is none.
         BooksDoNotAddUp: samples are unaccounted for (exit code 1); all is printed before.
     """
-    loaded = load(config)
+    loaded = load(config, secrets_of=())
     now = datetime.now(UTC)
     survey = _look(loaded)
     bytes_max = loaded.configuration.gateway.journal.bytes_max
@@ -83,7 +83,7 @@ def show_verdict(config: Path, *, json: bool) -> None:
     Raises:
         JournalDamaged: it is not (exit code 3).
     """
-    loaded = load(config)
+    loaded = load(config, secrets_of=())
     directory = _look(loaded).directory
     damaged = 0
     for verdict in verify(Path(directory)):

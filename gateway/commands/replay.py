@@ -69,7 +69,7 @@ def run_replay(
     json: bool,
 ) -> None:
     """Replay what the gateway of a configuration recorded, and print what is different."""
-    loaded = load(config)
+    loaded = load(config, secrets_of=("historian",) if from_database else ())
     now = datetime.now(UTC)
     begin, end = read_when(from_, "--from", now), read_when(to, "--to", now)
     old = {spec.name: spec for spec in loaded.equipment}

@@ -34,7 +34,7 @@ class NotRunning(GatewayError):
 
 def list_snapshots(config: Path, *, json: bool) -> None:
     """Print the snapshots of a gateway by their headers."""
-    _show(_folder(load(config)).entries(), json=json)
+    _show(_folder(load(config, secrets_of=())).entries(), json=json)
 
 
 def verify_snapshots(config: Path, *, json: bool) -> None:
@@ -43,7 +43,7 @@ def verify_snapshots(config: Path, *, json: bool) -> None:
     Raises:
         FileRefused: one cannot be used (exit code 3).
     """
-    judged = _folder(load(config)).verify()
+    judged = _folder(load(config, secrets_of=("gateway",))).verify()
     _show(judged, json=json, judged=True)
     if bad := [entry for entry in judged if entry.problem]:
         raise FileRefused(

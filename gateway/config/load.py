@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +38,7 @@ from gateway.config.schema import (
     HistorianSettings,
     MqttSettings,
 )
-from gateway.config.secrets import resolve_all
+from gateway.config.secrets import is_reference, resolve_all
 from statemodel.builtin import BUILTIN
 from statemodel.check import check as check_model
 from statemodel.definition import read_model
@@ -87,9 +87,16 @@ class Loaded:
 
 
 def load(
-    path: Path, *, environment: Mapping[str, str] | None = None, registry: Registry | None = None
+    path: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
+    secrets_of: Collection[str] | None = None,
 ) -> Loaded:
     """Read and judge a configuration file and everything it names.
+
+    With `secrets_of` only the secrets of those sections must be there: any other reference that leads nowhere
+    stays as it is written, for what needs no link and no database.
 
     Raises:
         ConfigurationRefused: with every problem found, in the order of the file.
@@ -98,6 +105,7 @@ def load(
         path=path,
         environment=os.environ if environment is None else environment,
         registry=registry or default_registry(),
+        secrets_of=_TOP_KEYS if secrets_of is None else secrets_of,
     )
     loaded = loader.load()
     if loaded is None or loader.problems:
@@ -115,14 +123,18 @@ class _Loader:
     path: Path
     environment: Mapping[str, str]
     registry: Registry
+    secrets_of: Collection[str]
     problems: list[Problem] = field(default_factory=list)
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     model_files: dict[Path, Model | None] = field(default_factory=dict)
     warnings: list[Problem] = field(default_factory=list)
+    #: References that lead nowhere and were left as they are, with the reason and the hint.
+    left: dict[KeyPath, tuple[str, str]] = field(default_factory=dict)
     #: Connection index -> group index -> path, rows, and how many tags the group has besides the rows.
     tag_files: dict[int, Mapping[int, tuple[Path, TagRows, int]]] = field(default_factory=dict)
 
     def problem(self, path: KeyPath, reason: str, hint: str = "") -> None:
+        reason, hint = self.left.get(path, (reason, hint))  # what is wrong with it is that it leads nowhere
         self.problems.append(
             Problem(relative(self.path), line_of(self.lines, path), path_text(path), reason, hint)
         )
@@ -142,8 +154,11 @@ class _Loader:
         data, self.lines = read
         data, unresolved = resolve_all(data, (), self.environment, self.path.parent)
         for place, reason, hint in unresolved:
-            self.problem(place, reason, hint)
-        bad_places = {place for place, _, _ in unresolved}
+            if place[0] in self.secrets_of or not is_reference(_at(data, place)):
+                self.problem(place, reason, hint)
+            else:
+                self.left[place] = reason, hint
+        bad_places = {place for place, _, _ in unresolved if place not in self.left}
         for key in data:
             if key not in _TOP_KEYS:
                 self.problem((key,), "unknown section", did_you_mean(key, _TOP_KEYS))
@@ -333,6 +348,13 @@ class _Loader:
                 place, f'the model in {item.model} is named "{model.name}", {whose}', "name it otherwise"
             )
         return model
+
+
+def _at(data: Any, place: KeyPath) -> Any:
+    """What stands at a place of parsed TOML."""
+    for key in place:
+        data = data[key]
+    return data
 
 
 def _decimal_comma(cell: str) -> str:

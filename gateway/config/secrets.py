@@ -27,10 +27,18 @@ class Unresolved(Exception):
         self.hint = hint
 
 
+def is_reference(value: object) -> bool:
+    """Whether a value stands for a secret that lies elsewhere."""
+    return isinstance(value, str) and value.startswith(("env:", "file:"))
+
+
 def resolve_all(
     value: Any, path: KeyPath, environment: Mapping[str, str], directory: Path
 ) -> tuple[Any, list[tuple[KeyPath, str, str]]]:
-    """A copy of parsed TOML with every reference resolved, and what was wrong with any of them."""
+    """A copy of parsed TOML with every reference resolved, and what was wrong with any of them.
+
+    A reference that leads nowhere stands in the copy as it was written.
+    """
     found: list[tuple[KeyPath, str, str]] = []
 
     def walk(value: Any, path: KeyPath) -> Any:
@@ -41,7 +49,7 @@ def resolve_all(
         if not isinstance(value, str):
             return value
         try:
-            if value.startswith(("env:", "file:")):
+            if is_reference(value):
                 return resolve(value, environment, directory)
             if (path and path[-1] in SECRET_KEYS) or _URL_WITH_PASSWORD.match(value):
                 raise Unresolved(
