@@ -129,6 +129,7 @@ class Accounts:
             )
             self.books.begin_sink(sink, anew=True)
             news = retracted = ()
+            losses = None  # those are counted from where it began before
         for range_ in retracted:
             async for first, last, batches in self._slices(range_):
                 self.books.taken_back(sink, ((first, last),), batches, losses)

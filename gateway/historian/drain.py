@@ -131,8 +131,11 @@ class Drain:
         self._found = None
         if self._books is not None:
             ranges = ((1, held.cursor.batch), *((r.after.batch + 1, r.up_to.batch) for r in held.beyond))
-            losses = await session.losses(self._books.since_batch(SINK))
-            await self._books.stands_at(SINK, ranges, losses)
+            since: int | None = None
+            while since != (
+                since := self._books.since_batch(SINK)
+            ):  # they may begin anew at what they are told
+                await self._books.stands_at(SINK, ranges, await session.losses(since))
         await self._stand_at(held)
 
     def _foreign(self, what: str) -> JournalForeign:
