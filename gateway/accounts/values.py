@@ -48,6 +48,6 @@ class Deliveries(Protocol):
     async def stands_at(self, sink: str, ranges: Ranges, losses: Losses | None) -> None:
         """What the sink itself says it holds, whatever was thought of it: read when it is met.
 
-        Its books may begin anew: when `since_batch` has moved, `losses` did not count and are to be told again.
+        Its books may begin anew: when `since_batch` has moved, `losses` did not count: tell them again.
         """
         ...

@@ -76,9 +76,10 @@ async def test_books_that_begin_anew_leave_out_what_was_set_aside_before(
             await journal.append([], [batch(1)])
             await drained(historian, journal)
             await database.do("ALTER TABLE andon.sample DROP CONSTRAINT odd")
-            n = 1
+            last = 1
             while journal.position.first_batch == 1:
-                for n in range(n + 1, n + 50):
+                first, last = last + 1, last + 50
+                for n in range(first, last + 1):
                     await journal.append([transition(n)], [batch(n, 20)])
                 await drained(historian, journal)
                 await accounts.close()  # kept, so that they need nothing of the journal
@@ -97,7 +98,7 @@ async def test_books_that_begin_anew_leave_out_what_was_set_aside_before(
         task = asyncio.create_task(historian.run())
         await until(lambda: historian.status().connected)
         assert min(line.delivered for line in accounts.books.lines("historian").values()) == 0
-        await journal.append([], [batch(n + 1)])
+        await journal.append([], [batch(last + 1)])
         await drained(historian, journal)
         line = accounts.books.total("historian")
         assert (line.recorded, line.delivered, line.set_aside, line.difference) == (3, 3, 0, 0)
