@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from datetime import datetime
 
 import msgspec
@@ -265,43 +266,37 @@ class Books:
 
     def encode(self) -> bytes:
         """All of it, for `decode`."""
+        # Only copied under the lock: what is made of them takes many times as long, and others wait.
         with self._lock:
-            tags = sorted(
-                self._recorded.keys()
-                | self._shed.keys()
-                | {tag for book in self._sinks.values() for tag in (*book.handed, *book.losses.samples)}
-            )
+            since_batch, at, uncounted = self.since_batch, self.at, self.uncounted
+            recorded, shed = dict(self._recorded), dict(self._shed)
+            books = {name: _copied(book) for name, book in self._sinks.items()}
+        tags = sorted(
+            recorded.keys()
+            | shed.keys()
+            | {tag for book in books.values() for tag in (*book.handed, *book.losses.samples)}
+        )
 
-            def column(counts: Mapping[str, int]) -> list[int]:
-                return [counts.get(tag, 0) for tag in tags] if counts else []
+        def column(counts: Mapping[str, int]) -> list[int]:
+            return [counts.get(tag, 0) for tag in tags] if counts else []
 
-            sinks = {
-                name: _KeptSink(
-                    book.since_batch,
-                    column(book.base),
-                    book.covered,
-                    column(book.handed),
-                    column(book.losses.samples),
-                    column(book.missing),
-                    book.told_missing,
-                    book.losses.events,
-                    book.losses.missing_batches,
-                    book.losses.missing_events,
-                )
-                for name, book in self._sinks.items()
-            }
-            kept = _Kept(
-                _FORMAT,
-                self.stream,
-                self.since,
-                self.since_batch,
-                self.at,
-                self.uncounted,
-                tags,
-                column(self._recorded),
-                column(self._shed),
-                sinks,
+        sinks = {
+            name: _KeptSink(
+                book.since_batch,
+                column(book.base),
+                book.covered,
+                column(book.handed),
+                column(book.losses.samples),
+                column(book.missing),
+                book.told_missing,
+                book.losses.events,
+                book.losses.missing_batches,
+                book.losses.missing_events,
             )
+            for name, book in books.items()
+        }
+        columns = column(recorded), column(shed)
+        kept = _Kept(_FORMAT, self.stream, self.since, since_batch, at, uncounted, tags, *columns, sinks)
         return zstandard.ZstdCompressor(level=1).compress(_encode(kept))
 
     def held_from(self) -> int:
@@ -337,6 +332,13 @@ class Books:
                 counts(sink.set_aside), sink.events, sink.missing_batches, sink.missing_events
             )
         return books
+
+
+def _copied(book: SinkBook) -> SinkBook:
+    """A book that stays as it is now. `losses` and `covered` are replaced, never changed: they are shared."""
+    copied = copy(book)
+    copied.base, copied.handed, copied.missing = book.base.copy(), book.handed.copy(), book.missing.copy()
+    return copied
 
 
 def _whole_up_to(book: SinkBook) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -116,6 +117,18 @@ def test_books_come_back_from_their_bytes() -> None:
     assert again.lines("historian") == books.lines("historian")
     assert (again.at, again.since, again.stream, again.sums()) == (9, START, "stream", (27, 4))
     assert again.losses("historian").events == 1
+
+
+def test_nobody_waits_while_bytes_are_made_of_the_books(monkeypatch: pytest.MonkeyPatch) -> None:
+    books, waited = filled(9), []
+
+    def watched(tags: Iterable[str]) -> list[str]:
+        waited.append(books._lock.locked())
+        return sorted(tags)
+
+    monkeypatch.setattr("gateway.accounts.books.sorted", watched, raising=False)
+    assert books.encode()
+    assert waited == [False]
 
 
 @pytest.mark.parametrize("body", [b"", b"nothing", filled(2).encode()[:-3]])
