@@ -292,8 +292,9 @@ JOIN andon.tag AS t ON t.tag_id = s.tag_id;
 
 -- The states of one equipment between two instants as they were known at a third: what was told up to then, with the
 -- corrections made up to then laid over it. A later correction wins over an earlier one; one that is withdrawn does
--- not count. Cut exactly at both ends, without holes from the first recorded state on; `until` is null while a state
--- lasts. `stream` and `seq` are of the transition or, when `corrected`, of the correction that tells the state.
+-- not count. Cut exactly at both ends, and at `known_at` where that is earlier, without holes from the first recorded
+-- state on; `until` is null while a state lasts. `stream` and `seq` are of the transition or, when `corrected`, of the
+-- correction that tells the state.
 CREATE FUNCTION andon.intervals(
     gateway text,
     equipment text,
@@ -310,7 +311,7 @@ WITH moves AS (
         coalesce(lead(t.at) OVER (ORDER BY t.at, t.seq), 'infinity') AS ends,
         row_number() OVER (ORDER BY t.at, t.seq) AS no
     FROM andon.transition AS t
-    WHERE t.gateway = $1 AND t.equipment = $2 AND t.recorded_at <= $5 AND t.at < $4 AND t.at >= coalesce(
+    WHERE t.gateway = $1 AND t.equipment = $2 AND t.recorded_at <= $5 AND t.at < least($4, $5) AND t.at >= coalesce(
         (
             SELECT f.at FROM andon.transition AS f
             WHERE f.gateway = $1 AND f.equipment = $2 AND f.recorded_at <= $5 AND f.at <= $3
@@ -324,19 +325,19 @@ WITH moves AS (
     FROM andon.correction AS c
     CROSS JOIN LATERAL jsonb_to_recordset(c.intervals)
         AS i (state text, code bigint, category text, "from" timestamptz, "to" timestamptz)
-    WHERE c.gateway = $1 AND c.equipment = $2 AND c.recorded_at <= $5 AND c.until > $3 AND c.at < $4
+    WHERE c.gateway = $1 AND c.equipment = $2 AND c.recorded_at <= $5 AND c.until > $3 AND c.at < least($4, $5)
         AND NOT EXISTS (
             SELECT 1 FROM andon.correction AS w
             WHERE w.gateway = $1 AND w.equipment = $2 AND w.recorded_at <= $5
-                AND w.until > $3 AND w.at < $4 AND w.withdraws = c.stream::text || '-' || c.seq::text
+                AND w.until > $3 AND w.at < least($4, $5) AND w.withdraws = c.stream::text || '-' || c.seq::text
         )
 ), cuts AS (
     SELECT greatest(begins, $3) AS at, no FROM moves WHERE ends > greatest(begins, $3)
-    UNION ALL SELECT begins, NULL FROM over WHERE begins > $3 AND begins < $4
-    UNION ALL SELECT ends, NULL FROM over WHERE ends > $3 AND ends < $4
+    UNION ALL SELECT begins, NULL FROM over WHERE begins > $3 AND begins < least($4, $5)
+    UNION ALL SELECT ends, NULL FROM over WHERE ends > $3 AND ends < least($4, $5)
 ), pieces AS (
     -- Each piece belongs to the newest move at or before it.
-    SELECT at AS begins, lead(at, 1, $4) OVER (ORDER BY at) AS ends, max(max(no)) OVER (ORDER BY at) AS no
+    SELECT at AS begins, lead(at, 1, least($4, $5)) OVER (ORDER BY at) AS ends, max(max(no)) OVER (ORDER BY at) AS no
     FROM cuts GROUP BY at
 ), judged AS (
     SELECT
@@ -350,6 +351,7 @@ WITH moves AS (
     LEFT JOIN LATERAL (
         SELECT * FROM over WHERE over.begins <= p.begins AND over.ends > p.begins ORDER BY over.no DESC LIMIT 1
     ) AS o ON true
+    WHERE p.begins < least($4, $5)
 ), marked AS (
     SELECT *, (corrected, stream, seq, state) IS DISTINCT FROM (
         lag(corrected) OVER w, lag(stream) OVER w, lag(seq) OVER w, lag(state) OVER w

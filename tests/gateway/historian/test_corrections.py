@@ -80,6 +80,9 @@ async def drawn_history(journal: Journal, clock: ManualClock, seed: int) -> list
 def by_python(
     done: list[Recorded], from_: datetime, to: datetime, known_at: datetime
 ) -> list[tuple[Any, ...]]:
+    to = min(to, known_at)  # nobody knew then how long the last state would last
+    if to <= from_:
+        return []
     moves = [r for r in done if r.type == "transition" and r.recorded_at <= known_at and r.at < to]
     before = [r for r in moves if r.at <= from_]
     found = told(before[-1:] + [r for r in moves if r.at > from_], from_, to)
