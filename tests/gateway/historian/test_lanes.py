@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -18,6 +19,7 @@ from gateway.historian import Historian
 from gateway.historian.keeping import Keeper
 from gateway.historian.lanes import Held, Range
 from gateway.historian.migrate import migrate, migrations
+from gateway.historian.session import Session
 from gateway.history import JoinedHistory
 from gateway.journal import Cursor, Journal
 from gateway.tag_history import JoinedTagHistory
@@ -318,9 +320,10 @@ async def check_answers(journal: Journal, historian: Historian, samples: Sequenc
 
 
 async def test_answers_have_no_hole_no_double_and_no_leap_while_a_backlog_is_written(
-    database: Database, tmp_path: Path
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parts of the journal are freed, so that the database has to be asked."""
+    """Parts of the journal are freed, so that the database has to be asked. The backlog goes on by a portion
+    each time something is asked, however fast the machine is."""
     samples: list[DatedSample] = []
     async with opened(tmp_path, keep=timedelta(0), segment_bytes=60_000) as journal:
 
@@ -339,10 +342,23 @@ async def test_answers_have_no_hole_no_double_and_no_leap_while_a_backlog_is_wri
                 await drained(historian, journal)
         for _ in range(3):
             await more(120)
-            async with running(journal, database.dsn, batch_rows=30, backlog_rate=150) as historian:
+            async with running(journal, database.dsn, **FAST) as historian:
+                ready, turns = historian._drain._ready, asyncio.Semaphore(0)
+
+                async def in_turn(
+                    session: Session,
+                    before: Cursor,
+                    ready: Any = ready,
+                    turns: asyncio.Semaphore = turns,
+                ) -> Any:
+                    await turns.acquire()
+                    return await ready(session, before)
+
+                monkeypatch.setattr(historian._drain, "_ready", in_turn)
                 await until(lambda: historian.status().connected)
                 for _ in range(4):
                     await more(10)
+                    turns.release()
                     await until(lambda: historian._drain.held.newest.seq == len(samples))
                     await check_answers(journal, historian, samples)
                 assert historian._drain.held.beyond, "asked while there was a hole"
