@@ -40,6 +40,7 @@ from gateway.journal.judge import Judge, gather, note
 from gateway.journal.legacy import LegacySegment
 from gateway.journal.places import Places
 from gateway.journal.reading import Carried, Origin, Reader, SegmentId
+from gateway.journal.rowwise import damaged, row_by_row, start
 from gateway.journal.sampled import decode_batch, encode_batch
 from gateway.journal.sqlfile import read_statements
 from gateway.journal.values import Anchor, Cursor
@@ -53,9 +54,6 @@ FOLD_BYTES = 4_000_000
 #: What a commit is taken to write besides its payload, until the first fold has told; what frames a page.
 _COMMIT_BYTES, _FRAME_BYTES = 12_000, 24
 NOTHING_KEPT: Mapping[str, bytes] = MappingProxyType({})
-#: What the numbers of a block call the first record of a kind, and how many there are.
-_FIRST = {"events": "seq", "samples": "batch"}
-_COUNT = {"events": "events", "samples": "batches"}
 
 _SQL = read_statements(__package__, "sql/queries.sql")
 
@@ -340,18 +338,47 @@ class Segment(Reader):
         """Numbered bodies beyond a number; a damaged commit as its first number and what is wrong."""
         if limit == 0:
             return
-        for number, first, sealed in self._db.execute(_SQL[f"{kind}_from"], (self._start(kind, after + 1),)):
+        expected, gap = after + 1, None
+        for row in self._rows(kind, after + 1):
+            if isinstance(row, Unreadable):
+                gap = row
+                continue
+            number, first, sealed = row
+            if gap is not None and type(first) is int and first > expected:
+                yield expected, Unreadable(f"{kind} {expected} to {first - 1} cannot be read: {gap}")
+            gap = None
             try:
                 bodies = self._unpack(kind, number, first, sealed)
             except Unreadable as error:
                 yield first if type(first) is int else after + 1, error
                 continue
+            expected = max(expected, first + len(bodies))
             for n, body in enumerate(bodies, first):
                 if n > after:
                     yield n, body
                     limit -= 1
                     if limit == 0:
                         return
+        if gap is not None:
+            yield expected, gap
+
+    def _rows(self, kind: str, wanted: int) -> Iterator[tuple[Any, ...] | Unreadable]:
+        """The rows of blocks that hold records of a kind, from the one with a record on.
+
+        Where a page of a finished segment is damaged, rows are asked for one by one, so that those in sound
+        pages still come; a stretch that does not is told as one.
+        """
+        at = 0
+        try:
+            at = start(self._db, kind, wanted)
+            for row in self._db.execute(_SQL[f"{kind}_from"], (at,)):
+                yield row
+                at = row[0] + 1
+            return
+        except sqlite3.DatabaseError as error:
+            if not (self._finished and damaged(error)):
+                raise
+        yield from row_by_row(self._db, kind, at, self.size_bytes())
 
     def _unpack(self, kind: str, number: int, first: int, sealed: bytes) -> list[bytes]:
         """The records of a block; those of the last one asked for are remembered."""
@@ -359,29 +386,6 @@ class Segment(Reader):
         if known is None or known[0] != number:
             known = self._unpacked[kind] = (number, self._coder.unpack(number, first, sealed))
         return known[1]
-
-    def _start(self, kind: str, wanted: int) -> int:
-        """Number of the block to begin with in order to read on from a record.
-
-        Found by halving. Only a block whose checksum proves its numbers is believed, else all are read.
-        """
-        low, high, best = 1, self._db.execute(_SQL["end"]).fetchone()[0] or 0, 0
-        while low <= high:
-            middle = (low + high) // 2
-            number, first = self._db.execute(_SQL[f"{_FIRST[kind]}_from"], (middle,)).fetchone() or (0, None)
-            if type(first) is int and number and first <= wanted:
-                best, low = number, number + 1
-            else:
-                high = middle - 1
-        row = self._db.execute(_SQL["numbers_at"], (best,)).fetchone()
-        if row is None:
-            return 0
-        try:
-            numbers = Numbers.read(row)
-        except Unreadable:
-            return 0
-        first, count = getattr(numbers, _FIRST[kind]), getattr(numbers, _COUNT[kind])
-        return best if first <= wanted <= first + count else 0
 
     # -- reading: transitions of one equipment
 

@@ -36,6 +36,12 @@ SELECT number, seq, events FROM block WHERE number >= ? AND length(events) > 0 O
 -- name: samples_from
 SELECT number, batch, samples FROM block WHERE number >= ? AND length(samples) > 0 ORDER BY number
 
+-- name: events_at
+SELECT number, seq, events FROM block WHERE number = ? AND length(events) > 0
+
+-- name: samples_at
+SELECT number, batch, samples FROM block WHERE number = ? AND length(samples) > 0
+
 -- name: numbers_at
 SELECT number, seq, event_count, batch, batch_count, crc FROM block WHERE number = ?
 
