@@ -76,6 +76,7 @@ class _Row:
 
     def __init__(self, word: str, first: int) -> None:
         self.word, self.next = word, first
+        self.words = "batches" if word == "batch" else f"{word}s"
         self._damaged = ""
 
     def damaged(self, reason: str) -> None:
@@ -86,7 +87,7 @@ class _Row:
         wanted, reason = self.next, self._damaged
         self.next, self._damaged = first, ""
         if reason:
-            through = f"{self.word}s {wanted} to {first - 1} cannot be read: " if first > wanted + 1 else ""
+            through = f"{self.words} {wanted} to {first - 1} cannot be read: " if first > wanted + 1 else ""
             return [(wanted, f"{through}{reason}")]
         if first != wanted:
             return [(wanted, f"{self.word} {wanted} is missing before {self.word} {first}")]
@@ -96,7 +97,7 @@ class _Row:
         if self._damaged or last is None:
             return self.come_to(self.next if last is None else last + 1)
         return (
-            [(self.next, f"{self.word}s {self.next} to {last} are missing")] if self.next != last + 1 else []
+            [(self.next, f"{self.words} {self.next} to {last} are missing")] if self.next != last + 1 else []
         )
 
 
@@ -139,7 +140,7 @@ class Judge:
         try:
             bodies = held(self._coder, number, first, count, sealed)
         except Unreadable as error:
-            through = f"{row.word}s {first} to {row.next - 1} cannot be read: " if count > 1 else ""
+            through = f"{row.words} {first} to {row.next - 1} cannot be read: " if count > 1 else ""
             self._tell(row, [(first, f"{through}{error}")])
             return
         if row is self._events:

@@ -14,7 +14,7 @@ _SQL = read_statements(__package__, "sql/queries.sql")
 _ROW_BYTES_MIN = 32
 #: What the numbers of a block call the first record of a kind, and how many there are.
 _FIRST = {"events": "seq", "samples": "batch"}
-_COUNT = {"events": "events", "samples": "batches"}
+COUNT = {"events": "events", "samples": "batches"}
 
 
 def start(db: sqlite3.Connection, kind: str, wanted: int) -> int:
@@ -37,7 +37,7 @@ def start(db: sqlite3.Connection, kind: str, wanted: int) -> int:
         numbers = Numbers.read(row)
     except Unreadable:
         return 0
-    first, count = getattr(numbers, _FIRST[kind]), getattr(numbers, _COUNT[kind])
+    first, count = getattr(numbers, _FIRST[kind]), getattr(numbers, COUNT[kind])
     return best if first <= wanted <= first + count else 0
 
 

@@ -40,7 +40,7 @@ from gateway.journal.judge import Judge, gather, note
 from gateway.journal.legacy import LegacySegment
 from gateway.journal.places import Places
 from gateway.journal.reading import Carried, Origin, Reader, SegmentId
-from gateway.journal.rowwise import damaged, row_by_row, start
+from gateway.journal.rowwise import COUNT, damaged, row_by_row, start
 from gateway.journal.sampled import decode_batch, encode_batch
 from gateway.journal.sqlfile import read_statements
 from gateway.journal.values import Anchor, Cursor
@@ -345,7 +345,7 @@ class Segment(Reader):
                 continue
             number, first, sealed = row
             if gap is not None and type(first) is int and first > expected:
-                yield expected, Unreadable(f"{kind} {expected} to {first - 1} cannot be read: {gap}")
+                yield expected, Unreadable(f"{COUNT[kind]} {expected} to {first - 1} cannot be read: {gap}")
             gap = None
             try:
                 bodies = self._unpack(kind, number, first, sealed)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.journal.codec import Coder
+from gateway.journal.judge import Judge
 from gateway.journal.survey import verify
 from statemodel.types import SampleBatch
 from tests.gateway.journal.builders import batch, opened, transition
@@ -50,4 +52,13 @@ async def test_what_lies_in_sound_pages_is_read(tmp_path: Path, part: float) -> 
     assert lost_events or lost_batches
     assert not lost_events or lost_events[0] in {one.seq for one in told}
     assert not lost_batches or lost_batches[0] in {one.batch for one in told}
-    assert any(verdict.damage for verdict in verify(tmp_path))
+    reasons = [damage.reason for verdict in verify(tmp_path) for damage in verdict.damage]
+    assert reasons
+    assert not any(word in reason for reason in reasons for word in ("batchs", "samples"))
+    assert any(one.reason.startswith(("events ", "batches ")) for one in told)
+
+
+def test_several_batches_are_called_batches() -> None:
+    judge = Judge(Coder(b""), bytes(16), 1, 1)
+    judge.end(0, 3)
+    assert judge.found == [(0, 1, "batches 1 to 3 are missing")]
