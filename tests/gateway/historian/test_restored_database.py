@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
+from structlog.testing import capture_logs
 
 from gateway.journal import Journal
 from tests.gateway.historian.databases import Database, drained, running
@@ -97,19 +97,21 @@ async def test_a_cursor_that_cannot_be_moved_is_told_and_not_tried_without_a_pau
 
 
 async def test_a_journal_that_begins_where_the_database_knows_an_earlier_one_is_told_once(
-    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    database: Database, tmp_path: Path
 ) -> None:
     told = "the database holds an earlier journal of this gateway"
-    async with opened(tmp_path / "one") as journal, running(journal, database.dsn) as historian:
-        await journal.append([transition(1)], [batch(1)])
-        await drained(historian, journal)
-    assert told not in capsys.readouterr().out
+    with capture_logs() as lines:
+        async with opened(tmp_path / "one") as journal, running(journal, database.dsn) as historian:
+            await journal.append([transition(1)], [batch(1)])
+            await drained(historian, journal)
+    assert not [line for line in lines if told in line["event"]]
     async with opened(tmp_path / "two") as journal:  # the disk of the first was not mounted
         for times in (1, 0):
-            async with running(journal, database.dsn) as historian:
-                await journal.append([transition(journal.position.last_seq + 1)], [batch(2)])
-                await drained(historian, journal)
-            assert capsys.readouterr().out.count(told) == times
+            with capture_logs() as lines:
+                async with running(journal, database.dsn) as historian:
+                    await journal.append([transition(journal.position.last_seq + 1)], [batch(2)])
+                    await drained(historian, journal)
+            assert len([line for line in lines if told in line["event"]]) == times
 
 
 async def at_the_end(database: Database, journal: Journal) -> None:
