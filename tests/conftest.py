@@ -19,6 +19,7 @@ MISSING = {
         os.environ.get("ANDON_TEST_MOSQUITTO")
         or shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     ),
+    "strace": not shutil.which("strace"),
     "node-opcua": not (os.environ.get("ANDON_TEST_OPCUA_PEER") and shutil.which("node")),
 }
 
