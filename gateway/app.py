@@ -43,8 +43,8 @@ from gateway.late import LateSamples
 from gateway.live import Live
 from gateway.metrics import Exposition
 from gateway.models import ModelCatalogue
+from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.pipeline import Pipeline
-from gateway.publish.embedded_broker import EmbeddedBroker
 from gateway.publish.publisher import MqttPublisher
 from gateway.reconcile.wiring import Reconciling
 from gateway.repeats import on_record

@@ -24,12 +24,12 @@ from connectors.base import Clock
 from gateway.config.schema import GatewaySettings, MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.journal.values import Cursor
+from gateway.mqtt.link import Link, listens
+from gateway.mqtt.options import LinkOptions, link_options
+from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, TakenOver
+from gateway.mqtt.retry import Failure, Retry
 from gateway.publish import payloads
-from gateway.publish.mqtt import Link, listens
-from gateway.publish.options import LinkOptions, link_options
 from gateway.publish.order import Acknowledged, Lately, Newest
-from gateway.publish.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, TakenOver
-from gateway.publish.retry import Failure, Retry
 from gateway.publish.source import EventSource
 from gateway.publish.status import SinkStatus
 from gateway.publish.topics import Topics

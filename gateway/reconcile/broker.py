@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from gateway.errors import GatewayError
-from gateway.publish.options import LinkOptions
+from gateway.mqtt.options import LinkOptions
 from gateway.publish.topics import Topics
 from gateway.reconcile.compare import compare_retained, is_ours, read_state, read_tag
 from gateway.reconcile.kinds import Finding

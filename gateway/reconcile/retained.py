@@ -20,10 +20,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.publish.mqtt import PAHO_FAILURES
-from gateway.publish.options import LinkOptions, tls_context
-from gateway.publish.reasons import failure
-from gateway.publish.wire import Wire
+from gateway.mqtt.link import PAHO_FAILURES
+from gateway.mqtt.options import LinkOptions, tls_context
+from gateway.mqtt.reasons import failure
+from gateway.mqtt.wire import Wire
 
 #: Topics asked for in one packet.
 _FILTERS_MAX = 50

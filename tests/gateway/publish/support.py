@@ -23,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from connectors.base import Clock
 from gateway.clock import SystemClock
 from gateway.config.schema import GatewaySettings, MqttSettings
-from gateway.publish.embedded_broker import EmbeddedBroker
+from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.publish.memory import MemoryJournal
 from gateway.publish.publisher import MqttPublisher, PublishedTag, StateOf
 from statemodel.records import EquipmentState, Recorded, state_after, tell

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.publish.mqtt import Link
-from gateway.publish.options import link_options
+from gateway.mqtt.link import Link
+from gateway.mqtt.options import link_options
 from gateway.publish.publisher import SINK
-from tests.gateway.publish.certificates import Authority
 from tests.gateway.publish.support import (
     GATEWAY,
     Mosquitto,
@@ -27,6 +26,7 @@ from tests.gateway.publish.support import (
     until,
     within,
 )
+from tests.support.certificates import Authority
 
 pytestmark = pytest.mark.real
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from gateway.config.schema import MqttSettings
+from gateway.mqtt.reasons import TAKEN_OVER, ClosedByBroker, failure
 from gateway.publish.publisher import SINK
-from gateway.publish.reasons import TAKEN_OVER, ClosedByBroker, failure
 from statemodel.records import Recorded
 from statemodel.types import Gap, Quality, SourceLost, TagSample
 from tests.gateway.publish.support import (

@@ -18,7 +18,7 @@ from api.reconciliation import Reconciliation
 from gateway.clock import SystemClock
 from gateway.config.schema import ReconcileSettings
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.publish.options import link_options
+from gateway.mqtt.options import link_options
 from gateway.publish.publisher import MqttPublisher
 from gateway.reconcile.broker import BrokerPart
 from gateway.reconcile.reconciler import Reconciler
@@ -26,7 +26,6 @@ from gateway.reconcile.remembered import Remembered
 from gateway.reconcile.retained import read_retained
 from statemodel.records import Recorded
 from statemodel.types import Quality, TagSample
-from tests.gateway.publish.certificates import Authority
 from tests.gateway.publish.support import (
     GATEWAY,
     BrokerUnderTest,
@@ -38,6 +37,7 @@ from tests.gateway.publish.support import (
 )
 from tests.gateway.publish.test_mosquitto import passwords
 from tests.gateway.reconcile.plants import kinds
+from tests.support.certificates import Authority
 
 FILLER = "acme/berlin/filling/line-1/filler-1/_state"
 OVEN = "acme/berlin/filling/line-1/oven-1/_state"

@@ -10,9 +10,9 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.config.schema import MqttSettings
 from gateway.errors import StartFailed
-from gateway.publish.embedded_broker import EmbeddedBroker
-from gateway.publish.mqtt import Link
-from gateway.publish.options import link_options
+from gateway.mqtt.embedded_broker import EmbeddedBroker
+from gateway.mqtt.link import Link
+from gateway.mqtt.options import link_options
 from tests.gateway.publish.support import GATEWAY, Subscriber, retained, within
 
 

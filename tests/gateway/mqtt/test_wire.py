@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.publish.wire import Wire
+from gateway.mqtt.wire import Wire
 from tests.gateway.publish.support import within
 
 

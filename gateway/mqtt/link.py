@@ -25,10 +25,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from connectors.base import Clock
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.publish import frames, payloads
-from gateway.publish.options import LinkOptions, tls_context
-from gateway.publish.reasons import ClosedByBroker, failure
-from gateway.publish.wire import Wire
+from gateway.mqtt import frames
+from gateway.mqtt.options import LinkOptions, tls_context
+from gateway.mqtt.reasons import ClosedByBroker, failure
+from gateway.mqtt.wire import Wire
+from gateway.publish import payloads
 
 #: Called when the broker has acknowledged a message.
 OnAck = Callable[[], None]

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from gateway.config.schema import MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.mqtt.options import link_options, tls_context
+from gateway.mqtt.reasons import NEEDS_A_PERSON, PASSES, TAKEN_OVER, ClosedByBroker, TakenOver, failure
+from gateway.mqtt.retry import FORGIVEN_S, KICKS_MAX, Retry
 from gateway.publish import payloads
-from gateway.publish.options import link_options, tls_context
 from gateway.publish.publisher import newer
-from gateway.publish.reasons import NEEDS_A_PERSON, PASSES, TAKEN_OVER, ClosedByBroker, TakenOver, failure
-from gateway.publish.retry import FORGIVEN_S, KICKS_MAX, Retry
 from gateway.publish.topics import Topics
 from statemodel.records import state_after
 from statemodel.types import Quality, TagSample

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from connectors.backoff import Backoff
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.publish.reasons import ClosedByBroker, TakenOver
+from gateway.mqtt.reasons import ClosedByBroker, TakenOver
 
 #: Pause after a refusal: a password mended in the broker is noticed within this.
 REFUSED_PAUSE_S = 60.0

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from gateway.clock import SystemClock
 from gateway.config.schema import MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.publish.embedded_broker import EmbeddedBroker
-from gateway.publish.mqtt import Link, listens
-from gateway.publish.options import LinkOptions, link_options
-from gateway.publish.reasons import ClosedByBroker, TakenOver
+from gateway.mqtt.embedded_broker import EmbeddedBroker
+from gateway.mqtt.link import Link, listens
+from gateway.mqtt.options import LinkOptions, link_options
+from gateway.mqtt.reasons import ClosedByBroker, TakenOver
 from tests.gateway.publish.support import GATEWAY, until, within
 
 #: MQTT 5 CONNACK: accepted, no properties. MQTT 3.1.1 has no property length.

@@ -1,0 +1,1 @@
+"""Speaking MQTT: one connection to a broker, whoever uses it. Knows no equipment, events or topic trees."""
