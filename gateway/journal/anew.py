@@ -1,8 +1,8 @@
 """A new stream in the folder of an old one, when the old one's numbers cannot be gone on with.
 
 The old segments are moved, unharmed, to `set-aside/<old stream>/` inside the journal's folder. What equipment
-must not forget goes over: the newest transition of each, proofs of life. Cursors do not: they count another
-stream. A process killed at any instant leaves the old journal or the new one: what is decided lies in a
+must not forget goes over: the newest transition of each, proofs of life, and what is kept under a name that
+lasts. Cursors do not: they count another stream. A process killed at any instant leaves the old journal or the new one: what is decided lies in a
 folder of its own first, and whoever opens the journal next ends what was begun. Does not know why.
 """
 
@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 #: Where old streams lie, inside the journal's folder, and the note in each.
 SET_ASIDE, NOTE = "set-aside", "why.json"
 _BEGUN = "anew-"
+#: What is kept under names that begin so is true whatever the stream, and goes over into a new one.
+LASTING = "lasting:"
 _FIRST = SegmentId(1, 1, 1)
 
 
@@ -69,7 +71,8 @@ def begin_anew(
         end_what_was_begun(directory)
         found = salvage(directory)
         carried = found.carried if carried is None else carried
-        carried = msgspec.structs.replace(carried, cursors={})
+        lasting = {name: body for name, body in found.carried.kept.items() if name.startswith(LASTING)}
+        carried = msgspec.structs.replace(carried, cursors={}, kept={**carried.kept, **lasting})
         folder = _free_name(directory, found.stream or "unreadable")
         origin = Origin(gateway, str(uuid4()), clock.now())
         begun = directory / f"{_BEGUN}{folder}"

@@ -206,11 +206,13 @@ class Journal:
         """From now on nothing is freed that this sink has not read."""
         self._worker.submit(partial(self._store.require, sink, Needs(events, batches)), _nobody_waits)
 
-    async def keep(self, name: str, body: bytes) -> None:
+    async def keep(self, name: str, body: bytes, *, now: bool = False) -> None:
         """Keep some bytes under a name, in place of those kept before. Durable with the next commit or within
-        a second; carried from segment to segment. Meant for a few small things: each is written whole.
+        a second, with `now` when this returns (unless the disk is full); carried from segment to segment, and
+        into a new stream when the name begins as `anew.LASTING`. Meant for a few small things: each is
+        written whole.
         """
-        await self._call(self._store.keep, name, body)
+        await self._call(self._store.keep_now if now else self._store.keep, name, body)
 
     async def kept(self, name: str) -> bytes | None:
         """What was kept last under a name."""

@@ -188,6 +188,12 @@ class Store(Shelf):
         if self.kept.get(name) != body:
             self.kept[name] = self._pending_kept[name] = body
 
+    def keep_now(self, name: str, body: bytes) -> None:
+        """The same, durable at once. Where the disk has no room it is durable later, as by `keep`."""
+        self.keep(name, body)
+        with self._writing("keeping something"):
+            self._keep_cursors(in_hurry=True)
+
     def watch(self, watcher: JournalWatcher) -> None:
         """From now on a watcher hears of every batch, and what it knows is kept before it would be lost."""
         self._watchers.append(watcher)

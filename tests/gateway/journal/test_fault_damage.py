@@ -296,6 +296,18 @@ async def test_begin_anew_carries_what_it_is_given(tmp_path: Path) -> None:
         assert await journal.kept("x") == b"y"
 
 
+async def test_what_lasts_goes_over_into_a_new_stream_whatever_else_does(tmp_path: Path) -> None:
+    await write_some(tmp_path, segments=2, then=5)
+    async with opened(tmp_path) as journal:
+        await journal.keep(f"{anew.LASTING}number", b"7")
+        await journal.keep("tally", b"1")
+    clock: Clock = ManualClock()
+    anew.begin_anew(tmp_path, gateway="line-1", clock=clock, reason="restored", carried=Carried())
+    async with opened(tmp_path) as journal:
+        assert await journal.kept(f"{anew.LASTING}number") == b"7"
+        assert await journal.kept("tally") is None
+
+
 async def test_the_same_stream_set_aside_twice_is_kept_twice(tmp_path: Path) -> None:
     origin = Origin("line-1", "5ca1ab1e-0000-4000-8000-000000000001", START)
     names = []

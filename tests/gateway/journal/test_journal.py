@@ -287,6 +287,14 @@ async def test_what_is_kept_is_durable_with_the_next_commit(tmp_path: Path) -> N
         assert (journal.position.last_seq, await journal.kept("tally")) == (1, b"1")
 
 
+async def test_what_is_kept_now_is_durable_at_once(tmp_path: Path) -> None:
+    async with opened(tmp_path / "live", clock=ManualClock()) as journal:
+        await journal.keep("number", b"7", now=True)
+        shutil.copytree(tmp_path / "live", tmp_path / "copy")
+    async with opened(tmp_path / "copy") as journal:
+        assert await journal.kept("number") == b"7"
+
+
 async def test_waiting_ends_with_the_next_event_or_batch(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         waiting = asyncio.create_task(journal.wait_beyond(0, 0))
