@@ -1,9 +1,10 @@
 """A new stream in the folder of an old one, when the old one's numbers cannot be gone on with.
 
-The old segments are moved, unharmed, to `set-aside/<old stream>/` inside the journal's folder. What equipment
-must not forget goes over: the newest transition of each, proofs of life, and what is kept under a name that
-lasts. Cursors do not: they count another stream. A process killed at any instant leaves the old journal or the new one: what is decided lies in a
-folder of its own first, and whoever opens the journal next ends what was begun. Does not know why.
+The old segments are moved, unharmed, to `set-aside/<old stream>/` inside the journal's folder. What must not
+be forgotten goes over: the newest transition of each equipment, proofs of life, and what is kept under a name
+that lasts. Cursors do not: they count another stream. A process killed at any instant leaves the old journal
+or the new one: what is decided lies in a folder of its own first, and whoever opens the journal next ends
+what was begun. Does not know why.
 """
 
 from __future__ import annotations
