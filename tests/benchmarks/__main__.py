@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.benchmarks import engine, fleet, historian, journal, latency, modbus, opcua, queries, start
+from tests.benchmarks import engine, fleet, historian, journal, latency, modbus, mqtt, opcua, queries, start
 from tests.benchmarks.figures import Figure, keep, show
 
 PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
@@ -24,6 +24,7 @@ PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
     "modbus": modbus.measure,
     "opcua": opcua.measure,
     "fleet": fleet.measure,
+    "mqtt": mqtt.measure,
     "historian": historian.measure,
     "queries": queries.measure,
 }

@@ -217,7 +217,7 @@ class Window:
 async def window(process: Process, simulated: Teller, seconds: float) -> Window:
     """Watch a process for a while."""
     pid = process.child.pid
-    first, cpu_s = await simulated.ask("stats"), _cpu_s(pid)
+    first, cpu_s = await simulated.ask("stats"), cpu_s_of(pid)
     rss_mb = 0.0
     ends = time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
@@ -225,7 +225,7 @@ async def window(process: Process, simulated: Teller, seconds: float) -> Window:
         rss_mb = max(rss_mb, _rss_mb(pid))
     if process.child.returncode is not None:
         raise RuntimeError(f"what was measured ended: {process.words()}")
-    cpu_s = _cpu_s(pid) - cpu_s
+    cpu_s = cpu_s_of(pid) - cpu_s
     last = await simulated.ask("stats")
     return Window(first["at"], last["at"], cpu_s, rss_mb, last["values"] - first["values"])
 
@@ -311,7 +311,7 @@ def _tree(pid: int) -> list[int]:
     return found
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s_of(pid: int) -> float:
     """User and system time in seconds: to the nanosecond where the scheduler tells, else in clock ticks."""
     found = 0.0
     for one in _tree(pid):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import fleet, historian, journal, modbus, opcua
+from tests.benchmarks import fleet, historian, journal, modbus, mqtt, opcua
 from tests.benchmarks.figures import Figure
 from tests.support.database import timescale_dsn
 
@@ -53,6 +53,17 @@ async def test_a_historian_is_measured(tmp_path: Path) -> None:
 
     assert len(figures) == 10
     _are_figures(figures)
+
+
+@pytest.mark.real
+async def test_mqtt_is_measured(tmp_path: Path) -> None:
+    """Every client with few events, in one round; the listeners too."""
+    figures = await mqtt.measure(tmp_path, events=3000, backlog=20_000, rounds=1)
+
+    assert len(figures) == 23
+    _are_figures(figures)
+    busy = [figure.value for figure in figures if "Mosquitto busy" in figure.name]
+    assert all(0 < share < 1.2 for share in busy), busy
 
 
 async def test_the_journal_is_measured(tmp_path: Path) -> None:

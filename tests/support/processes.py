@@ -219,6 +219,12 @@ class Mosquitto:
                 writer.close()
                 return
 
+    @property
+    def pid(self) -> int:
+        """Process id of the running broker."""
+        assert self._process is not None
+        return self._process.child.pid
+
     async def stop(self) -> None:
         """End it in order: its store is saved."""
         if self._process is not None:
