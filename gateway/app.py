@@ -228,9 +228,11 @@ class _Run:
         return historian
 
     async def _publisher(self) -> MqttPublisher | None:
-        settings = self.settings.mqtt
-        if settings is None:
+        if not self.settings.mqtt:
             return None
+        if len(self.settings.mqtt) > 1:
+            raise StartFailed("there are several [[mqtt]]", hint="keep one")
+        settings = self.settings.mqtt[0]
         embedded_port = None
         self.owner.addresses.broker = settings.broker
         if settings.broker == "embedded":

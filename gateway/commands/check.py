@@ -41,7 +41,7 @@ def check_configuration(path: Path, *, json: bool) -> None:
         f"gateway {configuration.gateway.id}: {len(configuration.connections)} connections, {tags} tags, "
         f"{len(configuration.equipment)} equipment"
     )
-    off = [name for name in ("historian", "mqtt", "api") if getattr(configuration, name) is None]
+    off = [name for name in ("historian", "mqtt", "api") if not getattr(configuration, name)]
     if off:
         out.print(f"switched off, since there is no such section: {', '.join(off)}", style="dim")
     if configuration.historian is not None and configuration.historian.dsn == "embedded":

@@ -120,12 +120,7 @@ def _look(loaded: Loaded) -> Survey:
 
 def _sinks(loaded: Loaded, survey: Survey) -> list[str]:
     """Those the configuration has, and any other that has ever read."""
-    configuration = loaded.configuration
-    configured = [
-        name
-        for name, section in (("historian", configuration.historian), ("mqtt", configuration.mqtt))
-        if section is not None
-    ]
+    configured = loaded.configuration.sinks
     return [*configured, *(sink for sink in sorted(survey.sinks) if sink not in configured)]
 
 

@@ -18,9 +18,11 @@ from pydantic import BaseModel, ValidationError
 from connectors.protocol import Protocol
 from connectors.registry import Registry, default_registry
 from connectors.settings import FOLDER, ConnectionSettings
+from gateway.config.brokers import BrokerSettings
 from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
 from gateway.config.lines import KeyPath, line_of, locate
 from gateway.config.lint import MODEL_FILE, lint, thinned_inputs
+from gateway.config.lint_brokers import lint_brokers
 from gateway.config.problems import (
     ConfigurationRefused,
     Problem,
@@ -37,6 +39,7 @@ from gateway.config.schema import (
     GatewaySettings,
     HistorianSettings,
     MqttSettings,
+    SparkplugSettings,
 )
 from gateway.config.secrets import is_reference, resolve_all
 from statemodel.builtin import BUILTIN
@@ -50,9 +53,10 @@ FILE_BYTES_MAX = 10_000_000
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "gateway": GatewaySettings,
     "historian": HistorianSettings,
-    "mqtt": MqttSettings,
     "api": ApiSettings,
 }
+#: Those that may stand once, [mqtt], or several times, [[mqtt]].
+_BROKERS: Mapping[str, type[BrokerSettings]] = {"mqtt": MqttSettings, "sparkplug": SparkplugSettings}
 #: Part of the parser's message, or of the line -> what people mostly meant.
 _TOML_HINTS = (
     (';s="', 'a text with double quotes in it stands in single quotes: \'ns=3;s="DB"."x"\''),
@@ -60,13 +64,13 @@ _TOML_HINTS = (
     ("Unescaped", "write a path with / or in single quotes"),
     (
         "Cannot declare",
-        "a section stands once; of connections, groups and equipment each begins with [[...]]",
+        "a section stands once; of connections, groups, equipment and brokers each begins with [[...]]",
     ),
 )
 _S = TypeVar("_S", bound=BaseModel)
 #: Where a tag stands in a connection, for its keys.
 _A_TAG: KeyPath = ("groups", 0, "tags", 0)
-_TOP_KEYS = (*_SECTIONS, "connections", "equipment")
+_TOP_KEYS = (*_SECTIONS, *_BROKERS, "connections", "equipment")
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,10 @@ class _Loader:
             name: self.section(name, data.get(name), settings, bad_places)
             for name, settings in _SECTIONS.items()
         }
+        brokers = {
+            name: self.brokers(name, data.get(name), settings, bad_places)
+            for name, settings in _BROKERS.items()
+        }
         if "gateway" not in data:
             self.problem(
                 ("gateway",), "is required but not there", "add [gateway] with id, enterprise and site"
@@ -180,11 +188,15 @@ class _Loader:
         models = {item.model: self.model(index, item) for index, item in enumerate(equipment) if item}
         for place, reason, hint in lint(connections, equipment, models):
             self.tag_problem(place, reason, hint)
+        gateway = sections["gateway"]
+        for place, reason, hint in lint_brokers(gateway, brokers):
+            self.problem(place, reason, hint)
         if self.problems:
             return None
         self.warn_of_open_doors(sections["api"])
         configuration = Configuration(
             **{name: value for name, value in sections.items() if value is not None},
+            **{name: tuple(found.values()) for name, found in brokers.items()},
             connections=tuple(item for item in connections if item),
             equipment=tuple(item for item in equipment if item),
         )
@@ -221,6 +233,16 @@ class _Loader:
             return tables
         self.problem((name,), "must be a list of tables", f"write [[{name}]] with two brackets")
         return []
+
+    def brokers(
+        self, name: str, tables: Any, settings: type[_S], bad_places: set[KeyPath]
+    ) -> dict[KeyPath, _S | None]:
+        """The sections of one name, [mqtt] or [[mqtt]], by their places; None where one is wrong."""
+        if isinstance(tables, list):
+            places: list[tuple[KeyPath, Any]] = [((name, i), table) for i, table in enumerate(tables)]
+        else:
+            places = [] if tables is None else [((name,), tables)]
+        return {place: self.validate(place, table, settings, bad_places) for place, table in places}
 
     def section(
         self, name: str, table: Any, settings: type[BaseModel], bad_places: set[KeyPath]

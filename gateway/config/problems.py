@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -45,7 +45,11 @@ def path_text(path: KeyPath) -> str:
     """A key path as people write it: `connections[1].groups[0].tags[2].address`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+            continue
+        word = f'"{part}"' if text and "/" in part else part
+        text += f".{word}" if text else word
     return text
 
 
@@ -127,7 +131,7 @@ def explain(error: ErrorDetails, settings: type[BaseModel]) -> tuple[str, str]:
 def explain_all(error: ValidationError, settings: type[BaseModel]) -> list[tuple[KeyPath, str, str]]:
     """Path, reason and hint of every error, first place first."""
     found = [
-        (tuple(part for part in details["loc"]), *explain(details, settings))
+        (tuple(part for part in details["loc"] if part != "[key]"), *explain(details, settings))
         for details in error.errors(include_url=False, include_input=False)
     ]
     return list(dict.fromkeys(found))
@@ -136,13 +140,18 @@ def explain_all(error: ValidationError, settings: type[BaseModel]) -> list[tuple
 def keys_at(settings: type[BaseModel], path: KeyPath) -> list[str]:
     """The keys that are known at a place, found by walking the declarations."""
     current: Any = settings
+    named = False  # inside a table whose keys are names, so that the next part is one
     for part in path:
         if isinstance(part, int):
+            continue
+        if named:
+            named = False
             continue
         if not (isinstance(current, type) and issubclass(current, BaseModel)):
             return []
         field = current.model_fields.get(part)
         current = _model_in(field.annotation) if field is not None else None
+        named = field is not None and get_origin(field.annotation) is dict
     if isinstance(current, type) and issubclass(current, BaseModel):
         return list(current.model_fields)
     return []

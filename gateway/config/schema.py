@@ -1,4 +1,4 @@
-"""Every setting of the gateway except those of the protocols, declared once.
+"""Every setting of the gateway except those of the protocols and of brokers, declared once.
 
 Types, defaults, descriptions and limits all live here; checks, documentation and defaults follow from
 them. Nothing here reads a file or the environment (see `load`), so references to secrets are still text.
@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
-from connectors.settings import ConnectionSettings, Duration, FileName, Name, Settings
-
-_ADDRESS = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(?P<port>\d{1,5})$")
+from connectors.settings import ConnectionSettings, Duration, Name, Settings
+from gateway.config.brokers import ADDRESS
+from gateway.config.mqtt import MqttSettings as MqttSettings
+from gateway.config.sparkplug import SparkplugSettings as SparkplugSettings
 
 #: One level of an MQTT topic or an ISA-95 path.
 Level = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
@@ -141,47 +142,6 @@ class HistorianSettings(Settings):
         )
 
 
-class MqttSettings(Settings):
-    """The broker. `broker = "embedded"` starts one on loopback inside the process."""
-
-    broker: str
-    """`mqtt://host:port`, `mqtts://host:port`, `embedded`, or a reference such as `env:ANDON_MQTT`."""
-    embedded_port: Annotated[int, Field(ge=0, le=65535)] = 1883
-    """Port of the embedded broker."""
-    protocol: Literal["5", "3.1.1"] = "5"
-    """Version of MQTT."""
-    client_id: str | None = None
-    """Unset: `andon-` and the gateway's id."""
-    user: str | None = None
-    """User name."""
-    password: str | None = None
-    """Password, as a reference (`env:NAME`, `file:PATH`)."""
-    ca_file: FileName | None = None
-    """Certificate authority of an `mqtts` broker; unset: those of the operating system."""
-    cert_file: FileName | None = None
-    """Client certificate (PEM)."""
-    key_file: FileName | None = None
-    """Key of the client certificate (PEM)."""
-    keep_alive: Duration = timedelta(seconds=15)
-    """After one and a half of these in silence the broker tells others that we are gone."""
-    inflight_max: Annotated[int, Field(ge=1, le=65535)] = 200
-    """Most messages on their way without an acknowledgement."""
-    clear_removed: bool = False
-    """Clear the retained topics of equipment and tags that were removed or renamed, by reconciliation."""
-
-    @field_validator("broker")
-    @classmethod
-    def _known_form(cls, broker: str) -> str:
-        if broker == "embedded" or broker.startswith(("env:", "file:")):
-            return broker
-        scheme, _, rest = broker.partition("://")
-        if scheme in ("mqtt", "mqtts") and _ADDRESS.match(rest.rpartition("@")[2]):
-            return broker
-        raise ValueError(
-            'is not a broker address; write "mqtt://host:1883", "mqtts://host:8883" or "embedded"'
-        )
-
-
 class ApiSettings(Settings):
     """REST and streams."""
 
@@ -191,7 +151,7 @@ class ApiSettings(Settings):
     @field_validator("listen")
     @classmethod
     def _address(cls, listen: str) -> str:
-        match = _ADDRESS.match(listen)
+        match = ADDRESS.match(listen)
         if match is None or int(match["port"]) > 65535:
             raise ValueError('is not an address to listen on; write "127.0.0.1:8420"')
         return listen
@@ -230,7 +190,14 @@ class Configuration(Settings):
 
     gateway: GatewaySettings
     historian: HistorianSettings | None = None
-    mqtt: MqttSettings | None = None
+    mqtt: tuple[MqttSettings, ...] = ()
+    sparkplug: tuple[SparkplugSettings, ...] = ()
     api: ApiSettings | None = None
     connections: tuple[ConnectionSettings, ...] = ()
     equipment: tuple[EquipmentSettings, ...] = ()
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """Names of all that reads the journal: of their cursors, in health, metrics and the log."""
+        historian = ("historian",) if self.historian is not None else ()
+        return (*historian, *(broker.sink for broker in (*self.mqtt, *self.sparkplug)))

@@ -60,18 +60,18 @@ class Reconciling:
         parts: list[Part] = [MemoryPart(journal, live, memories)]
         if historian is not None and configuration.historian is not None:
             parts += self._of_database(loaded, journal, historian, dsn)
-        if publisher is not None and configuration.mqtt is not None:
+        if publisher is not None and configuration.mqtt:
             broker = BrokerPart(
                 publisher,
                 _Record(journal, history),
                 Remembered(loaded.data_dir),
-                embedded=configuration.mqtt.broker == "embedded",
+                embedded=configuration.mqtt[0].embedded,
                 started_at=clock.now(),
                 connected=lambda: publisher.status().connected,
             )
             parts.append(broker)
             publisher.twin_known = self._has_twin
-        clear_removed = configuration.mqtt is not None and configuration.mqtt.clear_removed
+        clear_removed = any(broker.clear_removed for broker in configuration.mqtt)
         self.reconciler = Reconciler(
             parts, configuration.gateway.reconcile, clock, clear_removed=clear_removed
         )

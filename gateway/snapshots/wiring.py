@@ -104,9 +104,7 @@ async def begin(
 
 def _sinks(loaded: Loaded) -> tuple[str, ...]:
     """The cursors worth keeping."""
-    configuration = loaded.configuration
-    sections = (("historian", configuration.historian), ("mqtt", configuration.mqtt))
-    return tuple(name for name, section in sections if section is not None)
+    return loaded.configuration.sinks
 
 
 def _tell(resumed: Resumed) -> None:

@@ -17,6 +17,7 @@ from connectors.modbus.tags import ModbusGroup, ModbusLimits, ModbusTag
 from connectors.opcua.config import OpcuaConnection, OpcuaEvents, OpcuaGroup, OpcuaTag, Security
 from connectors.registry import default_registry
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
+from gateway.config.mqtt import TopicSettings
 from gateway.config.schema import (
     ApiSettings,
     Configuration,
@@ -27,6 +28,7 @@ from gateway.config.schema import (
     MqttSettings,
     ReconcileSettings,
     SnapshotSettings,
+    SparkplugSettings,
 )
 from statemodel.durations import format_duration
 from tests.docs.pages import DOCS, tables
@@ -42,6 +44,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[gateway.snapshots]`": SnapshotSettings,
     "`[historian]`": HistorianSettings,
     "`[mqtt]`": MqttSettings,
+    "`[mqtt.topics]`": TopicSettings,
+    "`[sparkplug]`": SparkplugSettings,
     "`[api]`": ApiSettings,
     "`[[connections]]`": ConnectionSettings,
     "Groups": GroupSettings,
@@ -117,7 +121,8 @@ def type_word(field: FieldInfo) -> str:
         return "list of tables" if models_in(annotation) else "list"
     if get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "table"
-    if any(isinstance(item, StringConstraints) for item in field.metadata):
+    metadata = (*field.metadata, *getattr(annotation, "__metadata__", ()))
+    if any(isinstance(item, StringConstraints) for item in metadata):
         return "name"
     base = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
     words: dict[Any, str] = {

@@ -21,6 +21,7 @@ import pytest
 
 from gateway.config.load import Loaded, load, read_toml
 from gateway.config.problems import Problem
+from gateway.config.schema import Configuration
 from statemodel.definition import read_model
 from tests.docs.pages import DOCS, Block, blocks, pages
 
@@ -39,7 +40,7 @@ def is_model(data: Mapping[str, Any]) -> bool:
 
 def is_configuration(data: Mapping[str, Any]) -> bool:
     """Whether a TOML file is a configuration or a part of one."""
-    return bool(data.keys() & {"gateway", "historian", "mqtt", "api", "connections", "equipment"})
+    return bool(data.keys() & set(Configuration.model_fields))
 
 
 WHOLE = [block for block in SHOWN if not block.info.startswith("toml refused")]

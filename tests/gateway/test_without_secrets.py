@@ -82,9 +82,8 @@ def test_what_is_left_stays_a_reference_and_a_broken_place_is_told_as_one(tmp_pa
     path = tmp_path / "andon.toml"
     path.write_text(CONFIG)
     loaded = load(path, environment={"ANDON_NOT_THERE_EITHER": "s3cret"}, secrets_of=())
-    historian, mqtt = loaded.configuration.historian, loaded.configuration.mqtt
+    historian, (mqtt,) = loaded.configuration.historian, loaded.configuration.mqtt
     assert historian is not None
-    assert mqtt is not None
     assert (historian.dsn, mqtt.password) == ("env:ANDON_NOT_THERE", "file:not-there")
     path.write_text(CONFIG.replace("[mqtt]", "[mqtt]\nkeep_alive = 'env:ANDON_NO_TIME'"))
     with pytest.raises(ConfigurationRefused) as refused:

@@ -201,8 +201,8 @@ def test_the_gateways_configuration_loads(deployed: Loaded) -> None:
 def test_every_host_is_a_service_the_gateway_shares_a_network_with(deployed: Loaded) -> None:
     configuration = deployed.configuration
     assert configuration.historian is not None
-    assert configuration.mqtt is not None
-    urls = [configuration.historian.dsn, configuration.mqtt.broker]
+    (mqtt,) = configuration.mqtt
+    urls = [configuration.historian.dsn, mqtt.broker]
     urls += [connection.endpoint for connection in configuration.connections]
 
     for url in urls:

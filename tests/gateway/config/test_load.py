@@ -30,7 +30,6 @@ def test_files_a_connection_or_the_broker_names_count_from_the_configuration(tmp
         """
     )
     configuration = load(folder / "andon.toml").configuration
-    assert configuration.mqtt is not None
-    assert configuration.mqtt.ca_file == str(folder / "ca.pem")
+    assert configuration.mqtt[0].ca_file == str(folder / "ca.pem")
     tls = configuration.connections[0].model_dump()["tls"]
     assert (tls["ca"], tls["certificate"]) == (str(folder / "certs" / "ca.pem"), "/etc/andon/own.pem")

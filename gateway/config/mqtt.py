@@ -1,0 +1,65 @@
+"""Settings of `[mqtt]`: the broker, and where and how each kind of thing is said there.
+
+What a template or a rule may be in view of the whole configuration is judged elsewhere (`lint_brokers`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field, field_validator
+
+from connectors.settings import LastingDuration, Settings
+from gateway.config.brokers import BrokerSettings, broker_address
+from gateway.config.problems import did_you_mean
+from statemodel.records import TYPE_OF
+
+#: What is said on topics of its own.
+KINDS = ("state", "event", "tag", "status", "availability", "connection")
+#: The same, with events of one type.
+TOPIC_KEYS = (*KINDS, *(f"event/{type_}" for type_ in TYPE_OF.values()))
+
+
+def _topic_key(key: str) -> str:
+    if key in TOPIC_KEYS:
+        return key
+    hint = did_you_mean(key, TOPIC_KEYS) or f'known: {", ".join(KINDS)}, and "event/TYPE"'
+    raise ValueError(f"unknown kind; {hint}")
+
+
+class TopicSettings(Settings):
+    """Where one kind of thing is said, and how. What is not given here is as it is without this table."""
+
+    topic: str | None = None
+    """Template of the topic: levels with placeholders, such as `{site}/{level1}/{equipment}/state`."""
+    qos: Annotated[int, Field(ge=0, le=2)] | None = None
+    """Quality of service."""
+    retain: bool | None = None
+    """Whether the broker keeps the newest for those who come later."""
+    expiry: LastingDuration | None = None
+    """Time after which the broker forgets a message nobody has fetched (MQTT 5)."""
+
+
+class MqttSettings(BrokerSettings):
+    """One broker for the JSON tree. `broker = "embedded"` starts one on loopback inside the process."""
+
+    section: ClassVar[str] = "mqtt"
+
+    broker: str
+    """`mqtt://host:port`, `mqtts://host:port`, `embedded`, or a reference such as `env:ANDON_MQTT`."""
+    clear_removed: bool = False
+    """Clear the retained topics of equipment and tags that were removed or renamed, by reconciliation."""
+    cloudevents: bool = False
+    """Say in the properties of each message what it is, as CloudEvents 1.0 has it (MQTT 5)."""
+    topics: dict[Annotated[str, AfterValidator(_topic_key)], TopicSettings] = Field(default_factory=dict)
+    """Topics of the plant's own, by kind."""
+
+    @field_validator("broker")
+    @classmethod
+    def _known_form(cls, broker: str) -> str:
+        return broker_address(broker)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The one address there is."""
+        return (self.broker,)

@@ -1,0 +1,76 @@
+"""Settings of `[sparkplug]`: an edge node of Sparkplug B 3.0, for a whole gateway or for one line of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from connectors.settings import refuse
+from gateway.config.brokers import BrokerSettings, broker_address
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    for address in addresses:
+        broker_address(address)
+    if len(set(addresses)) < len(addresses):
+        raise ValueError("names a broker twice; each is tried in turn, so once is enough")
+    return addresses
+
+
+def _sparkplug_id(text: str) -> str:
+    """Sparkplug 3.0, topic namespace elements: any text without `+`, `/` and `#`."""
+    bad = next((char for char in text if char in "+/#" or not char.isprintable()), None)
+    if bad is not None:
+        shown = f'"{bad}"' if bad.isprintable() else f"the character U+{ord(bad):04X}"
+        raise refuse("sparkplug_id", f"has {shown} in it; an id of Sparkplug is one level of a topic")
+    if not text:
+        raise refuse("sparkplug_id", "is empty; an id of Sparkplug is one level of a topic")
+    return text
+
+
+#: Group id, edge node id, host id: one level of a topic.
+SparkplugId = Annotated[str, AfterValidator(_sparkplug_id)]
+
+
+class SparkplugSettings(BrokerSettings):
+    """One edge node. Each equipment of it is a device."""
+
+    section: ClassVar[str] = "sparkplug"
+
+    broker: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+        Field(min_length=1),
+        AfterValidator(_addresses),
+    ]
+    """The broker, as in `[mqtt]`, or a list of them, which are tried in turn."""
+    group: SparkplugId
+    """Group id: what the edge nodes of a plant have in common."""
+    edge_node: SparkplugId | None = None
+    """Id of this edge node in the group. Unset: the gateway's id."""
+    under: str | None = None
+    """Only equipment at or below this path: an edge node for one line. Unset: all equipment."""
+    primary_host: SparkplugId | None = None
+    """Id of the host that must be online; while it is not, what happens is kept and told afterwards."""
+    store_tags: bool = True
+    """Whether values of tags that gathered meanwhile are told afterwards too, beside events."""
+    commands: bool = False
+    """Whether writes of a host are carried out."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The brokers, in the order they are tried."""
+        return self.broker
+
+    def edge_node_for(self, gateway: str) -> str:
+        """The edge node id of this gateway."""
+        return self.edge_node if self.edge_node is not None else gateway
+
+    def holds(self, path: str) -> bool:
+        """Whether the equipment at `path` is a device of this node."""
+        return self.under is None or path == self.under or path.startswith(f"{self.under}/")

@@ -1,0 +1,211 @@
+"""Sections of brokers: once or several times, told apart, and never in each other's way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.brokers import embedded_port, host_and_port
+from gateway.config.load import load
+from gateway.config.problems import ConfigurationRefused, Problem
+from gateway.config.schema import Configuration
+
+GATEWAY = '[gateway]\nid = "line-1"\nenterprise = "acme"\nsite = "berlin"\n'
+
+
+def configuration(tmp_path: Path, text: str) -> Configuration:
+    path = tmp_path / "andon.toml"
+    path.write_text(GATEWAY + text)
+    return load(path, environment={"BACKUP": "mqtt://backup:1883"}).configuration
+
+
+def refused(tmp_path: Path, text: str) -> list[Problem]:
+    with pytest.raises(ConfigurationRefused) as caught:
+        configuration(tmp_path, text)
+    return list(caught.value.problems)
+
+
+def test_without_a_section_there_is_no_broker(tmp_path: Path) -> None:
+    found = configuration(tmp_path, "")
+    assert (found.mqtt, found.sparkplug, found.sinks) == ((), (), ())
+
+
+def test_one_broker_needs_no_name(tmp_path: Path) -> None:
+    found = configuration(tmp_path, '[mqtt]\nbroker = "mqtt://h:1"\n[historian]\ndsn = "embedded"\n')
+    assert found.sinks == ("historian", "mqtt")
+    assert found.mqtt[0].client_id_for("line-1") == "andon-line-1"
+
+
+def test_several_brokers_are_told_apart(tmp_path: Path) -> None:
+    found = configuration(
+        tmp_path,
+        """
+        [[mqtt]]
+        name = "plant"
+        broker = "mqtt://h:1"
+        [[mqtt]]
+        name = "cloud"
+        broker = "mqtts://h:1"
+        topics.state.qos = 2
+        [sparkplug]
+        broker = ["mqtt://h:1", "env:BACKUP"]
+        group = "acme berlin"
+        """,
+    )
+    assert found.sinks == ("mqtt-plant", "mqtt-cloud", "sparkplug")
+    ids = [broker.client_id_for("line-1") for broker in (*found.mqtt, *found.sparkplug)]
+    assert ids == ["andon-line-1-plant", "andon-line-1-cloud", "andon-line-1-sparkplug"]
+    assert found.mqtt[1].topics["state"].qos == 2
+    assert found.sparkplug[0].addresses == ("mqtt://h:1", "mqtt://backup:1883")
+    assert found.sparkplug[0].edge_node_for("line-1") == "line-1"
+
+
+def test_the_place_of_a_problem_is_the_broker_it_is_in(tmp_path: Path) -> None:
+    one = refused(
+        tmp_path, '[mqtt]\nbroker = "mqtt://h:1"\nkeep_alive = "soon"\n[mqtt.topics.stat]\nqos = 1\n'
+    )
+    assert [(problem.line, problem.path) for problem in one] == [
+        (7, "mqtt.keep_alive"),
+        (8, "mqtt.topics.stat"),
+    ]
+    assert "state" in one[1].hint
+    several = refused(
+        tmp_path,
+        """[[mqtt]]
+name = "a"
+broker = "mqtt://h:1"
+[[mqtt]]
+name = "b"
+broker = "tcp://h:1"
+[mqtt.topics."event/transition"]
+qoss = 1
+""",
+    )
+    assert [(problem.line, problem.path) for problem in several] == [
+        (10, "mqtt[1].broker"),
+        (12, 'mqtt[1].topics."event/transition".qoss'),
+    ]
+    assert several[1].hint == 'did you mean "qos"?'
+
+
+MQTT = '[[mqtt]]\nname = "{}"\nbroker = "{}"\n'
+NODE = '[[sparkplug]]\nname = "{}"\nbroker = "mqtt://h:{}"\ngroup = "{}"\nedge_node = "{}"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "path", "reason"),
+    [
+        pytest.param(
+            '[[mqtt]]\nbroker = "mqtt://h:1"\n[[mqtt]]\nname = "b"\nbroker = "mqtt://h:2"\n',
+            5,
+            "mqtt[0].name",
+            "is required when there are several [[mqtt]]",
+            id="no name",
+        ),
+        pytest.param(
+            MQTT.format("plant", "mqtt://h:1") + MQTT.format("Plant", "mqtt://h:2"),
+            9,
+            "mqtt[1].name",
+            '"Plant" is used twice',
+            id="one name",
+        ),
+        pytest.param(
+            MQTT.format("a", "mqtt://H:1883")
+            + 'client_id = "x"\n'
+            + MQTT.format("b", "mqtt://u@h:1883")
+            + 'client_id = "x"\n',
+            12,
+            "mqtt[1].client_id",
+            '"x" is that of mqtt[0] too, at h:1883',
+            id="one client id at one broker",
+        ),
+        pytest.param(
+            '[mqtt]\nbroker = "embedded"\nclient_id = "x"\n'
+            '[sparkplug]\ngroup = "g"\nbroker = ["mqtt://h:1", "embedded"]\nclient_id = "x"\n',
+            11,
+            "sparkplug.client_id",
+            '"x" is that of mqtt too, at the embedded broker',
+            id="one client id at the embedded broker",
+        ),
+        pytest.param(
+            NODE.format("a", 1, "g", "n") + NODE.format("b", 2, "G", "N"),
+            14,
+            "sparkplug[1].edge_node",
+            '"G/N" is that of sparkplug[0] too',
+            id="one edge node",
+        ),
+        pytest.param(
+            MQTT.format("a", "embedded")
+            + "embedded_port = 1\n"
+            + MQTT.format("b", "embedded")
+            + "embedded_port = 2",
+            12,
+            "mqtt[1].embedded_port",
+            "is not that of mqtt[0], 1",
+            id="two ports of the embedded broker",
+        ),
+        pytest.param(
+            '[sparkplug]\nbroker = "mqtt://h:1"\ngroup = "acme/berlin"\n',
+            7,
+            "sparkplug.group",
+            'has "/" in it',
+            id="a group that is no level",
+        ),
+        pytest.param(
+            '[sparkplug]\nbroker = ["mqtt://h:1", "mqtt://h:1"]\ngroup = "g"\n',
+            6,
+            "sparkplug.broker",
+            "names a broker twice",
+            id="a server twice",
+        ),
+        pytest.param(
+            '[sparkplug]\nbroker = "mqtt://h:99999"\ngroup = "g"\n',
+            6,
+            "sparkplug.broker",
+            "is not a broker address",
+            id="a port that is none",
+        ),
+    ],
+)
+def test_brokers_that_would_be_in_each_others_way(
+    tmp_path: Path, text: str, line: int, path: str, reason: str
+) -> None:
+    (problem,) = refused(tmp_path, text)
+    assert (problem.line, problem.path, problem.reason) == (line, path, reason)
+    assert problem.hint
+
+
+def test_one_client_id_at_two_brokers_is_fine(tmp_path: Path) -> None:
+    same = (
+        MQTT.format("a", "mqtt://h:1")
+        + 'client_id = "x"\n'
+        + MQTT.format("b", "mqtt://h:2")
+        + 'client_id = "x"\n'
+    )
+    assert len(configuration(tmp_path, same).mqtt) == 2
+
+
+def test_all_that_say_embedded_share_one_port(tmp_path: Path) -> None:
+    found = configuration(
+        tmp_path,
+        '[mqtt]\nbroker = "embedded"\n[sparkplug]\nbroker = "embedded"\ngroup = "g"\nembedded_port = 0\n',
+    )
+    sections = (*found.mqtt, *found.sparkplug)
+    assert embedded_port(sections) == 0
+    assert embedded_port(found.mqtt) == 1883
+    assert embedded_port(()) is None
+    assert {section.speaks for section in sections} == {"3.1.1"}
+
+
+def test_an_address_is_host_and_port() -> None:
+    assert host_and_port("mqtts://u:p@[::1]:8883") == "::1:8883"
+    assert host_and_port("embedded") == "embedded"
+
+
+def test_a_node_for_a_line_holds_what_is_below_its_path(tmp_path: Path) -> None:
+    text = '[sparkplug]\nbroker = "mqtt://h:1"\ngroup = "g"\nunder = "filling/line-1"\n'
+    node = configuration(tmp_path, text).sparkplug[0]
+    assert node.holds("filling/line-1/filler-1")
+    assert node.holds("filling/line-1")
+    assert not node.holds("filling/line-10/filler-1")
