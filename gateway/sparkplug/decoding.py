@@ -61,9 +61,6 @@ def decode(data: bytes, *, bytes_max: int = BYTES_MAX, values_max: int = VALUES_
         raise
     except PayloadProblem as problem:
         raise NotSparkplug(problem.reason) from None
-    except UnicodeDecodeError as error:
-        # Texts are looked at when they are read, not when the payload is taken apart.
-        raise NotSparkplug(f"a text is no UTF-8: {error.reason}") from error
     return Payload(
         at=at,
         seq=message.seq if message.HasField("seq") else None,
@@ -107,7 +104,7 @@ class _Reader:
         return tuple([self._placed_metric(message, depth) for message in messages])
 
     def _placed_metric(self, message: sparkplug_b_pb2.Metric, depth: int) -> Metric:
-        name = message.name if message.HasField("name") else None
+        name = _text(message.name) if message.HasField("name") else None
         alias = message.alias if message.HasField("alias") else None
         if name is None and alias is None:
             raise NotSparkplug("a metric has neither name nor alias")
@@ -152,7 +149,7 @@ class _Reader:
             return Raw(field, self._dataset(message.dataset_value))
         if field == "template_value":
             return Raw(field, self._template(message.template_value, depth))
-        return Raw(field, getattr(message, field))
+        return Raw(field, _held(message, field))
 
     def value(self, datatype: DataType, raw: Raw) -> Any:
         """What a field held, as a type. Raises WrongValue."""
@@ -175,7 +172,7 @@ class _Reader:
         found: dict[str, Property] = {}
         for key, one in zip(message.keys, message.values, strict=True):
             try:
-                if key in found:
+                if _text(key) in found:
                     raise NotSparkplug("there twice")
                 found[key] = self._property(one, depth)
             except PayloadProblem as problem:
@@ -192,7 +189,7 @@ class _Reader:
         if field is None:
             raise NotSparkplug("neither a value nor null")
         if datatype in SCALARS:
-            return Property(datatype, value_of(datatype, field, getattr(message, field)))
+            return Property(datatype, value_of(datatype, field, _held(message, field)))
         if field != _FIELD[datatype]:
             raise wrong_field(datatype, field)
         if datatype is DataType.PROPERTY_SET:
@@ -202,7 +199,7 @@ class _Reader:
         return Property(datatype, tuple([self._properties(one, depth + 1) for one in listed]))
 
     def _dataset(self, message: sparkplug_b_pb2.DataSet) -> DataSet:
-        columns = tuple(message.columns)
+        columns = tuple(map(_text, message.columns))
         types = tuple([_type(number, SCALARS) for number in message.types])
         if not len(columns) == len(types) == message.num_of_columns:
             raise NotSparkplug(
@@ -223,7 +220,7 @@ class _Reader:
         return DataSet(columns, types, tuple(rows))
 
     def _template(self, message: sparkplug_b_pb2.Template, depth: int) -> Template:
-        ref = message.template_ref if message.HasField("template_ref") else None
+        ref = _text(message.template_ref) if message.HasField("template_ref") else None
         if message.is_definition == (ref is not None):
             raise NotSparkplug("a template is a definition, or says of which one it is; one of the two")
         self._take(len(message.parameters))
@@ -231,14 +228,14 @@ class _Reader:
         for one in message.parameters:
             try:
                 datatype = _type(one.type, SCALARS)
-                parameters.append(Parameter(one.name, datatype, _scalar(datatype, one)))
+                parameters.append(Parameter(_text(one.name), datatype, _scalar(datatype, one)))
             except PayloadProblem as problem:
                 raise NotSparkplug(problem.reason, place=f"parameter {said(one.name)}") from None
         return Template(
             metrics=self.metrics(message.metrics, depth + 1),
             parameters=tuple(parameters),
             ref=ref,
-            version=message.version if message.HasField("version") else None,
+            version=_text(message.version) if message.HasField("version") else None,
         )
 
 
@@ -252,6 +249,19 @@ _FIELD: dict[DataType, str] = {
     DataType.PROPERTY_SET_LIST: "propertysets_value",
     **dict.fromkeys(ELEMENT, "bytes_value"),
 }
+
+
+def _text(text: Any) -> str:
+    """A text of the payload. What is no UTF-8 protobuf hands out as bytes, without a word."""
+    if not isinstance(text, str):
+        raise NotSparkplug(f"{said(text)} is no UTF-8")
+    return text
+
+
+def _held(message: Any, field: str) -> Any:
+    """What the field of a value holds."""
+    value = getattr(message, field)
+    return _text(value) if field == "string_value" else value
 
 
 def _type(number: int, allowed: frozenset[DataType]) -> DataType:
@@ -268,10 +278,14 @@ def _scalar(
     datatype: DataType, message: sparkplug_b_pb2.DataSet.DataSetValue | sparkplug_b_pb2.Template.Parameter
 ) -> Scalar:
     field = message.WhichOneof("value")
-    return None if field is None else value_of(datatype, field, getattr(message, field))
+    return None if field is None else value_of(datatype, field, _held(message, field))
 
 
 def _metadata(message: sparkplug_b_pb2.MetaData) -> MetaData:
     return MetaData(
-        **{field: getattr(message, field) for field in _METADATA_FIELDS if message.HasField(field)}
+        **{
+            field: _text(value) if isinstance(value := getattr(message, field), bytes) else value
+            for field in _METADATA_FIELDS
+            if message.HasField(field)
+        }
     )

@@ -4,58 +4,61 @@
 # source: gateway/sparkplug/sparkplug_b.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "gateway/sparkplug/sparkplug_b.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'gateway/sparkplug/sparkplug_b.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n#gateway/sparkplug/sparkplug_b.proto\x12\x0f\x61ndon.sparkplug"o\n\x07Payload\x12\x11\n\ttimestamp\x18\x01 \x01(\x04\x12(\n\x07metrics\x18\x02 \x03(\x0b\x32\x17.andon.sparkplug.Metric\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x0c\n\x04uuid\x18\x04 \x01(\t\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c"\xdb\x04\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\x04\x12\x11\n\ttimestamp\x18\x03 \x01(\x04\x12\x10\n\x08\x64\x61tatype\x18\x04 \x01(\r\x12\x15\n\ris_historical\x18\x05 \x01(\x08\x12\x14\n\x0cis_transient\x18\x06 \x01(\x08\x12\x0f\n\x07is_null\x18\x07 \x01(\x08\x12+\n\x08metadata\x18\x08 \x01(\x0b\x32\x19.andon.sparkplug.MetaData\x12\x30\n\nproperties\x18\t \x01(\x0b\x32\x1c.andon.sparkplug.PropertySet\x12\x13\n\tint_value\x18\n \x01(\rH\x00\x12\x14\n\nlong_value\x18\x0b \x01(\x04H\x00\x12\x15\n\x0b\x66loat_value\x18\x0c \x01(\x02H\x00\x12\x16\n\x0c\x64ouble_value\x18\r \x01(\x01H\x00\x12\x17\n\rboolean_value\x18\x0e \x01(\x08H\x00\x12\x16\n\x0cstring_value\x18\x0f \x01(\tH\x00\x12\x15\n\x0b\x62ytes_value\x18\x10 \x01(\x0cH\x00\x12\x31\n\rdataset_value\x18\x11 \x01(\x0b\x32\x18.andon.sparkplug.DataSetH\x00\x12\x33\n\x0etemplate_value\x18\x12 \x01(\x0b\x32\x19.andon.sparkplug.TemplateH\x00\x12G\n\x0f\x65xtension_value\x18\x13 \x01(\x0b\x32,.andon.sparkplug.Metric.MetricValueExtensionH\x00\x1a\x16\n\x14MetricValueExtensionB\x07\n\x05value"\x9a\x01\n\x08MetaData\x12\x15\n\ris_multi_part\x18\x01 \x01(\x08\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x11\n\tfile_name\x18\x05 \x01(\t\x12\x11\n\tfile_type\x18\x06 \x01(\t\x12\x0b\n\x03md5\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x08 \x01(\t"K\n\x0bPropertySet\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12.\n\x06values\x18\x02 \x03(\x0b\x32\x1e.andon.sparkplug.PropertyValue"\xa9\x03\n\rPropertyValue\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\x0f\n\x07is_null\x18\x02 \x01(\x08\x12\x13\n\tint_value\x18\x03 \x01(\rH\x00\x12\x14\n\nlong_value\x18\x04 \x01(\x04H\x00\x12\x15\n\x0b\x66loat_value\x18\x05 \x01(\x02H\x00\x12\x16\n\x0c\x64ouble_value\x18\x06 \x01(\x01H\x00\x12\x17\n\rboolean_value\x18\x07 \x01(\x08H\x00\x12\x16\n\x0cstring_value\x18\x08 \x01(\tH\x00\x12\x39\n\x11propertyset_value\x18\t \x01(\x0b\x32\x1c.andon.sparkplug.PropertySetH\x00\x12>\n\x12propertysets_value\x18\n \x01(\x0b\x32 .andon.sparkplug.PropertySetListH\x00\x12P\n\x0f\x65xtension_value\x18\x0b \x01(\x0b\x32\x35.andon.sparkplug.PropertyValue.PropertyValueExtensionH\x00\x1a\x18\n\x16PropertyValueExtensionB\x07\n\x05value"D\n\x0fPropertySetList\x12\x31\n\x0bpropertyset\x18\x01 \x03(\x0b\x32\x1c.andon.sparkplug.PropertySet"\xc3\x03\n\x07\x44\x61taSet\x12\x16\n\x0enum_of_columns\x18\x01 \x01(\x04\x12\x0f\n\x07\x63olumns\x18\x02 \x03(\t\x12\r\n\x05types\x18\x03 \x03(\r\x12*\n\x04rows\x18\x04 \x03(\x0b\x32\x1c.andon.sparkplug.DataSet.Row\x1a>\n\x03Row\x12\x37\n\x08\x65lements\x18\x01 \x03(\x0b\x32%.andon.sparkplug.DataSet.DataSetValue\x1a\x93\x02\n\x0c\x44\x61taSetValue\x12\x13\n\tint_value\x18\x01 \x01(\rH\x00\x12\x14\n\nlong_value\x18\x02 \x01(\x04H\x00\x12\x15\n\x0b\x66loat_value\x18\x03 \x01(\x02H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x17\n\rboolean_value\x18\x05 \x01(\x08H\x00\x12\x16\n\x0cstring_value\x18\x06 \x01(\tH\x00\x12V\n\x0f\x65xtension_value\x18\x07 \x01(\x0b\x32;.andon.sparkplug.DataSet.DataSetValue.DataSetValueExtensionH\x00\x1a\x17\n\x15\x44\x61taSetValueExtensionB\x07\n\x05value"\xdc\x03\n\x08Template\x12\x0f\n\x07version\x18\x01 \x01(\t\x12(\n\x07metrics\x18\x02 \x03(\x0b\x32\x17.andon.sparkplug.Metric\x12\x37\n\nparameters\x18\x03 \x03(\x0b\x32#.andon.sparkplug.Template.Parameter\x12\x14\n\x0ctemplate_ref\x18\x04 \x01(\t\x12\x15\n\ris_definition\x18\x05 \x01(\x08\x1a\xae\x02\n\tParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\r\x12\x13\n\tint_value\x18\x03 \x01(\rH\x00\x12\x14\n\nlong_value\x18\x04 \x01(\x04H\x00\x12\x15\n\x0b\x66loat_value\x18\x05 \x01(\x02H\x00\x12\x16\n\x0c\x64ouble_value\x18\x06 \x01(\x01H\x00\x12\x17\n\rboolean_value\x18\x07 \x01(\x08H\x00\x12\x16\n\x0cstring_value\x18\x08 \x01(\tH\x00\x12V\n\x0f\x65xtension_value\x18\t \x01(\x0b\x32;.andon.sparkplug.Template.Parameter.ParameterValueExtensionH\x00\x1a\x19\n\x17ParameterValueExtensionB\x07\n\x05value'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gateway/sparkplug/sparkplug_b.proto\x12\x0f\x61ndon.sparkplug\"o\n\x07Payload\x12\x11\n\ttimestamp\x18\x01 \x01(\x04\x12(\n\x07metrics\x18\x02 \x03(\x0b\x32\x17.andon.sparkplug.Metric\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x0c\n\x04uuid\x18\x04 \x01(\t\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\"\xdb\x04\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\x04\x12\x11\n\ttimestamp\x18\x03 \x01(\x04\x12\x10\n\x08\x64\x61tatype\x18\x04 \x01(\r\x12\x15\n\ris_historical\x18\x05 \x01(\x08\x12\x14\n\x0cis_transient\x18\x06 \x01(\x08\x12\x0f\n\x07is_null\x18\x07 \x01(\x08\x12+\n\x08metadata\x18\x08 \x01(\x0b\x32\x19.andon.sparkplug.MetaData\x12\x30\n\nproperties\x18\t \x01(\x0b\x32\x1c.andon.sparkplug.PropertySet\x12\x13\n\tint_value\x18\n \x01(\rH\x00\x12\x14\n\nlong_value\x18\x0b \x01(\x04H\x00\x12\x15\n\x0b\x66loat_value\x18\x0c \x01(\x02H\x00\x12\x16\n\x0c\x64ouble_value\x18\r \x01(\x01H\x00\x12\x17\n\rboolean_value\x18\x0e \x01(\x08H\x00\x12\x16\n\x0cstring_value\x18\x0f \x01(\tH\x00\x12\x15\n\x0b\x62ytes_value\x18\x10 \x01(\x0cH\x00\x12\x31\n\rdataset_value\x18\x11 \x01(\x0b\x32\x18.andon.sparkplug.DataSetH\x00\x12\x33\n\x0etemplate_value\x18\x12 \x01(\x0b\x32\x19.andon.sparkplug.TemplateH\x00\x12G\n\x0f\x65xtension_value\x18\x13 \x01(\x0b\x32,.andon.sparkplug.Metric.MetricValueExtensionH\x00\x1a\x16\n\x14MetricValueExtensionB\x07\n\x05value\"\x9a\x01\n\x08MetaData\x12\x15\n\ris_multi_part\x18\x01 \x01(\x08\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x11\n\tfile_name\x18\x05 \x01(\t\x12\x11\n\tfile_type\x18\x06 \x01(\t\x12\x0b\n\x03md5\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x08 \x01(\t\"K\n\x0bPropertySet\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12.\n\x06values\x18\x02 \x03(\x0b\x32\x1e.andon.sparkplug.PropertyValue\"\xa9\x03\n\rPropertyValue\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\x0f\n\x07is_null\x18\x02 \x01(\x08\x12\x13\n\tint_value\x18\x03 \x01(\rH\x00\x12\x14\n\nlong_value\x18\x04 \x01(\x04H\x00\x12\x15\n\x0b\x66loat_value\x18\x05 \x01(\x02H\x00\x12\x16\n\x0c\x64ouble_value\x18\x06 \x01(\x01H\x00\x12\x17\n\rboolean_value\x18\x07 \x01(\x08H\x00\x12\x16\n\x0cstring_value\x18\x08 \x01(\tH\x00\x12\x39\n\x11propertyset_value\x18\t \x01(\x0b\x32\x1c.andon.sparkplug.PropertySetH\x00\x12>\n\x12propertysets_value\x18\n \x01(\x0b\x32 .andon.sparkplug.PropertySetListH\x00\x12P\n\x0f\x65xtension_value\x18\x0b \x01(\x0b\x32\x35.andon.sparkplug.PropertyValue.PropertyValueExtensionH\x00\x1a\x18\n\x16PropertyValueExtensionB\x07\n\x05value\"D\n\x0fPropertySetList\x12\x31\n\x0bpropertyset\x18\x01 \x03(\x0b\x32\x1c.andon.sparkplug.PropertySet\"\xc3\x03\n\x07\x44\x61taSet\x12\x16\n\x0enum_of_columns\x18\x01 \x01(\x04\x12\x0f\n\x07\x63olumns\x18\x02 \x03(\t\x12\r\n\x05types\x18\x03 \x03(\r\x12*\n\x04rows\x18\x04 \x03(\x0b\x32\x1c.andon.sparkplug.DataSet.Row\x1a>\n\x03Row\x12\x37\n\x08\x65lements\x18\x01 \x03(\x0b\x32%.andon.sparkplug.DataSet.DataSetValue\x1a\x93\x02\n\x0c\x44\x61taSetValue\x12\x13\n\tint_value\x18\x01 \x01(\rH\x00\x12\x14\n\nlong_value\x18\x02 \x01(\x04H\x00\x12\x15\n\x0b\x66loat_value\x18\x03 \x01(\x02H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x17\n\rboolean_value\x18\x05 \x01(\x08H\x00\x12\x16\n\x0cstring_value\x18\x06 \x01(\tH\x00\x12V\n\x0f\x65xtension_value\x18\x07 \x01(\x0b\x32;.andon.sparkplug.DataSet.DataSetValue.DataSetValueExtensionH\x00\x1a\x17\n\x15\x44\x61taSetValueExtensionB\x07\n\x05value\"\xdc\x03\n\x08Template\x12\x0f\n\x07version\x18\x01 \x01(\t\x12(\n\x07metrics\x18\x02 \x03(\x0b\x32\x17.andon.sparkplug.Metric\x12\x37\n\nparameters\x18\x03 \x03(\x0b\x32#.andon.sparkplug.Template.Parameter\x12\x14\n\x0ctemplate_ref\x18\x04 \x01(\t\x12\x15\n\ris_definition\x18\x05 \x01(\x08\x1a\xae\x02\n\tParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\r\x12\x13\n\tint_value\x18\x03 \x01(\rH\x00\x12\x14\n\nlong_value\x18\x04 \x01(\x04H\x00\x12\x15\n\x0b\x66loat_value\x18\x05 \x01(\x02H\x00\x12\x16\n\x0c\x64ouble_value\x18\x06 \x01(\x01H\x00\x12\x17\n\rboolean_value\x18\x07 \x01(\x08H\x00\x12\x16\n\x0cstring_value\x18\x08 \x01(\tH\x00\x12V\n\x0f\x65xtension_value\x18\t \x01(\x0b\x32;.andon.sparkplug.Template.Parameter.ParameterValueExtensionH\x00\x1a\x19\n\x17ParameterValueExtensionB\x07\n\x05value')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "gateway.sparkplug.sparkplug_b_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gateway.sparkplug.sparkplug_b_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_PAYLOAD"]._serialized_start = 56
-    _globals["_PAYLOAD"]._serialized_end = 167
-    _globals["_METRIC"]._serialized_start = 170
-    _globals["_METRIC"]._serialized_end = 773
-    _globals["_METRIC_METRICVALUEEXTENSION"]._serialized_start = 742
-    _globals["_METRIC_METRICVALUEEXTENSION"]._serialized_end = 764
-    _globals["_METADATA"]._serialized_start = 776
-    _globals["_METADATA"]._serialized_end = 930
-    _globals["_PROPERTYSET"]._serialized_start = 932
-    _globals["_PROPERTYSET"]._serialized_end = 1007
-    _globals["_PROPERTYVALUE"]._serialized_start = 1010
-    _globals["_PROPERTYVALUE"]._serialized_end = 1435
-    _globals["_PROPERTYVALUE_PROPERTYVALUEEXTENSION"]._serialized_start = 1402
-    _globals["_PROPERTYVALUE_PROPERTYVALUEEXTENSION"]._serialized_end = 1426
-    _globals["_PROPERTYSETLIST"]._serialized_start = 1437
-    _globals["_PROPERTYSETLIST"]._serialized_end = 1505
-    _globals["_DATASET"]._serialized_start = 1508
-    _globals["_DATASET"]._serialized_end = 1959
-    _globals["_DATASET_ROW"]._serialized_start = 1619
-    _globals["_DATASET_ROW"]._serialized_end = 1681
-    _globals["_DATASET_DATASETVALUE"]._serialized_start = 1684
-    _globals["_DATASET_DATASETVALUE"]._serialized_end = 1959
-    _globals["_DATASET_DATASETVALUE_DATASETVALUEEXTENSION"]._serialized_start = 1927
-    _globals["_DATASET_DATASETVALUE_DATASETVALUEEXTENSION"]._serialized_end = 1950
-    _globals["_TEMPLATE"]._serialized_start = 1962
-    _globals["_TEMPLATE"]._serialized_end = 2438
-    _globals["_TEMPLATE_PARAMETER"]._serialized_start = 2136
-    _globals["_TEMPLATE_PARAMETER"]._serialized_end = 2438
-    _globals["_TEMPLATE_PARAMETER_PARAMETERVALUEEXTENSION"]._serialized_start = 2404
-    _globals["_TEMPLATE_PARAMETER_PARAMETERVALUEEXTENSION"]._serialized_end = 2429
+  DESCRIPTOR._loaded_options = None
+  _globals['_PAYLOAD']._serialized_start=56
+  _globals['_PAYLOAD']._serialized_end=167
+  _globals['_METRIC']._serialized_start=170
+  _globals['_METRIC']._serialized_end=773
+  _globals['_METRIC_METRICVALUEEXTENSION']._serialized_start=742
+  _globals['_METRIC_METRICVALUEEXTENSION']._serialized_end=764
+  _globals['_METADATA']._serialized_start=776
+  _globals['_METADATA']._serialized_end=930
+  _globals['_PROPERTYSET']._serialized_start=932
+  _globals['_PROPERTYSET']._serialized_end=1007
+  _globals['_PROPERTYVALUE']._serialized_start=1010
+  _globals['_PROPERTYVALUE']._serialized_end=1435
+  _globals['_PROPERTYVALUE_PROPERTYVALUEEXTENSION']._serialized_start=1402
+  _globals['_PROPERTYVALUE_PROPERTYVALUEEXTENSION']._serialized_end=1426
+  _globals['_PROPERTYSETLIST']._serialized_start=1437
+  _globals['_PROPERTYSETLIST']._serialized_end=1505
+  _globals['_DATASET']._serialized_start=1508
+  _globals['_DATASET']._serialized_end=1959
+  _globals['_DATASET_ROW']._serialized_start=1619
+  _globals['_DATASET_ROW']._serialized_end=1681
+  _globals['_DATASET_DATASETVALUE']._serialized_start=1684
+  _globals['_DATASET_DATASETVALUE']._serialized_end=1959
+  _globals['_DATASET_DATASETVALUE_DATASETVALUEEXTENSION']._serialized_start=1927
+  _globals['_DATASET_DATASETVALUE_DATASETVALUEEXTENSION']._serialized_end=1950
+  _globals['_TEMPLATE']._serialized_start=1962
+  _globals['_TEMPLATE']._serialized_end=2438
+  _globals['_TEMPLATE_PARAMETER']._serialized_start=2136
+  _globals['_TEMPLATE_PARAMETER']._serialized_end=2438
+  _globals['_TEMPLATE_PARAMETER_PARAMETERVALUEEXTENSION']._serialized_start=2404
+  _globals['_TEMPLATE_PARAMETER_PARAMETERVALUEEXTENSION']._serialized_end=2429
 # @@protoc_insertion_point(module_scope)
