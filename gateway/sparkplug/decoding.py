@@ -282,10 +282,10 @@ def _scalar(
 
 
 def _metadata(message: sparkplug_b_pb2.MetaData) -> MetaData:
-    return MetaData(
-        **{
-            field: _text(value) if isinstance(value := getattr(message, field), bytes) else value
-            for field in _METADATA_FIELDS
-            if message.HasField(field)
-        }
-    )
+    told: dict[str, Any] = {
+        field: getattr(message, field) for field in _METADATA_FIELDS if message.HasField(field)
+    }
+    for value in told.values():
+        if isinstance(value, bytes):
+            _text(value)
+    return MetaData(**told)
