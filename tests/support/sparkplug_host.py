@@ -1,4 +1,4 @@
-"""A host application to listen to an edge node with: it follows births, numbers and aliases, and keeps it all.
+"""A host application to listen to an edge node with: it follows births, numbers and aliases, and keeps all.
 
 paho in a thread of its own; payloads by the product's decoder, which others check. What is wrong by the rules
 a host relies on (an order with a hole, an alias nobody announced, data before a birth) lands in `problems`.
