@@ -21,6 +21,7 @@ from statemodel.types import SampleBatch, TagSample
 PAGE_EVENTS_MAX, PAGE_SAMPLES_MAX, PAGE_BATCHES_MAX = 256, 2000, 256
 
 _Batches = Sequence[tuple[int, SampleBatch]]
+_Timed = tuple[datetime, Recorded | TagSample]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -73,13 +74,13 @@ def _up_to_the_same_time(
 def _merged(
     events: Sequence[Recorded], batches: _Batches, tags: Collection[str]
 ) -> Sequence[Recorded | TagSample]:
-    """Both in one order. Neither is sorted: when a clock was put back, the journal's order is the true one."""
-    samples = [
+    """Both in one order, neither sorted: when a clock was put back, the journal's order is the true one."""
+    samples: list[_Timed] = [
         (batch.received_at, sample) for _, batch in batches for sample in batch.samples if sample.tag in tags
     ]
-    told: list[tuple[datetime, Recorded]] = [(event.recorded_at, event) for event in events]
+    told: list[_Timed] = [(event.recorded_at, event) for event in events]
     return [item for _, item in merge(samples, told, key=_time)]
 
 
-def _time(timed: tuple[datetime, Recorded | TagSample]) -> datetime:
+def _time(timed: _Timed) -> datetime:
     return timed[0]
