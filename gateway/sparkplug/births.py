@@ -1,0 +1,405 @@
+"""What an equipment looks like as a Sparkplug device, and the gateway as its edge node: names, types, values.
+
+A `Picture` is all that a birth says, kept up to date whether anybody listens or not. Whoever changes it is
+told what has changed, so that DATA says that and no more (tck-id-principles-rbe-recommended). It knows
+nothing of sessions, sequence numbers, aliases or topics; time is handed in.
+
+Metrics of a device (null before there is a value):
+
+    State, State Code, Category, Since, Reason         the state, as everywhere; Reason when it is Unknown
+    Sequence, Seq                                      transitions of this equipment; number in the journal
+    Conformance, Cause                                 of the move that led here
+    Mode                                               where the model has unit modes and a tag shows it
+    Previous State, Previous Duration                  the state left last, and how long it lasted, in seconds
+    Durations/Since, Durations/{State}                 seconds in each state since the gateway started
+    Tags/{connection}/{name}                           a published tag; engUnit, Quality
+    Equipment State                                    the first nine again, as one template
+    Device Control/Rebirth                             true asks for another DBIRTH
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+
+from gateway.sparkplug.datatypes import DataType
+from gateway.sparkplug.typing_tags import UNTOLD, fits, told, type_of, widened
+from gateway.sparkplug.values import Metric, Property, Template, Value
+from statemodel.machine import SOURCE_AHEAD_MAX, SOURCE_BEHIND_MAX, EquipmentSpec
+from statemodel.records import EquipmentState
+from statemodel.types import UNKNOWN, Quality, TagSample, TagValue, Transition
+
+#: Values of the property `Quality` (tck-id-payloads-propertyset-quality-value-value): there are no others.
+QUALITY_BAD, QUALITY_GOOD, QUALITY_STALE = 0, 192, 500
+
+#: Name of the template's definition in the NBIRTH, of each device's instance of it, and its version.
+DEFINITION, INSTANCE, DEFINITION_VERSION = "EquipmentState", "Equipment State", "1"
+
+#: Controls (tck-id-operational-behavior-data-commands-rebirth-name; the others are the standard's names too).
+NODE_REBIRTH, NEXT_SERVER, DEVICE_REBIRTH = (
+    "Node Control/Rebirth",
+    "Node Control/Next Server",
+    "Device Control/Rebirth",
+)
+BDSEQ = "bdSeq"
+BACKLOG = "Backlog/Events"
+
+#: What a state is made of, in this order, flat and as the members of the template.
+STATE_MEMBERS: Mapping[str, DataType] = {
+    "State": DataType.STRING,
+    "State Code": DataType.INT32,
+    "Category": DataType.STRING,
+    "Since": DataType.DATETIME,
+    "Reason": DataType.STRING,
+    "Sequence": DataType.UINT64,
+    "Seq": DataType.UINT64,
+    "Conformance": DataType.STRING,
+    "Cause": DataType.STRING,
+}
+_PREVIOUS: Mapping[str, DataType] = {"Previous State": DataType.STRING, "Previous Duration": DataType.DOUBLE}
+
+_SECONDS = "s"
+#: Substatus of a tag whose last value is old, for whatever reason.
+_STALE = frozenset({"stale", "no_communication", "no_sample"})
+#: Stretches of the journal a device has jumped over and may still hear of as history.
+_JUMPS_MAX = 64
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One metric as it is now, before anyone gave it an alias.
+
+    `at` is when the value was so; None: whenever it is told. `quality` is a value of the property of that
+    name, None where a metric has none. `unit` and `substatus` are empty when there is nothing to say.
+    """
+
+    name: str
+    datatype: DataType
+    value: Value
+    at: datetime | None = None
+    unit: str = ""
+    quality: int | None = None
+    substatus: str = ""
+
+    def properties(self, *, birth: bool) -> dict[str, Property]:
+        """Its properties: in a birth all of them, in DATA the quality with what it says more."""
+        found = {}
+        if birth and self.unit:
+            found["engUnit"] = Property(DataType.STRING, self.unit)
+        if self.quality is not None:
+            found["Quality"] = Property(DataType.INT32, self.quality)
+            if self.substatus:
+                found["Substatus"] = Property(DataType.STRING, self.substatus)
+        return found
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A metric that is not as it was. With `quality` its quality has to be said too: not good, or changed."""
+
+    point: Point
+    quality: bool = False
+
+
+@dataclass(frozen=True)
+class PublishedTag:
+    """A tag with `publish = true`, by its full id.
+
+    `datatype` is what its settings declare (`typing_tags.declared_type`), None where only values tell. With
+    `source_time` its values carry the device's time where it is plausible.
+    """
+
+    tag: str
+    unit: str = ""
+    datatype: DataType | None = None
+    source_time: bool = False
+    writable: bool = False
+
+    @property
+    def metric(self) -> str:
+        """The name of its metric."""
+        return f"Tags/{self.tag}"
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """An equipment as a device: its name is the device id (tck-id-intro-device-id-string)."""
+
+    name: str
+    states: tuple[str, ...]
+    categories: Mapping[str, str | None] = field(default_factory=dict)
+    mode_tag: str | None = None
+    modes: Mapping[TagValue, str] = field(default_factory=dict)
+    accept_uncertain: bool = False
+    tags: tuple[PublishedTag, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """The gateway as an edge node. `tags` are the published ones that are bound to no equipment.
+
+    `servers` is how many brokers are walked in turn; with more than one a host may ask for the next.
+    """
+
+    software: str
+    version: str
+    stream: str = ""
+    connections: tuple[str, ...] = ()
+    tags: tuple[PublishedTag, ...] = ()
+    servers: int = 1
+
+
+def device_spec(spec: EquipmentSpec, tags: Iterable[PublishedTag]) -> DeviceSpec:
+    """The device of an equipment; of `tags` it takes those that are bound to it."""
+    bound, model = set(spec.inputs.values()), spec.model
+    accept = spec.accept_uncertain
+    return DeviceSpec(
+        name=spec.name,
+        states=tuple(dict.fromkeys([*model.by_name, UNKNOWN])),
+        categories={state.name: state.category for state in model.states},
+        mode_tag=spec.mode if model.modes else None,
+        modes={value: mode.name for value, mode in model.mode_of.items()},
+        accept_uncertain=bool(model.accept_uncertain if accept is None else accept),
+        tags=tuple(tag for tag in tags if tag.tag in bound),
+    )
+
+
+def quality_code(sample: TagSample) -> int:
+    """The standard's three words for our many: only what is good is good, what is merely old is stale."""
+    if sample.quality is Quality.GOOD:
+        return QUALITY_GOOD
+    return QUALITY_STALE if sample.substatus in _STALE else QUALITY_BAD
+
+
+def sampled_at(sample: TagSample, tag: PublishedTag) -> datetime:
+    """When a value was so: by the device's clock where the connection believes it, else by ours."""
+    at = sample.source_at
+    if not tag.source_time or at is None:
+        return sample.received_at
+    behind = sample.received_at - at
+    return at if -SOURCE_AHEAD_MAX <= behind <= SOURCE_BEHIND_MAX else sample.received_at
+
+
+class Picture:
+    """All metrics of a node or a device, by name, in the order they got their aliases."""
+
+    def __init__(self, points: Iterable[Point], tags: Iterable[PublishedTag]) -> None:
+        self.points: dict[str, Point] = {point.name: point for point in points}
+        self.tags = {tag.tag: tag for tag in tags}
+        for tag in self.tags.values():
+            datatype = tag.datatype or UNTOLD
+            self.points[tag.metric] = Point(tag.metric, datatype, None, None, tag.unit, QUALITY_STALE)
+        self._valued: set[str] = {tag.metric for tag in self.tags.values() if tag.datatype is not None}
+
+    def put(self, name: str, value: Value, at: datetime) -> list[Change]:
+        """A metric has this value since `at`; nothing when it had it already."""
+        old = self.points[name]
+        if old.value == value:
+            return []
+        self.points[name] = point = Point(name, old.datatype, value, at, old.unit, old.quality)
+        return [Change(point)]
+
+    def sample(self, sample: TagSample) -> list[Change]:
+        """The newest value of a tag; nothing when it is no other than before, or no tag of this one.
+
+        The type may be another afterwards: compare with that of the birth.
+        """
+        tag = self.tags.get(sample.tag)
+        if tag is None:
+            return []
+        old = self.points[tag.metric]
+        point = self.historical(sample) or old
+        same = point.value == old.value and point.datatype is old.datatype
+        requalified = (point.quality, point.substatus) != (old.quality, old.substatus)
+        if same and not requalified:
+            return []
+        self.points[tag.metric] = point
+        return [Change(point, requalified or point.quality != QUALITY_GOOD)]
+
+    def historical(self, sample: TagSample) -> Point | None:
+        """What a tag was in this sample; a type too narrow for it is widened for good. None: no tag of ours."""
+        tag = self.tags.get(sample.tag)
+        if tag is None:
+            return None
+        datatype = self._type_for(tag, sample.value)
+        return Point(
+            tag.metric,
+            datatype,
+            told(sample.value, datatype),
+            sampled_at(sample, tag),
+            tag.unit,
+            quality_code(sample),
+            "" if sample.quality is Quality.GOOD else sample.substatus,
+        )
+
+    def _type_for(self, tag: PublishedTag, value: TagValue) -> DataType:
+        old = self.points[tag.metric]
+        own = type_of(value)
+        if own is None:
+            return old.datatype
+        if tag.metric not in self._valued:
+            self._valued.add(tag.metric)
+            datatype = own
+        elif fits(value, old.datatype):
+            return old.datatype
+        else:
+            datatype = widened(old.datatype, value)
+        value_now = told(old.value, datatype) if isinstance(old.value, bool | int | float | str) else None
+        self.points[tag.metric] = msgspec.structs.replace(old, datatype=datatype, value=value_now)
+        return datatype
+
+
+class Node(Picture):
+    """The edge node's own metrics, `bdSeq` apart, which belongs to the session."""
+
+    def __init__(self, spec: NodeSpec) -> None:
+        string = DataType.STRING
+        points = [
+            Point(NODE_REBIRTH, DataType.BOOLEAN, False),
+            Point("Properties/Software", string, spec.software),
+            Point("Properties/Version", string, spec.version),
+            Point("Properties/Stream", string, spec.stream or None),
+            Point(BACKLOG, DataType.UINT64, 0),
+        ]
+        if spec.servers > 1:
+            points.append(Point(NEXT_SERVER, DataType.BOOLEAN, False))
+        points += [Point(online_metric(name), DataType.BOOLEAN, None) for name in spec.connections]
+        points.append(Point(DEFINITION, DataType.TEMPLATE, _definition()))
+        super().__init__(points, spec.tags)
+
+
+class Device(Picture):
+    """An equipment's metrics. `started` is when the gateway started: durations count from there."""
+
+    def __init__(self, spec: DeviceSpec, started: datetime) -> None:
+        self.spec = spec
+        points = [Point(name, datatype, None) for name, datatype in STATE_MEMBERS.items()]
+        points += [Point(name, datatype, None) for name, datatype in _PREVIOUS.items()]
+        if spec.mode_tag is not None:
+            points.append(Point("Mode", DataType.STRING, None))
+        points.append(Point("Durations/Since", DataType.DATETIME, started, started))
+        points += [
+            Point(f"Durations/{name}", DataType.DOUBLE, 0.0, started, _SECONDS) for name in spec.states
+        ]
+        points.append(Point(DEVICE_REBIRTH, DataType.BOOLEAN, False))
+        points.append(Point(INSTANCE, DataType.TEMPLATE, None))
+        super().__init__(points, spec.tags)
+        #: Number in the journal of the transition that led to the state shown; -1 before any state.
+        self.seq = -1
+        self._started = started
+        self._jumped: deque[tuple[int, int]] = deque(maxlen=_JUMPS_MAX)
+
+    def know(self, state: EquipmentState, why: str = "") -> list[Change]:
+        """The state as somebody knows it, without the move that led there. An older one changes nothing."""
+        if state.seq < self.seq:
+            return []
+        if state.seq == self.seq:
+            return self._state({"Reason": state.reason}, state.since)
+        self._jumped.append((self.seq, state.seq))
+        self.seq = state.seq
+        return self._state(
+            {
+                "State": state.state,
+                "State Code": _code(state.code),
+                "Category": state.category or self.spec.categories.get(state.state),
+                "Since": state.since,
+                "Reason": state.reason,
+                "Sequence": state.sequence,
+                "Seq": state.seq,
+                "Conformance": None,
+                "Cause": why or None,
+                "Previous State": None,
+                "Previous Duration": None,
+            },
+            state.since,
+        )
+
+    def move(self, transition: Transition, seq: int) -> list[Change]:
+        """A transition newer than all known ones has been journalled."""
+        self.seq = seq
+        changes = self._state(moved(transition, seq), transition.at)
+        return changes + self._lasted(transition)
+
+    def past(self, transition: Transition, seq: int) -> list[Change]:
+        """A transition is told as history. What changes by it now are the durations, once."""
+        for place, (after, upto) in enumerate(self._jumped):
+            if after < seq <= upto:
+                self._jumped[place] = (seq, upto)
+                return self._lasted(transition)
+        return []
+
+    def sample(self, sample: TagSample) -> list[Change]:
+        """As for every picture; the unit mode may change too."""
+        changes = super().sample(sample)
+        if sample.tag == self.spec.mode_tag:
+            usable = sample.quality is Quality.GOOD or (
+                self.spec.accept_uncertain and sample.quality is Quality.UNCERTAIN
+            )
+            mode = self.spec.modes.get(sample.value) if usable else None
+            changes += self.put("Mode", mode, sample.received_at)
+        return changes
+
+    def _state(self, values: Mapping[str, Value], at: datetime) -> list[Change]:
+        changes = [change for name, value in values.items() for change in self.put(name, value, at)]
+        members = [change.point for change in changes if change.point.name in STATE_MEMBERS]
+        if members:
+            shown = [self.points[name] for name in STATE_MEMBERS]
+            self.points[INSTANCE] = Point(INSTANCE, DataType.TEMPLATE, _instance(shown), at)
+            changes.append(Change(Point(INSTANCE, DataType.TEMPLATE, _instance(members), at)))
+        return changes
+
+    def _lasted(self, transition: Transition) -> list[Change]:
+        name = f"Durations/{transition.from_state}"
+        began = transition.at - timedelta(seconds=transition.duration_s)
+        lasted = (transition.at - max(began, self._started)).total_seconds()
+        point = self.points.get(name)
+        if point is None or lasted <= 0 or not isinstance(point.value, float):
+            return []
+        return self.put(name, round(point.value + lasted, 6), transition.at)
+
+
+def online_metric(connection: str) -> str:
+    """The node's metric that says whether a connection is up."""
+    return f"Connections/{connection}/Online"
+
+
+def moved(transition: Transition, seq: int) -> dict[str, Value]:
+    """What a transition makes of a device's metrics, live and as history."""
+    cause = transition.cause.text or transition.cause.rule
+    return {
+        "State": transition.to_state,
+        "State Code": _code(transition.code),
+        "Category": transition.category,
+        "Since": transition.at,
+        "Reason": cause if transition.to_state == UNKNOWN else None,
+        "Sequence": transition.sequence,
+        "Seq": seq,
+        "Conformance": str(transition.conformance),
+        "Cause": cause or None,
+        "Previous State": transition.from_state,
+        "Previous Duration": transition.duration_s,
+    }
+
+
+def datatype_of(name: str) -> DataType:
+    """The type of a metric that `moved` gives a value."""
+    return STATE_MEMBERS.get(name) or _PREVIOUS[name]
+
+
+def _code(code: int | None) -> int | None:
+    """A machine may show any number; those that Int32 does not hold are in the journal only."""
+    return code if code is not None and -(1 << 31) <= code < 1 << 31 else None
+
+
+def _definition() -> Template:
+    """tck-id-payloads-template-definition-members: every member, with its type, without values or aliases."""
+    members = tuple(Metric(name, None, datatype, None, None) for name, datatype in STATE_MEMBERS.items())
+    return Template(members, version=DEFINITION_VERSION)
+
+
+def _instance(points: Sequence[Point]) -> Template:
+    """tck-id-payloads-template-instance-members: only members the definition has, under their names."""
+    members = tuple(Metric(point.name, None, point.datatype, point.value, point.at) for point in points)
+    return Template(members, ref=DEFINITION, version=DEFINITION_VERSION)
