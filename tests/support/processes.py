@@ -231,6 +231,12 @@ class Mosquitto:
             await self._process.end(signal.SIGTERM)
             self._process = None
 
+    async def kill(self) -> None:
+        """kill -9: of its store is left what it saved in the second before, or earlier."""
+        if self._process is not None:
+            await self._process.kill()
+            self._process = None
+
     async def __aenter__(self) -> Mosquitto:
         await self.start()
         return self
