@@ -21,6 +21,7 @@ MISSING = {
     ),
     "strace": not shutil.which("strace"),
     "node-opcua": not (os.environ.get("ANDON_TEST_OPCUA_PEER") and shutil.which("node")),
+    "sparkplug-payload": not (os.environ.get("ANDON_TEST_SPARKPLUG_PEER") and shutil.which("node")),
 }
 
 
