@@ -32,7 +32,7 @@ from gateway.publish import payloads
 from gateway.publish.order import Acknowledged, Lately, Newest
 from gateway.publish.source import EventSource
 from gateway.publish.status import SinkStatus
-from gateway.publish.topics import Topics
+from gateway.publish.topics import Place, Topics
 from statemodel.records import EquipmentState, Recorded, state_after
 from statemodel.types import TagSample, Transition
 
@@ -163,7 +163,7 @@ class MqttPublisher:
 
     def own_topics(self) -> dict[str, str]:
         """Every retained topic this configuration has, and the equipment or tag it is about."""
-        states = {self._topics.state(path): name for name, (path, _) in self._equipment.items()}
+        states = {self._topics.state(Place(name, path)): name for name, (path, _) in self._equipment.items()}
         tags = {topic: tag for tag in self._tags for topic in self._topics_of(tag)}
         return {self._topics.status: "", **states, **tags}
 
@@ -172,9 +172,9 @@ class MqttPublisher:
         if self._link is None:
             return {}
         found = {self._topics.status: payloads.ONLINE}
-        for path, state_of in self._equipment.values():
+        for name, (path, state_of) in self._equipment.items():
             if (state := state_of()) is not None:
-                found[self._topics.state(path)] = payloads.state(state)
+                found[self._topics.state(Place(name, path))] = payloads.state(state)
         for tag, sample in self._latest.items():
             payload = payloads.tag(sample, self._tags[tag].unit)
             found.update(dict.fromkeys(self._topics_of(tag), payload))
@@ -329,7 +329,7 @@ class MqttPublisher:
                 continue  # left the configuration; its events still count
             path, state_of = self._equipment[name]
             state = newer(state_of(), transitions.get(name))
-            topic = self._topics.state(path)
+            topic = self._topics.state(Place(name, path))
             if state is None or not self._newest.allow(topic, state.seq, again=again):
                 continue
             if link.in_flight >= link.limit:
@@ -342,7 +342,7 @@ class MqttPublisher:
                 await link.room()
             self._acked.sent(event.seq, event.recorded_at)
             on_its_way = link.publish(
-                self._topics.event(event.path, event.type),
+                self._topics.event(event),
                 event.json,
                 late=event.recorded_at < link.connected_at,
                 on_ack=partial(self._acknowledge, event.seq),
@@ -374,13 +374,13 @@ class MqttPublisher:
                     await link.room(share)
                 link.publish(topic, payload, retain=True)
 
-    def _topics_of(self, tag: str) -> list[str]:
-        return [self._topics.tag(path, tag) for path in self._tags[tag].paths or ("",)]
+    def _topics_of(self, tag: str) -> Sequence[str]:
+        return self._topics.tags(tag, [Place("", path) for path in self._tags[tag].paths])
 
     # --- what somebody found missing, or too much
 
     async def _say_wanted(self, link: Link) -> None:
-        names = {self._topics.state(path): name for name, (path, _) in self._equipment.items()}
+        names = {self._topics.state(Place(name, path)): name for name, (path, _) in self._equipment.items()}
         self._wanted.clear()  # after a connect everything is said anyway
         while True:
             while not self._wanted:

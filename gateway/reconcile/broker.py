@@ -12,7 +12,7 @@ from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.mqtt.options import LinkOptions
-from gateway.publish.topics import Topics
+from gateway.publish.topics import Place, Topics
 from gateway.reconcile.compare import compare_retained, is_ours, read_state, read_tag
 from gateway.reconcile.kinds import Finding
 from gateway.reconcile.parts import Look, NotCompared
@@ -144,7 +144,7 @@ class BrokerPart:
         """Topics that once were this gateway's and are no longer configured, and what they were about."""
         topics = self._publisher.topics
         known = {
-            topics.state(recorded.path): name
+            topics.state(Place(name, recorded.path, getattr(recorded.event, "model", ""))): name
             for name, recorded in (await self._record.last_transitions()).items()
         }
         known.update(self._remembered.topics)

@@ -20,22 +20,9 @@ from gateway.mqtt.reasons import NEEDS_A_PERSON, PASSES, TAKEN_OVER, ClosedByBro
 from gateway.mqtt.retry import FORGIVEN_S, KICKS_MAX, Retry
 from gateway.publish import payloads
 from gateway.publish.publisher import newer
-from gateway.publish.topics import Topics
 from statemodel.records import state_after
 from statemodel.types import Quality, TagSample
 from tests.gateway.publish.support import GATEWAY, T0, recorded, transition
-
-TOPICS = Topics("acme", "berlin", "line-1")
-
-
-def test_topics() -> None:
-    path = "filling/line-1/filler-1"
-    assert TOPICS.status == "andon/line-1/status"
-    assert TOPICS.state(path) == "acme/berlin/filling/line-1/filler-1/_state"
-    assert TOPICS.event(path, "transition") == "acme/berlin/filling/line-1/filler-1/_event/transition"
-    assert TOPICS.event("", "source_lost") == "andon/line-1/_event/source_lost"
-    assert TOPICS.tag(path, "plc/speed") == "acme/berlin/filling/line-1/filler-1/_tag/plc/speed"
-    assert TOPICS.tag("", "plc/speed") == "acme/berlin/_tag/plc/speed"
 
 
 def test_a_state_is_told_as_rest_tells_it() -> None:
