@@ -219,7 +219,7 @@ class Picture:
         return [Change(point, requalified or point.quality != QUALITY_GOOD)]
 
     def historical(self, sample: TagSample) -> Point | None:
-        """What a tag was in this sample; a type too narrow for it is widened for good. None: no tag of ours."""
+        """What a tag was in this sample; a type too narrow for it is widened for good. None: not ours."""
         tag = self.tags.get(sample.tag)
         if tag is None:
             return None
@@ -233,6 +233,13 @@ class Picture:
             quality_code(sample),
             "" if sample.quality is Quality.GOOD else sample.substatus,
         )
+
+    def as_now(self, point: Point) -> Point:
+        """A tag's value of before in the type the tag has now."""
+        datatype = self.points[point.name].datatype
+        if datatype is point.datatype or not isinstance(point.value, bool | int | float | str):
+            return msgspec.structs.replace(point, datatype=datatype)
+        return msgspec.structs.replace(point, datatype=datatype, value=told(point.value, datatype))
 
     def _type_for(self, tag: PublishedTag, value: TagValue) -> DataType:
         old = self.points[tag.metric]
@@ -284,7 +291,7 @@ class Device(Picture):
             Point(f"Durations/{name}", DataType.DOUBLE, 0.0, started, _SECONDS) for name in spec.states
         ]
         points.append(Point(DEVICE_REBIRTH, DataType.BOOLEAN, False))
-        points.append(Point(INSTANCE, DataType.TEMPLATE, None))
+        points.append(Point(INSTANCE, DataType.TEMPLATE, _instance(points[: len(STATE_MEMBERS)])))
         super().__init__(points, spec.tags)
         #: Number in the journal of the transition that led to the state shown; -1 before any state.
         self.seq = -1
@@ -383,9 +390,22 @@ def moved(transition: Transition, seq: int) -> dict[str, Value]:
     }
 
 
-def datatype_of(name: str) -> DataType:
-    """The type of a metric that `moved` gives a value."""
-    return STATE_MEMBERS.get(name) or _PREVIOUS[name]
+def past_points(transition: Transition, seq: int) -> list[Point]:
+    """A transition as it is told when it is history: flat, with the time it had."""
+    return [
+        Point(name, STATE_MEMBERS.get(name) or _PREVIOUS[name], value, transition.at)
+        for name, value in moved(transition, seq).items()
+    ]
+
+
+def dated(value: Value, at: datetime) -> Value:
+    """A value in which every member of a template has a time, as every metric must have; members without one
+    get that of the whole (tck-id-payloads-name-birth-data-requirement).
+    """
+    if not isinstance(value, Template) or all(member.at is not None for member in value.metrics):
+        return value
+    members = tuple(m if m.at is not None else msgspec.structs.replace(m, at=at) for m in value.metrics)
+    return msgspec.structs.replace(value, metrics=members)
 
 
 def _code(code: int | None) -> int | None:

@@ -4,15 +4,27 @@ A host application says on `spBv1.0/STATE/{id}`, retained, whether it is there: 
 1732312345678}` in milliseconds of UTC. The timestamp tells a new word from an old one: a broker may hand out
 a death that was said before the host came back, so a word older than the newest one is none
 (tck-id-message-flow-edge-node-birth-publish-phid-wait-timestamp,
-tck-id-operational-behavior-edge-node-termination-host-offline-timestamp). The plain ONLINE and OFFLINE of
-Sparkplug 2.2 have no time and are not believed.
+tck-id-operational-behavior-edge-node-termination-host-offline-timestamp). A death has the timestamp of the
+birth it belongs to, so one as old as the newest birth counts. The plain ONLINE and OFFLINE of Sparkplug 2.2
+have no time and are not believed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
+
+import msgspec
+
+from gateway.sparkplug.names import state_topic
+from gateway.sparkplug.scalars import milliseconds
+
+#: A word dated further ahead of us than this counts as dated so far ahead: else one wrong clock, the host's or
+#: ours, could make every true word after it look old.
+AHEAD_MAX = timedelta(hours=1)
+#: More bytes than any such message has.
+STATE_BYTES_MAX = 1024
 
 
 class Word(Enum):
@@ -26,53 +38,92 @@ class Word(Enum):
     """Nothing follows from it."""
 
 
+class _State(msgspec.Struct):
+    online: bool
+    timestamp: int
+
+
+_decode = msgspec.json.Decoder(_State, strict=True).decode
+
+
 class PrimaryHost:
     """What is known of the host application that has to listen before we speak.
 
-    The newest timestamp counts over all servers of a session object, as the same host speaks on all of them.
+    The newest timestamp counts for good, over connections and servers: the same host speaks on all of them,
+    and one of them may still retain what it said long ago.
     """
 
     def __init__(self, host: str) -> None:
         self.host = host
-        #: Messages nothing followed from, by reason.
+        #: Messages nothing followed from, by reason: `topic`, `payload` or `old`.
         self.ignored: Counter[str] = Counter()
+        self._newest_ms = -1
+        self._online = False
 
     @property
     def topic(self) -> str:
         """The topic to subscribe to, QoS 1."""
-        ...
+        return state_topic(self.host)
 
     @property
     def online(self) -> bool:
         """Whether its last word on this connection was that it is there."""
-        ...
+        return self._online
 
     def connected(self) -> None:
         """A new connection, perhaps to another server: its word is still to come."""
-        ...
+        self._online = False
 
     def judge(self, topic: str, payload: bytes, at: datetime) -> Word:
         """Judge a message. Garbage, other hosts and old words are ignored and counted, never raised."""
-        ...
+        if topic != self.topic:
+            return self._ignore("topic")
+        try:
+            state = _decode(payload) if len(payload) <= STATE_BYTES_MAX else None
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            state = None
+        if state is None or state.timestamp < 0:
+            return self._ignore("payload")
+        if state.timestamp < self._newest_ms:
+            return self._ignore("old")
+        self._newest_ms = max(self._newest_ms, min(state.timestamp, milliseconds(at + AHEAD_MAX)))
+        self._online = state.online
+        return Word.ONLINE if state.online else Word.OFFLINE
+
+    def _ignore(self, reason: str) -> Word:
+        self.ignored[reason] += 1
+        return Word.IGNORED
 
 
 class Servers:
-    """Brokers that are tried in turn, one at a time (tck-id-operational-behavior-primary-application-state-with-
-    multiple-servers-walk and -single-server).
+    """Brokers that are tried in turn, one at a time (tck-id-operational-behavior-primary-application-state-
+    with-multiple-servers-walk and -single-server).
+
+    Raises:
+        ValueError: there is none.
     """
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
+        if not addresses:
+            raise ValueError("there is no server to connect to")
         self.addresses = addresses
+        self._place = 0
+        self._tried = 0
 
     @property
     def current(self) -> str:
         """The one to connect to."""
-        ...
+        return self.addresses[self._place]
 
     def next(self) -> bool:
         """Go on to the next one. True when all have been tried since `settled`: time for a pause."""
-        ...
+        self._place = (self._place + 1) % len(self.addresses)
+        self._tried += 1
+        if self._tried < len(self.addresses):
+            return False
+        self._tried = 0
+        return True
 
     def settled(self) -> None:
         """The session on the current one has been born: a new walk begins from here."""
-        ...
+        self._tried = 0

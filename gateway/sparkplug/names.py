@@ -17,7 +17,7 @@ from enum import StrEnum
 NAMESPACE = "spBv1.0"
 #: Second level of a host application's topic, where edge nodes have their group. No group may be called so.
 STATE = "STATE"
-#: No level of a topic may hold these (tck-id-intro-group-id-chars and its like), nor what MQTT itself forbids.
+#: No level of a topic may hold these (tck-id-intro-group-id-chars and its like).
 _FORBIDDEN = "+/#"
 #: MQTT allows 65,535 bytes for a topic; four levels have to fit.
 ID_BYTES_MAX = 1024
