@@ -5,6 +5,7 @@
 //       "fields"   the fields as they are on the wire, by Tahu's schema
 //       "values"   what each metric says, all types, read here from those fields by the text of the standard
 //       "library"  what Tahu's library makes of it, or {"error": ...} where it makes nothing of it
+//   {"do": "make", "values": {...}}      the bytes (Base64) of what "values" would say of them
 //   {"do": "write", "payload": {...}}    the bytes Tahu's library makes of it (Base64)
 //   {"do": "pack", "fields": {...}}      the bytes of these very fields (Base64)
 //
@@ -169,6 +170,103 @@ function values(message) {
   };
 }
 
+// The other way: fields from what a metric says. Field names are those of protobufjs.
+function scalarFields(type, value) {
+  if (value === null) return {};
+  const field = FIELD[type] || "intValue";
+  if (field === "longValue") return { longValue: Long.fromString(value, type === "UInt64") };
+  if (field === "intValue") return { intValue: Number(value) >>> 0 };
+  return { [field]: field === "floatValue" || field === "doubleValue" ? Number(value) : value };
+}
+
+const WRITE = {
+  Int8Array: [1, (v, at, x) => v.setInt8(at, Number(x))],
+  Int16Array: [2, (v, at, x) => v.setInt16(at, Number(x), true)],
+  Int32Array: [4, (v, at, x) => v.setInt32(at, Number(x), true)],
+  Int64Array: [8, (v, at, x) => v.setBigInt64(at, BigInt(x), true)],
+  UInt8Array: [1, (v, at, x) => v.setUint8(at, Number(x))],
+  UInt16Array: [2, (v, at, x) => v.setUint16(at, Number(x), true)],
+  UInt32Array: [4, (v, at, x) => v.setUint32(at, Number(x), true)],
+  UInt64Array: [8, (v, at, x) => v.setBigUint64(at, BigInt(x), true)],
+  FloatArray: [4, (v, at, x) => v.setFloat32(at, Number(x), true)],
+  DoubleArray: [8, (v, at, x) => v.setFloat64(at, Number(x), true)],
+  DateTimeArray: [8, (v, at, x) => v.setBigInt64(at, BigInt(x), true)],
+};
+
+function arrayBytes(type, values) {
+  if (type === "StringArray") return Buffer.from(values.map((text) => `${text}\0`).join(""), "utf8");
+  if (type === "BooleanArray") {
+    const bytes = Buffer.alloc(4 + Math.ceil(values.length / 8));
+    bytes.writeUInt32LE(values.length, 0);
+    values.forEach((value, at) => { if (value) bytes[4 + (at >> 3)] |= 128 >> (at & 7); });
+    return bytes;
+  }
+  const [width, write] = WRITE[type];
+  const bytes = Buffer.alloc(width * values.length);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  values.forEach((value, at) => write(view, at * width, value));
+  return bytes;
+}
+
+function propertyFields(listed) {
+  return {
+    keys: listed.map(({ key }) => key),
+    values: listed.map(({ type, value }) => {
+      const fields = { type: TYPES.indexOf(type) };
+      if (value === null) return { ...fields, isNull: true };
+      if (type === "PropertySet") return { ...fields, propertysetValue: propertyFields(value) };
+      if (type === "PropertySetList") {
+        return { ...fields, propertysetsValue: { propertyset: value.map(propertyFields) } };
+      }
+      return { ...fields, ...scalarFields(type, value) };
+    }),
+  };
+}
+
+// What protobufjs takes for bytes: of an empty Buffer it makes no value at all.
+const base64 = (bytes) => bytes.toString("base64");
+
+function metricFields(told) {
+  const fields = { isHistorical: told.historical, isTransient: told.transient };
+  if (told.name !== null) fields.name = told.name;
+  if (told.alias !== null) fields.alias = Long.fromString(told.alias, true);
+  if (told.timestamp !== null) fields.timestamp = Long.fromString(told.timestamp);
+  if (told.properties.length) fields.properties = propertyFields(told.properties);
+  if (told.metadata !== null) fields.metadata = told.metadata;
+  const { type, value } = told;
+  fields.datatype = TYPES.indexOf(type);
+  if (value === null) return { ...fields, isNull: true };
+  if (type === "Bytes" || type === "File") return { ...fields, bytesValue: base64(Buffer.from(value, "hex")) };
+  if (type.endsWith("Array")) return { ...fields, bytesValue: base64(arrayBytes(type, value)) };
+  if (type === "DataSet") {
+    const types = value.types.map((one) => TYPES.indexOf(one));
+    const rows = value.rows.map((row) => (
+      { elements: row.map((one, at) => scalarFields(value.types[at], one)) }));
+    const datasetValue = { numOfColumns: Number(value.count), columns: value.columns, types, rows };
+    return { ...fields, datasetValue };
+  }
+  if (type === "Template") {
+    const templateValue = {
+      isDefinition: value.isDefinition, metrics: value.metrics.map(metricFields),
+      parameters: value.parameters.map((one) => (
+        { name: one.name, type: TYPES.indexOf(one.type), ...scalarFields(one.type, one.value) })),
+    };
+    if (value.ref !== null) templateValue.templateRef = value.ref;
+    if (value.version !== null) templateValue.version = value.version;
+    return { ...fields, templateValue };
+  }
+  return { ...fields, ...scalarFields(type, value) };
+}
+
+function payloadFields(told) {
+  const fields = { metrics: told.metrics.map(metricFields) };
+  if (told.timestamp !== null) fields.timestamp = Long.fromString(told.timestamp);
+  if (told.seq !== null) fields.seq = Number(told.seq);
+  return fields;
+}
+
+const packed = (fields) => Buffer.from(Payload.encode(Payload.fromObject(fields)).finish()).toString("base64");
+
 // Anything as JSON can say it.
 function plain(value) {
   if (value === null || value === undefined) return null;
@@ -213,7 +311,8 @@ const ORDERS = {
     };
   },
   write: ({ payload }) => Buffer.from(library.encodePayload(rich(payload))).toString("base64"),
-  pack: ({ fields }) => Buffer.from(Payload.encode(Payload.fromObject(rich(fields))).finish()).toString("base64"),
+  make: (order) => packed(payloadFields(order.values)),
+  pack: ({ fields }) => packed(rich(fields)),
 };
 
 require("readline").createInterface({ input: process.stdin }).on("line", (line) => {
