@@ -1,136 +1,116 @@
-"""One connection to a broker: the only file that speaks to paho.
+"""One connection to a broker.
 
 A `Link` lives from CONNECT to the end of its connection and is never used again; whoever owns it makes a new
-one. It has no memory across connections: what was not acknowledged is sent again from the journal.
-paho's session is driven from the event loop through `Wire`, so no thread runs and nothing blocks. Messages
-and their acknowledgements, which are nearly all there is, go past it (`frames`); paho is only ever given
-whole packets of the other kinds. Link knows nothing of equipment, events or cursors.
+one. It has no memory across connections: what was not acknowledged is said again by its owner. It runs on the
+event loop, without a thread. Packets are made in `frames` and read in `heard`; Link knows nothing of
+equipment, events or cursors.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-from paho.mqtt import MQTTException
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTv5, MQTTv311
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
 from connectors.base import Clock
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.mqtt import frames
-from gateway.mqtt.options import LinkOptions, tls_context
-from gateway.mqtt.reasons import ClosedByBroker, failure
+from gateway.mqtt import frames, heard
+from gateway.mqtt.aliases import Aliases
+from gateway.mqtt.certificates import Files, files_of
+from gateway.mqtt.frames import Will
+from gateway.mqtt.heard import Limits, Message
+from gateway.mqtt.hello import PACKET_BYTES_MAX, good_bye, hello, welcome
+from gateway.mqtt.inbound import Inbound
+from gateway.mqtt.options import LinkOptions
+from gateway.mqtt.outbound import ACK, REC, OnAck, OnRefused, Outbound, Waiting
+from gateway.mqtt.pings import Pings
+from gateway.mqtt.properties import NONE, NotMqtt, with_alias
+from gateway.mqtt.reach import listens, reach
+from gateway.mqtt.reasons import ClosedByBroker, MessageRefused, failure
+from gateway.mqtt.subscribing import Wish, in_packets, refused
 from gateway.mqtt.wire import Wire
-from gateway.publish import payloads
 
-#: Called when the broker has acknowledged a message.
-OnAck = Callable[[], None]
+__all__ = ["Link", "Message", "MessageRefused", "OnAck", "OnMessage", "OnRefused", "Will", "listens"]
 
-#: Time between two looks at keep-alive and overdue acknowledgements, in seconds.
+#: Called with each message that comes in, in order. It must not wait.
+OnMessage = Callable[[Message], None]
+
+#: Longest time between two looks at keep-alive and overdue acknowledgements, in seconds.
 TICK_S = 1.0
 
-#: We subscribe to nothing, so a broker has nothing long to say.
-PACKET_BYTES_MAX = 1024 * 1024
-
-#: How paho fails on bytes it does not expect, besides its own return codes.
-PAHO_FAILURES = (
-    MQTTException,
-    struct.error,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
-
-class _LateMark(Properties):
-    """MQTT 5 user property `late=true`, packed once."""
-
-    def __init__(self) -> None:
-        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        self.UserProperty = ("late", "true")
-        object.__setattr__(self, "_packed", super().pack())  # type: ignore[no-untyped-call]
-
-    def pack(self) -> bytes:
-        packed: bytes = object.__getattribute__(self, "_packed")
-        return packed
-
-
-class _Client(Client):
-    """paho with our wire for a socket."""
-
-    wire: Wire
-
-    def _create_socket(self) -> Wire:
-        return self.wire
+#: Messages that are handed on in one turn of the loop: a flood must leave time for everything else.
+TURN_MESSAGES = 100
 
 
 class Link:
     """One accepted connection. Made by `Link.open`; of no use after the first failure."""
 
-    def __init__(self, options: LinkOptions, clock: Clock) -> None:
+    def __init__(
+        self, options: LinkOptions, clock: Clock, will: Will | None, on_message: OnMessage | None
+    ) -> None:
         self._options = options
         self._clock = clock
+        self._will = will
+        self._on_message = on_message
         self._loop = asyncio.get_running_loop()
         self._v5 = options.protocol == "5"
-        self._waiting: dict[int, tuple[float, OnAck | None]] = {}
+        self._out = Outbound(v5=self._v5)
+        self._waiting = self._out.waiting
+        self._wishes: dict[int, Wish] = {}
         self._limit = options.inflight_max
-        self._packet_max: int | None = None
+        self._packet_max = frames.REST_MAX
+        self._aliases = Aliases(0)
+        self._inbound = Inbound(v5=self._v5)
+        self._pings = Pings(options.keep_alive_s, clock.monotonic())
+        self._barriers: list[tuple[int, asyncio.Future[None]]] = []
         self._room = asyncio.Event()
-        self._acks: list[OnAck] = []
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[SinkUnavailable | SinkRefused] = self._loop.create_future()
         self._ticker: asyncio.TimerHandle | None = None
-        self._number = 0
-        self._no_properties = b"\x00" if self._v5 else b""
-        self._late = _LateMark().pack() if self._v5 else b""
-        self._client = self._make_client()
+        self._no_properties = NONE if self._v5 else b""
+        self._resting = False
         self._wire: Wire | None = None
+        self.limits = Limits()
+        """What the broker lets us do."""
+        self.files: Files = ()
+        """The certificate files as they were when this connection was made: see `CertificateWatch`."""
+        self.peer_certificate: bytes | None = None
+        """The broker's certificate (DER)."""
         self.connected_at = clock.now()
         self.sent = 0
-        self.acknowledged = 0
         self.too_large = 0
+        self.heard = 0
 
     # --- life
 
     @classmethod
-    async def open(cls, options: LinkOptions, clock: Clock) -> Link:
-        """Connect; the will says offline on the status topic.
+    async def open(
+        cls, options: LinkOptions, clock: Clock, *, will: Will | None, on_message: OnMessage | None = None
+    ) -> Link:
+        """Connect, with a clean start and a session that ends with the connection.
+
+        The broker says `will` when the connection ends without a good-bye. `on_message` is called on the
+        loop with each message that comes in, in order; it must not wait.
 
         Raises:
             SinkUnavailable: nobody answers, or the broker cannot take us now. Try again after a pause.
             SinkRefused: the broker will not have us (TakenOver: somebody has our client id). Pause for long.
         """
-        link = cls(options, clock)
-        tls = tls_context(options)
+        link = cls(options, clock, will, on_message)
         try:
             async with asyncio.timeout(options.connect_timeout_s):
-                link._wire = link._client.wire = await Wire.open(
-                    options.host, options.port, tls, on_data=link._readable, on_lost=link._lost
+                link.files = await asyncio.to_thread(files_of, options)
+                link._wire = wire = await reach(
+                    options, on_data=link._readable, on_lost=link._lost, on_room=link._room.set
                 )
-                link._client.reconnect()
+                link.peer_certificate = wire.peer_certificate
+                wire.send(hello(options, will))
+                link._readable()
                 await link._accepted
         except TimeoutError as error:
             raise SinkUnavailable(
                 f"the broker at {options.address} does not answer within {options.connect_timeout_s:g} s"
-            ) from error
-        except ssl.SSLError as error:
-            raise _tls_failure(options, error) from error
-        except OSError as error:
-            raise SinkUnavailable(
-                f"the broker at {options.address} cannot be reached: {error.strerror or error}",
-                hint="check that it runs, and the address in [mqtt]",
             ) from error
         finally:
             if not link._accepted.done() or link._accepted.cancelled() or link._accepted.exception():
@@ -148,20 +128,29 @@ class Link:
         """
         raise await asyncio.shield(self._ended)
 
-    async def stop(self, timeout_s: float) -> bool:
-        """Leave cleanly: wait for what is in flight, say offline, disconnect. Whether all was acknowledged.
+    async def stop(self, timeout_s: float, *, last: Sequence[Will] = (), with_will: bool = False) -> bool:
+        """Leave cleanly: wait for what is in flight, say the last words, disconnect. Whether all arrived.
 
+        `with_will`: the broker says the will all the same (MQTT 5; with 3.1.1 by leaving without good-bye).
         Never takes longer than `timeout_s`; does nothing on a connection that is over.
         """
         with contextlib.suppress(TimeoutError, SinkUnavailable, SinkRefused):
             async with asyncio.timeout(timeout_s):
                 await self.room(1)
-                self.publish(self._options.status_topic, payloads.OFFLINE, retain=True)
+                for word in last:
+                    await self.room()
+                    self.publish(word.topic, word.payload, qos=word.qos, retain=word.retain)
                 await self.room(1)
+                if any(word.qos == 0 for word in last):
+                    await self.taken()
+                wire = self._open_wire()
                 self._over(SinkUnavailable("the connection was closed"))
-                self._drive(self._client.disconnect)
-                self._drive(self._client.loop_write)
-                await self._client.wire.closed.wait()
+                if not self._v5 and with_will:
+                    wire.abort()  # everything was acknowledged, so nothing is cut off
+                else:
+                    wire.send(good_bye(self.limits, v5=self._v5, with_will=with_will))
+                    wire.close()
+                await wire.closed.wait()
                 return True
         self.abort()
         return False
@@ -175,23 +164,46 @@ class Link:
     # --- sending
 
     @property
+    def protocol(self) -> str:
+        """The version spoken: "5" or "3.1.1"."""
+        return self._options.protocol
+
+    @property
     def in_flight(self) -> int:
         """Messages sent and not acknowledged."""
         return len(self._waiting)
+
+    @property
+    def acknowledged(self) -> int:
+        """Messages the broker has acknowledged."""
+        return self._out.acknowledged
+
+    @property
+    def refused(self) -> int:
+        """Messages the broker has refused."""
+        return self._out.refused
 
     @property
     def limit(self) -> int:
         """Most messages in flight: the smaller of ours and the broker's Receive Maximum."""
         return self._limit
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no `room` for another message now."""
+        return len(self._waiting) >= self._limit or (self._wire is not None and self._wire.full)
+
     async def room(self, limit: int | None = None) -> None:
         """Wait until fewer than `limit` messages (the link's own limit if None) are in flight.
+
+        Also waits while the broker takes bytes more slowly than they are sent, as QoS 0 can do.
 
         Raises:
             SinkUnavailable, SinkRefused: the connection is over.
         """
         limit = self._limit if limit is None else limit
-        while len(self._waiting) >= limit and not self._ended.done():
+        wire = self._open_wire()
+        while (len(self._waiting) >= limit or wire.full) and not self._ended.done():
             self._room.clear()
             await self._room.wait()
         if self._ended.done():
@@ -202,155 +214,224 @@ class Link:
         topic: str,
         payload: bytes,
         *,
+        qos: int = 1,
         retain: bool = False,
-        late: bool = False,
+        properties: bytes | None = None,
         on_ack: OnAck | None = None,
+        on_refused: OnRefused | None = None,
     ) -> bool:
-        """Send with QoS 1. Call only when there is `room`. Whether it is on its way.
+        """Send a message. Call only when there is `room`. Whether it is on its way.
 
         False means that the broker's Maximum Packet Size forbids it: it is counted and never sent.
-        `on_ack` is called once, when and if the broker acknowledges; never after the connection is over.
-        `late` marks news that is older than the connection (a user property, MQTT 5 only).
+        `properties` are packed by `properties.pack`, and left out with 3.1.1. `on_ack` is called once, when
+        and if the broker acknowledges (QoS 1 PUBACK, QoS 2 PUBREC; never for QoS 0), and never after the
+        connection is over. `on_refused` is called instead when the broker refuses this message; without it
+        a refusal ends the connection, so that nothing is passed over unnoticed.
+
+        Raises:
+            SinkUnavailable, SinkRefused: the connection is over, or the broker has no such QoS.
+        """
+        if self._ended.done():
+            raise self._ended.result()
+        assert self._wire is not None
+        number, name, offered = 0, topic, None
+        if not self._v5:
+            properties = b""
+        else:
+            if properties is None:
+                properties = self._no_properties
+            aliases = self._aliases
+            if (alias := aliases.known.get(topic)) is not None:
+                name, properties = "", with_alias(properties, alias)
+            elif aliases.left and (offered := aliases.offer(topic)) is not None:
+                properties = with_alias(properties, offered)
+        if qos:
+            if qos > self.limits.qos_max:
+                raise failure(0x9B, f'the message on "{topic}"')
+            number = self._out.number(self._wishes)
+        packet = frames.publish(name, payload, number, qos=qos, retain=retain, properties=properties)
+        if packet is None or len(packet) > self._packet_max:
+            self.too_large += 1
+            return False
+        self._send(packet)
+        if offered is not None:
+            aliases.given(topic, offered)
+        if qos:
+            self._waiting[number] = Waiting(
+                self._clock.monotonic(), on_ack, on_refused, topic, ACK if qos == 1 else REC
+            )
+        self.sent += 1
+        return True
+
+    async def taken(self) -> None:
+        """Return when the broker has read everything that was published before, QoS 0 included.
+
+        A PINGREQ follows it on the connection, and brokers answer in order. Callers that wait at the same
+        time for the same share one.
 
         Raises:
             SinkUnavailable, SinkRefused: the connection is over.
         """
+        self._open_wire()
+        turn = self._pings.turn(self.sent)
+        self._ping()
+        if turn <= self._pings.answered:
+            return
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._barriers.append((turn, done))
+        await done
+
+    async def subscribe(self, filters: Mapping[str, int]) -> None:
+        """Ask for messages: topic filters, and the QoS each may have. Returns when the broker agreed to all.
+
+        Raises:
+            SinkRefused: the broker refuses one of them; it is named. The connection stands.
+            SinkUnavailable: it cannot now, or the connection is over.
+        """
+        for wanted in in_packets(filters, self._packet_max):
+            self._open_wire()
+            number = self._out.number(self._wishes)
+            self._send(frames.subscribe(wanted, number, v5=self._v5))
+            wish = Wish(list(wanted), self._loop.create_future(), self._clock.monotonic())
+            self._wishes[number] = wish
+            if (why := refused(wish, await wish.answer)) is not None:
+                raise why
+
+    # --- inside: what goes out
+
+    def _open_wire(self) -> Wire:
         if self._ended.done():
             raise self._ended.result()
-        properties = self._late if late else self._no_properties
-        number = self._next_number()
-        packet = frames.publish(topic, payload, number, retain=retain, properties=properties)
-        if packet is None or (self._packet_max is not None and len(packet) > self._packet_max):
-            self.too_large += 1
-            return False
+        assert self._wire is not None
+        return self._wire
+
+    def _send(self, packet: bytes) -> None:
+        assert self._wire is not None
         try:
-            self._client.wire.send(packet)
+            self._wire.send(packet)
         except ConnectionError as error:
             self._end(SinkUnavailable(f"the connection broke: {error}"))
             raise self._ended.result() from error
-        self._waiting[number] = (self._clock.monotonic(), on_ack)
-        self.sent += 1
-        return True
 
-    def _next_number(self) -> int:
-        """A packet identifier no message in flight has (1 to 65535); there is room, so there is one."""
-        while True:
-            self._number = self._number % 0xFFFF + 1
-            if self._number not in self._waiting:
-                return self._number
+    def _ping(self) -> None:
+        if self._pings.due(self.sent, self._clock.monotonic()):
+            self._send(frames.PING)
 
-    # --- paho
-
-    def _make_client(self) -> _Client:
-        options = self._options
-        client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=options.client_id,
-            protocol=MQTTv5 if self._v5 else MQTTv311,
-            clean_session=None if self._v5 else True,
-            # Otherwise paho answers "version refused" by connecting again by itself, with MQTT 3.1.
-            reconnect_on_failure=False,
-        )
-        if options.user is not None:
-            client.username_pw_set(options.user, options.password)
-        client.will_set(options.status_topic, payloads.OFFLINE, qos=1, retain=True)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_socket_register_write = self._on_want_write
-        client.connect_async(options.host, options.port, options.keep_alive_s, clean_start=True)
-        return client
-
-    def _on_want_write(self, client: Client, userdata: Any, sock: Any) -> None:
-        self._loop.call_soon(self._drive, client.loop_write)
-
-    def _drive(self, step: Callable[[], object]) -> None:
-        """Let paho do a step. Whatever it trips over ends this connection and nothing else."""
-        try:
-            step()
-        except PAHO_FAILURES as error:
-            self._end(SinkUnavailable(f"the MQTT client failed: {error!r}"))
+    # --- inside: what comes in
 
     def _readable(self) -> None:
         """Take what has arrived, packet by packet; the last may still be incomplete."""
         wire = self._wire
-        if wire is None:  # it speaks before it is spoken to, so it is no broker; the timeout will tell
+        if wire is None:  # it speaks before it is spoken to; `open` looks again
             return
         try:
-            while not self._ended.done() and self._take(wire):
-                pass
-        except frames.NotMqtt as error:
+            self._take(wire)
+        except NotMqtt as error:
             self._end(SinkUnavailable(f"the broker does not speak MQTT: {error}"))
-        acks, self._acks = self._acks, []
-        for on_ack in acks:  # after everything that came with them: they may publish
-            on_ack()
-
-    def _take(self, wire: Wire) -> bool:
-        """Take acknowledgements, then one packet of another kind; false when no whole one is left."""
-        data, at = wire.look(wire.unread), 0
-        while (size := frames.packet_bytes(data[at : at + frames.HEAD_BYTES])) is not None:
-            if data[at] != frames.PUBACK or at + size > len(data) or self._ended.done():
-                break
-            self._acknowledged(data[at : at + size])
-            at += size
-        if at:
-            wire.recv(at)
-        if size is None or at + size > len(data):
-            if (size or 0) > PACKET_BYTES_MAX:
-                raise frames.NotMqtt(f"a packet claims {size} bytes")
-            return False
-        self._drive(self._client.loop_read)
-        return wire.unread < len(data) - at
-
-    def _on_connect(
-        self, client: Client, userdata: Any, flags: ConnectFlags, reason: ReasonCode, said: Properties | None
-    ) -> None:
-        if reason.is_failure:
-            why = failure(
-                reason.value, "the connection", said=getattr(said, "ReasonString", ""), connecting=True
-            )
+        except (SinkUnavailable, SinkRefused) as why:
             self._end(why)
-            return
-        self._limit = min(self._limit, getattr(said, "ReceiveMaximum", 65535))
-        self._packet_max = getattr(said, "MaximumPacketSize", None)
-        if getattr(said, "RetainAvailable", 1) == 0:
-            self._end(failure(0x9A, "the connection"))
-        elif getattr(said, "MaximumQoS", 2) < 1:
-            self._end(failure(0x9B, "the connection"))
-        elif not self._accepted.done():
-            self._accepted.set_result(None)
+        if len(self._waiting) < self._limit or self._ended.done():
+            self._room.set()
+        told, self._out.told = self._out.told, []
+        for tell in told:  # after everything that came with them: they may publish
+            tell()
 
-    def _acknowledged(self, packet: bytes) -> None:
-        number, reason, properties = frames.acknowledged(packet)
-        if number not in self._waiting:
-            return
-        _, on_ack = self._waiting.pop(number)
-        if reason >= 0x80:
-            self._end(failure(reason, "a message", said=_reason_string(properties)))
-            return
-        self.acknowledged += 1
-        self._room.set()
-        if on_ack is not None:
-            self._acks.append(on_ack)
+    def _take(self, wire: Wire) -> None:
+        data, at, messages, acknowledged = wire.received, 0, 0, self._out.has
+        end = len(data)
+        while end - at > 1 and not self._ended.done():
+            kind = data[at]
+            if kind == frames.PUBACK and data[at + 1] == 2:  # nearly all there is: no complaint
+                if end - at < 4:
+                    break
+                acknowledged(data[at + 2] << 8 | data[at + 3])
+                at += 4
+                continue
+            size = frames.packet_bytes(data, at)
+            if size is not None and size > PACKET_BYTES_MAX:
+                raise NotMqtt(f"a packet claims {size} bytes")
+            if size is None or size > end - at:
+                break
+            self._packet(kind, bytes(data[at : at + size]))
+            at += size
+            messages += kind & 0xF0 == frames.PUBLISH
+            if messages >= TURN_MESSAGES:
+                break
+        wire.taken(at)
+        if messages >= TURN_MESSAGES and not self._resting:
+            self._resting = True
+            wire.rest()
+            self._loop.call_soon(self._go_on)
 
-    def _on_disconnect(
-        self,
-        client: Client,
-        userdata: Any,
-        flags: DisconnectFlags,
-        reason: ReasonCode,
-        said: Properties | None,
-    ) -> None:
-        if flags.is_disconnect_packet_from_server and reason.value >= 0x80:
-            self._end(failure(reason.value, "the connection", said=getattr(said, "ReasonString", "")))
-        elif flags.is_disconnect_packet_from_server:
-            self._end(SinkUnavailable("the broker ended the connection"))
+    def _go_on(self) -> None:
+        """Another turn of a flood."""
+        self._resting = False
+        self._readable()
+        if not self._resting and self._wire is not None:
+            self._wire.go_on()
+
+    def _packet(self, kind: int, packet: bytes) -> None:
+        if not self._accepted.done():
+            if kind != frames.CONNACK:
+                raise NotMqtt("it says something else before it accepts the connection")
+            self._answered(packet)
+        elif kind & 0xF0 == frames.PUBLISH:
+            self._message(packet)
+        elif kind == frames.PINGRESP and len(packet) == 2:
+            self._ponged()
+        elif kind in (frames.PUBACK, frames.PUBREC, frames.PUBREL, frames.PUBCOMP):
+            self._receipt(kind, packet)
+        elif kind == frames.SUBACK:
+            number, codes, words = heard.granted(packet, v5=self._v5)
+            if (wish := self._wishes.pop(number, None)) is not None:
+                wish.words = words
+                if not wish.answer.done():
+                    wish.answer.set_result(codes)
+        elif kind == frames.DISCONNECT and self._v5:
+            said = heard.ended(packet)
+            if said.code >= 0x80:
+                self._end(failure(said.code, "the connection", said=said.words, elsewhere=said.elsewhere))
+            else:
+                self._end(SinkUnavailable("the broker ended the connection"))
         else:
-            hint = (
-                ""
-                if self._accepted.done()
-                else "the broker may speak another version: see protocol in [mqtt]"
-            )
-            self._end(SinkUnavailable(f"the connection failed: {str(reason).lower()}", hint=hint))
+            raise NotMqtt(f"a packet 0x{kind:02X} that no broker sends here")
+
+    def _answered(self, packet: bytes) -> None:
+        self.limits = limits = welcome(self._options, packet)
+        self._limit = min(self._limit, limits.receive_max)
+        self._packet_max = min(self._packet_max, limits.packet_max or self._packet_max)
+        self._aliases = Aliases(limits.alias_max)
+        if limits.keep_alive_s:
+            self._pings.keep_alive_s = limits.keep_alive_s
+        self._accepted.set_result(None)
+
+    def _message(self, packet: bytes) -> None:
+        message, number = heard.message(packet, v5=self._v5)
+        new, answer = self._inbound.came(message, number)
+        self.heard += new
+        if new and self._on_message is not None:
+            self._on_message(message)
+        if answer is not None and not self._ended.done():
+            self._send(answer)
+
+    def _receipt(self, kind: int, packet: bytes) -> None:
+        number, said = heard.acknowledged(packet)
+        if kind == frames.PUBREL:
+            answer: bytes | None = self._inbound.released(number)
+        else:
+            answer = self._out.receipt(kind, number, said)
+            self._room.set()
+        if answer is not None:
+            self._send(answer)
+
+    def _ponged(self) -> None:
+        self._pings.pong()
+        due = [done for turn, done in self._barriers if turn <= self._pings.answered]
+        self._barriers = [barrier for barrier in self._barriers if barrier[0] > self._pings.answered]
+        for done in due:
+            if not done.done():
+                done.set_result(None)
+        self._ping()
 
     # --- the end
 
@@ -381,59 +462,32 @@ class Link:
         if not self._accepted.done():
             self._accepted.set_exception(why)
             self._accepted.exception()  # told; nobody need wait for it
-        self._waiting.clear()
-        self._acks.clear()
+        waits: list[asyncio.Future[Any]] = [done for _, done in self._barriers]
+        waits += [wish.answer for wish in self._wishes.values()]
+        for wait in waits:
+            if not wait.done():
+                wait.set_exception(why)
+                wait.exception()  # told; whoever waits hears it, and nobody need
+        self._barriers.clear()
+        self._wishes.clear()
+        self._out.clear()
         self._room.set()
         if self._ticker is not None:
             self._ticker.cancel()
 
     def _tick(self) -> None:
-        """Keep-alive, and messages nobody acknowledges although the connection seems to stand."""
+        """Keep-alive, and answers that do not come although the connection seems to stand."""
         if self._ended.done():
             return
-        oldest = next(iter(self._waiting.values()), None)
-        if oldest is not None and self._clock.monotonic() - oldest[0] > self._options.ack_timeout_s:
-            self._end(
-                SinkUnavailable(
-                    f"the broker has not acknowledged a message for {self._options.ack_timeout_s:g} s"
-                )
-            )
-            return
-        self._drive(self._client.loop_misc)
-        self._ticker = self._loop.call_later(TICK_S, self._tick)
-
-
-def _reason_string(packed: bytes) -> str:
-    """What a broker says in words about an acknowledgement; empty when it says nothing readable."""
-    said = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
-    try:
-        said.unpack(packed)  # type: ignore[no-untyped-call]
-    except PAHO_FAILURES:
-        return ""
-    return str(getattr(said, "ReasonString", ""))
-
-
-async def listens(options: LinkOptions) -> bool:
-    """Whether the broker still accepts connections. Says nothing to it, so nobody loses a session by this."""
-    try:
-        async with asyncio.timeout(options.connect_timeout_s):
-            wire = await Wire.open(
-                options.host, options.port, None, on_data=lambda: None, on_lost=lambda error: None
-            )
-    except OSError:  # a timeout is one too
-        return False
-    wire.abort()
-    await wire.closed.wait()
-    return True
-
-
-def _tls_failure(options: LinkOptions, error: ssl.SSLError) -> SinkUnavailable | SinkRefused:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return SinkRefused(
-            f"the certificate of the broker at {options.address} is not trusted: {error.verify_message}",
-            hint="set ca_file in [mqtt] to the authority that signed it, and use the name it was made for",
-        )
-    return SinkUnavailable(
-        f"TLS with the broker at {options.address} fails: {error.reason or error}",
-        hint="check that this port speaks TLS, and the client certificate if it wants one",
-    )
+        now, wire, late_s = self._clock.monotonic(), self._open_wire(), self._options.ack_timeout_s
+        asked_at = [at for at in (self._out.oldest_at(), *(w.asked_at for w in self._wishes.values())) if at]
+        if any(now - at > late_s for at in asked_at):
+            self._end(SinkUnavailable(f"the broker has not acknowledged a message for {late_s:g} s"))
+        elif not self._pings.alive(now, heard=wire.chunks_in, spoken=wire.chunks_out):
+            self._end(SinkUnavailable(f"keep alive: the broker is silent for {self._pings.keep_alive_s:g} s"))
+        elif self._pings.waits_s(now) > late_s:
+            self._end(SinkUnavailable(f"keep alive: the broker has not answered a ping for {late_s:g} s"))
+        else:
+            with contextlib.suppress(SinkUnavailable, SinkRefused):
+                self._ping()
+            self._ticker = self._loop.call_later(min(TICK_S, self._pings.keep_alive_s / 4), self._tick)

@@ -9,7 +9,6 @@ from urllib.parse import unquote, urlsplit
 
 from gateway.config.schema import GatewaySettings, MqttSettings
 from gateway.errors import SinkRefused
-from gateway.publish.topics import Topics
 
 #: `broker` of the settings when the broker runs inside this process.
 EMBEDDED = "embedded"
@@ -31,10 +30,13 @@ class LinkOptions:
     key_file: str | None
     keep_alive_s: int
     inflight_max: int
-    status_topic: str
     connect_timeout_s: float = 10.0
     ack_timeout_s: float = 30.0
     """A message without an acknowledgement for so long means that the connection is of no use."""
+    qos_needed: int = 1
+    """A broker that offers less is refused. 0 for who only listens."""
+    retain_needed: bool = True
+    """A broker that keeps nothing is refused."""
 
     @property
     def address(self) -> str:
@@ -44,9 +46,15 @@ class LinkOptions:
 
 
 def link_options(
-    settings: MqttSettings, gateway: GatewaySettings, *, embedded_port: int | None = None
+    settings: MqttSettings,
+    gateway: GatewaySettings,
+    *,
+    broker: str | None = None,
+    embedded_port: int | None = None,
 ) -> LinkOptions:
     """What the settings mean. References to secrets are resolved already.
+
+    `broker` is the address where the settings name several.
 
     The embedded broker speaks MQTT 3.1.1 only, so that is spoken with it whatever `protocol` says; its
     port is `embedded_port` where it was chosen at start.
@@ -65,7 +73,7 @@ def link_options(
         port=url.port or (8883 if tls else 1883),
         tls=tls,
         protocol="3.1.1" if embedded else settings.protocol,
-        client_id=settings.client_id or f"andon-{gateway.id}",
+        client_id=settings.client_id_for(gateway.id),
         user=user,
         password=password,
         ca_file=settings.ca_file,
@@ -73,7 +81,6 @@ def link_options(
         key_file=settings.key_file,
         keep_alive_s=min(keep_alive_s, 65535),
         inflight_max=settings.inflight_max,
-        status_topic=Topics(gateway.enterprise, gateway.site, gateway.id).status,
         ack_timeout_s=max(2.0 * keep_alive_s, 10.0),
     )
 

@@ -24,8 +24,9 @@ from connectors.base import Clock
 from gateway.config.schema import GatewaySettings, MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.journal.values import Cursor
-from gateway.mqtt.link import Link, listens
+from gateway.mqtt.link import Link, Will, listens
 from gateway.mqtt.options import LinkOptions, link_options
+from gateway.mqtt.properties import pack
 from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, TakenOver
 from gateway.mqtt.retry import Failure, Retry
 from gateway.publish import payloads
@@ -51,6 +52,9 @@ REPEAT_S = 2.0
 
 #: Longest wait for acknowledgements when leaving, in seconds.
 STOP_S = 3.0
+
+#: Marks news that is older than the connection (a user property, MQTT 5 only).
+_LATE = pack(user=[("late", "true")])
 
 #: A batch number no journal reaches: we wait for events only.
 NEVER = sys.maxsize
@@ -235,7 +239,8 @@ class MqttPublisher:
             await self._wait_out(pause_s)
 
     async def _session(self) -> None:
-        link = await Link.open(self._options, self._clock)
+        offline = Will(self._topics.status, payloads.OFFLINE, retain=True)
+        link = await Link.open(self._options, self._clock, will=offline)
         self._counts.connects += 1
         self._link, self._last_error, self._retry_at = link, None, None
         log.info("broker connected", broker=self._options.address)
@@ -248,7 +253,7 @@ class MqttPublisher:
                 self._settle(link),
             )
         finally:
-            await link.stop(STOP_S)
+            await link.stop(STOP_S, last=[offline])
             self._link = None
             await self._save_cursor()
             # What this broker acknowledged in its last moments is as if it had not: it has to last anew.
@@ -344,7 +349,7 @@ class MqttPublisher:
             on_its_way = link.publish(
                 self._topics.event(event),
                 event.json,
-                late=event.recorded_at < link.connected_at,
+                properties=_LATE if event.recorded_at < link.connected_at else None,
                 on_ack=partial(self._acknowledge, event.seq),
             )
             if not on_its_way:

@@ -12,12 +12,12 @@ from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.mqtt.options import LinkOptions
+from gateway.mqtt.retained import read_retained
 from gateway.publish.topics import Place, Topics
 from gateway.reconcile.compare import compare_retained, is_ours, read_state, read_tag
 from gateway.reconcile.kinds import Finding
 from gateway.reconcile.parts import Look, NotCompared
 from gateway.reconcile.remembered import Remembered
-from gateway.reconcile.retained import read_retained
 from statemodel.records import Recorded, state_after
 from statemodel.types import Transition
 

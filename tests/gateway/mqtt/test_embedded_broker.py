@@ -18,7 +18,7 @@ from tests.gateway.publish.support import GATEWAY, Subscriber, retained, within
 
 async def linked(broker: EmbeddedBroker) -> Link:
     options = link_options(MqttSettings(broker="embedded"), GATEWAY, embedded_port=broker.port)
-    return await within(Link.open(options, SystemClock()))
+    return await within(Link.open(options, SystemClock(), will=None))
 
 
 async def test_a_port_in_use_is_said_with_what_to_do() -> None:

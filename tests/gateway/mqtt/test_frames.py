@@ -10,7 +10,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from gateway.mqtt import frames
+from gateway.mqtt import frames, heard
+from gateway.mqtt.properties import NotMqtt
 
 TOPICS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="+#\0"), min_size=1, max_size=40)
 
@@ -83,27 +84,27 @@ def test_the_length_of_a_packet_is_known_as_soon_as_it_can_be(rest: int) -> None
 
 
 def test_a_length_of_five_bytes_is_none() -> None:
-    with pytest.raises(frames.NotMqtt):
+    with pytest.raises(NotMqtt):
         frames.packet_bytes(b"\x40\xff\xff\xff\xff")
 
 
 @pytest.mark.parametrize(
     ("packet", "said"),
     [
-        (b"\x40\x02\x12\x34", (0x1234, 0, b"")),
-        (b"\x40\x03\x00\x07\x10", (7, 0x10, b"")),
-        (b"\x40\x04\x00\x07\x87\x00", (7, 0x87, b"\x00")),
-        (b"\x40\x82\x00\x00\x07", (7, 0, b"")),
-        (b"\x40\x84\x01\x00\x07\x97\x80\x01" + b"\x1f\x00\x7d" + b"w" * 125, None),
+        (b"\x40\x02\x12\x34", (0x1234, 0, "")),
+        (b"\x40\x03\x00\x07\x10", (7, 0x10, "")),
+        (b"\x40\x04\x00\x07\x87\x00", (7, 0x87, "")),
+        (b"\x40\x82\x00\x00\x07", (7, 0, "")),
+        (b"\x40\x84\x01\x00\x07\x97\x80\x01" + b"\x1f\x00\x7d" + b"w" * 125, (7, 0x97, "w" * 125)),
     ],
 )
-def test_an_acknowledgement_is_read(packet: bytes, said: tuple[int, int, bytes] | None) -> None:
-    found = frames.acknowledged(packet)
+def test_an_acknowledgement_is_read(packet: bytes, said: tuple[int, int, str]) -> None:
+    number, found = heard.acknowledged(packet)
 
-    assert found == said if said is not None else found[:2] == (7, 0x97)
+    assert (number, found.code, found.words) == said
 
 
-@pytest.mark.parametrize("packet", [b"\x40\x00", b"\x40\x01\x00"])
-def test_an_acknowledgement_without_a_number_is_none(packet: bytes) -> None:
-    with pytest.raises(frames.NotMqtt):
-        frames.acknowledged(packet)
+@pytest.mark.parametrize("packet", [b"\x40\x00", b"\x40\x01\x00", b"\x40\x04\x00\x07\x87\x01"])
+def test_an_acknowledgement_without_its_parts_is_none(packet: bytes) -> None:
+    with pytest.raises(NotMqtt):
+        heard.acknowledged(packet)

@@ -1,4 +1,4 @@
-"""The socket paho is given: every byte once and in order, and no memory of what was read."""
+"""Bytes to and from a broker: each once and in order, no memory of what was read, a bound on the rest."""
 
 from __future__ import annotations
 
@@ -23,15 +23,19 @@ def unconnected() -> Wire:
 def test_every_byte_comes_once_and_in_order(chunks: list[bytes], size: int) -> None:
     async def scenario() -> None:
         wire, got = unconnected(), b""
+
+        def take() -> None:
+            nonlocal got
+            got += wire.received[:size]
+            wire.taken(min(size, len(wire.received)))
+
         for chunk in chunks:
             wire.data_received(chunk)
-            while wire.unread > size:
-                got += wire.recv(size)
-        while wire.unread:
-            got += wire.recv(size)
+            while len(wire.received) > size:
+                take()
+        while wire.received:
+            take()
         assert got == b"".join(chunks)
-        with pytest.raises(BlockingIOError):
-            wire.recv(1)
 
     asyncio.run(scenario())
 
@@ -41,7 +45,8 @@ async def test_what_was_read_takes_no_memory() -> None:
     tracemalloc.start()
     for _ in range(1000):
         wire.data_received(b"x" * 10_000)
-        wire.recv(10_000)
+        wire.taken(9_999)
+        wire.taken(1)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
@@ -64,18 +69,68 @@ async def echo() -> AsyncIterator[int]:
 
 
 async def test_closing_sends_what_is_left_and_then_refuses() -> None:
-    heard, news = bytearray(), asyncio.Event()
+    news = asyncio.Event()
     async with echo() as port:
         wire = await Wire.open("127.0.0.1", port, None, on_data=news.set, on_lost=lambda error: None)
         for number in range(100):
-            assert wire.send(b"%03d" % number) == 3
-        while len(heard) < 300:
+            wire.send(b"%03d" % number)
+        while len(wire.received) < 300:
             await within(news.wait())
             news.clear()
-            heard += wire.recv(65536) if wire.unread else b""
-        assert heard == b"".join(b"%03d" % number for number in range(100))
+        assert wire.received == b"".join(b"%03d" % number for number in range(100))
         wire.send(b"last")
         wire.close()
         await within(wire.closed.wait())
         with pytest.raises(ConnectionError):
             wire.send(b"more")
+
+
+async def test_a_side_that_takes_nothing_is_noticed_before_memory_runs_full() -> None:
+    """Also in one turn of the loop, in which nothing could have been written."""
+    room, reading, served = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reading.wait()
+        while await reader.read(1_000_000):
+            pass
+        writer.close()
+        await writer.wait_closed()
+        served.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    wire = await Wire.open(
+        "127.0.0.1", port, None, on_data=lambda: None, on_lost=lambda error: None, on_room=room.set
+    )
+    sent = 0
+    while not wire.full:
+        wire.send(b"x" * 10_000)
+        sent += 10_000
+        assert sent < 50_000_000, "never full"
+    assert not room.is_set()
+    reading.set()
+    await within(room.wait())
+    now_full = wire.full
+    assert not now_full
+    wire.close()
+    await within(wire.closed.wait())
+    await within(served.wait())
+    server.close()
+    await server.wait_closed()
+
+
+async def test_what_is_kept_out_comes_later() -> None:
+    news = asyncio.Event()
+    async with echo() as port:
+        wire = await Wire.open("127.0.0.1", port, None, on_data=news.set, on_lost=lambda error: None)
+        wire.rest()
+        wire.send(b"later")
+        wire.rest()
+        with pytest.raises(TimeoutError):
+            await within(news.wait(), 0.1)
+        wire.go_on()
+        await within(news.wait())
+        assert wire.received == b"later"
+        wire.abort()
+        wire.rest()
+        wire.go_on()

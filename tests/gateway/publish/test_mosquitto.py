@@ -125,8 +125,8 @@ async def test_a_packet_of_exactly_the_allowed_size_is_sent(mosquitto: Mosquitto
     """Around the size where the length needs a second byte; Mosquitto closes on anything larger."""
     mosquitto.lines.append(f"max_packet_size {packet_size(5, payload, 1)}")
     await mosquitto.start()
-    options = replace(link_options(mosquitto.settings(), GATEWAY), status_topic="s", client_id="c")
-    link = await Link.open(options, SystemClock())
+    options = replace(link_options(mosquitto.settings(), GATEWAY), client_id="c")
+    link = await Link.open(options, SystemClock(), will=None)
     assert link.publish("topic", b"x" * payload)
     await within(link.room(1))
     assert not link.publish("topic", b"x" * (payload + 1))

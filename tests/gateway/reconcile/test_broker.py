@@ -19,11 +19,11 @@ from gateway.clock import SystemClock
 from gateway.config.schema import ReconcileSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.options import link_options
+from gateway.mqtt.retained import read_retained
 from gateway.publish.publisher import MqttPublisher
 from gateway.reconcile.broker import BrokerPart
 from gateway.reconcile.reconciler import Reconciler
 from gateway.reconcile.remembered import Remembered
-from gateway.reconcile.retained import read_retained
 from statemodel.records import Recorded
 from statemodel.types import Quality, TagSample
 from tests.gateway.publish.support import (

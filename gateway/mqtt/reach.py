@@ -1,0 +1,62 @@
+"""Getting through to a broker: name, TCP and TLS, and what people are told when it fails. No MQTT here."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.mqtt.options import LinkOptions, tls_context
+from gateway.mqtt.wire import Wire
+
+
+async def reach(
+    options: LinkOptions,
+    *,
+    on_data: Callable[[], None],
+    on_lost: Callable[[Exception | None], None],
+    on_room: Callable[[], None],
+) -> Wire:
+    """A connection to the broker, with TLS where it is wanted. Files are read off the loop, each time anew.
+
+    Raises:
+        SinkUnavailable: nobody answers, or TLS fails.
+        SinkRefused: a file is of no use, or the broker's certificate is not to be trusted.
+    """
+    tls = await asyncio.to_thread(tls_context, options) if options.tls else None
+    try:
+        return await Wire.open(
+            options.host, options.port, tls, on_data=on_data, on_lost=on_lost, on_room=on_room
+        )
+    except TimeoutError:  # an OSError too; whoever set the time says how long it was
+        raise
+    except ssl.SSLCertVerificationError as error:
+        raise SinkRefused(
+            f"the certificate of the broker at {options.address} is not trusted: {error.verify_message}",
+            hint="set ca_file in [mqtt] to the authority that signed it, and use the name it was made for",
+        ) from error
+    except ssl.SSLError as error:
+        raise SinkUnavailable(
+            f"TLS with the broker at {options.address} fails: {error.reason or error}",
+            hint="check that this port speaks TLS, and the client certificate if it wants one",
+        ) from error
+    except OSError as error:
+        raise SinkUnavailable(
+            f"the broker at {options.address} cannot be reached: {error.strerror or error}",
+            hint="check that it runs, and the address in [mqtt]",
+        ) from error
+
+
+async def listens(options: LinkOptions) -> bool:
+    """Whether the broker still accepts connections. Says nothing to it, so nobody loses a session by this."""
+    try:
+        async with asyncio.timeout(options.connect_timeout_s):
+            wire = await Wire.open(
+                options.host, options.port, None, on_data=lambda: None, on_lost=lambda error: None
+            )
+    except OSError:  # a timeout is one too
+        return False
+    wire.abort()
+    await wire.closed.wait()
+    return True
