@@ -1,0 +1,75 @@
+"""The checks themselves, on records written by hand: content with what is right, and with nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.sparkplug import script
+from tests.conformance.sparkplug.catalogue import NEVER, VIOLATED, Rule, faults, report, rules
+from tests.conformance.sparkplug.checks import checks
+from tests.conformance.sparkplug.judging import Findings, judge
+from tests.conformance.sparkplug.seeds import SEEDS, Seed
+from tests.conformance.sparkplug.story import Transcript
+
+
+def all_checks(transcripts: list[Transcript]) -> Findings:
+    return judge(transcripts, checks().values())
+
+
+def test_the_list_of_ids_is_whole() -> None:
+    assert faults(rules()) == []
+
+
+def test_faults_of_the_list_are_found() -> None:
+    listed = rules()
+    broken = [
+        *listed[1:],
+        listed[1],
+        Rule("no-such-id", "It says so.", ("no_such_check",), "", ()),
+        Rule("nothing-said", "", (), "", ()),
+    ]
+
+    found = "\n".join(faults(broken))
+
+    for words in (
+        f"{listed[0].id}, which is not listed",
+        f"{listed[1].id} is listed 2 times",
+        "217 ids are listed",
+        "no check no_such_check",
+        "nothing-said: no words",
+        "nothing-said: either checks",
+    ):
+        assert words in found
+
+
+def test_a_right_edge_node_is_found_to_be_right() -> None:
+    findings = all_checks(script.right())
+
+    assert [str(violation) for violation in findings.violations] == []
+
+
+def test_every_check_has_something_to_look_at() -> None:
+    findings = all_checks(script.right())
+
+    assert [name for name in checks() if not findings.looked[name]] == []
+
+
+def test_a_check_with_nothing_to_look_at_is_reported() -> None:
+    lines = report(rules(), all_checks([script.plain()]))
+
+    never = {line.rule.id for line in lines if line.verdict == NEVER}
+    assert "principles-persistence-clean-session-311" in never
+    assert "message-flow-edge-node-birth-publish-phid-wait" in never
+    assert "topics-nbirth-mqtt" not in never
+
+
+@pytest.mark.parametrize("seed", SEEDS.values(), ids=lambda seed: seed.name)
+def test_a_seeded_bug_is_caught(seed: Seed) -> None:
+    sown = [seed.change(transcript) for transcript in script.right()]
+    assert sown != script.right(), "the seed changed nothing"
+
+    findings = all_checks(sown)
+
+    assert seed.ids - findings.violated == set()
+    told = {line.rule.id for line in report(rules(), findings) if line.verdict == VIOLATED}
+    assert seed.ids <= told
