@@ -1,16 +1,21 @@
 """Hands a value for a tag to the connector that can write it, and says in plain words what became of it.
 
-Nobody who may not write comes here: whoever takes orders from outside (see `sparkplug`) asks only when the
-configuration allows it. Knows no protocol, and nothing of who asks.
+Keeps `gateway.sparkplug.commands.CommandPort`. Nobody who may not write comes here: whoever takes orders from
+outside asks only when the configuration allows it. Knows no protocol.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TypeGuard
+
+import structlog
 
 from connectors.base import Connector, Write, WriteOutcome, Writer, Written
 from connectors.errors import ConnectorError
+from statemodel.types import TagValue
+
+log = structlog.get_logger(__name__)
 
 
 def _can_write(connector: Connector | Writer) -> TypeGuard[Writer]:
@@ -23,23 +28,22 @@ class Writing:
     def __init__(self, connectors: Callable[[], Mapping[str, Connector]]) -> None:
         self._connectors = connectors
 
-    async def write(self, writes: Sequence[Write]) -> Sequence[Written]:
-        """Write each value, in order; the answers are in the same order. Raises for no device."""
-        return [await self._one(write) for write in writes]
+    async def write(self, equipment: str | None, tag: str, value: TagValue, source: str) -> Written:
+        """Write a value to a tag (full id), once. `equipment` is whom it was meant for, `source` who asked.
 
-    async def _one(self, write: Write) -> Written:
-        name = write.tag.partition("/")[0]
-        connector = self._connectors().get(name)
+        Raises nothing for what a device or its link may do: that is in the answer.
+        """
+        connection = tag.partition("/")[0]
+        connector = self._connectors().get(connection)
         if connector is None:
-            return _refused(write, f'there is no connection "{name}"')
+            return Written(tag, WriteOutcome.REFUSED, f'there is no connection "{connection}"')
         if not _can_write(connector):
-            return _refused(write, f'the protocol of "{name}" cannot write')
+            return Written(tag, WriteOutcome.REFUSED, f'the protocol of "{connection}" cannot write')
         try:
-            (written,) = await connector.write([write])
+            (written,) = await connector.write([Write(tag, value)])
         except ConnectorError as error:
-            return _refused(write, error.reason)
+            written = Written(tag, WriteOutcome.REFUSED, error.reason)
+        log.info(
+            "write", equipment=equipment, tag=tag, value=value, asked_by=source, outcome=str(written.outcome)
+        )
         return written
-
-
-def _refused(write: Write, reason: str) -> Written:
-    return Written(write.tag, WriteOutcome.REFUSED, reason)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from connectors.settings import refuse
+from connectors.settings import Duration, refuse
 from gateway.config.brokers import BrokerSettings, broker_address
 
 
@@ -57,6 +58,9 @@ class SparkplugSettings(BrokerSettings):
     """Only equipment at or below this path: an edge node for one line. Unset: all equipment."""
     primary_host: SparkplugId | None = None
     """Id of the host that must be online; while it is not, what happens is kept and told afterwards."""
+    repeat: Duration = timedelta(seconds=90)
+    """With a primary host: how much of what was told before it was away is told again, as history. It may have
+    been gone for one and a half times its keep-alive before the broker knew."""
     store_tags: bool = True
     """Whether values of tags that gathered meanwhile are told afterwards too, beside events."""
     commands: bool = False

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from gateway.config.schema import GatewaySettings, MqttSettings
+from gateway.config.brokers import EMBEDDED, BrokerSettings
+from gateway.config.schema import GatewaySettings
 from gateway.errors import SinkRefused
 
-#: `broker` of the settings when the broker runs inside this process.
-EMBEDDED = "embedded"
+_CRL = b"-----BEGIN X509 CRL-----"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class LinkOptions:
 
 
 def link_options(
-    settings: MqttSettings,
+    settings: BrokerSettings,
     gateway: GatewaySettings,
     *,
     broker: str | None = None,
@@ -54,14 +55,15 @@ def link_options(
 ) -> LinkOptions:
     """What the settings mean. References to secrets are resolved already.
 
-    `broker` is the address where the settings name several.
+    `broker` is the address to use where the settings name several; else it is the first.
 
     The embedded broker speaks MQTT 3.1.1 only, so that is spoken with it whatever `protocol` says; its
     port is `embedded_port` where it was chosen at start.
     """
-    embedded = settings.broker == EMBEDDED
+    address = settings.addresses[0] if broker is None else broker
+    embedded = address == EMBEDDED
     port = embedded_port if embedded_port is not None else settings.embedded_port
-    url = urlsplit(f"mqtt://127.0.0.1:{port}" if embedded else settings.broker)
+    url = urlsplit(f"mqtt://127.0.0.1:{port}" if embedded else address)
     tls = url.scheme == "mqtts"
     user = settings.user if settings.user is not None else (unquote(url.username) if url.username else None)
     password = settings.password
@@ -85,8 +87,29 @@ def link_options(
     )
 
 
+#: What a look at the certificate files saw: of each its inode, size and time of change in ns, or None.
+Files = tuple[tuple[int, int, int] | None, ...]
+
+
+def files_of(options: LinkOptions) -> Files:
+    """The certificate files as they are on disk now; nothing without TLS."""
+    if not options.tls:
+        return ()
+    return tuple(_seen(name) for name in (options.ca_file, options.cert_file, options.key_file))
+
+
+def _seen(name: str | None) -> tuple[int, int, int] | None:
+    try:
+        seen = Path(name).stat() if name is not None else None
+    except OSError:
+        return None
+    return (seen.st_ino, seen.st_size, seen.st_mtime_ns) if seen is not None else None
+
+
 def tls_context(options: LinkOptions) -> ssl.SSLContext | None:
     """What TLS needs, or None without TLS. Reads the files now, so a renewed certificate is used next time.
+
+    The broker's name and certificate are always checked; with a revocation list in `ca_file` that too.
 
     Raises:
         SinkRefused: a certificate or key file cannot be read or used.
@@ -96,6 +119,8 @@ def tls_context(options: LinkOptions) -> ssl.SSLContext | None:
     file, key = options.ca_file or "", "ca_file"
     try:
         context = ssl.create_default_context(cafile=options.ca_file)
+        if options.ca_file and _CRL in Path(options.ca_file).read_bytes():
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
         if options.cert_file:
             file, key = options.cert_file, "cert_file"
             context.load_cert_chain(options.cert_file, options.key_file)

@@ -1,0 +1,361 @@
+"""An edge node of Sparkplug B 3.0: connects, is born, tells, and leaves as the standard wants it; for ever.
+
+Each connection has a number (bdSeq) that is durable before the CONNECT that carries it in its will. Messages
+of Sparkplug are QoS 0: what counts as told is what the broker has read, and the last of it is said again as
+history after every loss, since nobody knows who still heard it. With a primary host nothing is said while it
+is away, and so much more is said again as it may have been gone unnoticed. Servers are tried in turn. What is
+said is `session.py`'s affair, how it is read from the journal `telling.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from connectors.base import Clock
+from gateway.config.schema import GatewaySettings
+from gateway.config.sparkplug import SparkplugSettings
+from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.journal.values import Cursor
+from gateway.mqtt.frames import Will
+from gateway.mqtt.link import Link
+from gateway.mqtt.options import LinkOptions, link_options
+from gateway.mqtt.reach import listens
+from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker
+from gateway.mqtt.retry import Failure, Retry
+from gateway.sparkplug.births import DeviceSpec, NodeSpec
+from gateway.sparkplug.commands import CommandPort, Commands
+from gateway.sparkplug.due import DueTags
+from gateway.sparkplug.host import PrimaryHost, Servers
+from gateway.sparkplug.inbox import Inbox, Leaving, Writes, command_figures
+from gateway.sparkplug.links import Links
+from gateway.sparkplug.messages import Now, Publication
+from gateway.sparkplug.names import Names
+from gateway.sparkplug.numbers import take_bdseq
+from gateway.sparkplug.outbox import Outbox
+from gateway.sparkplug.payload import encode
+from gateway.sparkplug.present import Present
+from gateway.sparkplug.progress import Lately, Progress
+from gateway.sparkplug.session import Session
+from gateway.sparkplug.source import RecordSource
+from gateway.sparkplug.status import EdgeStatus
+from gateway.sparkplug.tasks import together
+from gateway.sparkplug.telling import Telling
+from statemodel.types import TagSample
+
+#: Least time between two writes of the cursor, in seconds.
+SAVE_EVERY_S = 0.25
+#: What a broker has read counts as passed on after this, in seconds; the rest is said again after a loss.
+REPEAT_S = 2.0
+#: Longest time leaving may take, in seconds.
+STOP_S = 3.0
+#: With several servers: how long one has to say that the primary host is there, in seconds.
+HOST_WAIT_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What the node shows: itself, its devices, and which connections feed each of these.
+
+    `history_tags` are the tags (full ids) whose samples gathered in an outage are told afterwards.
+    """
+
+    node: NodeSpec
+    devices: Sequence[DeviceSpec]
+    feeds: Mapping[str, Collection[str]]
+    history_tags: Collection[str] = ()
+
+
+@dataclass
+class _Counts:
+    """Figures of the connections that are over."""
+
+    connects: int = 0
+    sent: int = 0
+    too_large: int = 0
+    historical: int = 0
+
+
+class EdgeNode:
+    """One edge node. `embedded_port` is that of the embedded broker, where that is used."""
+
+    def __init__(
+        self,
+        settings: SparkplugSettings,
+        *,
+        journal: RecordSource,
+        gateway: GatewaySettings,
+        equipment: Equipment,
+        present: Present,
+        clock: Clock,
+        commands: CommandPort | None = None,
+        embedded_port: int | None = None,
+        random01: Callable[[], float] = random.random,
+    ) -> None:
+        self.sink = settings.sink
+        self._settings, self._gateway, self._embedded_port = settings, gateway, embedded_port
+        self._journal, self._present, self._equipment = journal, present, equipment
+        self._clock, self._random01 = clock, random01
+        has_host = settings.primary_host is not None
+        self._session = Session(
+            Names(settings.group, settings.edge_node_for(gateway.id)),
+            equipment.node,
+            equipment.devices,
+            started=clock.now(),
+            primary_host=has_host,
+        )
+        self._host = PrimaryHost(settings.primary_host) if settings.primary_host is not None else None
+        self._servers = Servers(settings.addresses)
+        self._commands = Commands(self._session, writes=settings.commands)
+        self._writes = Writes(commands if settings.commands else None, clock, self.sink)
+        self._links = Links(equipment.feeds)
+        self._due = DueTags(self._session.tags)
+        self._retry = Retry()
+        self._repeat_s = settings.repeat.total_seconds() if has_host else REPEAT_S
+        self._since = Cursor()
+        self._progress = Progress(self._since)
+        self._lately = Lately(self._repeat_s, clock.monotonic(), self._since)
+        self._saved = self._since
+        self._unused: int | None = None
+        self._link: Link | None = None
+        self._telling: Telling | None = None
+        self._last_error: str | None = None
+        self._retry_at: datetime | None = None
+        self._oldest: tuple[int, datetime | None] = (-1, None)
+        self._batch_before = 0
+        self._counts = _Counts()
+
+    # --- for the rest of the gateway
+
+    async def run(self) -> None:
+        """Be an edge node until cancelled; then leave with a death certificate.
+
+        Raises:
+            GatewayError: the journal failed. Failures of a broker never end this.
+        """
+        self._journal.require(
+            self.sink, events=True, batches=self._settings.store_tags and bool(self._equipment.history_tags)
+        )
+        await self._begin()
+        await together(self._keep_cursor(), self._stay_connected(), self._writes.run())
+
+    def publish_tag(self, sample: TagSample) -> None:
+        """Tell the newest value of a tag as soon as it can be told; other tags are passed over."""
+        self._due.put(sample)
+
+    @property
+    def tags(self) -> Collection[str]:
+        """Full ids of the tags whose samples are wanted."""
+        return self._session.tags
+
+    def status(self) -> EdgeStatus:
+        """How it goes, now. Cheap."""
+        link, telling, counts, host = self._link, self._telling, self._counts, self._host
+        lag = max(0, self._journal.position.last_seq - self._progress.cursor.seq)
+        error = self._last_error
+        if link is not None and telling is None:
+            error = f"waits for the primary host {self._settings.primary_host}"
+        return EdgeStatus(
+            connected=telling is not None,
+            last_error=error,
+            alarm=self._retry.alarm,
+            retry_at=self._retry_at,
+            lag_events=lag,
+            oldest_unsent_at=self._oldest[1] if lag else None,
+            backlog=self._progress.backlog(self._clock.now()) if telling is not None else None,
+            server=self._options().address,
+            host="" if host is None else "online" if link is not None and host.online else "offline",
+            bdseq=self._session.bd_seq if link is not None else None,
+            connects=counts.connects,
+            births=self._session.counts.births,
+            sent=counts.sent + (link.sent if link else 0),
+            too_large=counts.too_large + (link.too_large if link else 0),
+            historical=counts.historical + (telling.historical if telling else 0),
+            tags_merged=self._due.merged,
+            left_out=self._session.counts.dropped,
+            commands=command_figures(self._writes),
+        )
+
+    # --- connections
+
+    def _now(self) -> Now:
+        return Now(self._clock.now(), self._clock.monotonic())
+
+    def _options(self) -> LinkOptions:
+        options = link_options(
+            self._settings,
+            self._gateway,
+            broker=self._servers.current,
+            embedded_port=self._embedded_port,
+        )
+        return replace(options, retain_needed=False)
+
+    async def _stay_connected(self) -> None:
+        while True:
+            began_s, connects = self._clock.monotonic(), self._counts.connects
+            try:
+                await self._session_on(self._options())
+            except (SinkUnavailable, SinkRefused, Leaving) as failure:
+                up_for_s = self._clock.monotonic() - began_s if self._counts.connects > connects else 0.0
+                tried_all = self._servers.next()
+                pause_s = await self._pause_s(failure, up_for_s)
+                if not tried_all or (isinstance(failure, Leaving) and len(self._servers.addresses) == 1):
+                    pause_s = 0.0
+                self._retry_at = self._clock.now() + timedelta(seconds=pause_s)
+            await self._clock.sleep(pause_s)
+
+    async def _pause_s(self, failure: Failure | Leaving, up_for_s: float) -> float:
+        if isinstance(failure, Leaving):
+            self._note(failure.reason, "", "")
+            return self._retry.backoff.failed(up_for_s, self._random01())
+        # A broker that closes and goes on listening meant us; one that died did not.
+        meant = isinstance(failure, ClosedByBroker) and await listens(self._options())
+        pause_s = self._retry.failed(failure, up_for_s=up_for_s, random01=self._random01(), listens=meant)
+        reason, hint = failure.reason, failure.hint.replace("[mqtt]", f"[{self._settings.section}]")
+        if isinstance(failure, ClosedByBroker) and self._retry.alarm == "client_id_taken":
+            reason, hint = PROBABLY_TAKEN, OWN_ID
+        self._note(reason, hint, self._retry.alarm)
+        return pause_s
+
+    def _note(self, reason: str, hint: str, alarm: str) -> None:
+        told = f"{reason}; {hint}" if hint else reason
+        if told != self._last_error:  # once, not at every attempt
+            log.warning("edge node not connected", sink=self.sink, reason=reason, hint=hint, alarm=alarm)
+        self._last_error = told
+
+    async def _session_on(self, options: LinkOptions) -> None:
+        """One connection, from its number to its end."""
+        number = await take_bdseq(self._journal, self.sink) if self._unused is None else self._unused
+        self._unused = None
+        death = self._session.will(number, self._clock.now())
+        if self._host is not None:
+            self._host.connected()
+        inbox = Inbox(commands=self._commands, host=self._host, writes=self._writes, clock=self._clock)
+        try:
+            link = await Link.open(
+                options, self._clock, will=Will(death.topic, encode(death.payload)), on_message=inbox.put
+            )
+        except (SinkUnavailable, SinkRefused) as failure:
+            if isinstance(failure.__cause__, OSError) and not isinstance(failure.__cause__, TimeoutError):
+                self._unused = number  # nobody was reached, so no CONNECT has carried it
+            raise
+        self._counts.connects += 1
+        self._link, self._last_error, self._retry_at = link, None, None
+        log.info("edge node connected", sink=self.sink, broker=options.address, bdseq=number)
+        last: Sequence[Publication] = ()
+        try:
+            await link.subscribe(self._filters())
+            await together(link.ended(), self._speak(link, inbox), self._settle())
+        except (Leaving, asyncio.CancelledError):
+            last = self._session.leave(self._now())
+            raise
+        finally:
+            words = [Will(item.topic, encode(item.payload), qos=0) for item in last]
+            await link.stop(STOP_S, last=words, with_will=link.protocol == "5")
+            self._session.lost()
+            self._ended(link)
+
+    def _filters(self) -> Mapping[str, int]:
+        names = self._session.names
+        filters = {names.node_commands: 1, names.device_commands: 1}
+        return filters if self._host is None else {**filters, self._host.topic: 1}
+
+    async def _speak(self, link: Link, inbox: Inbox) -> None:
+        outbox = Outbox(link)
+        telling = Telling(
+            session=self._session,
+            outbox=outbox,
+            journal=self._journal,
+            present=self._present,
+            progress=self._progress,
+            links=self._links,
+            due=self._due,
+            history_tags=self._equipment.history_tags if self._settings.store_tags else (),
+            clock=self._clock,
+            devices=[device.name for device in self._equipment.devices],
+            connections=self._equipment.node.connections,
+        )
+        self._session.connected(self._now()) if self._host is not None else None
+        await self._host_there(inbox)
+        telling.be_born(
+            self._session.connected if self._host is None else self._session.host_online, self._since
+        )
+        self._servers.settled()
+        self._telling = telling
+        await together(outbox.run(), telling.run(), self._hear(inbox, telling), self._host_gone(inbox))
+
+    async def _host_there(self, inbox: Inbox) -> None:
+        """Wait until the primary host is there; not for long where another server may know it."""
+        if len(self._servers.addresses) == 1:
+            await inbox.host_online()
+            return
+        try:
+            async with asyncio.timeout(HOST_WAIT_S):
+                await inbox.host_online()
+        except TimeoutError:
+            raise Leaving(f"the primary host is not on {self._options().address}") from None
+
+    async def _host_gone(self, inbox: Inbox) -> None:
+        await inbox.host_offline()
+        raise Leaving("the primary host is gone")
+
+    async def _hear(self, inbox: Inbox, telling: Telling) -> None:
+        await inbox.run(telling.reborn)
+
+    async def _settle(self) -> None:
+        await self._clock.sleep(self._retry.backoff.settled_s)
+        self._retry.settled()
+
+    # --- how far hosts have been told
+
+    async def _begin(self) -> None:
+        """Go on where the journal says. A node it has never heard of begins with the tags of now."""
+        cursor = await self._journal.cursor(self.sink)
+        if cursor == Cursor():
+            cursor = Cursor(batch=self._journal.position.last_batch)
+        self._since = self._saved = cursor
+        self._progress = Progress(cursor)
+        self._lately = Lately(self._repeat_s, self._clock.monotonic(), cursor)
+
+    def _ended(self, link: Link) -> None:
+        """What a host may not have heard of this connection is history of the next."""
+        now_s, telling = self._clock.monotonic(), self._telling
+        self._lately.note(now_s, self._progress.cursor)
+        self._since = self._lately.only_before(now_s - self._repeat_s)
+        self._progress = Progress(self._since)
+        self._link = self._telling = None
+        counts = self._counts
+        counts.sent += link.sent
+        counts.too_large += link.too_large
+        counts.historical += telling.historical if telling else 0
+
+    async def _keep_cursor(self) -> None:
+        while True:
+            await self._clock.sleep(SAVE_EVERY_S)
+            now_s, progress = self._clock.monotonic(), self._progress
+            # With no value to tell, what the journal held a moment ago has none that was not told.
+            if self._telling is not None and not self._due:
+                progress.told_present(Cursor(batch=self._batch_before))
+            self._batch_before = self._journal.position.last_batch
+            self._lately.note(now_s, progress.cursor)
+            await self._save(self._lately.before(now_s - self._repeat_s))
+            await self._look_for_oldest(progress.cursor.seq)
+
+    async def _save(self, cursor: Cursor) -> None:
+        if cursor.beyond(self._saved) != self._saved:
+            self._saved = cursor.beyond(self._saved)
+            await self._journal.advance(self.sink, self._saved)
+
+    async def _look_for_oldest(self, after: int) -> None:
+        """Since when something waits; asked once for each place where it begins."""
+        if self._journal.position.last_seq <= after or self._oldest[0] == after:
+            return
+        waiting = await self._journal.read(after, 1)
+        self._oldest = after, waiting[0].recorded_at if waiting else None

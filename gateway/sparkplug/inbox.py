@@ -1,0 +1,160 @@
+"""What comes in on a connection: the primary host's word at once, commands in turn and never too many.
+
+A host, or whoever else may publish there, can ask a thousand times a second: what is too much is counted and
+dropped, each kind of complaint is logged once a minute, and the loop always has time for everything else.
+Writes go through a queue of their own, since a device takes its time. Judging is `commands.py`'s work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from connectors.base import Clock, WriteOutcome
+from gateway.mqtt.heard import Message
+from gateway.sparkplug.commands import CommandPort, Commands, NextServer, Rebirth, Refused, WriteOrder
+from gateway.sparkplug.host import PrimaryHost, Word
+from gateway.sparkplug.ration import Ration
+
+#: Most commands that wait to be judged, and most writes that wait for devices.
+COMMANDS_MAX, WRITES_MAX = 1000, 64
+#: A write that has waited so long is refused: what a person wanted then may be wrong now.
+WRITE_AGE_S_MAX = 5.0
+#: So many commands are judged before anything else gets its turn.
+TURN_COMMANDS = 25
+#: A complaint of one kind is logged once in this time.
+COMPLAIN_EVERY_S = 60.0
+
+#: What is counted of commands, besides the kinds of refusals.
+WHAT = ("rebirth", "next_server", "written", "not_written", "unsure", "too_many", "too_late")
+
+log = structlog.get_logger(__name__)
+
+
+class Leaving(Exception):
+    """The connection is to be left, and the next server tried."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Writes:
+    """Writes on their way to devices, and what became of them. Lives as long as the node."""
+
+    def __init__(self, port: CommandPort | None, clock: Clock, sink: str) -> None:
+        self._port, self._clock, self._sink = port, clock, sink
+        self._queue: asyncio.Queue[tuple[float, WriteOrder]] = asyncio.Queue(WRITES_MAX)
+        self._complaints: dict[str, tuple[Ration, int]] = {}
+        self.counts: Counter[str] = Counter(dict.fromkeys(WHAT, 0))
+
+    def put(self, order: WriteOrder) -> None:
+        """Write this as soon as those before it are done; refused when too many wait."""
+        try:
+            self._queue.put_nowait((self._clock.monotonic(), order))
+        except asyncio.QueueFull:
+            self.complain("too_many", "too many commands wait", tag=order.tag)
+
+    async def run(self) -> None:
+        """Write, one after another, for ever."""
+        while True:
+            asked_s, order = await self._queue.get()
+            if self._clock.monotonic() - asked_s > WRITE_AGE_S_MAX:
+                self.complain("too_late", "a write waited too long for those before it", tag=order.tag)
+            elif self._port is not None:
+                await self._write(self._port, order)
+
+    async def _write(self, port: CommandPort, order: WriteOrder) -> None:
+        written = await port.write(order.equipment, order.tag, order.value, order.source)
+        if written.outcome is WriteOutcome.ACCEPTED:
+            self.counts["written"] += 1
+        elif written.outcome is WriteOutcome.REFUSED:
+            self.complain("not_written", written.reason, tag=order.tag)
+        else:
+            self.complain("unsure", written.reason, tag=order.tag)
+
+    def complain(self, kind: str, reason: str, **more: str) -> None:
+        """Count it; log it unless the same was logged a moment ago."""
+        self.counts[kind] += 1
+        ration, silent = self._complaints.get(kind, (Ration(COMPLAIN_EVERY_S), 0))
+        if ration.ask(self._clock.monotonic()):
+            log.warning(
+                "a command was not carried out",
+                sink=self._sink,
+                kind=kind,
+                reason=reason,
+                alike_before=silent,
+                **more,
+            )
+            silent = -1
+        self._complaints[kind] = ration, silent + 1
+
+
+class Inbox:
+    """What one connection hears. `put` is called from the connection and never waits."""
+
+    def __init__(self, *, commands: Commands, host: PrimaryHost | None, writes: Writes, clock: Clock) -> None:
+        self._commands, self._host, self._writes, self._clock = commands, host, writes, clock
+        self._queue: asyncio.Queue[Message] = asyncio.Queue(COMMANDS_MAX)
+        self._word = asyncio.Event()
+        self._is_gone = False
+
+    def put(self, message: Message) -> None:
+        """A message has come in."""
+        if self._host is not None and message.topic == self._host.topic:
+            word = self._host.judge(message.topic, message.payload, self._clock.now())
+            if word is not Word.IGNORED:
+                self._is_gone = word is Word.OFFLINE
+                self._word.set()
+            return
+        try:
+            self._queue.put_nowait(message)
+        except asyncio.QueueFull:
+            self._writes.complain("too_many", "commands come faster than they can be judged")
+
+    async def host_online(self) -> None:
+        """Return when the primary host has said that it is there; at once without one."""
+        while self._host is not None and not self._host.online:
+            self._word.clear()
+            await self._word.wait()
+
+    async def host_offline(self) -> None:
+        """Return when the primary host has said that it is gone; never without one."""
+        while not self._is_gone:
+            self._word.clear()
+            await self._word.wait()
+
+    async def run(self, reborn: Callable[[str], Awaitable[None]]) -> None:
+        """Carry out what is asked for, for ever. Call once the births are out.
+
+        Raises:
+            Leaving: the next server was asked for.
+        """
+        judged = 0
+        while True:
+            message = await self._queue.get()
+            orders = self._commands.judge(
+                message.topic, message.payload, self._clock.now(), retained=message.retained
+            )
+            for order in orders:
+                if isinstance(order, Rebirth):
+                    self._writes.counts["rebirth"] += 1
+                    await reborn(order.device)
+                elif isinstance(order, WriteOrder):
+                    self._writes.put(order)
+                elif isinstance(order, Refused):
+                    self._writes.complain(order.kind, order.reason)
+                elif isinstance(order, NextServer):
+                    self._writes.counts["next_server"] += 1
+                    raise Leaving("a host asked for the next server")
+            judged += 1
+            if judged % TURN_COMMANDS == 0:
+                await asyncio.sleep(0)
+
+
+def command_figures(writes: Writes) -> Mapping[str, int]:
+    """Commands by what became of them. The words are those of `WHAT` and the kinds of refusals."""
+    return dict(writes.counts)

@@ -1,0 +1,193 @@
+"""One connection of the edge node, once it may speak: births, what is new, what gathered, in that order.
+
+What is new does not queue behind history: both are told side by side, a bounded stretch of each at a time,
+and each goes on when the broker has read its last one. On a slow link values of tags are overtaken by newer
+ones; events never are. The session says what the messages are, the outbox sends them; the journal is read
+here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+
+from connectors.base import Clock
+from gateway.journal.values import Cursor
+from gateway.sparkplug.due import DueTags
+from gateway.sparkplug.links import Links
+from gateway.sparkplug.messages import NODE, Now, Publication
+from gateway.sparkplug.outbox import Outbox
+from gateway.sparkplug.past import pages
+from gateway.sparkplug.present import Present
+from gateway.sparkplug.progress import Progress
+from gateway.sparkplug.session import Session
+from gateway.sparkplug.source import RecordSource
+from gateway.sparkplug.tasks import together
+from statemodel.records import Recorded
+from statemodel.types import SourceLost, SourceRestored
+
+#: Most events read at once.
+READ_MAX = 256
+#: Most values of tags told in one go, and how long further ones are waited for, in seconds.
+TAGS_MAX, GATHER_S = 500, 0.02
+#: How often it is looked whether births are owed, in seconds.
+OWED_EVERY_S = 0.25
+#: A batch number no journal reaches.
+_NEVER = sys.maxsize
+
+#: Asks the session for its births.
+Birth = Callable[[Now], tuple[Publication, ...]]
+
+
+class Telling:
+    """What is told on one connection. Of no use when that is over."""
+
+    def __init__(
+        self,
+        *,
+        session: Session,
+        outbox: Outbox,
+        journal: RecordSource,
+        present: Present,
+        progress: Progress,
+        links: Links,
+        due: DueTags,
+        history_tags: Collection[str],
+        clock: Clock,
+        devices: Sequence[str],
+        connections: Sequence[str],
+    ) -> None:
+        self._session, self._outbox, self._journal = session, outbox, journal
+        self._present, self._progress, self._links = present, progress, links
+        self._due, self._history_tags, self._clock = due, history_tags, clock
+        self._devices, self._connections = devices, connections
+        #: Values told as history.
+        self.historical = 0
+
+    def now(self) -> Now:
+        """The time, as the session wants it."""
+        return Now(self._clock.now(), self._clock.monotonic())
+
+    def be_born(self, birth: Birth, since: Cursor) -> None:
+        """Show what is true at this instant; what the journal holds after `since` and up to now is history.
+
+        Nothing is awaited here, so states, links and numbers belong to the same instant.
+        """
+        session, present, now = self._session, self._present, self.now()
+        seq = present.position().last_seq
+        for device in self._devices:
+            session.know(present.state(device), now, present.why(device))
+        self._links.look(present.is_up)
+        for device in self._devices:
+            session.link(device, self._links.lives(device), now)
+        for name in self._connections:
+            session.connection(name, present.is_up(name), now)
+        session.samples(self._due.take(), now)
+        batch = self._journal.position.last_batch
+        self._progress.born(since, Cursor(seq, batch), now.at)
+        self._outbox.put(birth(now))
+
+    async def run(self) -> None:
+        """Tell what there is to tell, for ever. Call after `be_born`.
+
+        Raises:
+            SinkUnavailable, SinkRefused: the connection is over.
+            JournalFailed: the journal is of no use any more.
+        """
+        await self._outbox.told()
+        await together(self._tell_events(), self._tell_tags(), self._tell_past(), self._tell_owed())
+
+    # --- what is new
+
+    async def _tell_events(self) -> None:
+        after = self._progress.birth.seq
+        while True:
+            last = self._journal.position.last_seq
+            events = await self._journal.read(after, READ_MAX)
+            if not events and last <= after:
+                await self._journal.wait_beyond(after, _NEVER)
+                continue
+            # What cannot be read is passed over; the journal says so elsewhere.
+            after = events[-1].seq if events else last
+            self._outbox.put(self._news_of(events))
+            await self._outbox.told()
+            held = self._session.held_seq
+            told = after if held is None else min(after, held - 1)
+            self._progress.told_present(Cursor(seq=told))
+
+    def _news_of(self, events: Sequence[Recorded]) -> list[Publication]:
+        """Transitions in order; a device says its last state before it dies, and lives before its next."""
+        news: list[Publication] = []
+        waiting: list[Recorded] = []
+        lost: dict[str, None] = {}
+        now = self.now()
+
+        def say() -> None:
+            news.extend(self._session.events(waiting, now))
+            waiting.clear()
+
+        for recorded in events:
+            event = recorded.event
+            if isinstance(event, SourceLost):
+                lost[event.connection] = None
+            elif isinstance(event, SourceRestored):
+                say()
+                if event.connection in lost:
+                    del lost[event.connection]
+                    news.extend(self._turn(event.connection, up=False, now=now))
+                news.extend(self._turn(event.connection, up=True, now=now))
+            else:
+                waiting.append(recorded)
+        say()
+        for connection in lost:
+            news.extend(self._turn(connection, up=False, now=now))
+        return news
+
+    def _turn(self, connection: str, *, up: bool, now: Now) -> list[Publication]:
+        news: list[Publication] = []
+        if connection in self._connections:
+            news.extend(self._session.connection(connection, up, now))
+        for device, lives in self._links.turn(connection, up=up):
+            news.extend(self._session.link(device, lives, now))
+        return news
+
+    async def _tell_tags(self) -> None:
+        while True:
+            await self._due.some()
+            batch = self._journal.position.last_batch
+            self._outbox.put(self._session.samples(self._due.take(TAGS_MAX), self.now()))
+            await self._outbox.told()
+            if not self._due:
+                self._progress.told_present(Cursor(batch=batch))
+            await self._clock.sleep(GATHER_S)
+
+    async def _tell_owed(self) -> None:
+        """Births somebody asked for too soon after the last ones, or that a value of another type wants."""
+        while True:
+            await self._clock.sleep(OWED_EVERY_S)
+            due_s = self._session.due_s
+            if due_s is not None and due_s <= self._clock.monotonic():
+                await self._outbox.told()
+                self._outbox.put(self._session.tick(self.now()))
+
+    async def reborn(self, device: str = NODE) -> None:
+        """A host asks for births: at once, or at the end of the window. Returns when they are out."""
+        births = self._session.rebirth(self.now(), device)
+        if births:
+            self._outbox.put(births)
+            await self._outbox.told()
+
+    # --- what gathered
+
+    async def _tell_past(self) -> None:
+        session, progress, until = self._session, self._progress, self._progress.birth
+        if progress.past == until:
+            return
+        async for page in pages(self._journal, progress.past, until, self._history_tags):
+            news = session.history(page.items, self.now())
+            self._outbox.put(news)
+            self._outbox.put(session.backlog(until.seq - page.upto.seq, self.now()))
+            await self._outbox.told()
+            self.historical += sum(len(item.payload.metrics) for item in news)
+            progress.told_past(page.upto)
+        progress.told_past(until)
