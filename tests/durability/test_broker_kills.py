@@ -1,9 +1,9 @@
 """The broker is killed again and again under load, its store kept or lost: all arrives, states stay true.
 
-A hundred times here; `ANDON_TEST_PROFILE=long` a thousand times. The journal is a real one on a disk and so is
-the broker, Mosquitto. A tap on the cable between them tells what was said and acknowledged; a listener with a
-lasting session that asks for what it sees missing, as docs/mqtt.md tells it to, must end with exactly the
-journal. Pauses between attempts are shortened, so that a hundred lives take less than a minute.
+A hundred times here; `ANDON_TEST_PROFILE=long` a thousand times. Journal and broker are real, on a disk and a
+Mosquitto. A tap on the cable between them tells what was said and acknowledged; a listener with a lasting
+session that asks for what it sees missing, as docs/mqtt.md tells it to, must end with exactly the journal.
+Pauses between attempts are shortened, so that a hundred lives take a minute.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,11 +31,11 @@ from gateway.clock import SystemClock
 from gateway.config.schema import GatewaySettings, JournalSettings, MqttSettings
 from gateway.journal import Journal
 from gateway.publish import payloads
-from gateway.publish.publisher import REPEAT_S, MqttPublisher
+from gateway.publish.publisher import MqttPublisher
 from statemodel.records import EquipmentState, Recorded, state_after, tell
 from statemodel.types import Transition
 from tests.benchmarks.journal import START, transition
-from tests.durability.mqtt_tap import Acked, Ledger, Sent, Tap
+from tests.support.mqtt_tap import Acked, Ledger, Sent, Tap
 from tests.support.processes import Mosquitto
 
 LONG = os.environ.get("ANDON_TEST_PROFILE") == "long"
@@ -42,8 +43,11 @@ KILLS = 1_000 if LONG else 100
 GATEWAY = GatewaySettings(id="line-1", enterprise="acme", site="berlin")
 #: A retained state is true again after a broker is back within this, in seconds.
 TRUE_WITHIN_S = 10.0
-#: What was acknowledged so shortly before an end is said again. Less than `REPEAT_S`, by the tap's own delay.
-SAID_AGAIN_S = REPEAT_S - 0.5
+#: What was acknowledged so shortly before an end is said again: two seconds, less what the tap takes.
+SAID_AGAIN_S = 1.5
+#: A broker that stands still is killed after this, in seconds: what was on its way is older than what is said
+#: again anyway.
+FROZEN_S = 2.5
 #: Machines, and how many of them move at once how often.
 MACHINES, AT_ONCE, EVERY_S = 40, 8, 0.015
 BACKLOG = 1_500
@@ -72,6 +76,8 @@ class Line:
         self.journal = journal
         self.states: dict[str, EquipmentState] = {}
         self._moves = 0
+        self._go = asyncio.Event()
+        self._go.set()
 
     async def move(self, count: int) -> None:
         """So many moves, made durable at once."""
@@ -84,8 +90,18 @@ class Line:
     async def run(self) -> None:
         """Go on for ever."""
         while True:
+            await self._go.wait()
             await self.move(AT_ONCE)
             await asyncio.sleep(EVERY_S)
+
+    @contextlib.contextmanager
+    def rest(self) -> Iterator[None]:
+        """Nothing moves meanwhile."""
+        self._go.clear()
+        try:
+            yield
+        finally:
+            self._go.set()
 
     def publisher(self, settings: MqttSettings) -> MqttPublisher:
         def state_of(name: str) -> EquipmentState | None:
@@ -106,7 +122,7 @@ class Line:
 
 @dataclass
 class Book:
-    """What a consumer holds that skips what is not newer than its last number and asks for what is missing."""
+    """What a consumer holds that skips what is not newer than its last number and asks for what it misses."""
 
     journal: Journal
     held: list[tuple[int, bytes]] = field(default_factory=list)
@@ -305,7 +321,7 @@ async def test_every_event_arrives_and_states_stay_true_however_often_the_broker
         publisher = line.publisher(settings)
         tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(line.run())]
         for _ in range(KILLS):
-            await _live(chance, tap, publisher, line, listener)
+            await _live(chance, broker, tap, publisher, line, listener)
             assert not any(task.done() for task in tasks), tasks
             await broker.kill()
             await tap.down()
@@ -336,28 +352,41 @@ async def test_every_event_arrives_and_states_stay_true_however_often_the_broker
     assert faults(ledger, events) == []
     assert book.held == [(event.seq, event.json) for event in events]
     assert tap.connections > KILLS * 0.8, "it was killed while nobody was connected"
-    assert book.heard - book.asked > len(events) / 4, "the listener heard too little to prove anything"
+    assert len(events) - book.asked > len(events) / 10, "the listener heard too little to prove anything"
     assert len(events) > 100 * KILLS, "too little happened to prove anything"
 
 
 async def _live(
-    chance: random.Random, tap: Tap, publisher: MqttPublisher, line: Line, listener: Listener
+    chance: random.Random,
+    broker: Mosquitto,
+    tap: Tap,
+    publisher: MqttPublisher,
+    line: Line,
+    listener: Listener,
 ) -> None:
     """A life of the broker, up to the moment it is to be killed."""
     tap.connected.clear()
-    match chance.choice(("in the door", "under load", "when all is true")):
-        case "in the door":
-            async with asyncio.timeout(TRUE_WITHIN_S):
-                await tap.connected.wait()
-            await asyncio.sleep(chance.uniform(0, 0.01))
-        case "under load":
-            async with asyncio.timeout(TRUE_WITHIN_S):
-                while not publisher.status().connected:
-                    await asyncio.sleep(0.01)
-            await asyncio.sleep(chance.uniform(0, 0.6))
-        case _:
+    (way,) = chance.choices(
+        ("in the door", "under load", "all is true", "at rest", "frozen"), (6, 6, 4, 3, 1)
+    )
+    if way == "in the door":
+        async with asyncio.timeout(TRUE_WITHIN_S):
+            await tap.connected.wait()
+        await asyncio.sleep(chance.uniform(0, 0.01))
+    elif way == "all is true":
+        await listener.wait_true(line.topics(), TRUE_WITHIN_S)
+        await asyncio.sleep(chance.uniform(0, 0.2))
+    elif way == "at rest":
+        with line.rest():
             await listener.wait_true(line.topics(), TRUE_WITHIN_S)
-            await asyncio.sleep(chance.uniform(0, 0.2))
+    else:
+        async with asyncio.timeout(TRUE_WITHIN_S):
+            while not publisher.status().connected:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(chance.uniform(0, 0.6))
+        if way == "frozen":
+            os.kill(broker.pid, signal.SIGSTOP)
+            await asyncio.sleep(FROZEN_S)
 
 
 # --- the judge itself

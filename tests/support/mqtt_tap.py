@@ -1,7 +1,8 @@
 """A cable between a client and a broker that writes down every PUBLISH and every acknowledgement.
 
 Reads the packets by itself, after the standard and not with our code. When the broker dies the cable
-is taken `down`: nobody can connect and what was on its way is lost, acknowledgements too.
+is taken `down`: nobody can connect and what was on its way is lost, acknowledgements too. It can also lose
+what a broker says kind by kind.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
-_PUBLISH, _PUBACK, _PUBREC = 3, 4, 5
+_PUBLISH = 3
+PUBACK, PUBREC, PUBCOMP = 4, 5, 7
+"""Kinds of packets of a broker, as the upper four bits of the first byte have them."""
 
 
 class Sent(NamedTuple):
@@ -52,6 +56,33 @@ def packets(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
         yield packet
 
 
+#: Properties a PUBLISH can have (MQTT 5.0 section 2.2.2.2), and how long each is: so many bytes, or as many
+#: as its own length says, once or twice.
+_TOPIC_ALIAS = 0x23
+_BYTES = {0x01: 1, 0x02: 4, _TOPIC_ALIAS: 2}
+_TEXTS = {0x03: 1, 0x08: 1, 0x09: 1, 0x26: 2}
+
+
+def _properties(body: bytes, at: int) -> tuple[dict[int, bytes], int]:
+    """The properties of a PUBLISH that begin at a place, by identifier, and where they end."""
+    length = shift = 0
+    while body[at] >= 0x80:
+        length |= (body[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+    length |= body[at] << shift
+    at += 1
+    end, found = at + length, dict[int, bytes]()
+    while at < end:
+        kind, begin = body[at], at + 1
+        at = begin + _BYTES.get(kind, 0)
+        for _ in range(_TEXTS.get(kind, 0)):
+            at += 2 + int.from_bytes(body[at : at + 2], "big")
+        assert at > begin, f"property {kind:#x} has no place in a PUBLISH"
+        found[kind] = body[begin:at]
+    return found, end
+
+
 @dataclass
 class Ledger:
     """What passed, in order."""
@@ -61,6 +92,7 @@ class Ledger:
     acked: list[Acked] = field(default_factory=list)
     ended: list[tuple[int, float]] = field(default_factory=list)
     """Connections that were lost, and when."""
+    _aliases: dict[int, dict[bytes, str]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     """What the standard forbids."""
 
@@ -75,7 +107,10 @@ class Ledger:
             number = int.from_bytes(body[at : at + 2], "big")
             at += 2
         if self.protocol == "5":
-            at += 1 + body[at]  # properties are short here: their length is one byte
+            properties, at = _properties(body, at)
+            if (alias := properties.get(_TOPIC_ALIAS)) is not None:
+                named = self._aliases.setdefault(connection, {})
+                named[alias] = topic = topic or named[alias]
         sent = Sent(connection, time.monotonic(), topic, body[at:], bool(first & 1), bool(first & 8))
         self.sent.append(sent)
         if number:
@@ -85,8 +120,16 @@ class Ledger:
 
     def back(self, waiting: dict[int, Sent], first: int, body: bytes) -> None:
         """A packet of the broker: PUBACK, or PUBREC, with which a message of QoS 2 is the broker's."""
-        if first >> 4 in (_PUBACK, _PUBREC) and not (len(body) > 2 and body[2] >= 0x80):
+        if first >> 4 in (PUBACK, PUBREC) and not (len(body) > 2 and body[2] >= 0x80):
             self.acked.append(Acked(waiting.pop(int.from_bytes(body[:2], "big")), time.monotonic()))
+
+    def said(self, ending: str) -> list[Sent]:
+        """What was published on topics with this ending."""
+        return [sent for sent in self.sent if sent.topic.endswith(ending)]
+
+    def events(self) -> list[Sent]:
+        """What was published on topics of events."""
+        return [sent for sent in self.sent if "/_event/" in sent.topic]
 
 
 class Tap:
@@ -98,6 +141,10 @@ class Tap:
         self.connections = 0
         self.connected = asyncio.Event()
         """Somebody has connected since it was last cleared; a person at the door counts."""
+        self.losing: set[int] = set()
+        """Kinds of packets of the broker that get lost on their way."""
+        self.lost = 0
+        """Packets that got lost."""
         self._target_port = target_port
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
@@ -137,15 +184,11 @@ class Tap:
         far: asyncio.StreamWriter | None = None
         try:
             far_reader, far = await asyncio.open_connection("127.0.0.1", self._target_port)
+            out = partial(self.ledger.out, connection, waiting)
+            back = partial(self.ledger.back, waiting)
             pipes = {
-                asyncio.create_task(
-                    _pass_on(
-                        reader, far, lambda first, body: self.ledger.out(connection, waiting, first, body)
-                    )
-                ),
-                asyncio.create_task(
-                    _pass_on(far_reader, writer, lambda first, body: self.ledger.back(waiting, first, body))
-                ),
+                asyncio.create_task(self._pass_on(reader, far, out, set())),
+                asyncio.create_task(self._pass_on(far_reader, writer, back, self.losing)),
             }
             try:
                 await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
@@ -161,14 +204,23 @@ class Tap:
             if far is not None:
                 far.transport.abort()
 
-
-async def _pass_on(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[int, bytes], None]
-) -> None:
-    buffer = bytearray()
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-        buffer += data
-        for first, body in packets(buffer):
-            note(first, body)
+    async def _pass_on(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        note: Callable[[int, bytes], None],
+        losing: set[int],
+    ) -> None:
+        buffer = bytearray()
+        while data := await reader.read(65536):
+            buffer += data
+            if not losing:
+                writer.write(data)
+            for first, body in packets(buffer):
+                note(first, body)
+                if first >> 4 in losing:
+                    self.lost += 1
+                elif losing:
+                    assert len(body) < 0x80, "what a broker says to a publisher is short"
+                    writer.write(bytes((first, len(body))) + body)
+            await writer.drain()
