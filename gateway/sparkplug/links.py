@@ -1,7 +1,8 @@
 """Which equipment can be seen at all: from lost and restored connections to devices that live and die.
 
 A device is dead while every connection that feeds it is lost. While one of several is, it lives: its state is
-Unknown and the tags that are away are stale, which says more than a death would. Pure.
+Unknown and the tags that are away are stale, which says more than a death would. A connection that is being
+made for the first time is not lost yet. Pure.
 """
 
 from __future__ import annotations
@@ -19,27 +20,24 @@ class Links:
         for device, names in self._feeds.items():
             for name in names:
                 self._devices.setdefault(name, []).append(device)
-        self._up: set[str] = set()
+        self._lost: set[str] = set()
 
-    @property
-    def connections(self) -> tuple[str, ...]:
-        """Every connection that feeds a device."""
-        return tuple(self._devices)
+    def look(self, is_lost: Callable[[str], bool]) -> list[tuple[str, bool]]:
+        """Take over how each connection is now; the devices that live or die by it."""
+        before = {device: self.lives(device) for device in self._feeds}
+        self._lost = {name for name in self._devices if is_lost(name)}
+        return self._turned(before)
 
-    def look(self, is_up: Callable[[str], bool]) -> None:
-        """Take over how each connection is now."""
-        self._up = {name for name in self._devices if is_up(name)}
-
-    def turn(self, connection: str, *, up: bool) -> list[tuple[str, bool]]:
-        """A connection is up or lost; the devices that live or die by it."""
+    def turn(self, connection: str, *, lost: bool) -> list[tuple[str, bool]]:
+        """A connection is lost or restored; the devices that live or die by it."""
         before = {device: self.lives(device) for device in self._devices.get(connection, ())}
-        if up:
-            self._up.add(connection)
-        else:
-            self._up.discard(connection)
-        return [(device, lives) for device, lived in before.items() if (lives := self.lives(device)) != lived]
+        (self._lost.add if lost else self._lost.discard)(connection)
+        return self._turned(before)
 
     def lives(self, device: str) -> bool:
         """Whether anything of a device can be seen."""
         names = self._feeds.get(device, ())
-        return not names or any(name in self._up for name in names)
+        return not names or any(name not in self._lost for name in names)
+
+    def _turned(self, before: Mapping[str, bool]) -> list[tuple[str, bool]]:
+        return [(device, lives) for device, lived in before.items() if (lives := self.lives(device)) != lived]

@@ -34,3 +34,7 @@ class Present(Protocol):
     def is_up(self, connection: str) -> bool:
         """Whether a connection stands."""
         ...
+
+    def is_lost(self, connection: str) -> bool:
+        """Whether a connection is known not to stand: it broke, or could not be made."""
+        ...

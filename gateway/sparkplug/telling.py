@@ -9,7 +9,7 @@ here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from connectors.base import Clock
 from gateway.journal.values import Cursor
@@ -61,6 +61,8 @@ class Telling:
         self._present, self._progress, self._links = present, progress, links
         self._due, self._history_tags, self._clock = due, history_tags, clock
         self._devices, self._connections = devices, connections
+        #: Connections whose loss was read, and not yet all that was recorded with it.
+        self._lost: dict[str, None] = {}
         #: Values told as history.
         self.historical = 0
 
@@ -77,15 +79,19 @@ class Telling:
         seq = present.position().last_seq
         for device in self._devices:
             session.know(present.state(device), now, present.why(device))
-        self._links.look(present.is_up)
-        for device in self._devices:
-            session.link(device, self._links.lives(device), now)
         for name in self._connections:
             session.connection(name, present.is_up(name), now)
         session.samples(self._due.take(), now)
         batch = self._journal.position.last_batch
         self._progress.born(since, Cursor(seq, batch), now.at)
+        self._links.look(present.is_lost)
+        for device in self._devices:
+            session.link(device, self._has_past or self._links.lives(device), now)
         self._outbox.put(birth(now))
+
+    @property
+    def _has_past(self) -> bool:
+        return self._progress.past != self._progress.birth
 
     async def run(self) -> None:
         """Tell what there is to tell, for ever. Call after `be_born`.
@@ -109,47 +115,56 @@ class Telling:
                 continue
             # What cannot be read is passed over; the journal says so elsewhere.
             after = events[-1].seq if events else last
-            self._outbox.put(self._news_of(events))
+            self._outbox.put(self._news_of(events, all_of_them=after >= last))
             await self._outbox.told()
-            held = self._session.held_seq
-            told = after if held is None else min(after, held - 1)
-            self._progress.told_present(Cursor(seq=told))
+            self._progress.told_present(Cursor(seq=after))
 
-    def _news_of(self, events: Sequence[Recorded]) -> list[Publication]:
-        """Transitions in order; a device says its last state before it dies, and lives before its next."""
+    def _news_of(self, events: Sequence[Recorded], *, all_of_them: bool) -> list[Publication]:
+        """Transitions in order; a device says its last state before it dies, and lives before its next.
+
+        With a loss goes what it does to states, recorded right after it: so nobody dies before all that is
+        recorded has been told.
+        """
         news: list[Publication] = []
         waiting: list[Recorded] = []
-        lost: dict[str, None] = {}
         now = self.now()
-
-        def say() -> None:
-            news.extend(self._session.events(waiting, now))
-            waiting.clear()
-
         for recorded in events:
             event = recorded.event
             if isinstance(event, SourceLost):
-                lost[event.connection] = None
+                self._lost[event.connection] = None
             elif isinstance(event, SourceRestored):
-                say()
-                if event.connection in lost:
-                    del lost[event.connection]
-                    news.extend(self._turn(event.connection, up=False, now=now))
-                news.extend(self._turn(event.connection, up=True, now=now))
+                news.extend(self._session.events(waiting, now))
+                waiting.clear()
+                if event.connection in self._lost:
+                    del self._lost[event.connection]
+                    news.extend(self._turn(event.connection, now, lost=True))
+                news.extend(self._turn(event.connection, now, lost=False))
             else:
                 waiting.append(recorded)
-        say()
-        for connection in lost:
-            news.extend(self._turn(connection, up=False, now=now))
+        news.extend(self._session.events(waiting, now))
+        if all_of_them:
+            for connection in self._lost:
+                news.extend(self._turn(connection, now, lost=True))
+            self._lost.clear()
         return news
 
-    def _turn(self, connection: str, *, up: bool, now: Now) -> list[Publication]:
+    def _turn(self, connection: str, now: Now, *, lost: bool) -> list[Publication]:
+        news = list(self._session.connection(connection, not lost, now))
+        return news + self._live_or_die(self._links.turn(connection, lost=lost), now)
+
+    def _live_or_die(self, turned: Iterable[tuple[str, bool]], now: Now) -> list[Publication]:
+        """Births and deaths of devices. While history is told none dies: a dead device has none."""
         news: list[Publication] = []
-        if connection in self._connections:
-            news.extend(self._session.connection(connection, up, now))
-        for device, lives in self._links.turn(connection, up=up):
-            news.extend(self._session.link(device, lives, now))
+        for device, lives in turned:
+            if lives or not self._has_past:
+                news.extend(self._session.link(device, lives, now))
         return news
+
+    def _look_at_links(self) -> None:
+        """Now and then: the record says when a link was lost, but not one that was never there."""
+        if not self._lost:
+            now = self.now()
+            self._outbox.put(self._live_or_die(self._links.look(self._present.is_lost), now))
 
     async def _tell_tags(self) -> None:
         while True:
@@ -165,6 +180,7 @@ class Telling:
         """Births somebody asked for too soon after the last ones, or that a value of another type wants."""
         while True:
             await self._clock.sleep(OWED_EVERY_S)
+            self._look_at_links()
             due_s = self._session.due_s
             if due_s is not None and due_s <= self._clock.monotonic():
                 await self._outbox.told()
@@ -181,8 +197,6 @@ class Telling:
 
     async def _tell_past(self) -> None:
         session, progress, until = self._session, self._progress, self._progress.birth
-        if progress.past == until:
-            return
         async for page in pages(self._journal, progress.past, until, self._history_tags):
             news = session.history(page.items, self.now())
             self._outbox.put(news)
@@ -191,3 +205,6 @@ class Telling:
             self.historical += sum(len(item.payload.metrics) for item in news)
             progress.told_past(page.upto)
         progress.told_past(until)
+        now = self.now()
+        for device in self._devices:
+            self._outbox.put(session.link(device, self._links.lives(device), now))
