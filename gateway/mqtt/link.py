@@ -17,12 +17,11 @@ from connectors.base import Clock
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt import frames, heard
 from gateway.mqtt.aliases import Aliases
-from gateway.mqtt.certificates import Files, files_of
 from gateway.mqtt.frames import Will
 from gateway.mqtt.heard import Limits, Message
 from gateway.mqtt.hello import PACKET_BYTES_MAX, good_bye, hello, welcome
 from gateway.mqtt.inbound import Inbound
-from gateway.mqtt.options import LinkOptions
+from gateway.mqtt.options import Files, LinkOptions, files_of
 from gateway.mqtt.outbound import ACK, REC, OnAck, OnRefused, Outbound, Waiting
 from gateway.mqtt.pings import Pings
 from gateway.mqtt.properties import NONE, NotMqtt, with_alias

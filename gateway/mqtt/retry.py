@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 
 from connectors.backoff import Backoff
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.mqtt.reasons import ClosedByBroker, TakenOver
+from gateway.mqtt.reasons import ClosedByBroker, Overloaded, Renewed, TakenOver
 
 #: Pause after a refusal: a password mended in the broker is noticed within this.
 REFUSED_PAUSE_S = 60.0
+
+#: Longest pause while a broker has too much to do, or finds that we ask too much of it.
+OVERLOADED_PAUSE_S = 60.0
 
 #: Pause after somebody took our client id. Two gateways that both wait so long change places at most once in
 #: 90 s, jitter included.
@@ -37,6 +40,9 @@ class Retry:
     """Pauses between attempts, and the word of alarm."""
 
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=0.5, max_s=4.0, settled_s=10.0))
+    overloads: Backoff = field(
+        default_factory=lambda: Backoff(first_s=2.0, max_s=OVERLOADED_PAUSE_S, settled_s=60.0)
+    )
     kicks: Backoff = field(
         default_factory=lambda: Backoff(first_s=0.5, max_s=TAKEN_OVER_PAUSE_S, settled_s=10.0)
     )
@@ -47,6 +53,8 @@ class Retry:
 
         `up_for_s` is 0 when the broker never accepted us; `listens` tells whether it still accepts others.
         """
+        if isinstance(failure, Renewed):
+            return 0.0
         spread = 0.75 + random01 / 2
         if up_for_s >= FORGIVEN_S:
             self.kicks.failures = 0
@@ -67,6 +75,9 @@ class Retry:
             self.alarm = "refused"
             return REFUSED_PAUSE_S * spread
         self.alarm = ""
+        if isinstance(failure, Overloaded):
+            return self.overloads.failed(up_for_s, random01)
+        self.overloads.failures = 0
         return pause
 
     def settled(self) -> None:

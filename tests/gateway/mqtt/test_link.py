@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,66 +19,8 @@ from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.link import Link, Will, listens
 from gateway.mqtt.options import LinkOptions, link_options
 from gateway.mqtt.reasons import ClosedByBroker, TakenOver
+from tests.gateway.mqtt.support import ACCEPTED_3, ACCEPTED_5, puback, says, scripted
 from tests.gateway.publish.support import GATEWAY, until, within
-
-#: MQTT 5 CONNACK: accepted, no properties. MQTT 3.1.1 has no property length.
-ACCEPTED_5 = bytes([0x20, 3, 0, 0, 0])
-ACCEPTED_3 = bytes([0x20, 2, 0, 0])
-
-
-def puback(packet: int, reason: int | None = None) -> bytes:
-    body = packet.to_bytes(2, "big") + (bytes([reason]) if reason is not None else b"")
-    return bytes([0x40, len(body)]) + body
-
-
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def scripted(script: Script, **more: Any) -> AsyncIterator[LinkOptions]:
-    """A broker that runs a script for each connection; how to connect to it."""
-
-    serving: set[asyncio.Task[Any]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await script(reader, writer)
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-            serving.discard(task)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    options = link_options(MqttSettings(broker=f"mqtt://127.0.0.1:{port}"), GATEWAY)
-    try:
-        yield replace(options, connect_timeout_s=2.0, **more)
-    finally:
-        server.close()
-        for task in serving:
-            task.cancel()
-        while serving:
-            await asyncio.wait(serving)
-        await server.wait_closed()
-
-
-def says(*parts: bytes, then_close: bool = False) -> Script:
-    """Wait for each thing the client says before answering it; then listen on or close."""
-
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for part in parts:
-            await reader.read(65536)
-            writer.write(part)
-        if not then_close:
-            while await reader.read(65536):
-                pass
-
-    return script
 
 
 async def opened(options: LinkOptions) -> Link:

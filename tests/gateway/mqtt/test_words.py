@@ -19,7 +19,7 @@ from gateway.mqtt.options import link_options, tls_context
 from gateway.mqtt.reasons import NEEDS_A_PERSON, PASSES, TAKEN_OVER, ClosedByBroker, TakenOver, failure
 from gateway.mqtt.retry import FORGIVEN_S, KICKS_MAX, Retry
 from gateway.publish import payloads
-from gateway.publish.publisher import newer
+from gateway.publish.states import newer
 from statemodel.records import state_after
 from statemodel.types import Quality, TagSample
 from tests.gateway.publish.support import GATEWAY, T0, recorded, transition
