@@ -26,8 +26,9 @@ from connectors.protocol import Environment
 from gateway.accounts.keeper import Accounts
 from gateway.accounts.report import AccountsReport
 from gateway.clock import SystemClock
+from gateway.config.brokers import embedded_port
 from gateway.config.load import Loaded
-from gateway.configured import TagFeed, published_tags, unrecorded_tags
+from gateway.configured import TagFeed, feeding_connections, published_tags, unrecorded_tags
 from gateway.correcting import CorrectionDesk
 from gateway.corrections import CorrectionBook
 from gateway.embedded_postgres import EmbeddedPostgres
@@ -45,8 +46,11 @@ from gateway.metrics import Exposition
 from gateway.models import ModelCatalogue
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.pipeline import Pipeline
+from gateway.publish.availability import Links
+from gateway.publish.holdings import Holdings
+from gateway.publish.ownership import Ownership
 from gateway.publish.publisher import MqttPublisher
-from gateway.reconcile.wiring import Reconciling
+from gateway.reconcile.wiring import JournalRecord, Reconciling
 from gateway.repeats import on_record
 from gateway.restart import lost_while_away, memories_from
 from gateway.snapshots import wiring as snapshots
@@ -115,13 +119,13 @@ class _Run:
         self.corrections = await CorrectionBook.open(self.journal, historian)
         history = JoinedHistory(self.journal, historian, self.corrections)
         self._build_live(history)
-        publisher = await self._publisher()
-        await self._serve(history, historian, publisher)
+        publishers = await self._publishers(history)
+        await self._serve(history, historian, publishers)
         async with asyncio.TaskGroup() as group:
             if historian is not None:
                 self._start_sink(group, "historian", historian.run())
-            if publisher is not None:
-                self._start_sink(group, "mqtt", publish_when_met(publisher.run, historian))
+            for publisher in publishers:
+                self._start_sink(group, publisher.sink, publish_when_met(publisher.run, historian))
             self._start_sink(group, "accounts", self.accounts.run())
             self._start_sink(group, "corrections", self.corrections.run())
             self._start_sink(group, "late", self.late.run())
@@ -227,37 +231,56 @@ class _Run:
         self.sinks["historian"] = historian
         return historian
 
-    async def _publisher(self) -> MqttPublisher | None:
-        if not self.settings.mqtt:
-            return None
-        if len(self.settings.mqtt) > 1:
-            raise StartFailed("there are several [[mqtt]]", hint="keep one")
-        settings = self.settings.mqtt[0]
-        embedded_port = None
-        self.owner.addresses.broker = settings.broker
-        if settings.broker == "embedded":
-            broker = EmbeddedBroker(settings.embedded_port)
-            await broker.start()
-            self.stack.push_async_callback(broker.stop)
-            embedded_port = broker.port
-            self.owner.addresses.broker = f"mqtt://127.0.0.1:{broker.port}"
-        publisher = MqttPublisher(
-            settings,
-            journal=self.journal,
-            gateway=self.settings.gateway,
-            equipment={
-                spec.name: (spec.path, partial(self.live.state, spec.name)) for spec in self.loaded.equipment
-            },
-            tags=published_tags(self.loaded),
-            embedded_port=embedded_port,
-            clock=self.clock,
+    async def _publishers(self, history: JoinedHistory) -> Sequence[MqttPublisher]:
+        """One for each broker; what is embedded is shared."""
+        port = await self._embedded_broker()
+        self.record = JournalRecord(self.journal, history)
+        gateway = self.settings.gateway
+        self.ownership = Ownership(
+            self.record, gateway=gateway.id, started_at=self.clock.now(), last=self.last
         )
-        self.sinks["mqtt"] = publisher
-        self.topics.append(TagFeed(published_tags(self.loaded), publisher.publish_tag))
-        return publisher
+        self.links = Links(connection.name for connection in self.settings.connections)
+        tags = published_tags(self.loaded)
+        publishers = []
+        for settings in self.settings.mqtt:
+            publisher = MqttPublisher(
+                settings,
+                journal=self.journal,
+                gateway=gateway,
+                equipment={
+                    spec.name: (spec.path, partial(self.live.state, spec.name))
+                    for spec in self.loaded.equipment
+                },
+                models={spec.name: spec.model.name for spec in self.loaded.equipment},
+                tags=tags,
+                links=self.links,
+                feeds=feeding_connections(self.loaded),
+                holdings=Holdings(self.loaded.data_dir, sink=settings.sink, gateway=gateway.id),
+                ownership=self.ownership,
+                embedded_port=port if settings.embedded else None,
+                clock=self.clock,
+            )
+            self.sinks[settings.sink] = publisher
+            self.topics.append(TagFeed(tags, publisher.publish_tag))
+            publishers.append(publisher)
+        self.owner.addresses.broker = ", ".join(
+            f"mqtt://127.0.0.1:{port}" if settings.embedded else settings.broker
+            for settings in self.settings.mqtt
+        )
+        return publishers
+
+    async def _embedded_broker(self) -> int | None:
+        """Start the one that all sections which ask for it share; its port."""
+        port = embedded_port((*self.settings.mqtt, *self.settings.sparkplug))
+        if port is None:
+            return None
+        broker = EmbeddedBroker(port)
+        await broker.start()
+        self.stack.push_async_callback(broker.stop)
+        return broker.port
 
     async def _serve(
-        self, history: JoinedHistory, historian: Historian | None, publisher: MqttPublisher | None
+        self, history: JoinedHistory, historian: Historian | None, publishers: Sequence[MqttPublisher]
     ) -> None:
         self.late = LateSamples(
             self.loaded.equipment,
@@ -273,7 +296,7 @@ class _Run:
             log=self.journal,
             connections=self.settings.connections,
             listeners=(self.live,),
-            hearers=(self.corrections.announce, self.late.heard),
+            hearers=(self.links.announce, self.corrections.announce, self.late.heard),
             topics=tuple(feed.samples for feed in self.topics),
             clock=self.clock,
             heartbeat=self.settings.gateway.journal.heartbeat,
@@ -312,10 +335,11 @@ class _Run:
             clock=self.clock,
             live=self.live.states,
             memories=self.engine.memories,
-            history=history,
             historian=historian,
             dsn=self.owner.addresses.database,
-            publisher=publisher,
+            publishers=publishers,
+            record=self.record,
+            ownership=self.ownership,
         )
         self.health.more = self.reconciling.parts_of_health
         if self.settings.api is None:

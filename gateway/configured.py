@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from gateway.config.load import Loaded
-from gateway.publish.publisher import PublishedTag
+from gateway.publish.tags import PublishedTag
 from statemodel.engine import EquipmentSpec
 from statemodel.types import TagSample
 
@@ -31,6 +31,14 @@ class TagFeed:
 def inputs_of(spec: EquipmentSpec) -> Sequence[str]:
     """The tags (full ids) that decide the state of an equipment."""
     return list(spec.inputs.values())
+
+
+def feeding_connections(loaded: Loaded) -> Mapping[str, Sequence[str]]:
+    """For each equipment the connections its state depends on."""
+    return {
+        spec.name: tuple(dict.fromkeys(tag.partition("/")[0] for tag in inputs_of(spec)))
+        for spec in loaded.equipment
+    }
 
 
 def unrecorded_tags(loaded: Loaded) -> frozenset[str]:

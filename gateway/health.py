@@ -93,8 +93,9 @@ class HealthReport:
         for name, sink in self.sinks.items():
             status = sink.status()
             parts[name] = {
-                "ok": status.connected,
-                "reason": None if status.connected else status.last_error or "not connected yet",
+                # A broker that will not have one message is connected, and still not well.
+                "ok": status.connected and status.last_error is None,
+                "reason": status.last_error if status.connected else status.last_error or "not connected yet",
                 "lag_events": status.lag_events,
                 "oldest_unsent_at": status.oldest_unsent_at,
             }

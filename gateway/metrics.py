@@ -181,7 +181,7 @@ class Exposition(Collector):
         )
         events = GaugeMetricFamily(
             "andon_sink_backlog_events",
-            "Those that gathered in an outage, sent beside what comes.",
+            "Those that gathered in an outage.",
             labels=label,
         )
         batches = GaugeMetricFamily(
@@ -189,6 +189,11 @@ class Exposition(Collector):
         )
         left = GaugeMetricFamily(
             "andon_sink_backlog_seconds", "How long that will take, once it is known.", labels=label
+        )
+        rate = GaugeMetricFamily(
+            "andon_sink_drain_events_per_second",
+            "How fast what gathered is handed over, once that is known.",
+            labels=label,
         )
         for name, sink in self._sinks.items():
             status = sink.status()
@@ -198,10 +203,12 @@ class Exposition(Collector):
             if backlog is None or backlog.caught_up_at is not None:
                 done_at = now if backlog is None else backlog.caught_up_at
                 left.add_metric([name], max(0.0, ((done_at or now) - now).total_seconds()))
+            if backlog is not None and backlog.events_per_s is not None:
+                rate.add_metric([name], backlog.events_per_s)
             up.add_metric([name], 1 if status.connected else 0)
             lag.add_metric([name], status.lag_events)
             age.add_metric([name], _age_s(status.oldest_unsent_at, self._clock.now()))
-        yield from (up, lag, age, events, batches, left)
+        yield from (up, lag, age, events, batches, left, rate)
 
 
 def _age_s(at: datetime | None, now: datetime) -> float:

@@ -47,8 +47,8 @@ class MqttSettings(BrokerSettings):
 
     broker: str
     """`mqtt://host:port`, `mqtts://host:port`, `embedded`, or a reference such as `env:ANDON_MQTT`."""
-    clear_removed: bool = False
-    """Clear the retained topics of equipment and tags that were removed or renamed, by reconciliation."""
+    clear_removed: bool = True
+    """Clear the retained topics of what was removed or renamed, at the next connect, where they are ours."""
     cloudevents: bool = False
     """Say in the properties of each message what it is, as CloudEvents 1.0 has it (MQTT 5)."""
     topics: dict[Annotated[str, AfterValidator(_topic_key)], TopicSettings] = Field(default_factory=dict)

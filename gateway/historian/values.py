@@ -43,12 +43,14 @@ class ServerInfo(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What gathered during an outage and is written beside what comes now."""
+    """What gathered during an outage and is handed over now, beside what comes or before it."""
 
     events: int
     batches: int
     caught_up_at: datetime | None
     """When it will be written if all goes on as in the last seconds; None while that is not known."""
+    events_per_s: float | None = None
+    """How many events a second are handed over lately; None while that is not known, or not measured."""
 
 
 class Progress(msgspec.Struct, frozen=True):

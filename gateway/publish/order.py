@@ -13,16 +13,21 @@ from datetime import datetime
 
 @dataclass
 class Newest:
-    """The newest `seq` said for each key, so that an older one is never said after it."""
+    """The newest state said for each key, so that an older one is never said after it.
 
-    said: dict[str, int] = field(default_factory=dict)
+    States are told apart by `sequence`, the count of the equipment's transitions, then by `seq`: a journal
+    that begins anew numbers events from 1 again, while the count of transitions goes over into it.
+    """
 
-    def allow(self, key: str, seq: int, *, again: bool = False) -> bool:
-        """Whether `seq` may be said now, and note that it is. `again` allows the same one once more."""
+    said: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def allow(self, key: str, seq: int, *, sequence: int = 0, again: bool = False) -> bool:
+        """Whether this one may be said now, and note that it is. `again` allows the same one once more."""
+        rank = (sequence, seq)
         last = self.said.get(key)
-        if last is not None and (seq < last or (seq == last and not again)):
+        if last is not None and (rank < last or (rank == last and not again)):
             return False
-        self.said[key] = seq
+        self.said[key] = rank
         return True
 
 

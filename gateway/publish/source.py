@@ -16,6 +16,16 @@ class Position(Protocol):
     """How far the journal has come."""
 
     @property
+    def stream(self) -> str:
+        """Which numbering this is; another one once a journal begins anew."""
+        ...
+
+    @property
+    def first_seq(self) -> int:
+        """Number of the first event it still holds; one beyond the newest when it holds none."""
+        ...
+
+    @property
     def last_seq(self) -> int:
         """Number of the newest event; 0 before the first."""
         ...

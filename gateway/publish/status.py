@@ -6,6 +6,8 @@ from datetime import datetime
 
 import msgspec
 
+from gateway.historian.values import Backlog
+
 
 class SinkStatus(msgspec.Struct, frozen=True):
     """The publisher at one instant. Counts are since the start of the process.
@@ -38,6 +40,9 @@ class SinkStatus(msgspec.Struct, frozen=True):
     connects: int
     """Connections the broker accepted."""
 
-    @property
-    def backlog(self) -> None:
-        """There is one order only: nothing is sent ahead of what gathered."""
+    refused: int = 0
+    """Messages the broker refused, one by one, while it went on taking others."""
+    backlog: Backlog | None = None
+    """What gathered in an outage, how fast it goes out, and when it will be out; None when there is none."""
+    unproven: int = 0
+    """Retained topics of what is gone that are left alone, because they may be another gateway's by now."""

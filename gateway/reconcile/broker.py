@@ -1,25 +1,21 @@
-"""The retained topics of this gateway against what is true: the part that asks the broker.
+"""The retained topics of this gateway on one broker against what is true: the part that asks the broker.
 
 Only exact topics are asked for: those the configuration has, those remembered as published, and those of
-equipment the journal knows from before. Topics of others are never read, let alone touched.
+equipment the journal knows from before. Topics of others are never read, let alone touched. Whose a topic is
+that the configuration no longer has is judged by `publish.ownership`, as when the publisher clears by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Protocol
 
-from gateway.errors import GatewayError
-from gateway.mqtt.options import LinkOptions
-from gateway.mqtt.retained import read_retained
+from gateway.publish.holdings import Held, Holdings
+from gateway.publish.ownership import Ownership, Record
 from gateway.publish.topics import Place, Topics
-from gateway.reconcile.compare import compare_retained, is_ours, read_state, read_tag
+from gateway.reconcile.compare import compare_retained
 from gateway.reconcile.kinds import Finding
 from gateway.reconcile.parts import Look, NotCompared
-from gateway.reconcile.remembered import Remembered
-from statemodel.records import Recorded, state_after
-from statemodel.types import Transition
 
 #: Topics read in one look. The embedded broker compares each wish with all it holds, in this very process.
 TOPICS_MAX = 5_000
@@ -30,21 +26,25 @@ class Publisher(Protocol):
     """What is needed of the publisher."""
 
     @property
-    def options(self) -> LinkOptions:
-        """The broker."""
-        ...
-
-    @property
     def topics(self) -> Topics:
         """Where things are said."""
         ...
 
-    def own_topics(self) -> Mapping[str, str]:
+    @property
+    def holdings(self) -> Holdings:
+        """What the broker has retained of us."""
+        ...
+
+    def own_topics(self) -> Mapping[str, Held]:
         """Every retained topic of the configuration, and what it is about."""
         ...
 
     def retained(self) -> Mapping[str, bytes]:
         """What the broker should hold; nothing while there is no connection."""
+        ...
+
+    async def read(self, topics: Sequence[str]) -> Mapping[str, bytes]:
+        """What it does hold there; raises SinkUnavailable, SinkRefused."""
         ...
 
     def say_again(self, topics: Sequence[str]) -> None:
@@ -56,36 +56,29 @@ class Publisher(Protocol):
         ...
 
 
-class Record(Protocol):
-    """Where it is looked up what this gateway recorded."""
-
-    async def last_transitions(self) -> Mapping[str, Recorded]:
-        """The newest of each equipment, also of equipment that is gone."""
-        ...
-
-    async def event(self, seq: int) -> Recorded | None:
-        """One event of the present stream, or None when it cannot be read."""
-        ...
-
-
 class BrokerPart:
-    """Compares and mends retained topics. What was said under an old topic after `started_at` is not ours."""
+    """Compares and mends the retained topics of one broker. `broker` is its name, empty for the only one.
 
-    name = "broker"
+    `clear_removed`: what is left over of what was removed may be cleared without being asked.
+    """
 
     def __init__(
         self,
         publisher: Publisher,
         record: Record,
-        remembered: Remembered,
+        ownership: Ownership,
         *,
         embedded: bool,
-        started_at: datetime,
         connected: Callable[[], bool],
+        broker: str = "",
+        clear_removed: bool = False,
     ) -> None:
-        self._publisher, self._record, self._remembered = publisher, record, remembered
+        self.name = f"broker {broker}" if broker else "broker"
+        self.clear_removed = clear_removed
+        self._broker = broker
+        self._publisher, self._record, self._ownership = publisher, record, ownership
         self._topics_max = EMBEDDED_TOPICS_MAX if embedded else TOPICS_MAX
-        self._started_at, self._connected = started_at, connected
+        self._connected = connected
         self._next = 0
 
     async def look(self, *, full: bool, focus: Sequence[Finding] | None) -> Look:
@@ -100,24 +93,28 @@ class BrokerPart:
             asked = [topic for topic in candidates if topic in wanted]
         else:
             asked = self._turn(candidates)
-        held = await read_retained(publisher.options, asked)
+        held = await publisher.read(asked)
         if not self._connected():
             raise NotCompared("the publisher lost its connection meanwhile")
         # What it should be is asked again, and a message on its way is then at most a difference of one look.
         now = publisher.retained()
         expected = {topic: now.get(topic, expected[topic]) for topic in asked if topic in expected}
-        findings = compare_retained(expected, held, own)
-        wrong = {finding.topic for finding in findings}
-        await self._remembered.add({t: own[t] for t in expected if t not in wrong and own.get(t)})
+        names = {topic: it.about for topic, it in own.items() if it.kind == "state"}
+        findings = compare_retained(expected, held, names)
         unproven = 0
         for topic in asked:
             if topic not in old or topic not in held:
                 continue
-            proof = await self._proof(topic, old[topic], held[topic])
-            if proof:
+            proof = await self._proof(topic, old, own, held, asked=False)
+            by_asking = proof is None and await self._proof(topic, old, own, held, asked=True)
+            if proof or by_asking:
                 told = held[topic][:200].decode("utf-8", "replace")
-                findings.append(Finding("left_over", topic, "nothing", told, old[topic], topic=topic))
-            unproven += proof is None
+                about = old[topic].about
+                findings.append(
+                    Finding("left_over", topic, "nothing", told, about, topic=topic, certain=bool(proof))
+                )
+            unproven += proof is None and not by_asking
+        findings = [self._placed(finding) for finding in findings]
         return Look(findings, len(asked), _reason(len(asked), len(candidates), unproven, focus))
 
     async def repair(self, findings: Sequence[Finding]) -> None:
@@ -130,7 +127,22 @@ class BrokerPart:
 
     async def forget(self, topics: set[str]) -> None:
         """These were cleared and are gone."""
-        await self._remembered.forget(topics)
+        await self._publisher.holdings.forget(topics)
+
+    def _placed(self, finding: Finding) -> Finding:
+        """With the broker in its place, where there are several."""
+        if not self._broker:
+            return finding
+        return Finding(
+            finding.kind,
+            f"{finding.place} on broker {self._broker}",
+            finding.expected,
+            finding.found,
+            finding.equipment,
+            finding.seq,
+            finding.topic,
+            finding.certain,
+        )
 
     def _turn(self, candidates: list[str]) -> list[str]:
         """All candidates, or as many as one look may have, taking turns."""
@@ -140,35 +152,41 @@ class BrokerPart:
         self._next = begin + self._topics_max
         return [*candidates, *candidates][begin : begin + self._topics_max]
 
-    async def _old_topics(self, own: Mapping[str, str]) -> dict[str, str]:
+    async def _old_topics(self, own: Mapping[str, Held]) -> dict[str, Held]:
         """Topics that once were this gateway's and are no longer configured, and what they were about."""
         topics = self._publisher.topics
         known = {
-            topics.state(Place(name, recorded.path, getattr(recorded.event, "model", ""))): name
+            topics.state(Place(name, recorded.path, getattr(recorded.event, "model", ""))): Held(
+                "state", name, recorded.path
+            )
             for name, recorded in (await self._record.last_transitions()).items()
         }
-        known.update(self._remembered.topics)
-        return {topic: name for topic, name in known.items() if topic not in own}
+        known.update(self._publisher.holdings.topics)
+        return {topic: held for topic, held in known.items() if topic not in own}
 
-    async def _proof(self, topic: str, name: str, payload: bytes) -> bool | None:
+    async def _proof(
+        self,
+        topic: str,
+        old: Mapping[str, Held],
+        own: Mapping[str, Held],
+        held: Mapping[str, bytes],
+        *,
+        asked: bool,
+    ) -> bool | None:
         """Whether a left-over is what this gateway itself said; None: perhaps, but nothing proves it."""
-        if (state := read_state(payload)) is not None and topic.endswith("/_state"):
-            if state.equipment != name:
-                return False
-            last = (await self._record.last_transitions()).get(name)
-            if last is None or last.seq != state.seq:
-                try:
-                    last = await self._record.event(state.seq)
-                except GatewayError:
-                    last = None
-            if last is None:
-                return None
-            if not isinstance(last.event, Transition) or last.equipment != name:
-                return False
-            return is_ours(topic, payload, state_after(last.event, last.seq))
-        if (tag := read_tag(payload)) is not None:
-            return self._remembered.topics.get(topic) == tag.tag and tag.received_at < self._started_at
-        return False
+
+        async def owns_path(path: str) -> bool:
+            if any(it.kind == "state" and it.path == path for it in own.values()):
+                return True
+            anchor = next((t for t, it in old.items() if it.kind == "state" and it.path == path), None)
+            return anchor is not None and anchor in held and bool(await judge(anchor))
+
+        async def judge(topic: str) -> bool | None:
+            return await self._ownership.proof(
+                topic, old[topic], held[topic], owns_path=owns_path, asked=asked
+            )
+
+        return await judge(topic)
 
 
 def _reason(asked: int, candidates: int, unproven: int, focus: Sequence[Finding] | None) -> str | None:

@@ -13,14 +13,11 @@ from typing import Any
 
 import msgspec
 
-from gateway.publish import payloads
+from gateway.publish.ownership import essence, read_state, read_tag
 from gateway.reconcile.kinds import Finding
 from statemodel.engine import EquipmentMemory
 from statemodel.records import EquipmentState, Recorded, state_after
 from statemodel.types import Transition
-
-_read_state = msgspec.json.Decoder(EquipmentState).decode
-_read_tag = msgspec.json.Decoder(payloads.ToldTag).decode
 
 
 class StoredState(msgspec.Struct, frozen=True):
@@ -52,7 +49,7 @@ def compare_live(last: Mapping[str, Recorded], live: Iterable[EquipmentState]) -
         if expected is None:
             if state.seq:
                 found.append(_about(state.equipment, "live_differs", "no transition", _shown(state)))
-        elif _essence(expected) != _essence(state):
+        elif essence(expected) != essence(state):
             found.append(_about(state.equipment, "live_differs", _shown(expected), _shown(state)))
     return found
 
@@ -206,39 +203,14 @@ def compare_events(
 def compare_retained(
     expected: Mapping[str, bytes], found: Mapping[str, bytes], names: Mapping[str, str]
 ) -> list[Finding]:
-    """Retained topics against what the publisher says they should be. `names` says what each is about."""
+    """Retained topics against what the publisher says they should be. `names` are the equipment of states."""
     differences = []
     for topic, payload in expected.items():
         held, name = found.get(topic), names.get(topic, "")
         kind = _judge(payload, held)
         if kind:
-            equipment = name if topic.endswith("/_state") else ""
-            differences.append(
-                Finding(kind, topic, _payload(payload), _payload(held), equipment, topic=topic)
-            )
+            differences.append(Finding(kind, topic, _payload(payload), _payload(held), name, topic=topic))
     return differences
-
-
-def is_ours(topic: str, payload: bytes, state: EquipmentState) -> bool:
-    """Whether a retained state is what this gateway recorded, but for the reason, which may be newer."""
-    told = read_state(payload)
-    return topic.endswith(f"/{state.path}/_state") and told is not None and _essence(told) == _essence(state)
-
-
-def read_state(payload: bytes) -> EquipmentState | None:
-    """The state in a payload, if it is one."""
-    try:
-        return _read_state(payload)
-    except msgspec.MsgspecError:
-        return None
-
-
-def read_tag(payload: bytes) -> payloads.ToldTag | None:
-    """The tag value in a payload, if it is one."""
-    try:
-        return _read_tag(payload)
-    except msgspec.MsgspecError:
-        return None
 
 
 def _judge(expected: bytes, held: bytes | None) -> str:
@@ -253,7 +225,7 @@ def _judge(expected: bytes, held: bytes | None) -> str:
             return "retained_differs"
         if told.seq > state.seq:
             return "retained_newer"
-        return "" if _essence(told) == _essence(state) else "retained_differs"
+        return "" if essence(told) == essence(state) else "retained_differs"
     if (tag := read_tag(expected)) is not None:
         value = read_tag(held)
         if value is not None and value.tag == tag.tag and value.received_at > tag.received_at:
@@ -262,11 +234,6 @@ def _judge(expected: bytes, held: bytes | None) -> str:
 
 
 # -- words
-
-
-def _essence(state: EquipmentState) -> tuple[Any, ...]:
-    """Everything but the reason, which may change while the state lasts."""
-    return msgspec.structs.astuple(msgspec.structs.replace(state, reason=None))
 
 
 def _state_of(recorded: Recorded | None) -> EquipmentState | None:

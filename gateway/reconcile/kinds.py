@@ -81,7 +81,8 @@ KINDS: dict[str, Kind] = {
         Kind(
             "left_over",
             "a retained topic of equipment or a tag that is no longer configured",
-            "cleared with `andon reconcile --repair`, or by itself with mqtt.clear_removed = true",
+            "cleared by itself at the next connect, unless mqtt.clear_removed = false; then with "
+            "`andon reconcile --repair`",
             asked=True,
         ),
     )
@@ -89,7 +90,10 @@ KINDS: dict[str, Kind] = {
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A difference as the comparison sees it. `seq` and `topic` are what a repair needs."""
+    """A difference as the comparison sees it. `seq` and `topic` are what a repair needs.
+
+    `certain`: a left-over is ours beyond doubt, so that it may be cleared without being asked.
+    """
 
     kind: str
     place: str
@@ -98,6 +102,7 @@ class Finding(msgspec.Struct, frozen=True):
     equipment: str = ""
     seq: int = 0
     topic: str = ""
+    certain: bool = True
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -36,11 +36,8 @@ FIRST_AFTER_S = 30.0
 class Reconciler:
     """Owns the schedule and the reports. Implements `api.reconciliation.Reconciler`."""
 
-    def __init__(
-        self, parts: Sequence[Part], settings: ReconcileSettings, clock: Clock, *, clear_removed: bool
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], settings: ReconcileSettings, clock: Clock) -> None:
         self._parts, self._settings, self._clock = parts, settings, clock
-        self._clear_removed = clear_removed
         self._reports: deque[Reconciliation] = deque(maxlen=REPORTS_MAX)
         self._since: dict[tuple[str, str, str], datetime] = {}
         self._turn = asyncio.Lock()
@@ -165,7 +162,7 @@ class Reconciler:
         """Mend what may be mended; by key, whether another look says that it helped."""
         tried: dict[str, Sequence[Finding]] = {}
         for part in self._parts:
-            chosen = [found for found in certain.get(part.name, ()) if self._may_mend(found, asked)]
+            chosen = [found for found in certain.get(part.name, ()) if _may_mend(part, found, asked=asked)]
             if not chosen:
                 continue
             tried[part.name] = chosen
@@ -196,10 +193,6 @@ class Reconciler:
                 await part.forget(cleared)
         return outcomes
 
-    def _may_mend(self, finding: Finding, asked: bool) -> bool:
-        kind = KINDS[finding.kind]
-        return kind.harmless or (kind.asked and (asked or self._clear_removed))
-
     def _note_since(self, certain: Mapping[str, Sequence[Finding]]) -> None:
         now = self._clock.now()
         keys = {finding.key for findings in certain.values() for finding in findings}
@@ -215,7 +208,7 @@ class Reconciler:
             found=finding.found,
             since=self._since[finding.key],
             remedy=kind.remedy,
-            harmless=kind.harmless or (kind.asked and self._clear_removed),
+            harmless=kind.harmless,
             outcome=outcome,
         )
 
@@ -245,6 +238,13 @@ class Reconciler:
                 outcome=found.outcome,
                 remedy=found.remedy,
             )
+
+
+def _may_mend(part: Part, finding: Finding, *, asked: bool) -> bool:
+    """What does no harm, what somebody asked for, and what a broker's settings let go by itself."""
+    kind = KINDS[finding.kind]
+    clears = isinstance(part, BrokerPart) and part.clear_removed and finding.certain
+    return kind.harmless or (kind.asked and (asked or clears))
 
 
 def _without_echoes(certain: Mapping[str, Sequence[Finding]]) -> list[Finding]:

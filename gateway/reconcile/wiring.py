@@ -17,6 +17,7 @@ from gateway.historian.connection import Readers
 from gateway.historian.historian import Historian
 from gateway.history import JoinedHistory
 from gateway.journal import Journal
+from gateway.publish.ownership import Ownership, Record
 from gateway.publish.publisher import MqttPublisher
 from gateway.reconcile.broker import BrokerPart
 from gateway.reconcile.database import Database
@@ -31,7 +32,6 @@ from gateway.reconcile.parts import (
     StatesPart,
 )
 from gateway.reconcile.reconciler import Reconciler
-from gateway.reconcile.remembered import Remembered
 from gateway.reconcile.twins import TwinWatch
 from statemodel.engine import EquipmentMemory
 from statemodel.records import EquipmentState, Recorded
@@ -48,10 +48,11 @@ class Reconciling:
         clock: Clock,
         live: Callable[[], Sequence[EquipmentState]],
         memories: Callable[[], Sequence[EquipmentMemory]],
-        history: JoinedHistory,
         historian: Historian | None,
         dsn: str,
-        publisher: MqttPublisher | None,
+        publishers: Sequence[MqttPublisher],
+        record: Record,
+        ownership: Ownership,
     ) -> None:
         configuration = loaded.configuration
         self._clock = clock
@@ -60,21 +61,20 @@ class Reconciling:
         parts: list[Part] = [MemoryPart(journal, live, memories)]
         if historian is not None and configuration.historian is not None:
             parts += self._of_database(loaded, journal, historian, dsn)
-        if publisher is not None and configuration.mqtt:
+        for publisher in publishers:
+            settings = publisher.settings
             broker = BrokerPart(
                 publisher,
-                _Record(journal, history),
-                Remembered(loaded.data_dir),
-                embedded=configuration.mqtt[0].embedded,
-                started_at=clock.now(),
-                connected=lambda: publisher.status().connected,
+                record,
+                ownership,
+                embedded=settings.embedded,
+                connected=lambda publisher=publisher: publisher.status().connected,  # type: ignore[misc]
+                broker=settings.name or "",
+                clear_removed=settings.clear_removed,
             )
             parts.append(broker)
             publisher.twin_known = self._has_twin
-        clear_removed = any(broker.clear_removed for broker in configuration.mqtt)
-        self.reconciler = Reconciler(
-            parts, configuration.gateway.reconcile, clock, clear_removed=clear_removed
-        )
+        self.reconciler = Reconciler(parts, configuration.gateway.reconcile, clock)
 
     def _of_database(
         self, loaded: Loaded, journal: Journal, historian: Historian, dsn: str
@@ -163,16 +163,18 @@ class Reconciling:
             )
 
 
-class _Record:
-    """Journal, and behind it the database, as the broker's part looks events up."""
+class JournalRecord:
+    """Journal, and behind it the database, as it is looked up what this gateway recorded."""
 
     def __init__(self, journal: Journal, history: JoinedHistory) -> None:
         self._journal, self._history = journal, history
 
     async def last_transitions(self) -> Mapping[str, Recorded]:
+        """The newest of each equipment, also of equipment that is gone."""
         return await self._journal.last_transitions()
 
     async def event(self, seq: int) -> Recorded | None:
+        """One event of the present stream, or None when it cannot be read."""
         try:
             return await self._history.event(seq)
         except (TooOld, HistoryUnavailable):

@@ -315,7 +315,7 @@ async def test_a_client_id_in_use_twice_is_told_with_what_to_do() -> None:
 async def test_what_comes_during_a_pause_is_seen_to_wait() -> None:
     plant = Plant("filler-1")
     publisher = plant.publisher(MqttSettings(broker="mqtt://127.0.0.1:1"))
-    resting = asyncio.create_task(publisher._wait_out(60.0))
+    resting = asyncio.create_task(publisher._events.wait_out(60.0))
     assert publisher.status().oldest_unsent_at is None
     [event] = await plant.happen(1)
     await until(lambda: publisher.status().oldest_unsent_at == event.recorded_at, "seen to wait")

@@ -68,7 +68,7 @@ class Site:
             SequencePart(journal, lambda: held),
             SamplesPart(journal, lambda: held, clock, kept_s=None),
         )
-        self.reconciler = Reconciler(self.parts, SETTINGS, clock, clear_removed=False)
+        self.reconciler = Reconciler(self.parts, SETTINGS, clock)
 
     async def happen(self, count: int, *, samples: int = 0) -> Sequence[Recorded]:
         """So many transitions, and samples, in journal, memory and database."""

@@ -20,10 +20,11 @@ from gateway.config.schema import ReconcileSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.options import link_options
 from gateway.mqtt.retained import read_retained
+from gateway.publish.holdings import Held, Holdings
+from gateway.publish.ownership import Ownership
 from gateway.publish.publisher import MqttPublisher
 from gateway.reconcile.broker import BrokerPart
 from gateway.reconcile.reconciler import Reconciler
-from gateway.reconcile.remembered import Remembered
 from statemodel.records import Recorded
 from statemodel.types import Quality, TagSample
 from tests.gateway.publish.support import (
@@ -69,16 +70,15 @@ class Site:
     def __init__(self, plant: Plant, publisher: MqttPublisher, directory: Path, port: int) -> None:
         self.plant, self.publisher, self.port = plant, publisher, port
         self.record = Record(plant)
-        self.remembered = Remembered(directory)
+        self.holdings = publisher.holdings
         self.part = BrokerPart(
             publisher,
             self.record,
-            self.remembered,
+            Ownership(self.record, gateway="line-1", started_at=datetime.now(UTC)),
             embedded=False,
-            started_at=datetime.now(UTC),
             connected=lambda: publisher.status().connected,
         )
-        self.reconciler = Reconciler((self.part,), SETTINGS, SystemClock(), clear_removed=False)
+        self.reconciler = Reconciler((self.part,), SETTINGS, SystemClock())
 
     async def reconcile(self, *, repair: bool = False) -> Reconciliation:
         return await self.reconciler.reconcile(repair=repair, full=False)
@@ -109,7 +109,8 @@ async def site(
 ) -> AsyncIterator[Site]:
     if moves:
         await plant.happen(moves)
-    async with Running(plant.publisher(broker.settings())) as publisher:
+    holdings = Holdings(directory, gateway="line-1")
+    async with Running(plant.publisher(broker.settings(), holdings=holdings)) as publisher:
         await until(lambda: publisher.status().connected and not publisher.status().lag_events, "published")
         await until(lambda: not publisher.status().in_flight, "acknowledged")
         yield Site(plant, publisher, directory, broker.port)
@@ -124,8 +125,9 @@ async def test_what_agrees_is_left_alone(broker: BrokerUnderTest, tmp_path: Path
         report = await at.reconcile(repair=True)
         assert (report.differences, report.agree) == ([], True)
         assert [(part.part, part.compared, part.reason) for part in report.parts] == [("broker", 3, None)]
-        assert at.remembered.topics == {FILLER: "filler-1", OVEN: "oven-1"}
-        assert Remembered(tmp_path).topics == at.remembered.topics
+        assert at.holdings.topics[OVEN] == Held("state", "oven-1", "filling/line-1/oven-1")
+        assert Holdings(tmp_path).topics == at.holdings.topics
+        assert set(at.holdings.topics) >= {FILLER, OVEN, STATUS, TEMP}
         assert at.publisher.status().connects == 1, "the second connection disturbs the first"
 
 
@@ -140,13 +142,11 @@ async def test_lost_and_overwritten_topics_are_published_again(
         older = json.loads(before[OVEN]) | {"seq": 1, "sequence": 1, "state": "Idle"}
         await at.say(FILLER, b"")
         await at.say(OVEN, json.dumps(older).encode())
-        await at.say(STATUS, b"offline")
         await at.say(TEMP, b"{}")
         report = await at.reconcile()
         assert sorted(kinds(report)) == [
             ("retained_differs", TEMP),
             ("retained_differs", OVEN),
-            ("retained_differs", STATUS),
             ("retained_missing", FILLER),
         ]
         assert await at.holds() != before
@@ -182,7 +182,7 @@ async def test_topics_of_removed_equipment_are_cleared_when_asked_for(
         held = await at.holds()
         assert OVEN not in held
         assert FILLER in held
-        assert OVEN not in Remembered(tmp_path).topics
+        assert OVEN not in Holdings(tmp_path).topics
         assert (await at.reconcile()).differences == []
 
 
@@ -228,7 +228,7 @@ async def test_a_left_over_nothing_proves_is_told_and_kept(broker: BrokerUnderTe
 async def test_a_tag_no_longer_published_is_left_over(broker: BrokerUnderTest, tmp_path: Path) -> None:
     old_topic = "acme/berlin/baking/oven-1/_tag/oven-plc/old"
     async with site(broker, tmp_path, Plant("filler-1"), moves=2) as at:
-        await at.remembered.add({old_topic: "oven-plc/old"})
+        await at.holdings.add({old_topic: Held("tag", "oven-plc/old", "baking/oven-1")})
         value: dict[str, Any] = {
             "tag": "oven-plc/old",
             "value": 1,
@@ -255,11 +255,11 @@ async def test_by_itself_only_what_the_settings_allow_is_cleared(
     plant.names = ("filler-1",)
     async with site(mosquitto, tmp_path, plant) as at:
         for clear, outcome in ((False, "told"), (True, "repaired")):
+            at.part.clear_removed = clear
             by_clock = Reconciler(
                 (at.part,),
                 ReconcileSettings(settle=timedelta(milliseconds=300), every=timedelta(milliseconds=10)),
                 SystemClock(),
-                clear_removed=clear,
             )
             running = asyncio.create_task(by_clock.run())
             await until(lambda at=by_clock: bool(at.reports()), "the first one")  # type: ignore[misc]

@@ -19,7 +19,6 @@ from gateway.reconcile.compare import (
     compare_retained,
     compare_states,
     digests,
-    is_ours,
     unequal,
 )
 from gateway.reconcile.database import Known
@@ -221,9 +220,6 @@ def test_retained_topics_are_judged() -> None:
     assert judged(other(equipment="else")) == ["retained_differs"]
     assert judged(b"\xff\x00") == ["retained_differs"]
     assert judged(other(seq=now.seq + 1)) == ["retained_newer"]
-    assert is_ours(topic, payloads.state(now), now)
-    assert not is_ours(topic, other(seq=4), now)
-    assert not is_ours("acme/berlin/elsewhere/_state", payloads.state(now), now)
 
 
 def test_a_tag_may_not_be_older_than_what_was_said() -> None:

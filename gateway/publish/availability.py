@@ -1,0 +1,94 @@
+"""Who is there: connections, and equipment as far as its connections go. Pure, and told what is on record.
+
+A connection is up from the `source_restored` to the `source_lost` the journal holds; before the first of
+them, and after a restart, it is down. Equipment is there while every connection that feeds it is up. Whether
+the gateway itself is there is another matter (`presence`); a thing is available when both say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from statemodel.records import Recorded
+from statemodel.types import SourceLost, SourceRestored
+
+
+class Links:
+    """Which connections are up. One for all brokers; `announce` hears of every durable event, in order."""
+
+    def __init__(self, connections: Iterable[str] = ()) -> None:
+        self._up = dict.fromkeys(connections, False)
+        self._hearers: list[Callable[[str], None]] = []
+
+    @property
+    def connections(self) -> Sequence[str]:
+        """Their names, in the order of the configuration."""
+        return tuple(self._up)
+
+    def announce(self, recorded: Sequence[Recorded]) -> None:
+        """These are now on record."""
+        for item in recorded:
+            event = item.event
+            if not isinstance(event, SourceLost | SourceRestored):
+                continue
+            up = isinstance(event, SourceRestored)
+            if self._up.get(event.connection, up) is not up:
+                self._up[event.connection] = up
+                for hear in self._hearers:
+                    hear(event.connection)
+
+    def up(self, connection: str) -> bool:
+        """Whether it is up, as far as is on record."""
+        return self._up.get(connection, False)
+
+    def hear(self, hearer: Callable[[str], None]) -> None:
+        """From now on tell somebody which connection has changed."""
+        self._hearers.append(hearer)
+
+
+class Availability:
+    """What each of some topics has to say: `online` while all connections it depends on are up.
+
+    `depends` maps a topic to connections. What has changed is `due` until it is taken.
+    """
+
+    def __init__(self, links: Links, depends: Mapping[str, Sequence[str]]) -> None:
+        self._links = links
+        self._depends = {topic: tuple(connections) for topic, connections in depends.items()}
+        self._topics: dict[str, list[str]] = {}
+        for topic, connections in self._depends.items():
+            for connection in connections:
+                self._topics.setdefault(connection, []).append(topic)
+        self._due: dict[str, None] = {}
+        self._news: Callable[[], None] = lambda: None
+        links.hear(self._changed)
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """All topics."""
+        return tuple(self._depends)
+
+    def online(self, topic: str) -> bool:
+        """What a topic has to say now."""
+        return all(map(self._links.up, self._depends[topic]))
+
+    def tell(self, news: Callable[[], None]) -> None:
+        """Call this when something is due."""
+        self._news = news
+
+    def all_due(self) -> None:
+        """Everything has to be said again."""
+        self._due = dict.fromkeys(self._depends)
+
+    def take(self) -> str | None:
+        """A topic that has to be said, oldest first; None when nothing is due."""
+        topic = next(iter(self._due), None)
+        if topic is not None:
+            del self._due[topic]
+        return topic
+
+    def _changed(self, connection: str) -> None:
+        topics = self._topics.get(connection, ())
+        self._due.update(dict.fromkeys(topics))
+        if topics:
+            self._news()

@@ -1,0 +1,112 @@
+"""Whether we are there, and whether what the broker shows of that is still true.
+
+The broker says `offline` for us by the will of a connection that died, and may do so late: when the next one
+stands already, because it believed in the old one for longer. So we listen to our own status topic, and say
+`online` again when anything else is said there. The same topic tells of a broker that lost its store without
+closing the connection: asked again, it no longer gives what it had retained, and then everything is said
+again.
+
+A broker need not let us listen. Whether it does shows in what comes, since some refuse without saying so;
+where it does not, `online` is said again now and then, more often at first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from connectors.base import Clock
+from gateway.errors import SinkRefused
+from gateway.mqtt.link import Link, Message
+from gateway.publish import payloads
+from gateway.publish.tasks import together
+from gateway.publish.voice import Voice
+
+#: Time between two looks at our own status, and how long it may take to come; twice it may fail to.
+LOOK_EVERY_S, ECHO_S = 4.0, 2.0
+#: Least time between two words because of what others say on our topic.
+AGAIN_S = 0.25
+#: Who may not listen says it again so long after the connect, then every so often: a late will comes after
+#: one and a half keep-alives at the latest.
+UNHEARD_AFTER_S = (1.0, 2.0, 4.0, 8.0, 15.0, 25.0, 40.0)
+UNHEARD_EVERY_S = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class Presence:
+    """Keeps the status of one connection after another true. `lost` is called when the broker's store is."""
+
+    def __init__(self, voice: Voice, clock: Clock, lost: Callable[[], None], *, looks: bool = True) -> None:
+        """`looks`: ask for the status now and then; needless with a broker inside this process."""
+        self._voice, self._clock, self._lost, self._looks = voice, clock, lost, looks
+        self._echo, self._wrong = asyncio.Event(), asyncio.Event()
+        self.heard = False
+        """Whether this broker lets us listen to our own status."""
+
+    def take(self, message: Message) -> None:
+        """Somebody, perhaps ourselves, said something."""
+        if message.topic == self._voice.topics.status:
+            (self._echo if message.payload == payloads.ONLINE else self._wrong).set()
+
+    async def keep(self, link: Link) -> None:
+        """Say `online`, and keep it said until the connection is over."""
+        self.heard, allowed = False, True
+        self._echo.clear()
+        self._wrong.clear()
+        await self._say(link)
+        try:
+            await link.subscribe({self._voice.topics.status: 1})
+        except SinkRefused as refused:
+            allowed = False
+            log.info("this broker lets us not listen to our own status", reason=refused.reason)
+        listening = (self._mend(link), self._look(link)) if allowed else ()
+        await together(self._repeat(link), *listening)
+
+    async def _say(self, link: Link) -> None:
+        if link.full:
+            await link.room()
+        self._voice.status(link)
+
+    async def _mend(self, link: Link) -> None:
+        while True:
+            await self._wrong.wait()
+            self._wrong.clear()
+            await self._say(link)
+            await self._clock.sleep(AGAIN_S)
+
+    async def _look(self, link: Link) -> None:
+        self.heard = await self._echoes()
+        while self._looks:
+            await self._clock.sleep(LOOK_EVERY_S)
+            for _ in range(2):
+                self._echo.clear()
+                await link.subscribe({self._voice.topics.status: 1})
+                if came := await self._echoes():
+                    break
+            if not came and self.heard:
+                log.warning("the broker lost what it had retained; everything is said again")
+                self._lost()
+            self.heard = came
+
+    async def _echoes(self) -> bool:
+        try:
+            async with asyncio.timeout(ECHO_S):
+                await self._echo.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _repeat(self, link: Link) -> None:
+        passed_s = 0.0
+        for at_s in UNHEARD_AFTER_S:
+            await self._clock.sleep(at_s - passed_s)
+            passed_s = at_s
+            if not self.heard:
+                await self._say(link)
+        while True:
+            await self._clock.sleep(UNHEARD_EVERY_S)
+            if not self.heard:
+                await self._say(link)
