@@ -65,7 +65,7 @@ def decode(data: bytes, *, bytes_max: int = BYTES_MAX, values_max: int = VALUES_
         at=at,
         seq=message.seq if message.HasField("seq") else None,
         metrics=metrics,
-        typed=all(metric.datatype is not None for metric in metrics),
+        typed=reader.typed,
     )
 
 
@@ -91,6 +91,8 @@ class _Reader:
 
     def __init__(self, values_left: int) -> None:
         self._values_left = values_left
+        self.typed = True
+        """Whether every metric so far came with its type, members of templates too."""
 
     def _take(self, count: int) -> None:
         self._values_left -= count
@@ -119,7 +121,9 @@ class _Reader:
         datatype = _type(message.datatype, OF_METRICS) if message.HasField("datatype") else None
         raw = self._raw(message, depth)
         value: Any = raw
-        if datatype is not None and raw is not None:
+        if datatype is None:
+            self.typed = False
+        elif raw is not None:
             value = self.value(datatype, raw)
         return Metric(
             name=name,

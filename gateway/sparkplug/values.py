@@ -129,7 +129,8 @@ class Payload(msgspec.Struct, frozen=True):
 
     `at` is when it was sent; `seq` 0 to 255, None in NDEATH and commands. With `typed` each metric's type is
     sent: True for births (tck-id-payloads-metric-datatype-req) and NDEATH, False for DATA and commands
-    (tck-id-payloads-metric-datatype-not-req). A payload somebody sent is `typed` when every metric in it was.
+    (tck-id-payloads-metric-datatype-not-req). A payload somebody sent is `typed` when every
+    metric in it was, members of templates too.
     """
 
     at: datetime | None
