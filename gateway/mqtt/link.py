@@ -107,6 +107,9 @@ class Link:
                 wire.send(hello(options, will))
                 link._readable()
                 await link._accepted
+        except (SinkUnavailable, SinkRefused) as why:
+            why.hint = why.hint.replace("[mqtt]", options.section)
+            raise
         except TimeoutError as error:
             raise SinkUnavailable(
                 f"the broker at {options.address} does not answer within {options.connect_timeout_s:g} s"
@@ -457,6 +460,7 @@ class Link:
     def _over(self, why: SinkUnavailable | SinkRefused) -> None:
         if self._ended.done():
             return
+        why.hint = why.hint.replace("[mqtt]", self._options.section)
         self._ended.set_result(why)
         if not self._accepted.done():
             self._accepted.set_exception(why)

@@ -38,6 +38,8 @@ class LinkOptions:
     """A broker that offers less is refused. 0 for who only listens."""
     retain_needed: bool = True
     """A broker that keeps nothing is refused."""
+    section: str = "[mqtt]"
+    """Where people set all this, for hints."""
 
     @property
     def address(self) -> str:
@@ -55,12 +57,11 @@ def link_options(
 ) -> LinkOptions:
     """What the settings mean. References to secrets are resolved already.
 
-    `broker` is the address to use where the settings name several; else it is the first.
-
-    The embedded broker speaks MQTT 3.1.1 only, so that is spoken with it whatever `protocol` says; its
-    port is `embedded_port` where it was chosen at start.
+    `broker` is the address where the settings have several; unset: the first. The embedded broker speaks
+    MQTT 3.1.1 only, so that is spoken with it whatever `protocol` says; its port is `embedded_port` where it
+    was chosen at start.
     """
-    address = settings.addresses[0] if broker is None else broker
+    address = broker if broker is not None else settings.addresses[0]
     embedded = address == EMBEDDED
     port = embedded_port if embedded_port is not None else settings.embedded_port
     url = urlsplit(f"mqtt://127.0.0.1:{port}" if embedded else address)
@@ -70,6 +71,7 @@ def link_options(
     if password is None and url.password:
         password = unquote(url.password)
     keep_alive_s = max(1, round(settings.keep_alive.total_seconds()))
+    section = f"[{settings.section}]"
     return LinkOptions(
         host=url.hostname or "127.0.0.1",
         port=url.port or (8883 if tls else 1883),
@@ -84,6 +86,7 @@ def link_options(
         keep_alive_s=min(keep_alive_s, 65535),
         inflight_max=settings.inflight_max,
         ack_timeout_s=max(2.0 * keep_alive_s, 10.0),
+        section=section if settings.name is None else f'[{section}] "{settings.name}"',
     )
 
 
@@ -127,6 +130,6 @@ def tls_context(options: LinkOptions) -> ssl.SSLContext | None:
     except OSError as error:  # ssl.SSLError is one too
         raise SinkRefused(
             f'the file "{file}" is of no use for TLS: {error.strerror or error}',
-            hint=f"check {key} in [mqtt], who may read it, and that key and certificate belong together",
+            hint=f"check {key} in {options.section}, who may read it, and that key and certificate are a pair",
         ) from error
     return context
