@@ -5,20 +5,32 @@ Pure: takes the sections that are right in themselves, by their places, and says
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from connectors.settings import ConnectionSettings
 from gateway.config.brokers import EMBEDDED, BrokerSettings, host_and_port
 from gateway.config.lines import KeyPath
 from gateway.config.lint import Finding
-from gateway.config.problems import path_text
+from gateway.config.mqtt import MqttSettings
+from gateway.config.problems import did_you_mean, path_text
 from gateway.config.schema import GatewaySettings
 from gateway.config.sparkplug import SparkplugSettings
+from gateway.publish.judging import judge
+from gateway.publish.kinds import refusals
+from gateway.publish.tree import Plant, Said, expand, plant, shared
+from gateway.sparkplug.names import clashes
+from statemodel.engine import EquipmentSpec
 
 #: The sections of one name by their places; None where one is wrong in itself.
 Sections = Mapping[KeyPath, BrokerSettings | None]
 
 
-def lint_brokers(gateway: GatewaySettings | None, sections: Mapping[str, Sections]) -> Iterator[Finding]:
+def lint_brokers(
+    gateway: GatewaySettings | None,
+    sections: Mapping[str, Sections],
+    connections: Iterable[ConnectionSettings],
+    equipment: Iterable[EquipmentSpec],
+) -> Iterator[Finding]:
     """Everything that does not fit together; `gateway` is None where it is wrong itself."""
     for found in sections.values():
         yield from _names(found)
@@ -26,9 +38,32 @@ def lint_brokers(gateway: GatewaySettings | None, sections: Mapping[str, Section
         place: settings for found in sections.values() for place, settings in found.items() if settings
     }
     yield from _one_embedded(everything)
-    if gateway is not None:
-        yield from _client_ids(gateway.id, everything)
-        yield from _edge_nodes(gateway.id, everything)
+    if gateway is None:
+        return
+    yield from _client_ids(gateway.id, everything)
+    yield from _edge_nodes(gateway.id, everything)
+    of = plant(gateway, connections, equipment)
+    yield from _topics(everything, of)
+    yield from _devices(everything, of)
+
+
+def _topics(sections: Mapping[KeyPath, BrokerSettings], of: Plant) -> Iterator[Finding]:
+    """What templates and rules may not ask for, and brokers that would be told the same twice."""
+    at: dict[str, list[tuple[KeyPath, list[Said]]]] = {}
+    for place, settings in sections.items():
+        if not isinstance(settings, MqttSettings):
+            continue
+        found = [*refusals(settings), *judge(settings, of)]
+        for inner, reason, hint in found:
+            yield (*place, *inner), reason, hint
+        others = at.setdefault(host_and_port(settings.broker), [])
+        said = [] if found else list(expand(settings, of))
+        for other, already in others:
+            if (both := shared(already, said)) is not None:
+                reason = f"{both[1].what} is said on {both[1].topic} by {path_text(other)} already"
+                yield place, reason, "both are at one broker: keep one, or give one topics of its own"
+                break
+        others.append((place, said))
 
 
 def _names(sections: Sections) -> Iterator[Finding]:
@@ -95,4 +130,25 @@ def _edge_nodes(gateway: str, sections: Mapping[KeyPath, BrokerSettings]) -> Ite
                 (*place, "edge_node"),
                 f'"{settings.group}/{node}" is that of {path_text(other)} too',
                 "an edge node is there once; case does not tell them apart",
+            )
+
+
+def _devices(sections: Mapping[KeyPath, BrokerSettings], of: Plant) -> Iterator[Finding]:
+    """Nodes without a device, and tags of a node that only case tells apart."""
+    for place, settings in sections.items():
+        if not isinstance(settings, SparkplugSettings):
+            continue
+        if settings.under is not None and of.equipment:
+            paths = [equipment.path for equipment in of.equipment]
+            if not any(settings.holds(path) for path in paths):
+                above = {path.rpartition("/")[0] for path in paths} - {""}
+                hint = (
+                    did_you_mean(settings.under, above) or "write the first levels of the paths of equipment"
+                )
+                yield (*place, "under"), f'there is no equipment below "{settings.under}"', hint
+        for first, second in clashes(of.tags):
+            yield (
+                place,
+                f'the tags "{first}" and "{second}" differ in upper and lower case only',
+                "Sparkplug has no two metrics like that: name one otherwise, or do not publish it",
             )

@@ -186,10 +186,14 @@ class _Loader:
             for index, table in enumerate(self.tables(data, "equipment"))
         ]
         models = {item.model: self.model(index, item) for index, item in enumerate(equipment) if item}
-        for place, reason, hint in lint(connections, equipment, models):
+        found = list(lint(connections, equipment, models))
+        for place, reason, hint in found:
             self.tag_problem(place, reason, hint)
-        gateway = sections["gateway"]
-        for place, reason, hint in lint_brokers(gateway, brokers):
+        specs = [equipment_spec(item, model) for item in equipment if item and (model := models[item.model])]
+        sound = [item for item in connections if item]
+        # Of what is named twice, every topic would be there twice too.
+        named = ([], []) if found else (sound, specs)
+        for place, reason, hint in lint_brokers(sections["gateway"], brokers, *named):
             self.problem(place, reason, hint)
         if self.problems:
             return None
@@ -197,7 +201,7 @@ class _Loader:
         configuration = Configuration(
             **{name: value for name, value in sections.items() if value is not None},
             **{name: tuple(found.values()) for name, found in brokers.items()},
-            connections=tuple(item for item in connections if item),
+            connections=tuple(sound),
             equipment=tuple(item for item in equipment if item),
         )
         self.warnings += [
@@ -208,11 +212,7 @@ class _Loader:
             path=self.path.resolve(),
             configuration=configuration,
             models={model.name: model for model in models.values() if model},
-            equipment=[
-                equipment_spec(item, model)
-                for item in configuration.equipment
-                if (model := models[item.model])
-            ],
+            equipment=specs,
             registry=self.registry,
             warnings=tuple(self.warnings),
         )

@@ -46,7 +46,7 @@ def test_several_brokers_are_told_apart(tmp_path: Path) -> None:
         broker = "mqtt://h:1"
         [[mqtt]]
         name = "cloud"
-        broker = "mqtts://h:1"
+        broker = "mqtts://cloud:1"
         topics.state.qos = 2
         [sparkplug]
         broker = ["mqtt://h:1", "env:BACKUP"]
@@ -111,13 +111,13 @@ NODE = '[[sparkplug]]\nname = "{}"\nbroker = "mqtt://h:{}"\ngroup = "{}"\nedge_n
             id="one name",
         ),
         pytest.param(
-            MQTT.format("a", "mqtt://H:1883")
+            MQTT.format("a", "mqtt://H:1")
             + 'client_id = "x"\n'
-            + MQTT.format("b", "mqtt://u@h:1883")
+            + NODE.format("b", 1, "g", "n")
             + 'client_id = "x"\n',
-            12,
-            "mqtt[1].client_id",
-            '"x" is that of mqtt[0] too, at h:1883',
+            14,
+            "sparkplug[0].client_id",
+            '"x" is that of mqtt[0] too, at h:1',
             id="one client id at one broker",
         ),
         pytest.param(
@@ -138,10 +138,9 @@ NODE = '[[sparkplug]]\nname = "{}"\nbroker = "mqtt://h:{}"\ngroup = "{}"\nedge_n
         pytest.param(
             MQTT.format("a", "embedded")
             + "embedded_port = 1\n"
-            + MQTT.format("b", "embedded")
-            + "embedded_port = 2",
+            + '[sparkplug]\ngroup = "g"\nbroker = "embedded"\nembedded_port = 2\n',
             12,
-            "mqtt[1].embedded_port",
+            "sparkplug.embedded_port",
             "is not that of mqtt[0], 1",
             id="two ports of the embedded broker",
         ),
@@ -165,6 +164,13 @@ NODE = '[[sparkplug]]\nname = "{}"\nbroker = "mqtt://h:{}"\ngroup = "{}"\nedge_n
             "sparkplug.broker",
             "is not a broker address",
             id="a port that is none",
+        ),
+        pytest.param(
+            MQTT.format("a", "mqtt://h:1") + MQTT.format("b", "mqtts://H:1"),
+            8,
+            "mqtt[1]",
+            "the status of the gateway is said on andon/line-1/status by mqtt[0] already",
+            id="one topic by two at one broker",
         ),
     ],
 )
