@@ -130,6 +130,6 @@ def tls_context(options: LinkOptions) -> ssl.SSLContext | None:
     except OSError as error:  # ssl.SSLError is one too
         raise SinkRefused(
             f'the file "{file}" is of no use for TLS: {error.strerror or error}',
-            hint=f"check {key} in {options.section}, who may read it, and that key and certificate are a pair",
+            hint=f"check {key} in {options.section}, who may read it, and that key and certificate match",
         ) from error
     return context

@@ -57,7 +57,12 @@ async def test_what_was_read_takes_no_memory() -> None:
 async def echo() -> AsyncIterator[int]:
     """A server that says back what it hears; its port."""
 
+    serving: set[asyncio.Task[None]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 writer.write(data)
@@ -69,6 +74,7 @@ async def echo() -> AsyncIterator[int]:
     yield server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
+    await asyncio.gather(*serving)
 
 
 async def test_closing_sends_what_is_left_and_then_refuses() -> None:
