@@ -25,6 +25,7 @@ from gateway.sparkplug.names import Address, Verb
 from gateway.sparkplug.payload import Metric, NotSparkplug, Payload, WrongValue, decode, resolve
 from gateway.sparkplug.scalars import said
 from gateway.sparkplug.session import Offered, Session
+from gateway.sparkplug.typing_tags import fits
 from statemodel.types import TagValue
 
 #: Most metrics of one command; a message with more is refused as a whole.
@@ -205,9 +206,11 @@ def _value(metric: Metric, offered: Offered) -> bool | int | float | str | Refus
         low, high = INTEGER_RANGE[offered.datatype]
         if isinstance(value, int) and not low <= value <= high:
             return Refused("value", f"{offered.name}: {value} is not within {low} to {high}")
-    if offered.datatype in (DataType.FLOAT, DataType.DOUBLE) and not isinstance(value, str):
-        return float(value)
-    return value
+    if offered.datatype not in (DataType.FLOAT, DataType.DOUBLE) or isinstance(value, str):
+        return value
+    if not fits(float(value), offered.datatype):
+        return Refused("value", f"{offered.name}: {value} is more than {shown(offered.datatype)} holds")
+    return float(value)
 
 
 def _takes(datatype: DataType, value: bool | int | float | str) -> bool:

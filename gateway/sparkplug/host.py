@@ -20,8 +20,8 @@ import msgspec
 from gateway.sparkplug.names import state_topic
 from gateway.sparkplug.scalars import milliseconds
 
-#: A word dated further ahead of us than this counts as dated so far ahead: else one wrong clock, the host's or
-#: ours, could make every true word after it look old.
+#: A word dated further ahead of us than this counts as dated just so far ahead: else one wrong clock, theirs
+#: or ours, could make every true word after it look old.
 AHEAD_MAX = timedelta(hours=1)
 #: More bytes than any such message has.
 STATE_BYTES_MAX = 1024
