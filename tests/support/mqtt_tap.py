@@ -151,7 +151,7 @@ class Tap:
 
     async def up(self) -> None:
         """Let clients in (again), on the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
@@ -172,11 +172,16 @@ class Tap:
     ) -> None:
         await self.down()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def over(task: asyncio.Task[None]) -> None:
+            self._serving.discard(task)
+            writer.transport.abort()  # also where it was cancelled before it began
+
+        task = asyncio.create_task(self._serve(reader, writer))
         self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        task.add_done_callback(over)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         connection = self.connections
         self.connected.set()
@@ -200,7 +205,6 @@ class Tap:
             pass
         finally:
             self.ledger.ended.append((connection, time.monotonic()))
-            writer.transport.abort()
             if far is not None:
                 far.transport.abort()
 

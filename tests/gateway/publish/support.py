@@ -204,6 +204,11 @@ class Mosquitto:
         self._spawn()
         await until(self._listens, "mosquitto listens")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def _spawn(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([self._binary, "-c", str(self._config)], stdout=log, stderr=log)
