@@ -33,7 +33,7 @@ from gateway.sparkplug.values import (
 #: Longest payload that is looked at.
 BYTES_MAX = 1 << 20
 #: Most metrics, properties, parameters and elements of tables and arrays in one payload.
-VALUES_MAX = 100_000
+VALUES_MAX = 20_000
 #: How deep templates and property sets may lie in one another.
 DEPTH_MAX = 8
 

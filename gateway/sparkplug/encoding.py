@@ -5,14 +5,13 @@ The work is protobuf's; what is here runs for every change of every tag, so it s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gateway.sparkplug import arrays, sparkplug_b_pb2
 from gateway.sparkplug.datatypes import ELEMENT, OF_METRICS, OF_PROPERTIES, SCALARS, DataType, shown
 from gateway.sparkplug.scalars import WRITTEN, Written, milliseconds, said, wrong_type
 from gateway.sparkplug.values import (
-    NONE,
     DataSet,
     MetaData,
     Metric,
@@ -36,58 +35,71 @@ def encode(payload: Payload) -> bytes:
         if not 0 <= payload.seq <= 255:
             raise WrongValue(f"seq is 0 to 255, not {payload.seq}")
         message.seq = payload.seq
-    add, typed = message.metrics.add, payload.typed
-    for metric in payload.metrics:
-        _put_metric(add(), metric, typed)
+    _put_metrics(message.metrics, payload.metrics, payload.typed)
     return message.SerializeToString()
 
 
+def _put_metrics(messages: Any, metrics: Iterable[Metric], typed: bool) -> None:
+    add = messages.add
+    at, timestamp = None, 0
+    for metric in metrics:
+        try:
+            message = add()
+            # Most metrics of a payload are of the same instant.
+            if metric.at is not None:
+                if metric.at is not at:
+                    at, timestamp = metric.at, milliseconds(metric.at)
+                message.timestamp = timestamp
+            _put_metric(message, metric, typed)
+        except PayloadProblem as problem:
+            raise _at(place_of(metric.name, metric.alias), problem) from None
+        except (TypeError, ValueError) as error:
+            # A name, alias or text that protobuf does not take: it says which.
+            raise WrongValue(str(error), place=place_of(metric.name, metric.alias)) from error
+
+
 def _put_metric(message: sparkplug_b_pb2.Metric, metric: Metric, typed: bool) -> None:
-    try:
-        _fill_metric(message, metric, typed)
-    except PayloadProblem as problem:
-        raise _at(place_of(metric.name, metric.alias), problem) from None
-    except (TypeError, ValueError) as error:
-        # A name, alias or text that protobuf does not take: it says which.
-        raise WrongValue(str(error), place=place_of(metric.name, metric.alias)) from error
-
-
-def _fill_metric(message: sparkplug_b_pb2.Metric, metric: Metric, typed: bool) -> None:
     if metric.name is not None:
         message.name = metric.name
     elif metric.alias is None:
         raise WrongValue("a metric needs a name or an alias")
     if metric.alias is not None:
         message.alias = metric.alias
-    if metric.at is not None:
-        message.timestamp = milliseconds(metric.at)
-    datatype, value = metric.datatype, metric.value
-    if datatype is None:
-        if typed or value is not None:
-            raise WrongValue("a metric needs a datatype to be sent")
-    elif typed:
-        message.datatype = datatype
     if metric.historical:
         message.is_historical = True
     if metric.transient:
         message.is_transient = True
-    if metric.properties is not NONE:
+    if metric.properties:
         _put_properties(message.properties, metric.properties)
     if metric.metadata is not None:
         _put_metadata(message.metadata, metric.metadata)
-    if datatype is not None and datatype not in OF_METRICS:
-        raise WrongValue(f"a metric cannot be {said(datatype)}")
-    if value is None:
+    datatype, value = metric.datatype, metric.value
+    if datatype is None:
+        if typed or value is not None:
+            raise WrongValue("a metric needs a datatype to be sent")
         message.is_null = True
         return
-    assert datatype is not None
+    if typed:
+        message.datatype = datatype
+    if value is None:
+        if datatype not in OF_METRICS:
+            raise _no_type_of_a_metric(datatype)
+        message.is_null = True
+        return
     written = _WRITTEN.get(datatype)
     if written is not None:
-        setattr(message, written.field, written.wire(value))
+        field, wire = written
+        setattr(message, field, wire(value))
     elif datatype is DataType.DATASET:
         _put_dataset(message.dataset_value, value)
-    else:
+    elif datatype is DataType.TEMPLATE:
         _put_template(message.template_value, value, typed)
+    else:
+        raise _no_type_of_a_metric(datatype)
+
+
+def _no_type_of_a_metric(datatype: DataType) -> WrongValue:
+    return WrongValue(f"a metric cannot be {said(datatype)}")
 
 
 def place_of(name: str | None, alias: int | None) -> str:
@@ -197,8 +209,7 @@ def _put_template(message: sparkplug_b_pb2.Template, template: object, typed: bo
         message.template_ref = template.ref
     if template.version is not None:
         message.version = template.version
-    for metric in template.metrics:
-        _put_metric(message.metrics.add(), metric, typed)
+    _put_metrics(message.metrics, template.metrics, typed)
     for parameter in template.parameters:
         try:
             _put_parameter(message.parameters.add(), parameter)

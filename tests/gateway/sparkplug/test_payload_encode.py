@@ -190,7 +190,7 @@ def test_what_a_payload_and_a_metric_say_besides_the_value() -> None:
 def test_what_is_not_so_is_not_said() -> None:
     """Absent is smaller than false, and a payload without `seq` or times is one that has none."""
     assert encode(Payload(None, None, ())) == b""
-    found = fields(Metric(None, 0, T.BOOLEAN, True, None), typed=False)
+    found = fields(Metric(None, 0, T.BOOLEAN, True, None, properties={}), typed=False)
     assert {field.name for field, _ in found.ListFields()} == {"alias", "boolean_value"}
 
 
@@ -294,6 +294,7 @@ REFUSED: list[tuple[DataType | None, Any, str]] = [
     (T.TEMPLATE, Template((), (Parameter("p", T.INT8, 300),)), "parameter 'p': 300 is outside"),
     (T.TEMPLATE, Template((), (Parameter("p", T.BYTES, 5),)), "a parameter cannot be Bytes"),
     *[(datatype, None, "a metric cannot be") for datatype in (T.UNKNOWN, *PROPERTY_ONLY)],
+    *[(datatype, {}, "a metric cannot be") for datatype in (T.UNKNOWN, *PROPERTY_ONLY)],
     (None, None, "needs a datatype"),
     (None, 5, "needs a datatype"),
     (None, Raw("int_value", 5), "needs a datatype"),
