@@ -99,6 +99,8 @@ class HealthReport:
                 "lag_events": status.lag_events,
                 "oldest_unsent_at": status.oldest_unsent_at,
             }
+            if warnings := getattr(status, "warnings", ()):
+                parts[name]["warnings"] = list(warnings)
             if (backlog := status.backlog) is not None:
                 parts[name]["backlog"] = structs.asdict(backlog)
         for supervised in self.supervised:

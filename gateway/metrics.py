@@ -195,8 +195,19 @@ class Exposition(Collector):
             "How fast what gathered is handed over, once that is known.",
             labels=label,
         )
+        days = GaugeMetricFamily(
+            "andon_sink_certificate_days_left",
+            "Days until a certificate of the connection ends.",
+            labels=["sink", "whose"],
+        )
         for name, sink in self._sinks.items():
             status = sink.status()
+            for whose, field in (
+                ("own", "certificate_days_left"),
+                ("broker", "broker_certificate_days_left"),
+            ):
+                if (left_days := getattr(status, field, None)) is not None:
+                    days.add_metric([name, whose], left_days)
             backlog, now = status.backlog, self._clock.now()
             events.add_metric([name], 0 if backlog is None else backlog.events)
             batches.add_metric([name], 0 if backlog is None else backlog.batches)
@@ -208,7 +219,7 @@ class Exposition(Collector):
             up.add_metric([name], 1 if status.connected else 0)
             lag.add_metric([name], status.lag_events)
             age.add_metric([name], _age_s(status.oldest_unsent_at, self._clock.now()))
-        yield from (up, lag, age, events, batches, left, rate)
+        yield from (up, lag, age, events, batches, left, rate, days)
 
 
 def _age_s(at: datetime | None, now: datetime) -> float:

@@ -21,18 +21,18 @@ import structlog
 from connectors.base import Clock
 from gateway.config.schema import GatewaySettings, MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.mqtt.certificates import CHECK_S, CertificateWatch
 from gateway.mqtt.link import Link, MessageRefused, listens
 from gateway.mqtt.options import LinkOptions, link_options
-from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, TakenOver
+from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, Renewed, TakenOver
 from gateway.mqtt.retained import read_retained
 from gateway.mqtt.retry import Failure, Retry
-from gateway.publish import payloads
 from gateway.publish.availability import Availability, Links
 from gateway.publish.events import REPEAT_S as REPEAT_S
 from gateway.publish.events import Events
 from gateway.publish.holdings import Held, Holdings
 from gateway.publish.leaving import Leaving
-from gateway.publish.ownership import Ownership, mark_of_state, mark_of_tag
+from gateway.publish.ownership import Ownership
 from gateway.publish.presence import Presence
 from gateway.publish.source import EventSource
 from gateway.publish.states import StateOf, States
@@ -40,6 +40,7 @@ from gateway.publish.status import SinkStatus
 from gateway.publish.tags import PublishedTag, Tags
 from gateway.publish.tasks import together
 from gateway.publish.topics import Place, Topics
+from gateway.publish.truth import Truth
 from gateway.publish.voice import Voice
 from gateway.publish.wants import Wants
 from statemodel.types import TagSample
@@ -96,6 +97,7 @@ class MqttPublisher:
         ownership: Ownership | None = None,
         embedded_port: int | None = None,
         random01: Callable[[], float] = random.random,
+        certificates_s: float = CHECK_S,
     ) -> None:
         self.sink = settings.sink
         self.settings = settings
@@ -103,6 +105,7 @@ class MqttPublisher:
         self._clock = clock
         self._random01 = random01
         self._retry = Retry()
+        self._certificates = CertificateWatch(self._options, clock, check_s=certificates_s)
         places = {
             name: Place(name, path, (models or {}).get(name, "")) for name, (path, _) in equipment.items()
         }
@@ -119,10 +122,9 @@ class MqttPublisher:
         self._states = States({name: state_of for name, (_, state_of) in equipment.items()}, voice)
         self._events = Events(self.sink, journal, self._states, voice, clock, self._note_refused)
         self._tags = Tags(tags or {}, voice)
-        self._availability = Availability(links or Links(), voice.depends)
-        self._availability_news = asyncio.Event()
-        self._availability.tell(self._availability_news.set)
-        self._wants = Wants(voice, self._say_topic)
+        availability = Availability(links or Links(), voice.depends)
+        self._truth = Truth(voice, self._states, self._tags, availability)
+        self._wants = Wants(voice, self._truth.say)
         self._presence = Presence(
             voice, clock, self._lost_store, looks=voice.kinds.status.retain and not settings.embedded
         )
@@ -150,7 +152,7 @@ class MqttPublisher:
         try:
             await together(self._events.keep_cursor(), self._stay_connected())
         finally:
-            await self._holdings.add(self._marked())
+            await self._holdings.add(self._truth.marked())
 
     def publish_tag(self, sample: TagSample) -> None:
         """Say the newest value of a tag as soon as there is room; tags that are not published are ignored.
@@ -180,10 +182,7 @@ class MqttPublisher:
 
     def retained(self) -> dict[str, bytes]:
         """What the broker should hold now: each topic said on the present connection, or due there."""
-        if self._link is None:
-            return {}
-        payload = ((topic, self._payload(topic, held)) for topic, held in self._voice.held.items())
-        return {topic: body for topic, body in payload if body is not None}
+        return {} if self._link is None else self._truth.payloads()
 
     async def read(self, topics: Sequence[str]) -> Mapping[str, bytes]:
         """What the broker has retained on these topics, over a second connection; one at a time.
@@ -223,6 +222,9 @@ class MqttPublisher:
             refused=counts.refused,
             backlog=events.backlog(connected=link is not None),
             unproven=len(self._leaving.unproven),
+            warnings=self._certificates.warnings(),
+            certificate_days_left=self._certificates.own_days_left,
+            broker_certificate_days_left=self._certificates.broker_days_left,
         )
 
     # --- connections
@@ -258,16 +260,13 @@ class MqttPublisher:
             await together(
                 link.ended(),
                 self._say_everything(link),
-                self._tags.say(link),
-                self._wants.say(link),
                 self._settle(),
-                self._try_refused_again(),
-                *(
-                    self._refresh(kind, rule.refresh_s)
-                    for kind, rule in (("state", self._voice.kinds.state), ("tag", self._voice.kinds.tag))
-                    if rule.refresh_s is not None
-                ),
+                self._certificates.watch(link),
             )
+        except Renewed:
+            # If the new certificate is of no use there, the broker has said that we are gone.
+            await link.stop(STOP_S, with_will=True)
+            raise
         finally:
             await self._leave(link)
             self._link = None
@@ -278,25 +277,29 @@ class MqttPublisher:
 
     async def _say_everything(self, link: Link) -> None:
         """First what is true, then that we are there, then what happened; and clear what has left."""
-        await self._holdings.add(self._marked())  # before it is said: so what leaves later is always known
-        self._availability.all_due()
-        await self._say_availability(link)
-        await self._states.say(link, self._states.names, {}, again=True)
-        await together(
+        # Remembered before it is said, so that whatever leaves later is known.
+        await self._holdings.add(self._truth.marked())
+        await self._truth.say_first(link)
+        lanes = [
             self._presence.keep(link),
             self._events.say(link),
-            self._keep_availability(link),
-            self._leaving.clear(link) if self.settings.clear_removed else asyncio.sleep(0),
-        )
+            self._tags.say(link),
+            self._truth.keep_availability(link),
+            self._wants.say(link),
+            self._try_refused_again(),
+        ]
+        for kind, rule in (("state", self._voice.kinds.state), ("tag", self._voice.kinds.tag)):
+            if rule.refresh_s is not None:
+                lanes.append(self._refresh(kind, rule.refresh_s))
+        if self.settings.clear_removed:
+            lanes.append(self._leaving.clear(link))
+        await together(*lanes)
 
     async def _leave(self, link: Link) -> None:
         """Say `offline` of everything, of the gateway last; all of it within `STOP_S`."""
         with contextlib.suppress(TimeoutError, SinkUnavailable, SinkRefused):
             async with asyncio.timeout(STOP_EACH_S):
-                for topic in self._availability.topics:
-                    if link.full:
-                        await link.room()
-                    self._voice.availability(link, topic, online=False)
+                await self._truth.say_all_offline(link)
         await link.stop(STOP_S - STOP_EACH_S, last=(self._voice.will,))
 
     async def _settle(self) -> None:
@@ -305,6 +308,9 @@ class MqttPublisher:
         self._retry.settled()
 
     def _note(self, failure: Failure, pause_s: float) -> None:
+        if isinstance(failure, Renewed):
+            log.info("connecting anew", broker=self._options.address, reason=failure.reason)
+            return
         reason, hint = failure.reason, failure.hint
         if isinstance(failure, ClosedByBroker) and self._retry.alarm == "client_id_taken":
             reason, hint = PROBABLY_TAKEN, OWN_ID
@@ -345,62 +351,13 @@ class MqttPublisher:
                 self._refusal = None
             self._wants.again(again)
 
-    # --- who is there
-
-    async def _say_availability(self, link: Link) -> None:
-        while (topic := self._availability.take()) is not None:
-            if link.full:
-                await link.room()
-            self._voice.availability(link, topic, online=self._availability.online(topic))
-
-    async def _keep_availability(self, link: Link) -> None:
-        while True:
-            await self._say_availability(link)
-            self._availability_news.clear()
-            await self._availability_news.wait()
-
     # --- what is to be said again
 
     async def _refresh(self, kind: str, every_s: float) -> None:
         """What would expire is said again before it does."""
-        topics = [topic for topic, held in self._voice.held.items() if held.kind == kind]
         while True:
             await self._clock.sleep(every_s)
-            self._wants.again(topics)
+            self._wants.again(self._truth.topics_of(kind))
 
     def _lost_store(self) -> None:
-        self._wants.again(self._voice.held)
-
-    async def _say_topic(self, link: Link, topic: str, held: Held) -> None:
-        """Say the newest on one of our topics. There is room, and nothing is awaited before it is said."""
-        if held.kind == "state":
-            await self._states.say(link, (held.about,), {}, again=True)
-        elif held.kind == "tag":
-            self._tags.say_on(link, held.about, topic)
-        elif held.kind == "status":
-            self._voice.status(link)
-        else:
-            self._voice.availability(link, topic, online=self._availability.online(topic))
-
-    def _payload(self, topic: str, held: Held) -> bytes | None:
-        """What should be retained on one of our topics; None while there is nothing to say."""
-        if held.kind == "state":
-            state = self._states.now(held.about)
-            return None if state is None else payloads.state(state)
-        if held.kind == "tag":
-            sample = self._tags.latest(held.about)
-            return None if sample is None else self._voice.tag_payload(sample)
-        online = held.kind == "status" or self._availability.online(topic)
-        return payloads.ONLINE if online else payloads.OFFLINE
-
-    def _marked(self) -> dict[str, Held]:
-        """Our topics with what helps to know our words again where nothing on record can."""
-        marked = dict(self._voice.held)
-        for topic, held in marked.items():
-            if held.kind == "state" and (state := self._states.now(held.about)) is not None and not state.seq:
-                marked[topic] = Held(held.kind, held.about, held.path, mark_of_state(state))
-            elif (
-                held.kind == "tag" and not held.path and (sample := self._tags.latest(held.about)) is not None
-            ):
-                marked[topic] = Held(held.kind, held.about, held.path, mark_of_tag(sample.received_at))
-        return marked
+        self._wants.again(self._truth.topics)

@@ -46,3 +46,9 @@ class SinkStatus(msgspec.Struct, frozen=True):
     """What gathered in an outage, how fast it goes out, and when it will be out; None when there is none."""
     unproven: int = 0
     """Retained topics of what is gone that are left alone, because they may be another gateway's by now."""
+    warnings: tuple[str, ...] = ()
+    """What people should know while all goes on: certificates that end soon or are of no use."""
+    certificate_days_left: float | None = None
+    """Days until our certificate ends; None without one."""
+    broker_certificate_days_left: float | None = None
+    """Days until the broker's ends; None while none was seen."""

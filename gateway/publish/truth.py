@@ -1,0 +1,98 @@
+"""All that is retained, in one view: what each of our topics has to say now, whatever it is about."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from gateway.mqtt.link import Link
+from gateway.publish import payloads
+from gateway.publish.availability import Availability
+from gateway.publish.holdings import Held
+from gateway.publish.ownership import mark_of_state, mark_of_tag
+from gateway.publish.states import States
+from gateway.publish.tags import Tags
+from gateway.publish.voice import Voice
+
+
+class Truth:
+    """The retained topics of one broker, and who is there among them."""
+
+    def __init__(self, voice: Voice, states: States, tags: Tags, availability: Availability) -> None:
+        self._voice, self._states, self._tags, self._availability = voice, states, tags, availability
+        self._news = asyncio.Event()
+        availability.tell(self._news.set)
+
+    @property
+    def topics(self) -> Mapping[str, Held]:
+        """Every topic the configuration has, and what it is about."""
+        return self._voice.held
+
+    def topics_of(self, kind: str) -> Sequence[str]:
+        """Those of one kind."""
+        return [topic for topic, held in self._voice.held.items() if held.kind == kind]
+
+    def payloads(self) -> dict[str, bytes]:
+        """What the broker should hold."""
+        found = ((topic, self._payload(topic, held)) for topic, held in self._voice.held.items())
+        return {topic: payload for topic, payload in found if payload is not None}
+
+    def _payload(self, topic: str, held: Held) -> bytes | None:
+        """What should be retained on one of our topics; None while there is nothing to say."""
+        if held.kind == "state":
+            state = self._states.now(held.about)
+            return None if state is None else payloads.state(state)
+        if held.kind == "tag":
+            sample = self._tags.latest(held.about)
+            return None if sample is None else self._voice.tag_payload(sample)
+        online = held.kind == "status" or self._availability.online(topic)
+        return payloads.ONLINE if online else payloads.OFFLINE
+
+    def marked(self) -> dict[str, Held]:
+        """Our topics with what helps to know our words again where nothing on record can."""
+        marked = dict(self._voice.held)
+        for topic, held in marked.items():
+            if held.kind == "state" and (state := self._states.now(held.about)) is not None and not state.seq:
+                marked[topic] = Held(held.kind, held.about, held.path, mark_of_state(state))
+            elif held.kind == "tag" and not held.path and (sample := self._tags.latest(held.about)):
+                marked[topic] = Held(held.kind, held.about, held.path, mark_of_tag(sample.received_at))
+        return marked
+
+    # -- saying it
+
+    async def say_first(self, link: Link) -> None:
+        """After a connect: who is there, and every state, whatever the broker kept or lost."""
+        self._availability.all_due()
+        await self._say_availability(link)
+        await self._states.say(link, self._states.names, {}, again=True)
+
+    async def say(self, link: Link, topic: str, held: Held) -> None:
+        """Say the newest on one of our topics. There is room; nothing is awaited before it is said."""
+        if held.kind == "state":
+            await self._states.say(link, (held.about,), {}, again=True)
+        elif held.kind == "tag":
+            self._tags.say_on(link, held.about, topic)
+        elif held.kind == "status":
+            self._voice.status(link)
+        else:
+            self._voice.availability(link, topic, online=self._availability.online(topic))
+
+    async def keep_availability(self, link: Link) -> None:
+        """Say who comes and goes, until the connection is over."""
+        while True:
+            self._news.clear()
+            await self._say_availability(link)
+            await self._news.wait()
+
+    async def say_all_offline(self, link: Link) -> None:
+        """Say of every connection and equipment that it is not there."""
+        for topic in self._availability.topics:
+            if link.full:
+                await link.room()
+            self._voice.availability(link, topic, online=False)
+
+    async def _say_availability(self, link: Link) -> None:
+        while (topic := self._availability.take()) is not None:
+            if link.full:
+                await link.room()
+            self._voice.availability(link, topic, online=self._availability.online(topic))
