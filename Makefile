@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test long check bench format lock clean
+.PHONY: help demo run test long check bench conformance format lock clean
 
 help:
 	@echo "make demo    a whole plant on this machine, with a live table (ARGS=\"--for 30s --json\")"
@@ -13,6 +13,7 @@ help:
 	@echo "make long    the state engine's properties on 10,000 models and histories each"
 	@echo "make check   lint, types, import contracts"
 	@echo "make bench   figures against floors measured in the same run (ONLY=latency for one part)"
+	@echo "make conformance   Sparkplug B by the standard: each of its 215 rules, judged on the wire (ARGS=--json)"
 	@echo "make run     andon run CONFIG (ARGS=path/to/andon.toml)"
 
 # The environment is made again whenever the lock file changes.
@@ -41,6 +42,10 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+# Needs a real Mosquitto (scripts/real-parts).
+conformance: $(STAMP)
+	@$(BIN)/python -m tests.conformance.sparkplug $(ARGS)
 
 format: $(STAMP)
 	@$(BIN)/ruff check -q --fix . || true

@@ -55,6 +55,17 @@ def rules(path: Path = FILE) -> list[Rule]:
     ]
 
 
+def table(path: Path = FILE) -> str:
+    """The rules for a page of the manual: what each says, its ids, and what proves it."""
+    rows = ["| rule | ids (each begins with `tck-id-`) | proved by |", "| --- | --- | --- |"]
+    entries: list[Mapping[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))["rule"]
+    for entry in entries:
+        ids = ", ".join(f"`{id_}`" for id_ in entry["ids"])
+        by = ", ".join(f"`{name}`" for name in entry.get("proved_by", ()))
+        rows.append(f"| {entry['says']} | {ids} | {by or 'does not apply: ' + entry['does_not_apply']} |")
+    return "\n".join(rows) + "\n"
+
+
 def faults(listed: Sequence[Rule]) -> list[str]:
     """What is wrong with the list itself: ids twice or too few, checks that are not there, nothing said."""
     found = [f"{id_} is listed {count} times" for id_, count in _counted(listed) if count > 1]

@@ -8,7 +8,17 @@ from tests.conformance.sparkplug.checks_births import REBIRTH, alive_by_session
 from tests.conformance.sparkplug.checks_session import bdseq_of
 from tests.conformance.sparkplug.decoder import value_of, wrong_value
 from tests.conformance.sparkplug.judging import Verdict, proves
-from tests.conformance.sparkplug.story import COMMANDS, DATA, LOST, NAMESPACE, Message, Metric, Session, Story
+from tests.conformance.sparkplug.story import (
+    COMMANDS,
+    DATA,
+    LOST,
+    NAMESPACE,
+    WRITTEN,
+    Message,
+    Metric,
+    Session,
+    Story,
+)
 from tests.conformance.sparkplug.wire import Closed, Disconnect
 
 #: An edge node may leave so long between two births, however many are asked for (our rule), in milliseconds.
@@ -210,7 +220,7 @@ def a_wrong_device_command_changes_nothing(story: Story) -> Iterator[Verdict]:
 
 def _writes(story: Story, *, obeyed: bool) -> Iterator[Verdict]:
     """Writes to devices reach the equipment exactly when they can be obeyed."""
-    written = [(packet.number, note.about, note.value) for packet, note in story.noted("written")]
+    written = [(packet.number, note.about, note.value) for packet, note in story.noted(WRITTEN)]
     for session in story.sessions if story.facts.commands else ():
         for command in session.heard:
             if command.kind != "DCMD" or command.payload is None:

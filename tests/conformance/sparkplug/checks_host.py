@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.conformance.sparkplug.judging import Verdict, proves
-from tests.conformance.sparkplug.story import BIRTHS, NAMESPACE, STOPPED, Message, Session, Story
+from tests.conformance.sparkplug.story import BIRTHS, KILLED, NAMESPACE, STOPPED, Message, Session, Story
 from tests.conformance.sparkplug.wire import Note, Packet
 
 #: How long it may take to leave a server whose host has gone, in milliseconds: "at once", on a busy machine.
@@ -167,7 +167,7 @@ def an_older_offline_changes_nothing(story: Story) -> Iterator[Verdict]:
         told = states(session, story.facts.primary_host)
         excuse = [s.packet.number for s in told if s.online is False and s.valid]
         excuse += [
-            p.number for p in story.notes if isinstance(p.body, Note) and p.body.what in (STOPPED, "killed")
+            p.number for p in story.notes if isinstance(p.body, Note) and p.body.what in (STOPPED, KILLED)
         ]
         until = min((n for n in excuse if n > state.packet.number), default=1 << 62)
         end = session.disconnect or session.closed

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from tests.conformance.sparkplug.decoder import INT64
 from tests.conformance.sparkplug.judging import Verdict, proves
-from tests.conformance.sparkplug.story import BIRTHS, NAMESPACE, STOPPED, Message, Session, Story
+from tests.conformance.sparkplug.story import BIRTHS, KILLED, NAMESPACE, STOPPED, Message, Session, Story
 from tests.conformance.sparkplug.wire import Closed, Connack, Connect, Publish
 
 BDSEQ = "bdSeq"
@@ -207,7 +207,7 @@ def _left(session: Session) -> tuple[int, Message | None] | None:
     "operational-behavior-edge-node-intentional-disconnect-ndeath", "payloads-ndeath-will-message-publisher"
 )
 def ndeath_is_said_before_leaving(story: Story) -> Iterator[Verdict]:
-    killed = {note.about for _, note in story.noted("killed")}
+    killed = {note.about for _, note in story.noted(KILLED)}
     for session in story.sessions:
         left = _left(session)
         if left is not None and (session.disconnect is not None or str(session.number) not in killed):

@@ -12,7 +12,16 @@ from typing import Any
 
 from tests.conformance.sparkplug import decoder
 from tests.conformance.sparkplug.checks_births import REBIRTH
-from tests.conformance.sparkplug.story import CHANGED, LOST, RESTORED, STOPPED, Facts, Transcript
+from tests.conformance.sparkplug.story import (
+    AWAY,
+    CHANGED,
+    LOST,
+    RESTORED,
+    STOPPED,
+    WRITTEN,
+    Facts,
+    Transcript,
+)
 from tests.conformance.sparkplug.wire import (
     Body,
     Closed,
@@ -253,7 +262,7 @@ def _a_day(script: Script) -> Script:
     script.command("DCMD", "filler", lambda payload: metric(payload, "Nobody", None, 12, "x", script.now))
     script.at_ms += 2000
     script.speed(1.25, "oven")
-    script.note("cable cut")
+    script.note(AWAY)
     script.add(Closed("cable"))
     script.connect()
     script.births()
@@ -304,7 +313,7 @@ def writing() -> Transcript:
         raw.double_value = 7.5
 
     script.command("DCMD", "filler", speed)
-    script.note("written", "filler:Tags/plc/speed", 7.5)
+    script.note(WRITTEN, "filler:Tags/plc/speed", 7.5)
     script.speed(7.5)
     script.command("DCMD", "filler", lambda p: metric(p, "Tags/plc/speed", None, 12, "fast", script.now))
     script.at_ms += 2000

@@ -20,9 +20,8 @@ DEVICE_KINDS = ("DBIRTH", "DDEATH", "DDATA", "DCMD")
 BIRTHS, DATA, COMMANDS = ("NBIRTH", "DBIRTH"), ("NDATA", "DDATA"), ("NCMD", "DCMD")
 
 #: What a note in the record can say. `about` is a device (or a metric), `value` what is said with it.
-LOST, RESTORED, CHANGED, STOPPED, AWAY, ALIAS_SENT = (
-    *("link lost", "link restored", "changed", "asked to stop", "cable cut", "command by alias"),
-)
+LOST, RESTORED, CHANGED, WRITTEN = "link lost", "link restored", "changed", "written"
+STOPPED, KILLED, AWAY = "asked to stop", "killed", "cable cut"
 
 
 @dataclass(frozen=True)
