@@ -212,8 +212,10 @@ class SparkplugHost:
 
     def values(self, device: str, name: str) -> list[Any]:
         """Every value of a metric, in the order in which it was so, each once."""
-        told = {(item.at, item.value) for item in self.told.get((device, name), []) if item.at is not None}
-        return [value for _, value in sorted(told, key=lambda item: (item[0], str(item[1])))]
+        told = dict.fromkeys(
+            (item.at, item.value) for item in self.told.get((device, name), []) if item.at is not None
+        )
+        return [value for _, value in sorted(told, key=lambda item: item[0])]  # as heard within a millisecond
 
     def verbs(self, device: str | None = None) -> list[str]:
         """What came, in order."""

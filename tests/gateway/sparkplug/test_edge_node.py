@@ -1,0 +1,182 @@
+"""An edge node on real brokers, as a host application hears it: births, news, history, deaths, numbers."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.publish.conftest import broker, mosquitto
+from tests.gateway.publish.support import BrokerUnderTest, Mosquitto, Proxy
+from tests.gateway.sparkplug.site import GROUP, Running, Site, site, until
+from tests.support.sparkplug_host import SparkplugHost
+
+__all__ = ["broker", "mosquitto"]
+
+
+def host_at(port: int, **more: str) -> SparkplugHost:
+    return SparkplugHost(port, GROUP, "line-1", **more)
+
+
+async def heard_all(host: SparkplugHost, plant: Site) -> None:
+    await host.wait(lambda: plant.all_told(host), f"every transition; wanting {plant.untold(host)}")
+
+
+async def test_it_is_born_tells_and_dies(broker: BrokerUnderTest, tmp_path: Path) -> None:
+    async with site(tmp_path / "journal", "filler", "oven") as plant, host_at(broker.port) as host:
+        await plant.move("filler", "Execute")
+        node = plant.node(broker.port, protocol=broker.protocol)
+        async with Running(node):
+            await host.wait(lambda: host.verbs().count("DBIRTH") == 2, "the births")
+            assert host.verbs()[:3] == ["NBIRTH", "DBIRTH", "DBIRTH"]
+            assert host.value("filler", "State") == "Execute"
+            await plant.move("filler", "Held")
+            await plant.measure("oven", 180.5)
+            await host.wait(lambda: host.value("filler", "State") == "Held", "the move")
+            await host.wait(lambda: host.value("oven", "Tags/oven-plc/speed") == 180.5, "the value")
+            await heard_all(host, plant)
+            await until(node, lambda status: status.lag_events == 0, "nothing is left")
+        await host.wait(lambda: "NDEATH" in host.verbs(), "the death")
+        assert not any(host.alive.values())
+        assert host.problems == []
+        assert not any(item.retain for item in host.heard)
+        if isinstance(broker, Mosquitto):  # amqtt hands everything on with the QoS of the subscription
+            assert {item.qos for item in host.heard if item.verb != "NDEATH"} == {0}
+
+
+async def test_while_the_broker_is_away_it_says_how_much_waits(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant:
+        node = plant.node(mosquitto.port)
+        async with Running(node):
+            await until(node, lambda status: status.connected, "connected")
+            await mosquitto.kill()
+            await until(node, lambda status: not status.connected, "lost")
+            await plant.happen(700)
+            status = await until(node, lambda status: status.oldest_unsent_at is not None, "since when")
+            assert status.lag_events >= 700
+            assert status.retry_at is not None
+            await mosquitto.start()
+            await until(node, lambda s: s.connected and s.backlog is None and not s.lag_events, "drained")
+            assert node.status().historical >= 700
+
+
+async def test_a_host_that_was_there_hears_all_that_happened_meanwhile(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    await mosquitto.start()
+    async with (
+        site(tmp_path / "journal", "filler", "oven") as plant,
+        Proxy(mosquitto.port) as proxy,
+        host_at(mosquitto.port) as host,
+    ):
+        node = plant.node(proxy.port)
+        async with Running(node):
+            await until(node, lambda status: status.connected, "connected")
+            await plant.happen(10)
+            await plant.measure("oven", -1.0)
+            await heard_all(host, plant)
+            target, proxy.target_port = proxy.target_port, 1
+            proxy.cut()
+            await until(node, lambda status: not status.connected, "lost")
+            await host.wait(lambda: "NDEATH" in host.verbs(), "the will")
+            await plant.happen(500)
+            for n in range(200):
+                await plant.measure("oven", float(n))
+            proxy.target_port = target
+            await heard_all(host, plant)
+            name = ("oven", "Tags/oven-plc/speed")
+            await host.wait(lambda: set(plant.speeds["oven"]) <= set(host.values(*name)), "every value")
+            assert [v for v in host.values(*name) if v in plant.speeds["oven"]] == plant.speeds["oven"]
+            assert host.value(*name) == 199.0
+            assert host.value("filler", "Seq") == plant.moves["filler"][-1][1]
+            history = [told for told in host.told["filler", "Seq"] if told.historical]
+            assert len(history) >= 240
+            assert [told.value for told in history] == sorted(told.value for told in history)
+            await until(node, lambda s: s.backlog is None and s.lag_events == 0, "drained")
+        assert host.problems == []
+
+
+async def test_news_does_not_queue_behind_history(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    async with site(tmp_path / "journal", "filler", "oven") as plant:
+        await plant.happen(20_000)
+        await mosquitto.start()
+        async with host_at(mosquitto.port) as host:
+            node = plant.node(mosquitto.port)
+            async with Running(node):
+                await host.wait(lambda: "DBIRTH" in host.verbs(), "the births")
+                await plant.move("filler", "Held")
+                await host.wait(lambda: host.value("filler", "State") == "Held", "the news")
+                backlog = node.status().backlog
+                assert backlog is not None
+                assert backlog.events > 1000
+                await until(node, lambda s: s.backlog is None and s.lag_events == 0, "drained")
+                await heard_all(host, plant)
+                assert host.value("filler", "State") == "Held"
+            assert host.problems == []
+
+
+async def test_a_device_dies_and_lives_with_its_link(broker: BrokerUnderTest, tmp_path: Path) -> None:
+    async with site(tmp_path / "journal", "filler", "oven") as plant, host_at(broker.port) as host:
+        async with Running(plant.node(broker.port, protocol=broker.protocol)):
+            await plant.move("filler", "Execute")
+            await host.wait(lambda: host.value("filler", "State") == "Execute", "the state")
+            await plant.lose("filler")
+            await host.wait(lambda: "DDEATH" in host.verbs("filler"), "the death of the device")
+            assert host.value("filler", "State") == "Unknown"
+            assert host.alive == {"": True, "filler": False, "oven": True}
+            await plant.restore("filler")
+            await host.wait(lambda: host.alive["filler"], "its birth")
+            await host.wait(lambda: host.value("filler", "State") == "Idle", "its state")
+            await heard_all(host, plant)
+        assert host.problems == []
+
+
+async def test_a_dead_device_is_not_born_with_the_node_but_its_past_is_told(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant, host_at(mosquitto.port) as host:
+        await plant.happen(50)
+        await plant.lose("filler")
+        async with Running(plant.node(mosquitto.port)):
+            await host.wait(lambda: host.alive.get("filler") is False, "its death, after its past")
+            await heard_all(host, plant)
+            assert host.alive == {"": True, "filler": False, "oven": True}
+        assert host.problems == []
+
+
+async def test_numbers_go_on_over_connections_and_restarts(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    await mosquitto.start()
+    numbers = []
+    for _ in range(3):
+        async with (
+            host_at(mosquitto.port) as host,
+            site(tmp_path / "journal", "filler") as plant,
+            Running(plant.node(mosquitto.port)),
+        ):
+            await host.wait(lambda: "DBIRTH" in host.verbs(), "the births")
+            numbers.append(host.bdseq)
+            await host.rebirth()
+            await host.wait(lambda: host.verbs().count("NBIRTH") == 2, "the rebirth")
+            assert host.bdseq == numbers[-1]
+    assert numbers == [0, 1, 2]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_a_crash_is_told_by_the_will(mosquitto: Mosquitto, tmp_path: Path, protocol: str) -> None:
+    await mosquitto.start()
+    async with (
+        site(tmp_path / "journal", "filler") as plant,
+        Proxy(mosquitto.port) as proxy,
+        host_at(mosquitto.port) as host,
+        Running(plant.node(proxy.port, protocol=protocol)),
+    ):
+        await host.wait(lambda: "DBIRTH" in host.verbs(), "the births")
+        proxy.cut()
+        await host.wait(lambda: "NDEATH" in host.verbs(), "the will")
+        death = next(item for item in host.heard if item.verb == "NDEATH")
+        assert death.payload.seq is None
+        assert death.qos == 1
+        await asyncio.sleep(0)
