@@ -1,0 +1,238 @@
+"""Who is there: connections, equipment, the gateway; after a stop, a crash and a will that comes late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.publish import presence
+from gateway.publish.availability import Availability, Links
+from statemodel.records import Recorded
+from statemodel.types import SourceLost, SourceRestored
+from tests.gateway.publish.support import (
+    T0,
+    BrokerUnderTest,
+    Mosquitto,
+    Plant,
+    Proxy,
+    Running,
+    Subscriber,
+    recorded,
+    retained,
+    until,
+    within,
+)
+
+STATUS = "andon/line-1/status"
+FEEDS = {"filler-1": ("filler-plc",), "capper-1": ("filler-plc", "capper-plc"), "door-1": ()}
+
+
+def link(name: str) -> str:
+    return f"andon/line-1/_connection/{name}"
+
+
+def of(name: str) -> str:
+    return f"acme/berlin/filling/line-1/{name}/_availability"
+
+
+def lost(seq: int, connection: str) -> Recorded:
+    return recorded(seq, SourceLost(connection, T0, "no answer"))
+
+
+def restored(seq: int, connection: str) -> Recorded:
+    return recorded(seq, SourceRestored(connection, T0))
+
+
+def online(listening: Subscriber) -> int:
+    return len([message for message in listening.on("status") if message.payload == b"online"])
+
+
+def more_online(listening: Subscriber, than: int) -> bool:
+    return online(listening) > than
+
+
+class Site:
+    """A plant whose links come and go, as the journal tells of them."""
+
+    def __init__(self, *equipment: str) -> None:
+        self.plant = Plant(*(equipment or FEEDS))
+        self.links = Links(("filler-plc", "capper-plc"))
+        self.more: dict[str, Any] = {"links": self.links, "feeds": FEEDS}
+
+    async def tell(self, *events: Recorded) -> None:
+        await self.plant.append(*events)
+        self.links.announce(events)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcx"), st.booleans())))
+def test_a_thing_is_there_while_all_it_depends_on_is(moves: list[tuple[str, bool]]) -> None:
+    links = Links("abc")
+    depends: dict[str, Sequence[str]] = {"one": "a", "two": "ab", "all": "abc", "none": ""}
+    availability = Availability(links, depends)
+    told = {topic: availability.online(topic) for topic in depends}
+    assert told == {"one": False, "two": False, "all": False, "none": True}
+    up = dict.fromkeys("abc", False)
+    for seq, (name, is_up) in enumerate(moves, 1):
+        links.announce([restored(seq, name) if is_up else lost(seq, name)])
+        if name in up:
+            up[name] = is_up
+        while (topic := availability.take()) is not None:
+            told[topic] = availability.online(topic)
+        assert told == {topic: all(up[name] for name in names) for topic, names in depends.items()}
+
+
+async def test_each_connection_and_equipment_says_whether_it_is_there(
+    broker: BrokerUnderTest, subscriber: Subscriber
+) -> None:
+    site = Site()
+    async with Running(site.plant.publisher(broker.settings(), **site.more)):
+        await subscriber.wait(lambda: bool(subscriber.on("status")), "online")
+        told = await retained(broker.port)
+        assert told[STATUS] == b"online"
+        assert {told[link(name)] for name in site.links.connections} == {b"offline"}, "never seen yet"
+        assert (told[of("filler-1")], told[of("door-1")]) == (b"offline", b"online")
+        await site.tell(restored(1, "filler-plc"), restored(2, "capper-plc"))
+        await subscriber.wait(lambda: subscriber.on(of("capper-1"))[-1].payload == b"online", "there")
+        await site.tell(lost(3, "capper-plc"))
+        await subscriber.wait(lambda: subscriber.on(of("capper-1"))[-1].payload == b"offline", "gone")
+        told = await retained(broker.port)
+        assert (told[link("filler-plc")], told[link("capper-plc")]) == (b"online", b"offline")
+        assert (told[of("filler-1")], told[of("capper-1")]) == (b"online", b"offline")
+    told = await retained(broker.port)
+    names = [STATUS, *map(link, site.links.connections), *map(of, FEEDS)]
+    assert {told[name] for name in names} == {b"offline"}, "a clean stop says so of everything"
+    last = [message.topic for message in subscriber.heard if message.payload == b"offline"][-1]
+    assert last == STATUS, "of the gateway last"
+
+
+async def test_what_changed_while_the_broker_was_away_is_said_first(mosquitto: Mosquitto) -> None:
+    """The store outlives the outage here: what it held of links is not believed a moment longer."""
+    site = Site()
+    await mosquitto.start()
+    async with Proxy(mosquitto.port) as proxy:
+        publisher = site.plant.publisher(mosquitto.settings(proxy.port), **site.more)
+        async with Running(publisher):
+            await site.tell(restored(1, "filler-plc"))
+            await within(site.plant.journal.wait_cursor("mqtt", 1))
+            async with Subscriber(mosquitto.port) as listening:
+                await listening.wait(lambda: bool(listening.on("status")), "online")
+                proxy.target_port = 1
+                proxy.cut()
+                await listening.wait(lambda: listening.on("status")[-1].payload == b"offline", "the will")
+                await site.tell(lost(2, "filler-plc"))
+                proxy.target_port = mosquitto.port
+                await listening.wait(lambda: listening.on("status")[-1].payload == b"online", "back")
+                news = [m for m in listening.heard if not m.retain]
+                back = next(i for i, m in enumerate(news) if m.topic == STATUS and m.payload == b"online")
+                told = {m.topic: m.payload for m in news[:back]}
+                assert (told[of("filler-1")], told[link("filler-plc")]) == (b"offline", b"offline")
+            assert publisher.status().connects == 2
+
+
+async def test_a_thousand_are_said_goodbye_to_in_time(mosquitto: Mosquitto) -> None:
+    names = [f"machine-{number}" for number in range(1000)]
+    mosquitto.lines.append("max_inflight_messages 20")
+    await mosquitto.start()
+    plant, links = Plant(*names), Links(("plc",))
+    feeds = dict.fromkeys(names, ("plc",))
+    publisher = plant.publisher(mosquitto.settings(), links=links, feeds=feeds)
+    running = Running(publisher)
+    async with running:
+        links.announce([restored(1, "plc")])
+        await until(lambda: publisher.status().connected, "connected")
+        await until(lambda: not publisher.status().in_flight, "told")
+        began_s = asyncio.get_running_loop().time()
+    took_s = asyncio.get_running_loop().time() - began_s
+    told = await retained(mosquitto.port)
+    assert {told[of(name)] for name in names} == {b"offline"}
+    assert told[STATUS] == b"offline"
+    assert took_s < 3.5, took_s
+
+
+async def test_a_goodbye_that_takes_too_long_is_left_to_the_will(mosquitto: Mosquitto) -> None:
+    await mosquitto.start()
+    site = Site()
+    async with Proxy(mosquitto.port) as proxy, Subscriber(mosquitto.port) as listening:
+        async with Running(site.plant.publisher(mosquitto.settings(proxy.port), **site.more)):
+            await listening.wait(lambda: bool(listening.on("status")), "online")
+            proxy.deaf = True  # nothing is acknowledged any more
+            await site.tell(restored(1, "filler-plc"))
+            await listening.wait(lambda: bool(listening.on("source_restored")), "it arrives")
+            began_s = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began_s < 4.0
+        proxy.cut()
+        await listening.wait(lambda: listening.on("status")[-1].payload == b"offline", "the will")
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_an_old_will_does_not_have_the_last_word(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    """Whether the broker lets us listen to our own status or not: it is put right within seconds."""
+    monkeypatch.setattr(presence, "UNHEARD_AFTER_S", (1.0, 2.0, 3.0, 4.0, 5.0))
+    if not readable:
+        rules = mosquitto._config.with_name("rules")
+        rules.write_text("pattern write #\ntopic read acme/#\nuser reader\ntopic readwrite #\n")
+        rules.chmod(0o600)
+        mosquitto.lines.append(f"acl_file {rules}")
+    await mosquitto.start()
+    site = Site()
+    login = {"user": "reader", "password": ""}
+    async with Subscriber(mosquitto.port, protocol="5", **login) as listening:
+        publisher = site.plant.publisher(mosquitto.settings(), **site.more)
+        async with Running(publisher):
+            await listening.wait(lambda: bool(listening.on("status")), "online")
+            await until(lambda: publisher._presence.heard or not readable, "it hears itself")
+            for _ in range(2):
+                said = online(listening)
+                await listening.say(STATUS, b"offline")
+                await listening.wait(
+                    partial(more_online, listening, said),
+                    "online again",
+                )
+            assert publisher._presence.heard is readable
+    assert listening.on("status")[-1].payload == b"offline", "and at the end it stays said"
+
+
+async def test_a_broker_that_lost_its_store_in_silence_is_told_again(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connections stand; what it retained is gone. Nobody says so: we look."""
+    await mosquitto.start()
+    site = Site()
+    await site.plant.happen(6)
+    async with Subscriber(mosquitto.port, "none") as someone:
+        publisher = site.plant.publisher(mosquitto.settings(), **site.more)
+        async with Running(publisher):
+            await until(lambda: publisher._presence.heard, "it hears itself")
+            before = await retained(mosquitto.port)
+            began_s = asyncio.get_running_loop().time()
+            # The status goes while nobody hears of it: as if the store had been emptied underneath.
+            monkeypatch.setattr(publisher._presence, "_wrong", asyncio.Event())
+            for topic in before:
+                await someone.say(topic, b"")
+            assert not await retained(mosquitto.port)
+            monkeypatch.undo()
+            async with asyncio.timeout(10.0):
+                while await retained(mosquitto.port) != before:
+                    await asyncio.sleep(0.05)
+            assert asyncio.get_running_loop().time() - began_s < 10.0
+            assert publisher.status().connects == 1
+
+
+def test_the_journal_alone_says_who_is_there() -> None:
+    links = Links(("plc",))
+    heard: list[str] = []
+    links.hear(heard.append)
+    assert not links.up("plc"), "before the first contact"
+    links.announce([restored(1, "plc"), restored(2, "plc"), restored(3, "elsewhere")])
+    assert links.up("plc")
+    assert not links.up("elsewhere")
+    links.announce([lost(4, "plc")])
+    assert (links.up("plc"), heard) == (False, ["plc", "plc"])
