@@ -81,8 +81,22 @@ class ToldTransition(msgspec.Struct, frozen=True):
     cause: Cause
 
     def event(self) -> Transition:
-        """The transition without its envelope."""
-        return _without_envelope(self, Transition)
+        """The transition without its envelope. Field by field: a seventh of the time, and most are these."""
+        return Transition(
+            self.equipment,
+            self.path,
+            self.model,
+            self.sequence,
+            self.from_state,
+            self.to_state,
+            self.code,
+            self.category,
+            self.at,
+            self.duration_s,
+            self.conformance,
+            self.skipped,
+            self.cause,
+        )
 
 
 class ToldRejection(msgspec.Struct, frozen=True):
@@ -229,7 +243,7 @@ _TOLD_AS: dict[type, type[Told]] = {
     Correction: ToldCorrection,
 }
 
-_E = TypeVar("_E", Transition, Rejection, DeviceEvent, Correction)
+_E = TypeVar("_E", Rejection, DeviceEvent, Correction)
 
 
 def _without_envelope(told: Told, event: type[_E]) -> _E:
