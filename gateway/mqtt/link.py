@@ -349,6 +349,10 @@ class Link:
                 acknowledged(data[at + 2] << 8 | data[at + 3])
                 at += 4
                 continue
+            if kind == frames.PUBACK and data[at + 1] == 3 and end - at > 4 and data[at + 4] < 0x80:
+                acknowledged(data[at + 2] << 8 | data[at + 3])  # nor that nobody listens
+                at += 5
+                continue
             size = frames.packet_bytes(data, at)
             if size is not None and size > PACKET_BYTES_MAX:
                 raise NotMqtt(f"a packet claims {size} bytes")
