@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +12,10 @@ from paho.mqtt.client import Client, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gateway.mqtt import frames, heard
-from gateway.mqtt.properties import NotMqtt
+from gateway.mqtt import frames, heard, properties
+from gateway.mqtt.properties import Id, NotMqtt, pack
 
 TOPICS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="+#\0"), min_size=1, max_size=40)
 
@@ -27,41 +31,216 @@ class _Caught:
         return len(buffer)
 
 
-def as_paho(topic: str, payload: bytes, number: int, *, retain: bool, version: int, late: bool) -> bytes:
-    """The packet paho makes of a message."""
-    client = Client(CallbackAPIVersion.VERSION2, protocol=version)  # type: ignore[arg-type]
+def paho(version: int) -> tuple[Client, _Caught]:
+    """Its client, and what that sends."""
+    client = Client(CallbackAPIVersion.VERSION2, client_id="me", protocol=version)  # type: ignore[arg-type]
     caught = _Caught()
     client._sock = caught  # type: ignore[assignment]
-    client._last_mid = number - 1
-    properties = None
-    if late:
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.UserProperty = ("late", "true")
-    client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+    return client, caught
+
+
+def said_by(client: Client, caught: _Caught) -> bytes:
     client._sock = None
     return caught.sent
+
+
+def property_set(kind: int, **values: object) -> Properties:
+    made = Properties(kind)  # type: ignore[no-untyped-call]
+    for name, value in values.items():
+        if value is not None and value != []:
+            setattr(made, name, value)
+    return made
 
 
 @given(
     topic=TOPICS,
     payload=st.one_of(st.binary(max_size=200), st.sampled_from([b"x" * 16_300, b"x" * 16_400])),
     number=st.integers(1, 65535),
+    qos=st.integers(0, 2),
     retain=st.booleans(),
     form=st.sampled_from([(MQTTv311, False), (MQTTv5, False), (MQTTv5, True)]),
 )
 def test_a_message_is_what_paho_would_send(
-    topic: str, payload: bytes, number: int, retain: bool, form: tuple[int, bool]
+    topic: str, payload: bytes, number: int, qos: int, retain: bool, form: tuple[int, bool]
 ) -> None:
     version, late = form
-    properties = b"" if version == MQTTv311 else b"\x00"
-    if late:
-        properties = b"\x0d\x26\x00\x04late\x00\x04true"
+    properties = b"" if version == MQTTv311 else pack(user=[("late", "true")] if late else [])
+    client, caught = paho(version)
+    client._last_mid = number - 1
+    theirs = property_set(PacketTypes.PUBLISH, UserProperty=("late", "true")) if late else None
+    client.publish(topic, payload, qos=qos, retain=retain, properties=theirs)
 
-    packet = frames.publish(topic, payload, number, retain=retain, properties=properties)
+    packet = frames.publish(topic, payload, number, qos=qos, retain=retain, properties=properties)
 
-    assert packet == as_paho(topic, payload, number, retain=retain, version=version, late=late)
+    assert packet == said_by(client, caught)
     assert packet is not None
     assert frames.packet_bytes(packet[: frames.HEAD_BYTES]) == len(packet)
+    assert heard.message(packet, v5=version == MQTTv5) == (
+        heard.Message(topic, payload, qos, retain),
+        number if qos else 0,
+    )
+
+
+@given(
+    version=st.sampled_from([MQTTv311, MQTTv5]),
+    client_id=TOPICS,
+    user=st.none() | TOPICS,
+    password=st.none() | TOPICS,
+    will=st.none() | st.builds(frames.Will, TOPICS, st.binary(max_size=60), st.integers(0, 2), st.booleans()),
+    keep_alive_s=st.integers(1, 65535),
+)
+def test_a_connect_is_what_paho_would_send(
+    version: int,
+    client_id: str,
+    user: str | None,
+    password: str | None,
+    will: frames.Will | None,
+    keep_alive_s: int,
+) -> None:
+    v5 = version == MQTTv5
+    client, caught = paho(version)
+    client._client_id = client_id.encode()
+    if user is not None:
+        client.username_pw_set(user, password)
+    else:
+        password = None
+    if will is not None:
+        client.will_set(will.topic, will.payload, will.qos, will.retain)
+    client._clean_session = True
+    client._connect_properties = property_set(
+        PacketTypes.CONNECT, ReceiveMaximum=100, MaximumPacketSize=70_000
+    )
+    client._send_connect(keep_alive_s)
+
+    packet = frames.connect(
+        client_id,
+        v5=v5,
+        keep_alive_s=keep_alive_s,
+        user=user,
+        password=password,
+        will=will,
+        receive_max=100,
+        packet_max=70_000,
+    )
+
+    assert packet == said_by(client, caught)
+
+
+@given(
+    version=st.sampled_from([MQTTv311, MQTTv5]),
+    filters=st.dictionaries(TOPICS, st.integers(0, 2), min_size=1, max_size=5),
+    number=st.integers(1, 65535),
+)
+def test_a_wish_is_what_paho_would_send(version: int, filters: dict[str, int], number: int) -> None:
+    v5 = version == MQTTv5
+    client, caught = paho(version)
+    client._last_mid = number - 1
+    client._send_subscribe(
+        False, [(name.encode(), SubscribeOptions(qos) if v5 else qos) for name, qos in filters.items()]
+    )
+
+    assert frames.subscribe(filters, number, v5=v5) == said_by(client, caught)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
+
+
+@given(
+    expiry_s=st.none() | st.integers(0, 0xFFFF_FFFF),
+    content_type=st.none() | TEXTS,
+    response_topic=st.none() | TEXTS,
+    correlation=st.none() | st.binary(min_size=1, max_size=60),
+    text=st.booleans(),
+    user=st.lists(st.tuples(TEXTS, TEXTS), max_size=5),
+)
+def test_properties_are_what_paho_would_send_and_are_read_back(
+    expiry_s: int | None,
+    content_type: str | None,
+    response_topic: str | None,
+    correlation: bytes | None,
+    text: bool,
+    user: list[tuple[str, str]],
+) -> None:
+    packed = pack(
+        expiry_s=expiry_s,
+        content_type=content_type,
+        response_topic=response_topic,
+        correlation=correlation,
+        text=text,
+        user=user,
+    )
+    theirs = property_set(
+        PacketTypes.PUBLISH,
+        PayloadFormatIndicator=1 if text else None,
+        MessageExpiryInterval=expiry_s,
+        ContentType=content_type,
+        ResponseTopic=response_topic,
+        CorrelationData=correlation,
+        UserProperty=user,
+    )
+    assert packed == theirs.pack()  # type: ignore[no-untyped-call]
+    found, end = properties.read(b"before" + packed + b"behind", 6)
+    assert end == 6 + len(packed)
+    wanted: dict[int, object] = {
+        Id.PAYLOAD_FORMAT: 1 if text else None,
+        Id.MESSAGE_EXPIRY: expiry_s,
+        Id.CONTENT_TYPE: content_type,
+        Id.RESPONSE_TOPIC: response_topic,
+        Id.CORRELATION_DATA: correlation,
+        Id.USER: user or None,
+    }
+    assert found == {name: value for name, value in wanted.items() if value is not None}
+    aliased, _ = properties.read(properties.with_alias(packed, b"\x23\x01\x02"))
+    assert aliased == {**found, Id.TOPIC_ALIAS: 0x0102}
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_properties_or_none(garbage: bytes) -> None:
+    try:
+        found, end = properties.read(garbage)
+    except NotMqtt:
+        return
+    assert end <= len(garbage)
+    assert all(isinstance(value, int | str | bytes | list) for value in found.values())
+
+
+@given(st.sampled_from([0x20, 0x30, 0x32, 0x34, 0x40, 0x50, 0x62, 0x70, 0x90, 0xE0]), st.binary(max_size=40))
+def test_any_packet_is_read_or_refused(kind: int, body: bytes) -> None:
+    packet = bytes([kind, len(body)]) + body
+    with contextlib.suppress(NotMqtt):
+        if kind == 0x20:
+            heard.Limits.of(heard.accepted(packet, v5=True).properties)
+        elif kind & 0xF0 == 0x30:
+            heard.message(packet, v5=True)
+        elif kind == 0x90:
+            heard.granted(packet, v5=True)
+        elif kind == 0xE0:
+            heard.ended(packet)
+        else:
+            heard.acknowledged(packet)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"expiry_s": -1},
+        {"expiry_s": 2**32},
+        {"content_type": "a\0b"},
+        {"content_type": "x" * 65536},
+        {"correlation": b"x" * 65536},
+        {"user": [("a", "x" * 65536)]},
+    ],
+)
+def test_what_cannot_be_said_is_not_packed(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"MQTT|NUL|expiry"):
+        pack(**wrong)
+
+
+def test_a_connect_that_cannot_be_said_is_not_made() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        frames.connect("a\0", v5=True, keep_alive_s=1)
+    with pytest.raises(ValueError, match="65535"):
+        frames.connect("a" * 65536, v5=True, keep_alive_s=1)
 
 
 def test_what_no_packet_can_hold_is_not_made() -> None:

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from gateway.config.schema import MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.options import link_options, tls_context
-from gateway.mqtt.reasons import NEEDS_A_PERSON, PASSES, TAKEN_OVER, ClosedByBroker, TakenOver, failure
+from gateway.mqtt.reasons import (
+    NEEDS_A_PERSON,
+    OVERLOADED,
+    PASSES,
+    TAKEN_OVER,
+    ClosedByBroker,
+    Overloaded,
+    TakenOver,
+    failure,
+)
 from gateway.mqtt.retry import FORGIVEN_S, KICKS_MAX, Retry
 from gateway.publish import payloads
 from gateway.publish.states import newer
@@ -114,7 +123,9 @@ def test_every_reason_code_of_mqtt_5_has_one_meaning() -> None:
         assert isinstance(told, SinkRefused) == (code in NEEDS_A_PERSON or code == TAKEN_OVER)
         assert told.reason
         assert bool(told.hint) == isinstance(told, SinkRefused)
-    assert not set(NEEDS_A_PERSON) & set(PASSES)
+        assert isinstance(told, Overloaded) == (code in OVERLOADED)
+    tables = (NEEDS_A_PERSON, PASSES, OVERLOADED, {TAKEN_OVER: ""})
+    assert len({code for table in tables for code in table}) == sum(len(table) for table in tables)
     assert isinstance(failure(TAKEN_OVER, "the connection"), TakenOver)
     assert "full moon" in failure(0x97, "a message", said="full moon").reason
 
@@ -139,6 +150,21 @@ def test_a_refusal_waits_and_says_so_until_it_passes() -> None:
     assert retry.alarm == "refused"
     retry.failed(SinkUnavailable("away"), up_for_s=0.0, random01=0.5)
     assert retry.alarm == ""
+
+
+def test_an_overloaded_broker_is_left_alone_for_longer_each_time() -> None:
+    retry, pauses = Retry(), []
+    for _ in range(8):
+        pauses.append(retry.failed(Overloaded("busy"), up_for_s=0.0, random01=0.5))
+        assert retry.alarm == ""
+    assert pauses == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    assert retry.failed(SinkUnavailable("away"), up_for_s=0.0, random01=0.5) <= 4.0
+    assert retry.failed(Overloaded("busy"), up_for_s=0.0, random01=0.5) == 2.0
+
+
+def test_the_code_for_another_version_names_the_other_version() -> None:
+    assert 'protocol = "3.1.1"' in failure(0x84, "the connection").hint
+    assert 'protocol = "5"' in failure(0x84, "the connection", v5=False).hint
 
 
 def test_a_taken_client_id_waits_longest() -> None:
