@@ -21,12 +21,13 @@ STREAM = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 SPEED = PublishedTag("plc/speed", unit="1/min", datatype=DataType.INT16, writable=True)
 TEMP = PublishedTag("plc/temp", unit="°C")
 LOCK = PublishedTag("oven-plc/lock", datatype=DataType.BOOLEAN)
+SETPOINT = PublishedTag("oven-plc/setpoint", datatype=DataType.FLOAT, writable=True)
 HALL = PublishedTag("plc/hall")
 
 FILLER = DeviceSpec(
     "filler-1", STATES, mode_tag="plc/mode", modes={1: "Production", 2: "Maintenance"}, tags=(SPEED, TEMP)
 )
-OVEN = DeviceSpec("oven-1", STATES, {"Execute": "productive"}, tags=(TEMP, LOCK))
+OVEN = DeviceSpec("oven-1", STATES, {"Execute": "productive"}, tags=(TEMP, LOCK, SETPOINT))
 NODE = NodeSpec("Andon", "0.4.0", STREAM, ("plc", "oven-plc"), tags=(HALL,), servers=2)
 
 
