@@ -70,6 +70,7 @@ def test_every_file_of_the_packages_is_in_it(names: set[str]) -> None:
     [
         "gateway/journal/sql/*.sql",
         "gateway/historian/sql/*.sql",
+        "gateway/publish/schemas/*.json",
         "gateway/historian/sql/migrations/*.sql",
         "gateway/demo/site/*.toml",
         "gateway/demo/site/*.csv",

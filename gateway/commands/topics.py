@@ -1,0 +1,74 @@
+"""`andon topics`: the tree a configuration will have at each broker, before anything runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from gateway.commands.show import out, print_json
+from gateway.config.load import Loaded, load
+from gateway.config.mqtt import MqttSettings
+from gateway.publish.tree import Said, expand, plant
+from statemodel.durations import format_duration
+
+
+def show_topics(path: Path, *, json: bool) -> None:
+    """Print every topic of a configuration; raises `ConfigurationRefused` with everything that is wrong."""
+    loaded = load(path, secrets_of=())
+    if not loaded.configuration.mqtt and not json:
+        out.print("there is no [mqtt], so there are no topics", style="dim", markup=False)
+    for settings in loaded.configuration.mqtt:
+        said = topics_of(loaded, settings)
+        if json:
+            for one in said:
+                print_json({"broker": settings.sink, **_data(one)})
+        else:
+            if len(loaded.configuration.mqtt) > 1:
+                out.print(Text(settings.sink, style="bold"))
+            out.print(_table(said))
+
+
+def topics_of(loaded: Loaded, settings: MqttSettings) -> list[Said]:
+    """What will be said to a broker; topics that several events share come once for each."""
+    configuration = loaded.configuration
+    of = plant(configuration.gateway, configuration.connections, loaded.equipment)
+    return list(expand(settings, of))
+
+
+def _data(said: Said) -> dict[str, object]:
+    kind, _, type_ = said.key.partition("/")
+    return {
+        "topic": said.topic,
+        "kind": kind,
+        "type": type_ or None,
+        "about": said.about or None,
+        "qos": said.rule.qos,
+        "retain": said.rule.retain,
+        "expiry_s": said.rule.expiry_s,
+    }
+
+
+def _table(said: list[Said]) -> Table:
+    """One line a topic; what events share one is listed there."""
+    lines: dict[tuple[str, str], tuple[Said, list[str]]] = {}
+    for one in said:
+        key = (one.topic, one.key)
+        lines.setdefault(key, (one, []))[1].append(one.about)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("topic", "kind", "qos", "retained", "expiry", "about"):
+        table.add_column(column, no_wrap=True, justify="right" if column == "qos" else "left")
+    for one, about in lines.values():
+        kind, _, type_ = one.key.partition("/")
+        expiry_s = one.rule.expiry_s
+        table.add_row(
+            Text(one.topic),
+            f"{kind} {type_}".strip(),
+            str(one.rule.qos),
+            "yes" if one.rule.retain else "no",
+            "-" if expiry_s is None else format_duration(timedelta(seconds=expiry_s)),
+            Text(", ".join(about)),
+        )
+    return table
