@@ -31,26 +31,18 @@ class Newest:
         return True
 
 
-class _Waiting:
-    __slots__ = ("at", "done", "seq")
-
-    def __init__(self, seq: int, at: datetime) -> None:
-        self.seq = seq
-        self.at = at
-        self.done = False
-
-
 class Acknowledged:
     """How far the events are acknowledged without a hole.
 
     Acknowledgements may come in any order; `seq` moves only over events that all have theirs. What is
-    waiting is bounded by whoever sends, through the number of messages in flight.
+    waiting is bounded by whoever sends, through the number of messages in flight. Brokers acknowledge in
+    order nearly always, so that way is short.
     """
 
     def __init__(self, seq: int = 0) -> None:
         self.seq = seq
-        self._order: deque[_Waiting] = deque()
-        self._waiting: dict[int, _Waiting] = {}
+        self._order: deque[tuple[int, datetime]] = deque()
+        self._early: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._order)
@@ -58,26 +50,29 @@ class Acknowledged:
     @property
     def oldest_at(self) -> datetime | None:
         """When the oldest event that waits was recorded."""
-        return self._order[0].at if self._order else None
+        return self._order[0][1] if self._order else None
 
     def sent(self, seq: int, at: datetime) -> None:
         """An event is on its way. Events are sent in the order of `seq`."""
-        assert seq > (self._order[-1].seq if self._order else self.seq), "events are sent in order"
-        waiting = _Waiting(seq, at)
-        self._order.append(waiting)
-        self._waiting[seq] = waiting
+        order = self._order
+        assert seq > (order[-1][0] if order else self.seq), "events are sent in order"
+        order.append((seq, at))
 
     def done(self, seq: int) -> bool:
         """An event is acknowledged. Whether `self.seq` moved; an event that does not wait changes nothing."""
-        waiting = self._waiting.pop(seq, None)
-        if waiting is None:
+        order = self._order
+        if not order or seq != order[0][0]:
+            if order and order[0][0] < seq <= order[-1][0]:
+                self._early.add(seq)
             return False
-        waiting.done = True
-        moved = False
-        while self._order and self._order[0].done:
-            self.seq = self._order.popleft().seq
-            moved = True
-        return moved
+        order.popleft()
+        while order and order[0][0] in self._early:
+            seq = order.popleft()[0]
+            self._early.discard(seq)
+        if not order:
+            self._early.clear()
+        self.seq = seq
+        return True
 
 
 class Lately:
