@@ -22,19 +22,21 @@ _BY_KIND = {
     "fraction": DataType.DOUBLE,
     "text": DataType.STRING,
 }
-#: How protocols call the types that Sparkplug has too. Others are told by what their values are.
+#: How protocols call the types that Sparkplug has too. Others are told by what their values are. UInt32 is
+#: passed by for Int64: the standard puts it into the field for 32 bits, but many hosts look for it in the one
+#: for 64 (as Tahu's libraries long did) and find nothing. Int64 all hosts read alike, and it holds the same.
 _BY_WORD = {
     "bool": DataType.BOOLEAN,
     "int16": DataType.INT16,
     "uint16": DataType.UINT16,
     "int32": DataType.INT32,
-    "uint32": DataType.UINT32,
+    "uint32": DataType.INT64,
     "int64": DataType.INT64,
     "uint64": DataType.UINT64,
     "float32": DataType.FLOAT,
     "float64": DataType.DOUBLE,
     "bcd16": DataType.UINT16,
-    "bcd32": DataType.UINT32,
+    "bcd32": DataType.INT64,
 }
 _FLOAT_MAX = 3.4028234663852886e38
 #: Wider types have higher ranks; the smaller whole numbers all have 1.
