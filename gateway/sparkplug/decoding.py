@@ -134,8 +134,9 @@ class _Reader:
             historical=message.is_historical,
             transient=message.is_transient,
             properties=(
-                self._properties(message.properties, depth + 1) if message.HasField("properties") else NONE
-            ),
+                self._properties(message.properties, depth + 1) if message.HasField("properties") else {}
+            )
+            or NONE,
             metadata=_metadata(message.metadata) if message.HasField("metadata") else None,
         )
 
