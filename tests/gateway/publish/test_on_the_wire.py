@@ -1,0 +1,128 @@
+"""Templates, rules and CloudEvents as a consumer of a real broker has them; paho reads the properties."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+from jsonschema import Draft202012Validator
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from gateway.config.mqtt import MqttSettings
+from gateway.publish.schemas import schema
+from statemodel.types import Quality, SourceLost, TagSample
+from tests.gateway.publish.support import T0, Mosquitto, Plant, Running, Subscriber, recorded, within
+
+pytestmark = pytest.mark.real
+
+TOPICS = {
+    "state": {"topic": "{site}/{level1}/{equipment}/state", "expiry": "1h", "qos": 0},
+    "event": {"topic": "{site}/events/{type}", "qos": 2, "expiry": "1d"},
+    "event/source_lost": {"topic": "{site}/links/{connection}/lost", "qos": 1},
+    "tag": {"topic": "{site}/{path}/values/{tag}", "retain": False},
+    "status": {"topic": "{site}/gateways/{gateway}"},
+}
+
+
+class Reader(Subscriber):
+    """Listens with QoS 2 and keeps messages as paho has them."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port, protocol="5")
+        self.messages: list[paho.MQTTMessage] = []
+
+    def _on_connect(self, client: paho.Client, *_: Any) -> None:
+        options = SubscribeOptions(qos=2, retainAsPublished=True)
+        client.subscribe("#", options=options)
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        self.messages.append(message)
+        super()._on_message(client, userdata, message)
+
+    def last(self, topic: str) -> paho.MQTTMessage:
+        return next(message for message in reversed(self.messages) if message.topic == topic)
+
+
+def user(message: paho.MQTTMessage) -> dict[str, str]:
+    return dict(said(message).UserProperty)
+
+
+def said(message: paho.MQTTMessage) -> Any:
+    """The properties, whose names paho makes up as they come."""
+    return message.properties
+
+
+async def told(mosquitto: Mosquitto, **more: Any) -> Reader:
+    """What a plant with its own tree says, until a state, two events and two tags have come."""
+    plant = Plant("filler-1")
+    settings = MqttSettings.model_validate(
+        {"broker": f"mqtt://127.0.0.1:{mosquitto.port}", "topics": TOPICS, **more}
+    )
+    await plant.happen(1)
+    publisher = plant.publisher(settings)
+    reader = Reader(mosquitto.port)
+    async with reader, Running(publisher):
+        await reader.wait(lambda: len(reader.on("/events/transition")) == 1, "what was before")
+        await plant.append(recorded(2, SourceLost("filler-plc", T0, "gone")))
+        for tag in ("oven-plc/temp", "hall/air"):
+            publisher.publish_tag(TagSample(tag, 21.5, Quality.GOOD, T0, T0))
+        await reader.wait(lambda: bool(reader.on("/lost")), "an event of a connection")
+        await reader.wait(
+            lambda: len([heard for heard in reader.heard if "/values/" in heard.topic]) == 2, "tags"
+        )
+    return reader
+
+
+async def test_a_tree_of_the_plants_own(mosquitto: Mosquitto) -> None:
+    await mosquitto.start()
+    reader = await within(told(mosquitto), 30.0)
+
+    state = reader.last("berlin/filling/filler-1/state")
+    event = reader.last("berlin/events/transition")
+    lost = reader.last("berlin/links/filler-plc/lost")
+    air = reader.last("berlin/values/air")
+    assert {message.topic for message in reader.messages} >= {"berlin/baking/oven-1/values/temp"}
+    assert [(m.qos, m.retain) for m in (state, event, lost, air)] == [
+        (0, True),
+        (2, False),
+        (1, False),
+        (1, False),
+    ]
+    assert 3500 < said(state).MessageExpiryInterval <= 3600
+    assert 86_300 < said(event).MessageExpiryInterval <= 86_400
+    assert not hasattr(said(air), "MessageExpiryInterval")
+    assert user(event) == {"late": "true"}
+    assert reader.last("berlin/gateways/line-1").payload == b"offline"
+
+
+async def test_cloud_events(mosquitto: Mosquitto) -> None:
+    await mosquitto.start()
+    reader = await within(told(mosquitto, cloudevents=True), 30.0)
+
+    found = dict(attributes(reader))
+    assert {"andon.state", "andon.transition", "andon.source_lost", "andon.tag"} == found.keys()
+    event = found["andon.transition"]
+    body = json.loads(reader.last("berlin/events/transition").payload)
+    assert (event["id"], event["time"], event["subject"]) == (body["id"], body["at"], "filler-1")
+    assert (int(event["sequence"]), event["late"]) == (1, "true")
+    assert found["andon.state"]["id"] == f"{body['id']}-state"
+    assert found["andon.source_lost"]["subject"] == "filler-plc"
+    assert len({attribute["id"] for _, attribute in attributes(reader)}) == 5
+
+
+def attributes(reader: Reader) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each CloudEvent by its type, read as the binding says; its data is valid by the schema it names."""
+    for message in reader.messages:
+        if getattr(said(message), "ContentType", "") != "application/json":
+            assert message.payload in (b"online", b"offline")
+            continue
+        found = user(message)
+        assert {"specversion", "id", "source", "type"} <= found.keys()
+        name = found["type"].removeprefix("andon.")
+        known = json.loads(schema(name))
+        assert known["$id"] == found["dataschema"]
+        Draft202012Validator(known).validate(json.loads(message.payload))
+        yield found["type"], found
