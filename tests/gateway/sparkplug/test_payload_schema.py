@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,21 @@ def in_module() -> tuple[set[str], set[Line]]:
 
 def test_the_generated_module_is_that_of_the_schema() -> None:
     assert in_module() == in_text(SCHEMA.read_text(encoding="utf-8"))
+
+
+def test_the_generated_stub_is_that_of_the_schema() -> None:
+    def slots(inside: list[ast.stmt], prefix: str) -> Iterator[tuple[str, list[str]]]:
+        for one in inside:
+            if isinstance(one, ast.ClassDef):
+                (names,) = [ast.literal_eval(each.value) for each in one.body if isinstance(each, ast.Assign)]
+                yield f"{prefix}{one.name}", list(names)
+                yield from slots(one.body, f"{prefix}{one.name}.")
+
+    stub = ast.parse(SCHEMA.with_name("sparkplug_b_pb2.pyi").read_text(encoding="utf-8"))
+
+    assert dict(slots(stub.body, "")) == {
+        path: [field.name for field in message.fields] for path, message in descriptors()
+    }
 
 
 def test_a_changed_schema_is_seen() -> None:
