@@ -21,8 +21,8 @@ from connectors.base import Clock
 from gateway.errors import SinkRefused
 from gateway.mqtt.link import Link, Message
 from gateway.publish import payloads
-from gateway.publish.tasks import together
 from gateway.publish.voice import Voice
+from gateway.together import together
 
 #: Time between two looks at our own status, and how long it may take to come; twice it may fail to.
 LOOK_EVERY_S, ECHO_S = 4.0, 2.0

@@ -38,11 +38,11 @@ from gateway.publish.source import EventSource
 from gateway.publish.states import StateOf, States
 from gateway.publish.status import SinkStatus
 from gateway.publish.tags import PublishedTag, Tags
-from gateway.publish.tasks import together
 from gateway.publish.topics import Place, Topics
 from gateway.publish.truth import Truth
 from gateway.publish.voice import Voice
 from gateway.publish.wants import Wants
+from gateway.together import together
 from statemodel.types import TagSample
 
 __all__ = ["REPEAT_S", "SINK", "MqttPublisher", "PublishedTag", "StateOf"]

@@ -44,8 +44,8 @@ from gateway.sparkplug.progress import Lately, Progress
 from gateway.sparkplug.session import Session
 from gateway.sparkplug.source import RecordSource
 from gateway.sparkplug.status import EdgeStatus
-from gateway.sparkplug.tasks import together
 from gateway.sparkplug.telling import Telling
+from gateway.together import together
 from statemodel.types import TagSample
 
 #: Least time between two writes of the cursor, in seconds.

@@ -22,7 +22,7 @@ from gateway.sparkplug.present import Present
 from gateway.sparkplug.progress import Progress
 from gateway.sparkplug.session import Session
 from gateway.sparkplug.source import RecordSource
-from gateway.sparkplug.tasks import together
+from gateway.together import together
 from statemodel.records import Recorded
 from statemodel.types import SourceLost, SourceRestored
 
