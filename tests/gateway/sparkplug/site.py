@@ -187,9 +187,9 @@ class Site:
 
     def untold(self, host: SparkplugHost) -> dict[str, list[tuple[str, int]]]:
         """Transitions a host has not heard of."""
+        heard = {name: set(host.values(name, "Seq")) for name in self.names}
         return {
-            name: [move for move in moves if move[1] not in set(host.values(name, "Seq"))]
-            for name, moves in self.moves.items()
+            name: [move for move in moves if move[1] not in heard[name]] for name, moves in self.moves.items()
         }
 
 

@@ -354,6 +354,16 @@ def test_a_device_can_be_born_again_alone() -> None:
     assert made.rebirth(now(7), "nobody") == ()
 
 
+def test_a_device_that_dies_is_owed_no_birth() -> None:
+    made, host = born()
+    host.hear(made.rebirth(now(1), "oven-1"))
+    assert made.rebirth(now(2), "oven-1") == ()
+    host.hear(made.link("oven-1", False, now(3)))
+
+    assert made.due_s is None
+    assert made.tick(now(60)) == ()
+
+
 def test_a_value_of_another_type_asks_for_a_new_birth_and_never_is_wrapped() -> None:
     made, host = born()
     host.hear(made.samples([read("plc/speed", 40_000, 1)], now(1)))

@@ -6,8 +6,10 @@ The host hears bytes and knows nothing of the session; what should be true is ke
 from __future__ import annotations
 
 import math
+import random
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -60,8 +62,8 @@ def plain(value: object) -> object:
 class SessionMachine(RuleBasedStateMachine):
     """The gateway, the broker and the host around one session."""
 
-    @initialize(primary_host=st.booleans())
-    def start(self, primary_host: bool) -> None:
+    @initialize(primary_host=st.booleans(), offline=st.booleans())
+    def start(self, primary_host: bool, offline: bool) -> None:
         self.primary_host = primary_host
         self.session: Session = session(primary_host=primary_host)
         self.host = ListeningHost("plant", "line-1")
@@ -79,6 +81,10 @@ class SessionMachine(RuleBasedStateMachine):
         self.online: bool | None = None
         self.rebirths_at: list[float] = []
         self.past_wanted: list[tuple[str, int]] = []
+        if not offline:
+            self.connect()
+            if primary_host:
+                self.host_comes()
 
     # --- time
 
@@ -315,3 +321,59 @@ TestSession.settings = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_life(seed: int) -> None:
+    """The same over thousands of steps of one session, several times around the sequence numbers."""
+    dice = random.Random(seed)
+    machine = SessionMachine()
+    machine.start(primary_host=seed % 2 == 1, offline=False)
+    values: list[TagValue] = [0, 1, 2, -1, 40_000, 0.5, 2.5, True, False, None, "on"]
+    qualities = [(Quality.GOOD, "", 192)] * 5 + [(Quality.BAD, "stale", 500), (Quality.BAD, "", 0)]
+    for step in range(3000):
+        choice = dice.random()
+        device = dice.choice(DEVICES)
+        if choice < 0.3:
+            machine.transition(device, dice.choice(STATES), dice.random() < 0.8, dice.choice([0.0, 0.5, 1e6]))
+        elif choice < 0.7:
+            # values that outgrow their types come late, or everything would be text from the start
+            value = dice.choice(values[: 3 + step * len(values) // 2000])
+            machine.sample(dice.choice(sorted(TAGS)), value, dice.choice(qualities), dice.random() < 0.8)
+        elif choice < 0.8:
+            machine.pass_time(dice.choice([0.001, 1.0, 4.9]))
+            machine.tick()
+        elif choice < 0.84:
+            machine.link(device, dice.random() < 0.7)
+        elif choice < 0.86:
+            machine.ask_for_rebirth(dice.choice(("", *DEVICES)), dice.randint(1, 3))
+        elif choice < 0.93:
+            machine.connection(dice.random() < 0.5)
+        elif choice < 0.99 and machine.listening and machine.behind:
+            machine.replay(dice.randint(1, 5), dice.random() < 0.2)
+        elif choice > 0.995:
+            _reconnect(machine, cleanly=dice.random() < 0.5)
+        for holds in (
+            machine.who_is_alive,
+            machine.what_is_true,
+            machine.what_tags_say,
+            machine.nothing_of_history_is_missing,
+        ):
+            holds()
+
+    assert {verb.split()[0] for verb in machine.host.verbs} >= {
+        "NBIRTH",
+        "DBIRTH",
+        "NDATA",
+        "DDATA",
+        "DDEATH",
+    }
+    assert len(machine.host.verbs) > 1000
+
+
+def _reconnect(machine: SessionMachine, *, cleanly: bool) -> None:
+    if machine.connected:
+        machine.disconnect(cleanly)
+    machine.connect()
+    if machine.primary_host:
+        machine.host_comes()
