@@ -54,6 +54,8 @@ from gateway.reconcile.wiring import JournalRecord, Reconciling
 from gateway.repeats import on_record
 from gateway.restart import lost_while_away, memories_from
 from gateway.snapshots import wiring as snapshots
+from gateway.sparkplug.edge_node import EdgeNode
+from gateway.sparkplug.wiring import edge_nodes
 from gateway.supervisor import Supervised
 from gateway.tag_history import JoinedTagHistory
 from gateway.turnstile import Turnstile
@@ -120,12 +122,15 @@ class _Run:
         history = JoinedHistory(self.journal, historian, self.corrections)
         self._build_live(history)
         publishers = await self._publishers(history)
+        nodes = self._edge_nodes()
         await self._serve(history, historian, publishers)
         async with asyncio.TaskGroup() as group:
             if historian is not None:
                 self._start_sink(group, "historian", historian.run())
             for publisher in publishers:
                 self._start_sink(group, publisher.sink, publish_when_met(publisher.run, historian))
+            for node in nodes:
+                self._start_sink(group, node.sink, publish_when_met(node.run, historian))
             self._start_sink(group, "accounts", self.accounts.run())
             self._start_sink(group, "corrections", self.corrections.run())
             self._start_sink(group, "late", self.late.run())
@@ -233,7 +238,7 @@ class _Run:
 
     async def _publishers(self, history: JoinedHistory) -> Sequence[MqttPublisher]:
         """One for each broker; what is embedded is shared."""
-        port = await self._embedded_broker()
+        port = self.embedded_port = await self._embedded_broker()
         self.record = JournalRecord(self.journal, history)
         gateway = self.settings.gateway
         self.ownership = Ownership(
@@ -268,6 +273,20 @@ class _Run:
             for settings in self.settings.mqtt
         )
         return publishers
+
+    def _edge_nodes(self) -> Sequence[EdgeNode]:
+        nodes = edge_nodes(
+            self.loaded,
+            journal=self.journal,
+            live=self.live,
+            clock=self.clock,
+            version=self.version,
+            embedded_port=self.embedded_port,
+        )
+        for node in nodes:
+            self.sinks[node.sink] = node
+            self.topics.append(TagFeed(node.tags, node.publish_tag))
+        return nodes
 
     async def _embedded_broker(self) -> int | None:
         """Start the one that all sections which ask for it share; its port."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from connectors.base import Clock
 from connectors.settings import ConnectionSettings, TagSettings
 from gateway.config.load import Loaded
 from gateway.config.sparkplug import SparkplugSettings
+from gateway.journal.journal import Journal
 from gateway.live import Live
 from gateway.sparkplug.births import NodeSpec, PublishedTag, device_spec
-from gateway.sparkplug.edge_node import Equipment
+from gateway.sparkplug.edge_node import EdgeNode, Equipment
 from gateway.sparkplug.present import Known
 from gateway.sparkplug.typing_tags import declared_type
+from gateway.writing import Writing
 from statemodel.engine import EquipmentSpec
 from statemodel.records import EquipmentState
 
@@ -50,6 +53,26 @@ class LivePresent:
     def _link(self, connection: str) -> str:
         supervised = self._live.supervised.get(connection)
         return "connecting" if supervised is None else supervised.link
+
+
+def edge_nodes(
+    loaded: Loaded, *, journal: Journal, live: Live, clock: Clock, version: str, embedded_port: int | None
+) -> Sequence[EdgeNode]:
+    """One for each `[sparkplug]`; each is a sink of its own. What a host may write goes to the connectors."""
+    writing = Writing(lambda: {name: item.connector for name, item in live.supervised.items()})
+    return [
+        EdgeNode(
+            settings,
+            journal=journal,
+            gateway=loaded.configuration.gateway,
+            equipment=equipment_of(settings, loaded, version=version, stream=journal.stream),
+            present=LivePresent(live),
+            clock=clock,
+            commands=writing,
+            embedded_port=embedded_port,
+        )
+        for settings in loaded.configuration.sparkplug
+    ]
 
 
 def equipment_of(settings: SparkplugSettings, loaded: Loaded, *, version: str, stream: str) -> Equipment:
