@@ -216,6 +216,7 @@ class Session:
             return ()
         if up:
             return (*self._birth(member, now), *self._let_go(now))
+        self._owe_nothing(member)
         return (self._messages.device_death(member, now),)
 
     def connection(self, name: str, online: bool, now: Now) -> tuple[Publication, ...]:
@@ -286,9 +287,12 @@ class Session:
 
     def _birth(self, member: Member, now: Now) -> tuple[Publication, ...]:
         """One device again, or for the first time."""
+        self._owe_nothing(member)
+        return (self._messages.birth(member, now, self.bd_seq),)
+
+    def _owe_nothing(self, member: Member) -> None:
         self._owed.pop(member.device, None)
         member.rebirths.forget()
-        return (self._messages.birth(member, now, self.bd_seq),)
 
     def _reborn(self, member: Member, now: Now, *, asked: bool = False) -> tuple[Publication, ...]:
         """Births that must not come too often: now, or together with all others when the window ends."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from connectors.settings import TagSettings
-from gateway.sparkplug.datatypes import INTEGER_RANGE, DataType
+from gateway.sparkplug.datatypes import INTEGER_RANGE, UNSIGNED_BITS, DataType
 from statemodel.types import TagValue
 
 #: What a tag without a declared type and without a value is said to be. Its first value says better.
@@ -39,6 +39,7 @@ _BY_WORD = {
     "bcd32": DataType.INT64,
 }
 _FLOAT_MAX = 3.4028234663852886e38
+_NEVER_NEGATIVE = frozenset({DataType.BOOLEAN, *UNSIGNED_BITS})
 #: Wider types have higher ranks; the smaller whole numbers all have 1.
 _RANK = {
     DataType.BOOLEAN: 0,
@@ -75,7 +76,7 @@ def type_of(value: TagValue) -> DataType | None:
 
 
 def fits(value: TagValue, datatype: DataType) -> bool:
-    """Whether a value can be told as that type without losing anything of it."""
+    """Whether a value can be told as that type: whole and in range; a floating type may round it."""
     if value is None or datatype is DataType.STRING:
         return True
     if datatype is DataType.BOOLEAN:
@@ -95,6 +96,8 @@ def widened(datatype: DataType, value: TagValue) -> DataType:
     if fits(value, datatype):
         return datatype
     for candidate in (DataType.INT64, DataType.UINT64, DataType.DOUBLE):
+        if candidate is DataType.UINT64 and datatype not in _NEVER_NEGATIVE:
+            continue
         if _rank(candidate) > _rank(datatype) and fits(value, candidate):
             return candidate
     return DataType.STRING

@@ -83,9 +83,13 @@ def test_every_value_can_be_told_and_types_change_at_most_four_times(
     datatype: DataType, values: list[TagValue]
 ) -> None:
     changes = 0
+    last: TagValue = None
     for value in values:
         before, datatype = datatype, widened(datatype, value)
         changes += datatype is not before
+        if last is not None and not isinstance(last, str):
+            assert fits(last, datatype), "what was told in the old type has to fit the new one"
+        last = told(value, datatype)
         assert fits(value, datatype)
         metric = Metric("m", None, datatype, told(value, datatype), None)
         encode(Payload(None, 0, (metric,)))  # raises what cannot be told
