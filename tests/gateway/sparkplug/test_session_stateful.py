@@ -49,6 +49,8 @@ def shows(seen: object, value: TagValue, datatype: DataType) -> bool:
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return seen is None
+    if datatype in (DataType.DOUBLE, DataType.FLOAT) and not isinstance(value, str):
+        return seen == float(value)
     if datatype is not DataType.STRING or isinstance(value, str):
         return seen == value
     return seen == str(value).lower() if seen in ("true", "false") else float(str(seen)) == float(value)
