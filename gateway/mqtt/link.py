@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from connectors.base import Clock
 from gateway.errors import SinkRefused, SinkUnavailable
@@ -27,7 +26,8 @@ from gateway.mqtt.pings import Pings
 from gateway.mqtt.properties import NONE, NotMqtt, with_alias
 from gateway.mqtt.reach import listens, reach
 from gateway.mqtt.reasons import ClosedByBroker, MessageRefused, failure
-from gateway.mqtt.subscribing import Wish, in_packets, refused
+from gateway.mqtt.subscribing import in_packets, refused
+from gateway.mqtt.waits import Waits
 from gateway.mqtt.wire import Wire
 
 __all__ = ["Link", "Message", "MessageRefused", "OnAck", "OnMessage", "OnRefused", "Will", "listens"]
@@ -37,6 +37,9 @@ OnMessage = Callable[[Message], None]
 
 #: Longest time between two looks at keep-alive and overdue acknowledgements, in seconds.
 TICK_S = 1.0
+
+#: Most messages in flight, so that packet identifiers are left for wishes, of 65535 for both.
+IN_FLIGHT_MAX = 65_000
 
 #: Messages that are handed on in one turn of the loop: a flood must leave time for everything else.
 TURN_MESSAGES = 100
@@ -56,13 +59,12 @@ class Link:
         self._v5 = options.protocol == "5"
         self._out = Outbound(v5=self._v5)
         self._waiting = self._out.waiting
-        self._wishes: dict[int, Wish] = {}
-        self._limit = options.inflight_max
+        self._waits = Waits()
+        self._limit = min(options.inflight_max, IN_FLIGHT_MAX)
         self._packet_max = frames.REST_MAX
         self._aliases = Aliases(0)
         self._inbound = Inbound(v5=self._v5)
         self._pings = Pings(options.keep_alive_s, clock.monotonic())
-        self._barriers: list[tuple[int, asyncio.Future[None]]] = []
         self._room = asyncio.Event()
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[SinkUnavailable | SinkRefused] = self._loop.create_future()
@@ -250,7 +252,7 @@ class Link:
         if qos:
             if qos > self.limits.qos_max:
                 raise failure(0x9B, f'the message on "{topic}"')
-            number = self._out.number(self._wishes)
+            number = self._out.number(self._waits.wishes)
         packet = frames.publish(name, payload, number, qos=qos, retain=retain, properties=properties)
         if packet is None or len(packet) > self._packet_max:
             self.too_large += 1
@@ -277,11 +279,8 @@ class Link:
         self._open_wire()
         turn = self._pings.turn(self.sent)
         self._ping()
-        if turn <= self._pings.answered:
-            return
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._barriers.append((turn, done))
-        await done
+        if turn > self._pings.answered:
+            await self._waits.ping(turn)
 
     async def subscribe(self, filters: Mapping[str, int]) -> None:
         """Ask for messages: topic filters, and the QoS each may have. Returns when the broker agreed to all.
@@ -292,11 +291,10 @@ class Link:
         """
         for wanted in in_packets(filters, self._packet_max):
             self._open_wire()
-            number = self._out.number(self._wishes)
+            number = self._out.number(self._waits.wishes)
             self._send(frames.subscribe(wanted, number, v5=self._v5))
-            wish = Wish(list(wanted), self._loop.create_future(), self._clock.monotonic())
-            self._wishes[number] = wish
-            if (why := refused(wish, await wish.answer)) is not None:
+            wish, codes = await self._waits.wish(number, list(wanted), self._clock.monotonic())
+            if (why := refused(wish, codes)) is not None:
                 raise why
 
     # --- inside: what goes out
@@ -388,11 +386,7 @@ class Link:
         elif kind in (frames.PUBACK, frames.PUBREC, frames.PUBREL, frames.PUBCOMP):
             self._receipt(kind, packet)
         elif kind == frames.SUBACK:
-            number, codes, words = heard.granted(packet, v5=self._v5)
-            if (wish := self._wishes.pop(number, None)) is not None:
-                wish.words = words
-                if not wish.answer.done():
-                    wish.answer.set_result(codes)
+            self._waits.granted(*heard.granted(packet, v5=self._v5))
         elif kind == frames.DISCONNECT and self._v5:
             said = heard.ended(packet)
             if said.code >= 0x80:
@@ -432,11 +426,7 @@ class Link:
 
     def _ponged(self) -> None:
         self._pings.pong()
-        due = [done for turn, done in self._barriers if turn <= self._pings.answered]
-        self._barriers = [barrier for barrier in self._barriers if barrier[0] > self._pings.answered]
-        for done in due:
-            if not done.done():
-                done.set_result(None)
+        self._waits.answered(self._pings.answered)
         self._ping()
 
     # --- the end
@@ -469,14 +459,7 @@ class Link:
         if not self._accepted.done():
             self._accepted.set_exception(why)
             self._accepted.exception()  # told; nobody need wait for it
-        waits: list[asyncio.Future[Any]] = [done for _, done in self._barriers]
-        waits += [wish.answer for wish in self._wishes.values()]
-        for wait in waits:
-            if not wait.done():
-                wait.set_exception(why)
-                wait.exception()  # told; whoever waits hears it, and nobody need
-        self._barriers.clear()
-        self._wishes.clear()
+        self._waits.fail(why)
         self._out.clear()
         self._room.set()
         if self._ticker is not None:
@@ -487,8 +470,9 @@ class Link:
         if self._ended.done():
             return
         now, wire, late_s = self._clock.monotonic(), self._open_wire(), self._options.ack_timeout_s
-        asked_at = [at for at in (self._out.oldest_at(), *(w.asked_at for w in self._wishes.values())) if at]
-        if any(now - at > late_s for at in asked_at):
+        if any(
+            at is not None and now - at > late_s for at in (self._out.oldest_at(), self._waits.oldest_at())
+        ):
             self._end(SinkUnavailable(f"the broker has not acknowledged a message for {late_s:g} s"))
         elif not self._pings.alive(now, heard=wire.chunks_in, spoken=wire.chunks_out):
             self._end(SinkUnavailable(f"keep alive: the broker is silent for {self._pings.keep_alive_s:g} s"))

@@ -15,7 +15,7 @@ from gateway.mqtt.inbound import RECEIVE_MAX
 from gateway.mqtt.link import TURN_MESSAGES, Message, MessageRefused, Will
 from gateway.mqtt.properties import pack
 from tests.gateway.mqtt.support import accepted, ack, joined, message, puback
-from tests.gateway.publish.support import until, within
+from tests.gateway.publish.support import within
 
 PING, PONG = b"\xc0\x00", b"\xd0\x00"
 
@@ -62,21 +62,25 @@ async def test_an_answer_of_the_wrong_kind_ends_the_connection() -> None:
 
 
 async def test_a_number_is_not_used_twice_at_once() -> None:
+    """Messages and wishes share them; there are enough for both."""
     async with joined(inflight_max=65535) as (link, talk):
-        for _ in range(65535):
-            link.publish("t", b"")
-        talk.say(puback(40_000), puback(123))
-        await within(until_acknowledged(link, 2))
-        assert link._out.number() in (40_000, 123)
         asked = asyncio.create_task(link.subscribe({"a": 0}))
-        await until(lambda: bool(link._wishes), "asked")
-        (number,) = link._wishes
-        assert number in (40_000, 123)
-        asked.cancel()
-
-
-async def until_acknowledged(link: object, count: int) -> None:
-    await until(lambda: getattr(link, "acknowledged", 0) >= count, "acknowledged")
+        assert (await talk.packet())[2:4] == b"\x00\x01"
+        for _ in range(link.limit):
+            assert not link.full
+            link._out._number = min(link._out._number, 65534) if link.in_flight else 65534
+            link.publish("t", b"")
+        assert link.full
+        numbers = set(link._waiting)
+        assert (len(numbers), {65535, 2} <= numbers, 1 in numbers) == (link.limit, True, False)
+        for _ in range(3):
+            more = asyncio.create_task(link.subscribe({"b": 0}))
+            await asyncio.sleep(0)
+            assert not set(link._waits.wishes) & numbers
+            more.cancel()
+        talk.say(b"\x90\x04\x00\x01\x00\x00", puback(2))
+        await within(asked)
+        await within(link.room())
 
 
 async def test_one_refused_message_is_told_and_the_others_go_on() -> None:
