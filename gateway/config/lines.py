@@ -38,6 +38,7 @@ class _Walker:
         self.line = 1
         self.lines: dict[KeyPath, int] = {}
         self.counts: dict[KeyPath, int] = {}  # arrays of tables seen so far
+        self.implied: set[KeyPath] = set()  # tables that have had no header of their own yet
 
     def peek(self) -> str:
         return self.text[self.at : self.at + 1]
@@ -83,7 +84,12 @@ class _Walker:
                 self.counts[path] = self.counts.get(path, -1) + 1
             if path in self.counts:
                 path = (*path, self.counts[path])
-        self.lines.setdefault(path, self.line)
+            if path not in self.lines:  # [a.b] alone is where `a` begins too, until it has a line of its own
+                self.lines[path] = self.line
+                self.implied.add(path)
+        if path in self.implied:
+            self.implied.remove(path)
+            self.lines[path] = self.line
         return path
 
     def pair(self, table: KeyPath) -> None:

@@ -5,7 +5,7 @@ What a template or a rule may be in view of the whole configuration is judged el
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -53,6 +53,17 @@ class MqttSettings(BrokerSettings):
     """Say in the properties of each message what it is, as CloudEvents 1.0 has it (MQTT 5)."""
     topics: dict[Annotated[str, AfterValidator(_topic_key)], TopicSettings] = Field(default_factory=dict)
     """Topics of the plant's own, by kind."""
+
+    @field_validator("topics", mode="before")
+    @classmethod
+    def _types_have_tables(cls, tables: Any) -> Any:
+        events = tables.get("event") if isinstance(tables, dict) else None
+        inner = [type_ for type_ in TYPE_OF.values() if isinstance(events, dict) and type_ in events]
+        if inner:
+            raise ValueError(
+                f'a type of event has a table of its own; write [mqtt.topics."event/{inner[0]}"]'
+            )
+        return tables
 
     @field_validator("broker")
     @classmethod

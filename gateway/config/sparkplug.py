@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 
 from connectors.settings import Duration, refuse
 from gateway.config.brokers import BrokerSettings, broker_address
+from gateway.sparkplug.names import fault_of_group, fault_of_id
 
 
 def _listed(value: Any) -> Any:
@@ -16,6 +17,8 @@ def _listed(value: Any) -> Any:
 
 
 def _addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    if not addresses:
+        raise ValueError('names no broker; write "mqtt://host:1883"')
     for address in addresses:
         broker_address(address)
     if len(set(addresses)) < len(addresses):
@@ -23,19 +26,20 @@ def _addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return addresses
 
 
-def _sparkplug_id(text: str) -> str:
-    """Sparkplug 3.0, topic namespace elements: any text without `+`, `/` and `#`."""
-    bad = next((char for char in text if char in "+/#" or not char.isprintable()), None)
-    if bad is not None:
-        shown = f'"{bad}"' if bad.isprintable() else f"the character U+{ord(bad):04X}"
-        raise refuse("sparkplug_id", f"has {shown} in it; an id of Sparkplug is one level of a topic")
-    if not text:
-        raise refuse("sparkplug_id", "is empty; an id of Sparkplug is one level of a topic")
+def _level(text: str) -> str:
+    if (fault := fault_of_id(text)) is not None:
+        raise refuse("sparkplug_id", f"{fault}; an id of Sparkplug is one level of a topic")
     return text
 
 
-#: Group id, edge node id, host id: one level of a topic.
-SparkplugId = Annotated[str, AfterValidator(_sparkplug_id)]
+def _group(text: str) -> str:
+    if (fault := fault_of_group(text)) is not None:
+        raise refuse("sparkplug_id", f"{fault}; an id of Sparkplug is one level of a topic")
+    return text
+
+
+#: Edge node id, host id: one level of a topic.
+SparkplugId = Annotated[str, AfterValidator(_level)]
 
 
 class SparkplugSettings(BrokerSettings):
@@ -46,11 +50,10 @@ class SparkplugSettings(BrokerSettings):
     broker: Annotated[
         tuple[str, ...],
         BeforeValidator(_listed, json_schema_input_type=str | list[str]),
-        Field(min_length=1),
         AfterValidator(_addresses),
     ]
     """The broker, as in `[mqtt]`, or a list of them, which are tried in turn."""
-    group: SparkplugId
+    group: Annotated[str, AfterValidator(_group)]
     """Group id: what the edge nodes of a plant have in common."""
     edge_node: SparkplugId | None = None
     """Id of this edge node in the group. Unset: the gateway's id."""
@@ -59,8 +62,8 @@ class SparkplugSettings(BrokerSettings):
     primary_host: SparkplugId | None = None
     """Id of the host that must be online; while it is not, what happens is kept and told afterwards."""
     repeat: Duration = timedelta(seconds=90)
-    """With a primary host: how much of what was told before it was away is told again, as history. It may have
-    been gone for one and a half times its keep-alive before the broker knew."""
+    """With a primary host: how much of what was told before it was away is told again, as history. It may
+    have been gone for one and a half times its keep-alive before the broker knew."""
     store_tags: bool = True
     """Whether values of tags that gathered meanwhile are told afterwards too, beside events."""
     commands: bool = False

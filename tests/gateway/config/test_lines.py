@@ -46,6 +46,14 @@ def test_places_of_a_real_document() -> None:
     assert line_of(lines, ("nothing",)) is None
 
 
+def test_a_table_begins_where_the_first_table_in_it_does_until_it_has_a_line_of_its_own() -> None:
+    lines = locate("[a.b.c]\nx = 1\n[[d.e]]\n[a.f]\n[a]\ny = 2\n")
+
+    assert (lines["a", "b"], lines["a", "b", "c"], lines["a", "f"], lines["a",]) == (1, 1, 4, 5)
+    assert (lines["d",], lines["d", "e", 0]) == (3, 3)
+    assert line_of(lines, ("a", "b", "missing")) == 1
+
+
 scalars = st.one_of(
     st.integers(-5, 5).map(str),
     st.booleans().map(lambda value: str(value).lower()),
