@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.sparkplug import sparkplug_b_pb2
+from gateway.sparkplug import arrays, sparkplug_b_pb2
 from gateway.sparkplug.datatypes import DataType
 from gateway.sparkplug.payload import (
     BYTES_MAX,
@@ -380,6 +380,13 @@ def test_values_are_counted_wherever_they_are(data: bytes) -> None:
     decode(data, values_max=1100)
     with pytest.raises(NotSparkplug, match=r"more values than are looked at|elements are too many"):
         decode(data, values_max=900)
+
+
+@pytest.mark.parametrize("datatype", [T.UINT8_ARRAY, T.STRING_ARRAY])
+def test_an_array_is_counted_before_it_is_made(datatype: DataType) -> None:
+    assert len(arrays.unpack(datatype, bytes(1000), count_max=1000)) == 1000
+    with pytest.raises(WrongValue, match="1000 elements are too many"):
+        arrays.unpack(datatype, bytes(1000), count_max=999)
 
 
 @pytest.mark.parametrize(
