@@ -10,6 +10,7 @@ said is `session.py`'s affair, how it is read from the journal `telling.py`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,11 +23,12 @@ from gateway.config.schema import GatewaySettings
 from gateway.config.sparkplug import SparkplugSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.journal.values import Cursor
+from gateway.mqtt.certificates import CertificateWatch
 from gateway.mqtt.frames import Will
 from gateway.mqtt.link import Link
 from gateway.mqtt.options import LinkOptions, link_options
 from gateway.mqtt.reach import listens
-from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker
+from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, Renewed
 from gateway.mqtt.retry import Failure, Retry
 from gateway.sparkplug.births import DeviceSpec, NodeSpec
 from gateway.sparkplug.commands import CommandPort, Commands
@@ -123,7 +125,9 @@ class EdgeNode:
         self._progress = Progress(self._since)
         self._lately = Lately(self._repeat_s, clock.monotonic(), self._since)
         self._saved = self._since
+        #: A number that no CONNECT has carried yet.
         self._unused: int | None = None
+        self._papers: dict[str, CertificateWatch] = {}
         self._link: Link | None = None
         self._telling: Telling | None = None
         self._last_error: str | None = None
@@ -159,8 +163,9 @@ class EdgeNode:
         """How it goes, now. Cheap."""
         link, telling, counts, host = self._link, self._telling, self._counts, self._host
         lag = max(0, self._journal.position.last_seq - self._progress.cursor.seq)
-        error = self._last_error
-        if link is not None and telling is None:
+        options, error = self._options(), self._last_error
+        papers = self._papers.get(options.address)
+        if link is not None and telling is None and host is not None:
             error = f"waits for the primary host {self._settings.primary_host}"
         return EdgeStatus(
             connected=telling is not None,
@@ -170,7 +175,7 @@ class EdgeNode:
             lag_events=lag,
             oldest_unsent_at=self._oldest[1] if lag else None,
             backlog=self._progress.backlog(self._clock.now()) if telling is not None else None,
-            server=self._options().address,
+            server=options.address,
             host="" if host is None else "online" if link is not None and host.online else "offline",
             bdseq=self._session.bd_seq if link is not None else None,
             connects=counts.connects,
@@ -180,6 +185,9 @@ class EdgeNode:
             historical=counts.historical + (telling.historical if telling else 0),
             tags_merged=self._due.merged,
             left_out=self._session.counts.dropped,
+            warnings=papers.warnings() if papers else (),
+            certificate_days_left=papers.own_days_left if papers else None,
+            broker_certificate_days_left=papers.broker_days_left if papers else None,
             commands=command_figures(self._writes),
         )
 
@@ -199,24 +207,27 @@ class EdgeNode:
 
     async def _stay_connected(self) -> None:
         while True:
-            began_s, connects = self._clock.monotonic(), self._counts.connects
+            began_s, connects, options = self._clock.monotonic(), self._counts.connects, self._options()
+            pause_s = 0.0
             try:
-                await self._session_on(self._options())
-            except (SinkUnavailable, SinkRefused, Leaving) as failure:
+                await self._session_on(options)
+            except Renewed:
+                log.info("certificates are new", sink=self.sink)
+            except Leaving as leaving:
+                self._note(leaving.reason, "", "")
+                if self._servers.next() and len(self._servers.addresses) > 1:
+                    pause_s = self._retry.backoff.failed(0.0, self._random01())
+            except (SinkUnavailable, SinkRefused) as failure:
                 up_for_s = self._clock.monotonic() - began_s if self._counts.connects > connects else 0.0
-                tried_all = self._servers.next()
-                pause_s = await self._pause_s(failure, up_for_s)
-                if not tried_all or (isinstance(failure, Leaving) and len(self._servers.addresses) == 1):
+                pause_s = await self._pause_s(failure, options, up_for_s)
+                if not self._servers.next():
                     pause_s = 0.0
-                self._retry_at = self._clock.now() + timedelta(seconds=pause_s)
+            self._retry_at = self._clock.now() + timedelta(seconds=pause_s)
             await self._clock.sleep(pause_s)
 
-    async def _pause_s(self, failure: Failure | Leaving, up_for_s: float) -> float:
-        if isinstance(failure, Leaving):
-            self._note(failure.reason, "", "")
-            return self._retry.backoff.failed(up_for_s, self._random01())
+    async def _pause_s(self, failure: Failure, options: LinkOptions, up_for_s: float) -> float:
         # A broker that closes and goes on listening meant us; one that died did not.
-        meant = isinstance(failure, ClosedByBroker) and await listens(self._options())
+        meant = isinstance(failure, ClosedByBroker) and await listens(options)
         pause_s = self._retry.failed(failure, up_for_s=up_for_s, random01=self._random01(), listens=meant)
         reason, hint = failure.reason, failure.hint.replace("[mqtt]", f"[{self._settings.section}]")
         if isinstance(failure, ClosedByBroker) and self._retry.alarm == "client_id_taken":
@@ -252,8 +263,9 @@ class EdgeNode:
         last: Sequence[Publication] = ()
         try:
             await link.subscribe(self._filters())
-            await together(link.ended(), self._speak(link, inbox), self._settle())
-        except (Leaving, asyncio.CancelledError):
+            papers = self._papers_for(options)
+            await together(link.ended(), self._speak(link, inbox), self._settle(), papers.watch(link))
+        except (Leaving, Renewed, asyncio.CancelledError):
             last = self._session.leave(self._now())
             raise
         finally:
@@ -261,6 +273,12 @@ class EdgeNode:
             await link.stop(STOP_S, last=words, with_will=link.protocol == "5")
             self._session.lost()
             self._ended(link)
+
+    def _papers_for(self, options: LinkOptions) -> CertificateWatch:
+        """The certificates of one server, over all connections to it."""
+        if options.address not in self._papers:
+            self._papers[options.address] = CertificateWatch(options, self._clock)
+        return self._papers[options.address]
 
     def _filters(self) -> Mapping[str, int]:
         names = self._session.names
@@ -282,11 +300,12 @@ class EdgeNode:
             devices=[device.name for device in self._equipment.devices],
             connections=self._equipment.node.connections,
         )
-        self._session.connected(self._now()) if self._host is not None else None
-        await self._host_there(inbox)
-        telling.be_born(
-            self._session.connected if self._host is None else self._session.host_online, self._since
-        )
+        birth = self._session.connected
+        if self._host is not None:
+            self._session.connected(self._now())
+            await self._host_there(inbox)
+            birth = self._session.host_online
+        telling.be_born(birth, self._since)
         self._servers.settled()
         self._telling = telling
         await together(outbox.run(), telling.run(), self._hear(inbox, telling), self._host_gone(inbox))
@@ -296,11 +315,12 @@ class EdgeNode:
         if len(self._servers.addresses) == 1:
             await inbox.host_online()
             return
-        try:
+        online = False
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HOST_WAIT_S):
-                await inbox.host_online()
-        except TimeoutError:
-            raise Leaving(f"the primary host is not on {self._options().address}") from None
+                online = await inbox.host_word()
+        if not online:
+            raise Leaving(f"the primary host is not on {self._options().address}")
 
     async def _host_gone(self, inbox: Inbox) -> None:
         await inbox.host_offline()

@@ -100,14 +100,17 @@ class Inbox:
         self._commands, self._host, self._writes, self._clock = commands, host, writes, clock
         self._queue: asyncio.Queue[Message] = asyncio.Queue(COMMANDS_MAX)
         self._word = asyncio.Event()
-        self._is_gone = False
+        self._is_gone = self._heard = False
 
     def put(self, message: Message) -> None:
         """A message has come in."""
         if self._host is not None and message.topic == self._host.topic:
+            was_online = self._host.online
             word = self._host.judge(message.topic, message.payload, self._clock.now())
             if word is not Word.IGNORED:
-                self._is_gone = word is Word.OFFLINE
+                # Once gone is gone, though it may be back a moment later.
+                self._is_gone = self._is_gone or (was_online and word is Word.OFFLINE)
+                self._heard = True
                 self._word.set()
             return
         try:
@@ -120,6 +123,13 @@ class Inbox:
         while self._host is not None and not self._host.online:
             self._word.clear()
             await self._word.wait()
+
+    async def host_word(self) -> bool:
+        """Whether the primary host is there, as soon as it has said so or otherwise."""
+        while self._host is not None and not self._heard:
+            self._word.clear()
+            await self._word.wait()
+        return self._host is None or self._host.online
 
     async def host_offline(self) -> None:
         """Return when the primary host has said that it is gone; never without one."""

@@ -101,8 +101,9 @@ class Progress:
         share = 1 - (events + batches) / max(1, all_events + all_batches)
         if self._began_at is None or share <= 0 or now <= self._began_at:
             return Backlog(events, batches, None)
-        left_s = (now - self._began_at).total_seconds() * (1 - share) / share
-        return Backlog(events, batches, now + timedelta(seconds=left_s))
+        passed_s = (now - self._began_at).total_seconds()
+        caught_up_at = now + timedelta(seconds=passed_s * (1 - share) / share)
+        return Backlog(events, batches, caught_up_at, (all_events - events) / passed_s)
 
     def _left(self, after: Cursor) -> tuple[int, int]:
         return max(0, self._birth.seq - after.seq), max(0, self._birth.batch - after.batch)

@@ -31,7 +31,7 @@ class EdgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     server: str
     """The broker that is used, or tried next. Never with user or password."""
     host: str
-    """The primary host: `online`, `offline`, `unheard`; empty when the node waits for none."""
+    """The primary host: `online` or `offline`, which it is until it is heard; empty without one."""
     bdseq: int | None
     """Number of the session that stands."""
     connects: int
@@ -50,3 +50,9 @@ class EdgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Events of dead devices that were too many to keep for their birth."""
     commands: Mapping[str, int]
     """Commands by what became of them; the words are few and always the same."""
+    warnings: tuple[str, ...] = ()
+    """What people should know while all goes on: certificates that end soon or are of no use."""
+    certificate_days_left: float | None = None
+    """Days until our certificate ends; None without one."""
+    broker_certificate_days_left: float | None = None
+    """Days until the broker's certificate ends; None while none has been seen."""
