@@ -247,7 +247,7 @@ class EdgeNode:
         self._unused = None
         death = self._session.will(number, self._clock.now())
         if self._host is not None:
-            self._host.connected()
+            self._host.connected(options.address)
         inbox = Inbox(commands=self._commands, host=self._host, writes=self._writes, clock=self._clock)
         try:
             link = await Link.open(

@@ -49,15 +49,16 @@ _decode = msgspec.json.Decoder(_State, strict=True).decode
 class PrimaryHost:
     """What is known of the host application that has to listen before we speak.
 
-    The newest timestamp counts for good, over connections and servers: the same host speaks on all of them,
-    and one of them may still retain what it said long ago.
+    The newest timestamp of a server counts for good, over connections. Each server has its own: a host dates
+    its words by when it connected there, and may have come to the one long before it came to the other.
     """
 
     def __init__(self, host: str) -> None:
         self.host = host
         #: Messages nothing followed from, by reason: `topic`, `payload` or `old`.
         self.ignored: Counter[str] = Counter()
-        self._newest_ms = -1
+        self._newest_ms: dict[str, int] = {}
+        self._server = ""
         self._online = False
 
     @property
@@ -70,8 +71,9 @@ class PrimaryHost:
         """Whether its last word on this connection was that it is there."""
         return self._online
 
-    def connected(self) -> None:
+    def connected(self, server: str = "") -> None:
         """A new connection, perhaps to another server: its word is still to come."""
+        self._server = server
         self._online = False
 
     def judge(self, topic: str, payload: bytes, at: datetime) -> Word:
@@ -84,9 +86,11 @@ class PrimaryHost:
             state = None
         if state is None or state.timestamp < 0:
             return self._ignore("payload")
-        if state.timestamp < self._newest_ms:
+        newest_ms = self._newest_ms.get(self._server, -1)
+        if state.timestamp < newest_ms:
             return self._ignore("old")
-        self._newest_ms = max(self._newest_ms, min(state.timestamp, milliseconds(at + AHEAD_MAX)))
+        believed_ms = min(state.timestamp, milliseconds(at + AHEAD_MAX))
+        self._newest_ms[self._server] = max(newest_ms, believed_ms)
         self._online = state.online
         return Word.ONLINE if state.online else Word.OFFLINE
 

@@ -44,7 +44,7 @@ def test_an_older_word_than_the_newest_is_none() -> None:
     assert host.ignored == {"old": 2}
 
 
-def test_another_server_may_still_retain_an_old_word() -> None:
+def test_a_server_may_still_retain_an_old_word_when_we_come_again() -> None:
     host = PrimaryHost("scada")
     host.judge(TOPIC, word(True, MS), AT)
     host.connected()
@@ -52,6 +52,21 @@ def test_another_server_may_still_retain_an_old_word() -> None:
 
     assert host.judge(TOPIC, word(True, MS - 60_000), AT) is Word.IGNORED
     assert host.judge(TOPIC, word(True, MS), AT) is Word.ONLINE
+
+
+def test_each_server_has_times_of_its_own() -> None:
+    """A host dates its words by when it connected to a server, and may have come to the second one first."""
+    host = PrimaryHost("scada")
+    host.connected("one")
+    host.judge(TOPIC, word(True, MS), AT)
+    assert host.judge(TOPIC, word(False, MS), AT) is Word.OFFLINE
+
+    host.connected("two")
+    assert host.judge(TOPIC, word(True, MS - 60_000), AT) is Word.ONLINE
+
+    host.connected("one")
+    assert host.judge(TOPIC, word(True, MS - 60_000), AT) is Word.IGNORED
+    assert host.judge(TOPIC, word(True, MS + 1), AT) is Word.ONLINE
 
 
 @pytest.mark.parametrize(
