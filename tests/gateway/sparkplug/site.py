@@ -147,13 +147,13 @@ class Site:
 
     # --- nodes
 
-    def equipment(self, *, writable: bool = False) -> Equipment:
+    def equipment(self, *, writable: bool = False, servers: int = 1) -> Equipment:
         tags = {
             name: PublishedTag(f"{name}-plc/speed", "1/min", DataType.DOUBLE, writable=writable)
             for name in self.names
         }
         return Equipment(
-            NodeSpec("Andon", "1.0", self.journal.stream, tuple(self.links)),
+            NodeSpec("Andon", "1.0", self.journal.stream, tuple(self.links), servers=servers),
             [DeviceSpec(name, STATES, tags=(tags[name],)) for name in self.names],
             {name: (f"{name}-plc",) for name in self.names},
             frozenset(tag.tag for tag in tags.values()),
@@ -173,7 +173,7 @@ class Site:
             settings,
             journal=self.journal,
             gateway=GATEWAY,
-            equipment=self.equipment(writable=commands is not None),
+            equipment=self.equipment(writable=commands is not None, servers=len(ports)),
             present=self,
             clock=SystemClock(),
             commands=commands,

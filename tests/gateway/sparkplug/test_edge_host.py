@@ -1,0 +1,238 @@
+"""An edge node with a primary host, with several servers, and with hosts that ask for too much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from connectors.base import WriteOutcome, Written
+from gateway.sparkplug.datatypes import DataType
+from gateway.sparkplug.payload import Metric
+from statemodel.types import TagValue
+from tests.gateway.publish.conftest import mosquitto
+from tests.gateway.publish.support import Mosquitto, find_mosquitto
+from tests.gateway.sparkplug.site import GROUP, Running, site, until
+from tests.support.sparkplug_host import SparkplugHost
+
+__all__ = ["mosquitto"]
+SPEED = "Tags/oven-plc/speed"
+
+
+def primary(port: int) -> SparkplugHost:
+    return SparkplugHost(port, GROUP, "line-1", host_id="scada")
+
+
+def counted(host: SparkplugHost, verb: str, count: int) -> Callable[[], bool]:
+    return lambda: host.verbs().count(verb) >= count
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_nothing_is_said_before_the_primary_host_is_there_and_nothing_is_lost(
+    mosquitto: Mosquitto, tmp_path: Path, protocol: str
+) -> None:
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant:
+        node = plant.node(mosquitto.port, primary_host="scada", protocol=protocol)
+        async with Running(node), SparkplugHost(mosquitto.port, GROUP, "line-1") as other:
+            await until(node, lambda status: status.connects == 1, "connected")
+            await plant.happen(300)
+            await plant.measure("oven", 7.0)
+            assert node.status().host == "offline"
+            assert other.heard == []
+            async with primary(mosquitto.port) as host:
+                await host.wait(lambda: plant.all_told(host), "all that happened before")
+                await plant.move("filler", "Held")
+                await host.wait(lambda: host.value("filler", "State") == "Held", "the news")
+                await host.say_offline()
+                await host.wait(lambda: "NDEATH" in host.verbs(), "the death")
+                await plant.happen(200)
+                said = len(host.heard)
+                await until(node, lambda s: s.connects == 2 and s.host == "offline", "waiting again")
+                assert len(host.heard) == said
+                await host.say_online()
+                await host.wait(lambda: plant.all_told(host), "all that happened meanwhile")
+                assert host.bdseq == 1
+                assert host.value("filler", "Seq") == plant.moves["filler"][-1][1]
+                assert host.problems == []
+
+
+async def test_what_was_said_while_the_host_was_gone_unnoticed_is_said_again(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant:
+        node = plant.node(mosquitto.port, primary_host="scada")
+        async with Running(node):
+            async with primary(mosquitto.port) as host:
+                await host.wait(counted(host, "DBIRTH", 2), "the births")
+            # It has gone without a word, and its broker has not noticed: STATE still says online.
+            await plant.happen(100)
+            await plant.measure("oven", 7.0)
+            await until(node, lambda status: status.lag_events == 0, "all of it was said")
+            async with primary(mosquitto.port) as host:
+                await host.say_offline()
+                await until(node, lambda status: not status.connected, "left")
+                await host.say_online()
+                await host.wait(lambda: plant.all_told(host), "what was said to nobody")
+                await host.wait(lambda: 7.0 in host.values("oven", SPEED), "the value too")
+
+
+async def test_an_old_word_of_the_host_changes_nothing(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler") as plant:
+        node = plant.node(mosquitto.port, primary_host="scada")
+        async with Running(node), primary(mosquitto.port) as host:
+            await host.wait(counted(host, "DBIRTH", 1), "the births")
+            hour_ago = datetime.now(UTC) - timedelta(hours=1)
+            await host.say_offline(stamp=int(hour_ago.timestamp() * 1000))
+            await plant.move("filler", "Held")
+            await host.wait(lambda: host.value("filler", "State") == "Held", "the news")
+            assert node.status().connects == 1
+
+
+async def test_servers_are_walked_until_the_host_is_found(tmp_path: Path) -> None:
+    brokers = []
+    for number in range(2):
+        folder = tmp_path / f"broker-{number}"
+        folder.mkdir()
+        brokers.append(Mosquitto(find_mosquitto(), folder, protocol="5"))
+    first, second = brokers
+    for one in brokers:
+        await one.start()
+    try:
+        async with site(tmp_path / "journal", "filler", "oven") as plant:
+            node = plant.node(first.port, second.port, primary_host="scada")
+            async with Running(node):
+                async with primary(second.port) as host:
+                    await host.wait(counted(host, "DBIRTH", 2), "births on the second", 30)
+                    assert str(second.port) in node.status().server
+                    await plant.happen(50)
+                    await host.wait(lambda: plant.all_told(host), "what happened")
+                    await host.say_offline()
+                    await host.wait(lambda: "NDEATH" in host.verbs(), "the death")
+                    await plant.happen(50)
+                    async with primary(first.port) as there:
+                        await there.wait(lambda: plant.all_told(there), "all of it on the first", 30)
+                        assert there.problems == []
+                    assert host.problems == []
+                await first.kill()
+                async with primary(second.port) as host:
+                    await host.wait(counted(host, "DBIRTH", 2), "births on the second again", 30)
+                    await plant.happen(50)
+                    await host.wait(lambda: plant.all_told(host), "everything since")
+    finally:
+        for one in brokers:
+            await one.kill()
+
+
+async def test_a_storm_of_rebirths_is_answered_once_and_starves_nobody(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """Fault 67: a host, or whoever may publish there, asks for births a thousand times a second."""
+    await mosquitto.start()
+    async with (
+        site(tmp_path / "journal", "filler", "oven") as plant,
+        SparkplugHost(mosquitto.port, GROUP, "line-1") as host,
+        SparkplugHost(mosquitto.port, GROUP, "line-1") as mad,
+    ):
+        node = plant.node(mosquitto.port)
+        async with Running(node):
+            await host.wait(counted(host, "DBIRTH", 2), "the births")
+            loop = asyncio.get_running_loop()
+            began, worst = loop.time(), 0.0
+            for n in range(30):
+                mad.storm(100)
+                before = loop.time()
+                await asyncio.sleep(0.1)
+                worst = max(worst, loop.time() - before - 0.1)
+                await plant.move("filler", ("Idle", "Execute")[n % 2])
+            await host.wait(lambda: plant.all_told(host), "what happened in the storm")
+            await until(node, lambda status: status.commands["rebirth"] >= 1000, "they were counted")
+            births = host.verbs().count("NBIRTH")
+            assert births <= 2 + (loop.time() - began) // 5
+            assert worst < 0.5
+            await host.wait(counted(host, "NBIRTH", births + 1), "the one that is owed", 10)
+            assert host.problems == []
+
+
+async def test_the_next_server_is_taken_when_a_host_asks(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    await mosquitto.start()
+    async with (
+        site(tmp_path / "journal", "filler") as plant,
+        SparkplugHost(mosquitto.port, GROUP, "line-1") as host,
+    ):
+        (tmp_path / "other").mkdir()
+        other = Mosquitto(find_mosquitto(), tmp_path / "other", protocol="5")
+        await other.start()
+        node = plant.node(mosquitto.port, other.port)
+        try:
+            async with Running(node):
+                await host.wait(counted(host, "DBIRTH", 1), "the births")
+                now = datetime.now(UTC)
+                await host.command("", Metric("Node Control/Next Server", None, DataType.BOOLEAN, True, now))
+                await host.wait(lambda: "NDEATH" in host.verbs(), "the death")
+                await until(node, lambda s: s.connected and str(other.port) in s.server, "the other one")
+        finally:
+            await other.kill()
+
+
+class Port:
+    """Keeps `CommandPort`: notes what it is asked, and answers as told."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str | None, str, TagValue]] = []
+        self.outcome = WriteOutcome.ACCEPTED
+
+    async def write(self, equipment: str | None, tag: str, value: TagValue, source: str) -> Written:
+        self.asked.append((equipment, tag, value))
+        return Written(
+            tag, self.outcome, "" if self.outcome is WriteOutcome.ACCEPTED else "the device said no"
+        )
+
+
+async def test_commands_are_off_unless_they_are_switched_on(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    await mosquitto.start()
+    async with (
+        site(tmp_path / "journal", "oven") as plant,
+        SparkplugHost(mosquitto.port, GROUP, "line-1") as host,
+    ):
+        node = plant.node(mosquitto.port)
+        async with Running(node):
+            await host.wait(counted(host, "DBIRTH", 1), "the births")
+            await host.command("oven", Metric(SPEED, None, DataType.DOUBLE, 5.0, datetime.now(UTC)))
+            status = await until(node, lambda s: sum(s.commands.values()) == 1, "it was counted")
+            assert status.commands["written"] == 0
+
+
+async def test_a_value_a_host_writes_goes_to_the_port_and_garbage_to_nobody(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    await mosquitto.start()
+    port = Port()
+    async with (
+        site(tmp_path / "journal", "oven") as plant,
+        SparkplugHost(mosquitto.port, GROUP, "line-1") as host,
+    ):
+        node = plant.node(mosquitto.port, commands=port)
+        async with Running(node):
+            await host.wait(counted(host, "DBIRTH", 1), "the births")
+            now = datetime.now(UTC)
+            await host.command("oven", Metric(SPEED, None, DataType.DOUBLE, 5.5, now))
+            await until(node, lambda s: s.commands["written"] == 1, "it was written")
+            assert port.asked == [("oven", "oven-plc/speed", 5.5)]
+            await host.command("oven", Metric("State", None, DataType.STRING, "Execute", now))
+            await host.command("oven", Metric("Tags/none", None, DataType.DOUBLE, 1.0, now))
+            await host.command("oven", Metric(SPEED, None, DataType.STRING, "fast", now))
+            await host.raw("DCMD", "oven", b"\xff\xfe no protobuf")
+            await until(node, lambda s: sum(s.commands.values()) == 5, "each was counted")
+            assert len(port.asked) == 1
+            port.outcome = WriteOutcome.REFUSED
+            await host.command("oven", Metric(SPEED, None, DataType.DOUBLE, 6.0, now))
+            await until(node, lambda s: s.commands["not_written"] == 1, "the refusal was counted")
+            await plant.move("oven", "Held")
+            await host.wait(lambda: host.value("oven", "State") == "Held", "life goes on")
+            assert host.problems == []
