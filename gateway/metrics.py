@@ -16,6 +16,7 @@ from connectors.base import Clock
 from connectors.selfreport import figures_of, warnings_of
 from gateway.health import SinkOf
 from gateway.pipeline import Pipeline
+from gateway.sparkplug.status import EdgeStatus
 from gateway.supervisor import Supervised
 
 
@@ -58,6 +59,7 @@ class Exposition(Collector):
         yield from self._connections()
         yield from self._flow()
         yield from self._sink_figures()
+        yield from self._edge_figures()
         yield from self._account_figures()
         yield from self._more()
         for name, value in self._journal().items():
@@ -220,6 +222,43 @@ class Exposition(Collector):
             lag.add_metric([name], status.lag_events)
             age.add_metric([name], _age_s(status.oldest_unsent_at, self._clock.now()))
         yield from (up, lag, age, events, batches, left, rate, days)
+
+    def _edge_figures(self) -> Iterator[Metric]:
+        """Edge nodes of Sparkplug; nothing where there is none."""
+        nodes = [
+            (name, status)
+            for name, sink in self._sinks.items()
+            if isinstance(status := sink.status(), EdgeStatus)
+        ]
+        if not nodes:
+            return
+        label = ["sink"]
+        host = GaugeMetricFamily("andon_sparkplug_host_online", "1 while the primary host is.", labels=label)
+        births = CounterMetricFamily("andon_sparkplug_births", "Births of the node.", labels=label)
+        sent = CounterMetricFamily("andon_sparkplug_messages", "Messages sent.", labels=label)
+        past = CounterMetricFamily("andon_sparkplug_historical", "Values told as history.", labels=label)
+        merged = CounterMetricFamily(
+            "andon_sparkplug_tags_merged", "Values overtaken by newer ones on a slow link.", labels=label
+        )
+        lost = CounterMetricFamily(
+            "andon_sparkplug_left_out",
+            "Messages too large for the broker, and events of dead devices beyond those kept.",
+            labels=label,
+        )
+        commands = CounterMetricFamily(
+            "andon_sparkplug_commands", "Commands, by what became of them.", labels=["sink", "what"]
+        )
+        for name, status in nodes:
+            if status.host:
+                host.add_metric([name], status.host == "online")
+            births.add_metric([name], status.births)
+            sent.add_metric([name], status.sent)
+            past.add_metric([name], status.historical)
+            merged.add_metric([name], status.tags_merged)
+            lost.add_metric([name], status.too_large + status.left_out)
+            for what, count in status.commands.items():
+                commands.add_metric([name, what], count)
+        yield from (host, births, sent, past, merged, lost, commands)
 
 
 def _age_s(at: datetime | None, now: datetime) -> float:

@@ -15,7 +15,7 @@ import structlog
 
 from connectors.base import Clock, WriteOutcome
 from gateway.mqtt.heard import Message
-from gateway.sparkplug.commands import CommandPort, Commands, NextServer, Rebirth, Refused, WriteOrder
+from gateway.sparkplug.commands import KINDS, CommandPort, Commands, NextServer, Rebirth, Refused, WriteOrder
 from gateway.sparkplug.host import PrimaryHost, Word
 from gateway.sparkplug.ration import Ration
 
@@ -28,8 +28,8 @@ TURN_COMMANDS = 25
 #: A complaint of one kind is logged once in this time.
 COMPLAIN_EVERY_S = 60.0
 
-#: What is counted of commands, besides the kinds of refusals.
-WHAT = ("rebirth", "next_server", "written", "not_written", "unsure", "too_many", "too_late")
+#: What is counted of commands: what was done with them, and why with others nothing was.
+WHAT = ("rebirth", "next_server", "written", "not_written", "unsure", "overrun", "too_late", *KINDS)
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class Writes:
         try:
             self._queue.put_nowait((self._clock.monotonic(), order))
         except asyncio.QueueFull:
-            self.complain("too_many", "too many commands wait", tag=order.tag)
+            self.complain("overrun", "too many commands wait", tag=order.tag)
 
     async def run(self) -> None:
         """Write, one after another, for ever."""
@@ -116,7 +116,7 @@ class Inbox:
         try:
             self._queue.put_nowait(message)
         except asyncio.QueueFull:
-            self._writes.complain("too_many", "commands come faster than they can be judged")
+            self._writes.complain("overrun", "commands come faster than they can be judged")
 
     async def host_online(self) -> None:
         """Return when the primary host has said that it is there; at once without one."""
@@ -166,5 +166,5 @@ class Inbox:
 
 
 def command_figures(writes: Writes) -> Mapping[str, int]:
-    """Commands by what became of them. The words are those of `WHAT` and the kinds of refusals."""
+    """Commands by what became of them; the words are those of `WHAT`."""
     return dict(writes.counts)
