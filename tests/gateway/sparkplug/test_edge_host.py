@@ -129,6 +129,25 @@ async def test_servers_are_walked_until_the_host_is_found(tmp_path: Path) -> Non
             await one.kill()
 
 
+async def test_each_server_has_a_word_of_the_host_of_its_own(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    await mosquitto.start()
+    (tmp_path / "other").mkdir()
+    other = Mosquitto(find_mosquitto(), tmp_path / "other", protocol="5")
+    await other.start()
+    try:
+        async with (
+            site(tmp_path / "journal", "filler") as plant,
+            primary(other.port) as earlier,
+            primary(mosquitto.port) as later,
+            Running(plant.node(mosquitto.port, other.port, primary_host="scada")),
+        ):
+            await later.wait(counted(later, "DBIRTH", 1), "births where it came first")
+            await later.say_offline()
+            await earlier.wait(counted(earlier, "DBIRTH", 1), "births where it has been all the time", 8)
+    finally:
+        await other.kill()
+
+
 async def test_a_storm_of_rebirths_is_answered_once_and_starves_nobody(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
