@@ -115,10 +115,7 @@ def _unpack_booleans(data: bytes, count: int) -> tuple[bool, ...]:
 def _pack_strings(values: Sequence[Any]) -> bytes:
     parts = []
     for index, text in enumerate(_checked(DataType.STRING, values)):
-        try:
-            data = text.encode()
-        except UnicodeEncodeError as error:
-            raise WrongValue(f"no UTF-8: {error.reason}", place=f"element {index}") from None
+        data = text.encode()
         if b"\0" in data:
             raise WrongValue("a NUL ends a text in an array, so none can have one", place=f"element {index}")
         parts.append(data + b"\0")

@@ -109,9 +109,14 @@ def _to_text(datatype: DataType) -> Callable[[Any], str]:
     def wire(value: Any) -> str:
         if not isinstance(value, str):
             raise wrong_type(value, datatype, "a str")
-        return value
+        return value if value.isascii() else _sound(value)
 
     return wire
+
+
+def _sound(text: str) -> str:
+    """Half surrogate pairs, which UTF-8 cannot say and PLCs do send, are question marks as in the journal."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _to_datetime(value: Any) -> int:

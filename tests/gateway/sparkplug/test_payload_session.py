@@ -109,10 +109,12 @@ def _ms(at: datetime) -> datetime:
 
 
 def _whole(metric: Metric) -> Metric:
-    """As the wire has it: whole milliseconds, 32 bits of a Float, nothing instead of no properties."""
+    """As the wire has it: whole milliseconds, 32 bits of a Float, UTF-8, nothing for no properties."""
     value = metric.value
     if isinstance(value, datetime):
         value = _ms(value)
+    elif isinstance(value, str):
+        value = value.encode("utf-8", "replace").decode()
     elif isinstance(value, Template):
         value = msgspec.structs.replace(value, metrics=tuple(map(_whole, value.metrics)))
     elif metric.datatype is DataType.FLOAT and isinstance(value, float):
@@ -144,6 +146,8 @@ def test_births_data_and_deaths_are_read_as_they_were_meant(reader: SparkplugRea
     assert audience.heard > 100
 
 
+#: With half surrogate pairs: what a PLC sends that is no UTF-8 comes to us so.
+TEXTS = st.text(st.characters(exclude_categories=()), max_size=9)
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
