@@ -99,6 +99,7 @@ class Link:
             SinkRefused: the broker will not have us (TakenOver: somebody has our client id). Pause for long.
         """
         link = cls(options, clock, will, on_message)
+        opened = False
         try:
             async with asyncio.timeout(options.connect_timeout_s):
                 link.files = await asyncio.to_thread(files_of, options)
@@ -109,6 +110,7 @@ class Link:
                 wire.send(hello(options, will))
                 link._readable()
                 await link._accepted
+            opened = True
         except (SinkUnavailable, SinkRefused) as why:
             why.hint = why.hint.replace("[mqtt]", options.section)
             raise
@@ -117,7 +119,7 @@ class Link:
                 f"the broker at {options.address} does not answer within {options.connect_timeout_s:g} s"
             ) from error
         finally:
-            if not link._accepted.done() or link._accepted.cancelled() or link._accepted.exception():
+            if not opened:  # also when whoever wanted it has given up in the last moment
                 link.abort()
         link.connected_at = clock.now()
         link._tick()

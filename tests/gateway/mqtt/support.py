@@ -61,14 +61,12 @@ async def scripted(script: Script, **more: Any) -> AsyncIterator[LinkOptions]:
         task = asyncio.current_task()
         assert task is not None
         serving.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
-                await script(reader, writer)
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-            serving.discard(task)
+        task.add_done_callback(serving.discard)
+        with contextlib.suppress(OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
+            await script(reader, writer)
+        writer.close()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -77,10 +75,10 @@ async def scripted(script: Script, **more: Any) -> AsyncIterator[LinkOptions]:
         yield replace(options, connect_timeout_s=2.0, **more)
     finally:
         server.close()
-        for task in serving:
+        for task in list(serving):
             task.cancel()
         while serving:
-            await asyncio.wait(serving)
+            await asyncio.wait(list(serving))
         await server.wait_closed()
 
 

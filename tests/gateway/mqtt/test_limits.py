@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,11 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.aliases import ALIASES_MAX, Aliases
-from gateway.mqtt.link import Link, Message, Will
+from gateway.mqtt.link import Link, Message, MessageRefused, Will
 from gateway.mqtt.options import link_options
 from gateway.mqtt.properties import pack
 from gateway.mqtt.reasons import Overloaded, TakenOver
+from gateway.mqtt.retained import read_retained
 from tests.gateway.mqtt.support import accepted, joined, puback, says, scripted
 from tests.gateway.publish.support import GATEWAY, Mosquitto, Subscriber, within
 
@@ -298,6 +301,38 @@ async def test_every_qos_arrives_at_mosquitto_and_comes_back(mosquitto: Mosquitt
         assert said == list(range(qos, 27, 3))
         assert {m.qos for m in got if m.topic == f"q/{qos}"} == {qos}
     assert await listening.stop(5.0)
+
+
+@pytest.mark.real
+async def test_what_the_rules_of_mosquitto_forbid_is_told_and_the_rest_arrives(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules"
+    rules.write_text("topic readwrite ok/#\ntopic write mine/#\n")
+    rules.chmod(0o600)
+    await mosquitto_with(mosquitto, f"acl_file {rules}").start()
+    link = await open_at(mosquitto)
+    refused: list[MessageRefused] = []
+    arrived: list[str] = []
+    for number in range(20):
+        for qos in (1, 2):
+            for topic in ("ok/a", "secret/b"):
+                await within(link.room())
+                link.publish(
+                    topic,
+                    b"%d" % number,
+                    qos=qos,
+                    retain=True,
+                    on_ack=partial(arrived.append, topic),
+                    on_refused=refused.append,
+                )
+    await within(link.room(1))
+    assert arrived == ["ok/a"] * 40
+    assert [(told.topic, told.code) for told in refused] == [("secret/b", 0x87)] * 40
+    assert (link.acknowledged, link.refused) == (40, 40)
+    assert await link.stop(5.0)
+    options = link_options(mosquitto.settings(), GATEWAY)
+    assert await within(read_retained(options, ["ok/a", "ok/none"])) == {"ok/a": b"19"}
 
 
 @pytest.mark.real

@@ -207,6 +207,34 @@ async def test_nothing_is_left_behind() -> None:
     await until(lambda: len(asyncio.all_tasks()) == before, "no task left")
 
 
+async def test_giving_up_in_the_last_moment_leaves_no_connection() -> None:
+    """Cancelled in the turn of the loop in which the broker's answer has come."""
+    gone = asyncio.Event()
+
+    async def accepts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(ACCEPTED_5)
+        with contextlib.suppress(OSError):
+            while await reader.read(65536):
+                pass
+        gone.set()
+
+    async with scripted(accepts) as options:
+        attempts: list[asyncio.Task[Link]] = []
+        readable = Link._answered
+
+        def answered(link: Link, packet: bytes) -> None:
+            readable(link, packet)
+            attempts[0].cancel()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Link, "_answered", answered)
+            attempts.append(asyncio.create_task(Link.open(options, SystemClock(), will=None)))
+            with pytest.raises(asyncio.CancelledError):
+                await attempts[0]
+            await within(gone.wait())
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     version=st.sampled_from(["5", "3.1.1"]),

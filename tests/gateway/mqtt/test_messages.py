@@ -366,6 +366,15 @@ async def test_many_wishes_come_in_packets_the_broker_takes() -> None:
             await link.subscribe({"x" * 300: 0})
 
 
+async def test_no_packet_asks_for_so_much_that_a_broker_is_busy_for_long() -> None:
+    async with joined() as (link, talk):
+        asked = asyncio.create_task(link.subscribe({f"t/{number}": 0 for number in range(110)}))
+        for number, count in ((1, 50), (2, 50), (3, 10)):
+            assert (await talk.packet()).count(b"t/") == count
+            talk.say(bytes([0x90, 3 + count, 0, number, 0]) + bytes(count))
+        await within(asked)
+
+
 async def test_a_wish_ends_with_the_connection_and_is_not_waited_for_for_ever() -> None:
     async with joined(ack_timeout_s=0.2) as (link, _):
         with pytest.raises(SinkUnavailable, match="not acknowledged"):
