@@ -28,7 +28,7 @@ import msgspec
 
 from gateway.sparkplug.datatypes import DataType
 from gateway.sparkplug.typing_tags import UNTOLD, fits, told, type_of, widened
-from gateway.sparkplug.values import Metric, Property, Template, Value
+from gateway.sparkplug.values import NONE, Metric, Property, Template, Value
 from statemodel.machine import SOURCE_AHEAD_MAX, SOURCE_BEHIND_MAX, EquipmentSpec
 from statemodel.records import EquipmentState
 from statemodel.types import UNKNOWN, Quality, TagSample, TagValue, Transition
@@ -69,7 +69,7 @@ _STALE = frozenset({"stale", "no_communication", "no_sample"})
 _JUMPS_MAX = 64
 
 
-class Point(msgspec.Struct, frozen=True):
+class Point(msgspec.Struct, frozen=True, gc=False):
     """One metric as it is now, before anyone gave it an alias.
 
     `at` is when the value was so; None: whenever it is told. `quality` is a value of the property of that
@@ -84,8 +84,10 @@ class Point(msgspec.Struct, frozen=True):
     quality: int | None = None
     substatus: str = ""
 
-    def properties(self, *, birth: bool) -> dict[str, Property]:
+    def properties(self, *, birth: bool) -> Mapping[str, Property]:
         """Its properties: in a birth all of them, in DATA the quality with what it says more."""
+        if self.quality is None and not (birth and self.unit):
+            return NONE
         found = {}
         if birth and self.unit:
             found["engUnit"] = Property(DataType.STRING, self.unit)
@@ -96,7 +98,7 @@ class Point(msgspec.Struct, frozen=True):
         return found
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """A metric that is not as it was. With `quality` its quality has to be said too: not good, or changed."""
 
     point: Point
@@ -192,6 +194,10 @@ class Picture:
             datatype = tag.datatype or UNTOLD
             self.points[tag.metric] = Point(tag.metric, datatype, None, None, tag.unit, QUALITY_STALE)
         self._valued: set[str] = {tag.metric for tag in self.tags.values() if tag.datatype is not None}
+
+    def all_points(self) -> list[Point]:
+        """All of them, as a birth says them."""
+        return list(self.points.values())
 
     def put(self, name: str, value: Value, at: datetime) -> list[Change]:
         """A metric has this value since `at`; nothing when it had it already."""
@@ -348,12 +354,17 @@ class Device(Picture):
             changes += self.put("Mode", mode, sample.received_at)
         return changes
 
+    def all_points(self) -> list[Point]:
+        """The template is put together when it is told as a whole; between births only its changes are."""
+        shown = [self.points[name] for name in STATE_MEMBERS]
+        at = self.points["Since"].at
+        self.points[INSTANCE] = Point(INSTANCE, DataType.TEMPLATE, _instance(shown), at)
+        return super().all_points()
+
     def _state(self, values: Mapping[str, Value], at: datetime) -> list[Change]:
         changes = [change for name, value in values.items() for change in self.put(name, value, at)]
         members = [change.point for change in changes if change.point.name in STATE_MEMBERS]
         if members:
-            shown = [self.points[name] for name in STATE_MEMBERS]
-            self.points[INSTANCE] = Point(INSTANCE, DataType.TEMPLATE, _instance(shown), at)
             changes.append(Change(Point(INSTANCE, DataType.TEMPLATE, _instance(members), at)))
         return changes
 

@@ -80,7 +80,7 @@ class Messages:
         Every metric with name, type, value and time; those of the newest values last, as the order of
         time asks (tck-id-operational-behavior-data-publish-nbirth-order, -dbirth-order).
         """
-        points = list(member.picture.points.values())
+        points = member.picture.all_points()
         if not member.device:
             self._seq = 0
             points.append(Point(births.BDSEQ, DataType.INT64, bd_seq))

@@ -286,6 +286,21 @@ def test_history_of_a_dead_device_waits_for_it() -> None:
     assert [p.value for p in host.history if p.device == "oven-1" and p.name == "State"] == ["Idle"]
 
 
+def test_what_was_held_over_a_reconnect_comes_after_all_births() -> None:
+    made, host = born()
+    host.hear(made.link("filler-1", False, now(1)))
+    made.events([moved(1, "Execute", 2)], now(2))
+    made.lost()
+    host.dropped()
+    made.link("filler-1", True, now(3))
+
+    host.will(made.will(8, T0))
+    host.hear(made.connected(now(4)))
+
+    assert host.verbs[-4:] == [*BIRTHS, "DDATA filler-1"]
+    assert [p.value for p in host.history if p.name == "State"] == ["Execute"]
+
+
 def test_what_is_held_for_the_dead_is_bounded_and_what_is_lost_counted() -> None:
     made, host = born()
     host.hear(made.link("filler-1", False, now(1)))

@@ -15,7 +15,8 @@ from gateway.sparkplug.payload import Metric, Payload, encode
 from gateway.sparkplug.typing_tags import declared_type, fits, told, type_of, widened
 from statemodel.types import TagValue
 
-VALUES = st.one_of(st.booleans(), st.integers(), st.floats(), st.text(max_size=5))
+EDGES = [1, -1, 40_000, -(1 << 63), (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64]
+VALUES = st.one_of(st.booleans(), st.integers(), st.sampled_from(EDGES), st.floats(), st.text(max_size=5))
 DECLARED = (
     DataType.BOOLEAN,
     DataType.INT16,
