@@ -1,11 +1,11 @@
-"""Topics, payloads, options, reasons and pauses: values in, values out."""
+"""Options, reasons and pauses: values in, values out."""
 
 from __future__ import annotations
 
-import json
+import ast
 import random
 import ssl
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.config.schema import MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.mqtt import link
 from gateway.mqtt.options import link_options, tls_context
 from gateway.mqtt.reasons import (
     NEEDS_A_PERSON,
@@ -27,56 +28,7 @@ from gateway.mqtt.reasons import (
     failure,
 )
 from gateway.mqtt.retry import FORGIVEN_S, KICKS_MAX, Retry
-from gateway.publish import payloads
-from gateway.publish.states import newer
-from statemodel.records import state_after
-from statemodel.types import Quality, TagSample
-from tests.gateway.publish.support import GATEWAY, T0, recorded, transition
-
-
-def test_a_state_is_told_as_rest_tells_it() -> None:
-    event = recorded(1042, transition("filler-1", 37))
-    assert json.loads(payloads.state(state_after(transition("filler-1", 37), event.seq))) == {
-        "equipment": "filler-1",
-        "path": "filling/line-1/filler-1",
-        "model": "packml",
-        "state": "Starting",
-        "code": 3,
-        "category": "productive",
-        "since": "2026-11-21T22:00:37Z",
-        "seq": 1042,
-        "sequence": 37,
-        "reason": None,
-    }
-
-
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [(True, True), (2**53 + 1, 2**53 + 1), (1.5, 1.5), (float("nan"), None), ("°", "°"), (None, None)],
-)
-def test_a_tag_keeps_the_type_of_its_value(value: bool | float | str | None, told: object) -> None:
-    got = json.loads(payloads.tag(TagSample("plc/x", value, Quality.UNCERTAIN, None, T0, "stale"), "bar"))
-    assert got == {
-        "tag": "plc/x",
-        "value": told,
-        "quality": "uncertain",
-        "substatus": "stale",
-        "unit": "bar",
-        "source_at": None,
-        "received_at": "2026-11-21T22:00:00Z",
-    }
-    assert type(got["value"]) is type(told)
-
-
-def test_of_a_state_and_a_transition_the_newer_is_told() -> None:
-    old, new = recorded(4, transition("a", 1)), recorded(9, transition("a", 2))
-    state = state_after(transition("a", 1), 4)
-    assert newer(state, None) is state
-    assert newer(state, old) is state
-    assert newer(state, new) == state_after(transition("a", 2), 9)
-    assert newer(None, old) == state
-    assert newer(None, None) is None
-
+from tests.gateway.publish.support import GATEWAY
 
 # --- options
 
@@ -238,6 +190,15 @@ def test_a_broker_that_dies_again_and_again_does_not(up_for_s: float, listens: b
         assert retry.alarm == ""
 
 
-def test_newer_needs_the_number_not_the_clock() -> None:
-    early = recorded(9, transition("a", 2), at=datetime(1970, 1, 1, tzinfo=UTC))
-    assert newer(state_after(transition("a", 1), 4), early) == state_after(transition("a", 2), 9)
+def test_connections_know_nothing_of_what_is_said_on_them() -> None:
+    """Two rooms speak on them, and neither may reach into the other by this way."""
+    folder = Path(link.__file__).parent
+    said = {
+        node.module
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
+    assert "gateway.mqtt.frames" in said
+    rooms = {".".join(name.split(".")[:2]) for name in said if name.startswith("gateway.")}
+    assert rooms == {"gateway.mqtt", "gateway.config", "gateway.errors", "gateway.clock"}
