@@ -13,7 +13,19 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.benchmarks import engine, fleet, historian, journal, latency, modbus, mqtt, opcua, queries, start
+from tests.benchmarks import (
+    engine,
+    fleet,
+    historian,
+    journal,
+    latency,
+    modbus,
+    mqtt,
+    opcua,
+    queries,
+    sparkplug,
+    start,
+)
 from tests.benchmarks.figures import Figure, keep, show
 
 PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
@@ -25,6 +37,7 @@ PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
     "opcua": opcua.measure,
     "fleet": fleet.measure,
     "mqtt": mqtt.measure,
+    "sparkplug": sparkplug.measure,
     "historian": historian.measure,
     "queries": queries.measure,
 }

@@ -11,7 +11,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -36,17 +37,21 @@ def messages(count: int) -> Sequence[tuple[str, bytes]]:
     return found
 
 
-def raw(port: int, count: int) -> None:
-    """Send so many by a bare socket; tell what it took."""
-    pool = [
-        publish(topic, payload, n % INFLIGHT + 1, retain=False, properties=b"")
-        for n, (topic, payload) in enumerate(messages(POOL))
-    ]
-    frames = [frame for frame in pool if frame is not None]
+@contextmanager
+def accepted(port: int) -> Iterator[socket.socket]:
+    """A bare socket to a broker that has accepted it (MQTT 3.1.1)."""
     with socket.create_connection(("127.0.0.1", port)) as wire:
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wire.sendall(_CONNECT)
         assert wire.recv(4) == b"\x20\x02\x00\x00"
+        yield wire
+
+
+def raw(port: int, count: int) -> None:
+    """Send so many by a bare socket; tell what it took."""
+    pool = [publish(topic, payload, n % INFLIGHT + 1) for n, (topic, payload) in enumerate(messages(POOL))]
+    frames = [frame for frame in pool if frame is not None]
+    with accepted(port) as wire:
         say(ready=count)
         sys.stdin.readline()
         began, cpu = time.monotonic(), time.process_time()

@@ -92,7 +92,7 @@ async def publish(options: argparse.Namespace) -> dict[str, Any]:
     await asyncio.to_thread(sys.stdin.readline)
     broker = f"mqtt://127.0.0.1:{options.port}"
     publisher = publisher_of(MqttSettings(broker=broker, protocol=options.protocol), source, {WATCHED: moves})
-    before_mb, began, cpu = _rss_mb(), time.monotonic(), time.process_time()
+    before_mb, began, cpu = rss_mb(), time.monotonic(), time.process_time()
     parts = [asyncio.create_task(publisher.run())]
     if options.pace:
         parts.append(asyncio.create_task(moves.go_on(options.pace)))
@@ -101,7 +101,7 @@ async def publish(options: argparse.Namespace) -> dict[str, Any]:
         for part in parts:
             if part.done():
                 await part
-    took_s, cpu_s, peak_mb = time.monotonic() - began, time.process_time() - cpu, _peak_mb()
+    took_s, cpu_s, highest_mb = time.monotonic() - began, time.process_time() - cpu, peak_mb()
     for part in reversed(parts):
         part.cancel()
     await asyncio.gather(*parts, return_exceptions=True)
@@ -111,7 +111,7 @@ async def publish(options: argparse.Namespace) -> dict[str, Any]:
         "took_s": took_s,
         "cpu_s": cpu_s,
         "before_mb": before_mb,
-        "peak_mb": peak_mb,
+        "peak_mb": highest_mb,
         "connects": publisher.status().connects,
         "recorded": moves.recorded,
     }
@@ -138,11 +138,11 @@ def say(**what: object) -> None:
     sys.stdout.flush()
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     return _status_mb("VmHWM")
 
 
-def _rss_mb() -> float:
+def rss_mb() -> float:
     """Memory now; the peak begins anew from here."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return _status_mb("VmRSS")
@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument("--fill", type=int, default=0, help="fill the journal with so many events, and end")
     parser.add_argument("--port", type=int)
     parser.add_argument("--protocol", choices=("5", "3.1.1"), default="5")
+    parser.add_argument("--cloudevents", action="store_true")
     parser.add_argument("--memory", action="store_true", help="read all into memory before")
     parser.add_argument("--pace", type=float, default=0.0, help="moves of the watched equipment a second")
     options = parser.parse_args()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import fleet, historian, journal, modbus, mqtt, opcua
+from tests.benchmarks import fleet, historian, journal, modbus, mqtt, opcua, sparkplug
 from tests.benchmarks.figures import Figure
 from tests.support.database import timescale_dsn
 
@@ -60,10 +60,19 @@ async def test_mqtt_is_measured(tmp_path: Path) -> None:
     """Every client with few events, in one round; the listeners too."""
     figures = await mqtt.measure(tmp_path, events=3000, backlog=20_000, rounds=1)
 
-    assert len(figures) == 23
+    assert len(figures) == 26
     _are_figures(figures)
     busy = [figure.value for figure in figures if "Mosquitto busy" in figure.name]
     assert all(0 < share < 1.2 for share in busy), busy
+
+
+@pytest.mark.real
+async def test_sparkplug_is_measured(tmp_path: Path) -> None:
+    """Few devices and events."""
+    figures = await sparkplug.measure(tmp_path, devices=20, live=400, backlog=1000)
+
+    assert len(figures) == 11
+    _are_figures(figures)
 
 
 async def test_the_journal_is_measured(tmp_path: Path) -> None:
