@@ -115,7 +115,7 @@ def _to_text(datatype: DataType) -> Callable[[Any], str]:
 
 
 def _sound(text: str) -> str:
-    """Half surrogate pairs, which UTF-8 cannot say and PLCs do send, are question marks as in the journal."""
+    """Half surrogate pairs, which no UTF-8 holds, are question marks, as they are in the journal."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

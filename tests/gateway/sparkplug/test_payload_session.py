@@ -146,7 +146,7 @@ def test_births_data_and_deaths_are_read_as_they_were_meant(reader: SparkplugRea
     assert audience.heard > 100
 
 
-#: With half surrogate pairs: what a PLC sends that is no UTF-8 comes to us so.
+#: With half surrogate pairs: some libraries make them of what a PLC sends that is no UTF-8.
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=9)
 VALUES = st.one_of(
     st.none(),
