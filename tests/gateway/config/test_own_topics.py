@@ -215,6 +215,23 @@ def test_what_is_named_twice_is_told_as_that(tmp_path: Path) -> None:
     }
 
 
+def test_a_path_that_is_used_twice_is_told_once(tmp_path: Path) -> None:
+    again = (
+        PLANT.partition("[[equipment]]")[2].partition("[[equipment]]")[0].replace('"filler-1"', '"filler-2"')
+    )
+    (problem,) = refused(tmp_path, f"[[equipment]]{again}")
+    assert problem.reason == '"filling/line-1/filler-1" is used twice'
+
+
+def test_events_of_connections_do_not_follow_those_of_equipment(tmp_path: Path) -> None:
+    text = '[mqtt.topics.event]\ntopic = "x/{path}/{type}"\n[mqtt.topics.connection]\ntopic = "{}"\n'
+    (problem,) = refused(tmp_path, text.replace("{}", "andon/{gateway}/_event/gap"))
+    assert problem.path == "mqtt.topics.connection.topic"
+    assert problem.reason == (
+        '"andon/line-1/_event/gap" would be the topic of the connection "plc" and of "gap" of "plc"'
+    )
+
+
 def test_a_node_for_a_line_that_is_not_there(tmp_path: Path) -> None:
     node = '[sparkplug]\nbroker = "mqtt://h:1"\ngroup = "g"\nunder = "filling/line-2"\n'
     (problem,) = refused(tmp_path, node)

@@ -73,4 +73,5 @@ def test_what_may_be_asked_for() -> None:
         cloudevents=True, event={"retain": False, "qos": 2, "expiry": "1s"}, tag={"expiry": "1d"}
     )
     assert list(refusals(asked)) == []
+    assert list(refusals(settings(tag={"expiry": "1s", "retain": False}))) == []
     assert Kinds(asked).tag.expiry_s == timedelta(days=1).total_seconds()
