@@ -79,6 +79,29 @@ def test_the_type_of_a_value(value: TagValue, datatype: DataType | None) -> None
     assert type_of(value) is datatype
 
 
+@pytest.mark.parametrize(
+    ("datatype", "value", "wider"),
+    [
+        (DataType.INT16, 5, DataType.INT16),
+        (DataType.INT16, 40_000, DataType.INT64),
+        (DataType.BOOLEAN, 1, DataType.INT64),
+        (DataType.INT64, 1 << 63, DataType.DOUBLE),
+        (DataType.INT16, 1 << 63, DataType.DOUBLE),
+        (DataType.UINT32, 1 << 63, DataType.UINT64),
+        (DataType.UINT64, -1, DataType.DOUBLE),
+        (DataType.INT64, 0.5, DataType.DOUBLE),
+        (DataType.FLOAT, 1e39, DataType.DOUBLE),
+        (DataType.DOUBLE, 1 << 2000, DataType.STRING),
+        (DataType.DOUBLE, "x", DataType.STRING),
+        (DataType.STRING, 1, DataType.STRING),
+    ],
+)
+def test_a_type_widens_to_the_next_that_holds_both(
+    datatype: DataType, value: TagValue, wider: DataType
+) -> None:
+    assert widened(datatype, value) is wider
+
+
 @given(st.sampled_from(DECLARED), st.lists(VALUES, max_size=20))
 def test_every_value_can_be_told_and_types_change_at_most_four_times(
     datatype: DataType, values: list[TagValue]
