@@ -10,25 +10,23 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.conformance.sparkplug import catalogue
 from tests.conformance.sparkplug.checks import checks
 from tests.conformance.sparkplug.judging import judge
-from tests.conformance.sparkplug.scenarios import SCENARIOS
+from tests.conformance.sparkplug.scenarios import SCENARIOS, record_all
 from tests.conformance.sparkplug.story import Transcript
 from tests.conformance.sparkplug.wire import Publish
 
 
-async def record(names: Iterable[str]) -> list[Transcript]:
-    """Play these scenarios, one after the other."""
-    transcripts = []
-    for name in names:
-        sys.stderr.write(f"playing: {name}\n")
-        with tempfile.TemporaryDirectory(prefix="andon-conformance-") as directory:
-            transcripts.append(await SCENARIOS[name].record(Path(directory)))
-    return transcripts
+def record(names: Sequence[str]) -> list[Transcript]:
+    """Play these scenarios."""
+    with tempfile.TemporaryDirectory(prefix="andon-conformance-") as directory:
+        return asyncio.run(
+            record_all(names, Path(directory), lambda name: print(f"played: {name}", file=sys.stderr))
+        )
 
 
 def show(transcript: Transcript) -> str:
@@ -59,7 +57,7 @@ def main() -> int:
     if chosen.page:
         sys.stdout.write(catalogue.table())
         return 0
-    transcripts = asyncio.run(record([chosen.only] if chosen.only else SCENARIOS))
+    transcripts = record([chosen.only] if chosen.only else list(SCENARIOS))
     findings = judge(transcripts, checks().values())
     lines = catalogue.report(listed, findings)
     made = (

@@ -122,7 +122,10 @@ def device_metrics_have_a_value_or_are_null(story: Story) -> Iterator[Verdict]:
 
 
 def _chronological(story: Story, *kinds: str) -> Iterator[Verdict]:
-    """Times of what is not historical do not go back: in a payload, and for a metric in its session."""
+    """Times of what is not historical do not go back: in a payload, and of the values of a metric.
+
+    The second is our reading: a value that is older than the one before would undo it. Null has no time.
+    """
     for session in story.sessions:
         newest: dict[tuple[str, str], int] = {}
         for message in session.of(*kinds):
@@ -135,7 +138,8 @@ def _chronological(story: Story, *kinds: str) -> Iterator[Verdict]:
                     problem = f"{metric.name} is {last - at} ms older than the metric before it"
                 elif at < newest.get(key, 0) and message.kind in DATA:
                     problem = f"{metric.name} goes {newest[key] - at} ms back and is not historical"
-                last, newest[key] = max(last, at), at
+                last = max(last, at)
+                newest[key] = newest.get(key, 0) if metric.raw.is_null else at
             yield Verdict(message.number, problem)
 
 

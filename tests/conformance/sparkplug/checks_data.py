@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.conformance.sparkplug.checks_births import sent_at
-from tests.conformance.sparkplug.decoder import quality_of
+from tests.conformance.sparkplug.decoder import GOOD, QUALITY, properties_of, quality_of
 from tests.conformance.sparkplug.judging import Verdict, proves
 from tests.conformance.sparkplug.story import BIRTHS, CHANGED, DATA, LOST, Message, Session, Story
 
@@ -131,7 +131,7 @@ def ddata_carries_what_changed(story: Story) -> Iterator[Verdict]:
 
 
 def _on_change(story: Story, data: str, birth: str) -> Iterator[Verdict]:
-    """Nothing is said twice in a session: same value, same quality. What is historical is not judged."""
+    """Nothing is said twice in a session: same value, same properties. What is historical is not judged."""
     for session in story.sessions:
         last: dict[tuple[str, str], tuple[Any, Any]] = {}
         for message in session.of(data, birth):
@@ -140,8 +140,7 @@ def _on_change(story: Story, data: str, birth: str) -> Iterator[Verdict]:
                 if metric.raw.is_historical:
                     continue
                 key = message.device, metric.name
-                # A quality that is not said is good.
-                now = (metric.value, quality_of(metric.raw) or 0 if _says(metric.raw) else 192)
+                now = (metric.value, _shades(metric.raw))
                 if message.kind == data and last.get(key) == now:
                     idle.append(metric.name)
                 last[key] = now
@@ -149,8 +148,16 @@ def _on_change(story: Story, data: str, birth: str) -> Iterator[Verdict]:
                 yield Verdict(message.number, f"not changed: {idle[:3]}" if idle else None)
 
 
-def _says(raw: Any) -> bool:
-    return quality_of(raw) is not None
+def _shades(raw: Any) -> frozenset[tuple[str, bytes]]:
+    """The properties that say how good a value is. A quality that is not said is good, and a unit stays."""
+    said = properties_of(raw)
+    good = quality_of(raw) in (None, GOOD)
+    left_out = ("engUnit", QUALITY) if good else ("engUnit",)
+    return frozenset(
+        (key, value.SerializeToString(deterministic=True))
+        for key, value in said.items()
+        if key not in left_out
+    )
 
 
 @proves("principles-rbe-recommended")

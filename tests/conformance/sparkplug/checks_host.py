@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.conformance.sparkplug.judging import Verdict, proves
-from tests.conformance.sparkplug.story import BIRTHS, KILLED, NAMESPACE, STOPPED, Message, Session, Story
+from tests.conformance.sparkplug.story import (
+    ANOTHER,
+    BIRTHS,
+    KILLED,
+    NAMESPACE,
+    STOPPED,
+    Message,
+    Session,
+    Story,
+)
 from tests.conformance.sparkplug.wire import Note, Packet
 
 #: How long it may take to leave a server whose host has gone, in milliseconds: "at once", on a busy machine.
@@ -84,8 +93,13 @@ def births_wait_for_the_host(story: Story) -> Iterator[Verdict]:
 
 @proves("message-flow-edge-node-birth-publish-phid-wait-id")
 def another_host_does_not_count(story: Story) -> Iterator[Verdict]:
-    """Judged where the STATE of another host, or under a longer or shorter name, came."""
-    return _not_on_account_of(story, lambda topic, host: topic != f"{NAMESPACE}/STATE/{host}")
+    """Judged where the STATE of another host came, or was there to be had; under a similar name too."""
+    yield from _not_on_account_of(story, lambda topic, host: topic != f"{NAMESPACE}/STATE/{host}")
+    for packet, _ in story.noted(ANOTHER):
+        for birth, state, _before in _births_wait(story):
+            if birth.number > packet.number:
+                problem = None if state is not None and state.online else "born on account of another host"
+                yield Verdict(birth.number, problem)
 
 
 @proves("message-flow-edge-node-birth-publish-phid-wait-online")

@@ -54,7 +54,8 @@ _SCHEMA: dict[str, str] = {
 
 BOOLEAN, STRING, DATASET, TEMPLATE = 11, 12, 16, 19
 INT32, INT64 = 3, 4
-QUALITY = "Quality"
+#: The property that says how good a value is, and its word for good.
+QUALITY, GOOD = "Quality", 192
 
 #: Where the value of each data type lies, by its number (Sparkplug 3.0.0, 6.4.16).
 VALUE_FIELDS: dict[int, str] = {
@@ -175,7 +176,7 @@ def value_of(metric: Any, datatype: int) -> Any:
     if metric.is_null or metric.WhichOneof("value") is None:
         return None
     value = getattr(metric, metric.WhichOneof("value"))
-    if datatype in _SIGNED_BITS:
+    if datatype in _SIGNED_BITS and isinstance(value, int):
         bits = _SIGNED_BITS[datatype]
         value &= (1 << bits) - 1
         return value - (1 << bits) if value >> (bits - 1) else value

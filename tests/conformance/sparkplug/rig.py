@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import struct
 import sys
 import time
@@ -36,7 +37,7 @@ from tests.conformance.sparkplug.story import (
     Story,
     Transcript,
 )
-from tests.conformance.sparkplug.wire import Closed, Packet, Publish, Record, Suback, Tap
+from tests.conformance.sparkplug.wire import Closed, Packet, Publish, Record, Suback, Tap, held
 from tests.connectors.modbus.device import ScriptedDevice
 from tests.support.processes import Mosquitto, Process
 
@@ -196,6 +197,25 @@ def now_ms() -> int:
 class Machine(ScriptedDevice):
     """A PLC with the tags of a machine."""
 
+    _held: socket.socket | None = None
+
+    async def away(self) -> None:
+        """Be gone; the port stays its own."""
+        await self.stop()
+        self._held = held(self.port)
+
+    async def start(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+        await super().start()
+
+    async def stop(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+        await super().stop()
+
     def put(self, tag: str, value: Any) -> None:
         address, form = ADDRESSES[tag]
         data = struct.pack(form, value)
@@ -347,7 +367,7 @@ class Rig:
         owner = connection.removesuffix("-plc")
         self.record.note(LOST, owner)
         self.record.note(CHANGED, f":Connections/{connection}/Online", False)
-        await self.devices[connection].stop()
+        await self.devices[connection].away()
         await self.said(("DDEATH",), owner, after=after, what=f"DDEATH of {owner}")
 
     async def restore(self, connection: str) -> None:

@@ -6,7 +6,7 @@ Each scenario is played on a rig of its own, with a gateway that has never run, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.conformance.sparkplug import decoder
 from tests.conformance.sparkplug.checks_commands import REBIRTH_EVERY_MS
 from tests.conformance.sparkplug.decoder import quality_of
 from tests.conformance.sparkplug.rig import GROUP, HOST, NODE, Rig, now_ms, rig
-from tests.conformance.sparkplug.story import AWAY, LOST, Metric, Transcript
+from tests.conformance.sparkplug.story import ANOTHER, AWAY, LOST, Metric, Transcript
 
 Play = Callable[[Rig], Awaitable[None]]
 
@@ -44,6 +44,26 @@ class Scenario:
 
 
 SCENARIOS: dict[str, Scenario] = {}
+
+#: So many are played at the same time; most of their time they wait.
+AT_ONCE = 4
+
+
+async def record_all(names: Sequence[str], directory: Path, told: Callable[[str], None]) -> list[Transcript]:
+    """Play these side by side, each in a folder and on ports of its own; `told` hears which is over."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> Transcript:
+        async with places:
+            folder = directory / name.replace(" ", "-")
+            folder.mkdir()
+            transcript = await SCENARIOS[name].record(folder)
+            told(name)
+            return transcript
+
+    async with asyncio.TaskGroup() as group:
+        playing = [group.create_task(one(name)) for name in names]
+    return [task.result() for task in playing]
 
 
 def scenario(**options: Any) -> Callable[[Play], Play]:
@@ -122,7 +142,7 @@ async def links_are_lost_and_restored(rig: Rig) -> None:
 async def tags_are_bad_and_good_again(rig: Rig) -> None:
     """One device refuses a register; one has never answered."""
     rig.record.note(LOST, "oven")
-    await rig.devices["oven-plc"].stop()
+    await rig.devices["oven-plc"].away()
     rig.devices["hall"].refused["holding", 20] = 2
     await rig.start()
     await rig.born("filler")
@@ -142,7 +162,7 @@ async def tags_are_bad_and_good_again(rig: Rig) -> None:
 
 def bad(name: str) -> Callable[[Metric], bool]:
     """A metric of this name that says that it is not good."""
-    return lambda metric: metric.name == name and (quality_of(metric.raw) or 192) != 192
+    return lambda metric: metric.name == name and quality_of(metric.raw) not in (None, 192)
 
 
 @scenario()
@@ -157,6 +177,7 @@ async def rebirths(rig: Rig) -> None:
         await rig.born(after=after)
     await rig.host.ask_rebirth(value=False)
     await rig.host.command(fill("Node Control/Reboot", decoder.BOOLEAN, True))
+    await asyncio.sleep(1.5)  # a session that ends on account of a command ends within this
     await rig.change("filler-plc", "speed", 20)
 
 
@@ -215,7 +236,7 @@ async def commands_nobody_can_obey(rig: Rig) -> None:
     await host.command(fill("", decoder.STRING, "x", alias=2**60), "oven")
     await host.command(fill("Node Control/Rebirth", decoder.BOOLEAN, True), "nobody")
     await host.say(f"spBv1.0/{GROUP}/NCMD/{NODE}/filler", b"\x18\x01")
-    await asyncio.sleep(1.5)  # a session that ends on account of a command ends within this
+    await asyncio.sleep(1.5)  # as above
     assert rig.devices["filler-plc"].get("speed") != 7, "written although commands are off"
     await rig.change("filler-plc", "speed", 120)
     await rig.change("oven-plc", "speed", 121)
@@ -294,8 +315,9 @@ async def killed_and_started_again(rig: Rig) -> None:
 async def a_host_is_waited_for(rig: Rig) -> None:
     """Other hosts, words of other times, an old death that comes late, and the real one."""
     host, now = rig.host, now_ms()
-    await host.state(True, now, host="other")
-    await host.state(True, now, host=f"{HOST}2")
+    for other in ("other", f"{HOST}2", HOST.upper()):
+        rig.record.note(ANOTHER, other)
+        await host.state(True, now, host=other)
     await rig.start()
     await rig.subscribed()
     await host.say(f"spBv1.0/STATE/{HOST}", b"ONLINE")

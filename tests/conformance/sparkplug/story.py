@@ -22,6 +22,8 @@ BIRTHS, DATA, COMMANDS = ("NBIRTH", "DBIRTH"), ("NDATA", "DDATA"), ("NCMD", "DCM
 #: What a note in the record can say. `about` is a device (or a metric), `value` what is said with it.
 LOST, RESTORED, CHANGED, WRITTEN = "link lost", "link restored", "changed", "written"
 STOPPED, KILLED, AWAY = "asked to stop", "killed", "cable cut"
+#: Another host than the one waited for says that it is online; `about` is which.
+ANOTHER = "another host is online"
 
 
 @dataclass(frozen=True)

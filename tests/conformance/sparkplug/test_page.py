@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "sparkplug-conformance.md"
 def test_the_table_of_the_page_is_that_of_the_list() -> None:
     text = PAGE.read_text(encoding="utf-8")
 
-    assert text.endswith(table()), "make conformance ARGS=--page tells the table; put it at the end of the page"
+    assert text.endswith(table()), "make conformance ARGS=--page tells the table at its end"
     assert f"{IDS} of them concern an edge node" in text
 
 

@@ -7,6 +7,7 @@ that an error there cannot hide itself. Knows nothing of Sparkplug.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -299,6 +300,14 @@ class Record:
             raise AssertionError(f"never came: {what}; the last packets were\n{last}") from None
 
 
+def held(port: int) -> socket.socket:
+    """A port nobody listens at and nobody else is given: connections are refused until this is closed."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", port))
+    return holder
+
+
 class Tap:
     """A TCP proxy before one broker, that writes down what passes before it passes it on."""
 
@@ -308,6 +317,7 @@ class Tap:
         self._target_port = target_port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held: socket.socket | None = None
         self.port = 0
 
     async def __aenter__(self) -> Tap:
@@ -316,9 +326,14 @@ class Tap:
 
     async def __aexit__(self, *_: object) -> None:
         await self.cut()
+        if self._held is not None:
+            self._held.close()
 
     async def heal(self) -> None:
         """Listen (again), at the same port."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -327,6 +342,7 @@ class Tap:
         if self._server is not None:
             self._server.close()
             self._server = None
+            self._held = held(self.port)
         await self.drop()
 
     async def drop(self) -> None:
