@@ -17,7 +17,7 @@ from gateway.config.schema import GatewaySettings
 from gateway.config.sparkplug import SparkplugSettings
 from gateway.publish.judging import judge
 from gateway.publish.kinds import refusals
-from gateway.publish.tree import Plant, Said, expand, plant, shared
+from gateway.publish.tree import Plant, expand, plant, shared
 from gateway.sparkplug.names import clashes
 from statemodel.engine import EquipmentSpec
 
@@ -49,21 +49,20 @@ def lint_brokers(
 
 def _topics(sections: Mapping[KeyPath, BrokerSettings], of: Plant) -> Iterator[Finding]:
     """What templates and rules may not ask for, and brokers that would be told the same twice."""
-    at: dict[str, list[tuple[KeyPath, list[Said]]]] = {}
+    sound: dict[str, list[tuple[KeyPath, MqttSettings]]] = {}
     for place, settings in sections.items():
-        if not isinstance(settings, MqttSettings):
-            continue
-        found = [*refusals(settings), *judge(settings, of)]
-        for inner, reason, hint in found:
-            yield (*place, *inner), reason, hint
-        others = at.setdefault(host_and_port(settings.broker), [])
-        said = [] if found else list(expand(settings, of))
-        for other, already in others:
-            if (both := shared(already, said)) is not None:
-                reason = f"{both[1].what} is said on {both[1].topic} by {path_text(other)} already"
-                yield place, reason, "both are at one broker: keep one, or give one topics of its own"
-                break
-        others.append((place, said))
+        if isinstance(settings, MqttSettings):
+            found = [*refusals(settings), *judge(settings, of)]
+            yield from (((*place, *inner), reason, hint) for inner, reason, hint in found)
+            if not found:
+                sound.setdefault(host_and_port(settings.broker), []).append((place, settings))
+    for here in sound.values():
+        for number, (place, settings) in enumerate(here):
+            for other, already in here[:number]:
+                if (both := shared(expand(already, of), expand(settings, of))) is not None:
+                    reason = f"{both[1].what} is said on {both[1].topic} by {path_text(other)} already"
+                    yield place, reason, "both are at one broker: keep one, or give one topics of its own"
+                    break
 
 
 def _names(sections: Sections) -> Iterator[Finding]:
