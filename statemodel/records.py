@@ -327,9 +327,21 @@ def read_told(json: bytes, type_: str) -> Recorded:
         msgspec.MsgspecError: the bytes are not such an event.
     """
     told: Told
-    if type_ == "transition":
+    if type_ == "transition":  # what there is most of
         told = _decode_transition(json)
-    elif type_ == "rejection":
+        return Recorded(
+            told.stream,
+            told.seq,
+            told.id,
+            told.type,
+            told.equipment,
+            told.path,
+            told.at,
+            told.recorded_at,
+            told.event(),
+            json,
+        )
+    if type_ == "rejection":
         told = _decode_rejection(json)
     elif type_ == "device_event":
         told = _decode_device_event(json)

@@ -23,6 +23,7 @@ import uvloop
 
 from gateway.clock import SystemClock
 from gateway.config.schema import GatewaySettings, JournalSettings, MqttSettings
+from gateway.garbage import set_aside_what_stays
 from gateway.journal import Journal
 from gateway.publish.memory import MemoryJournal
 from gateway.publish.publisher import SINK, MqttPublisher
@@ -88,6 +89,7 @@ async def publish(options: argparse.Namespace) -> dict[str, Any]:
         source = MemoryJournal()
         await source.append(*await journal.read(0, last))
     moves = Moves(journal)
+    set_aside_what_stays()
     say(ready=last)
     await asyncio.to_thread(sys.stdin.readline)
     broker = f"mqtt://127.0.0.1:{options.port}"

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from gateway.garbage import set_aside_what_stays
 from gateway.sparkplug.edge_node import EdgeNode
 from tests.benchmarks.publisher_mqtt import LOOK_S, peak_mb, rss_mb, say
 from tests.gateway.sparkplug.site import Running, Site, site
@@ -52,6 +53,7 @@ async def serve(folder: Path, port: int, devices: int, events: int) -> None:
         if events:
             await plant.happen(events)
         node = plant.node(port, store_tags=False)
+        set_aside_what_stays()
         say(ready=plant.journal.position.last_seq)
         order = await _order()
         measured = Measured()
