@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 
 from connectors.base import Clock
@@ -24,7 +25,7 @@ from gateway.mqtt.options import Files, LinkOptions, files_of
 from gateway.mqtt.outbound import ACK, REC, OnAck, OnRefused, Outbound, Waiting
 from gateway.mqtt.pings import Pings
 from gateway.mqtt.properties import NONE, NotMqtt, with_alias
-from gateway.mqtt.reach import listens, reach
+from gateway.mqtt.reach import listens, reach, tls_failure
 from gateway.mqtt.reasons import ClosedByBroker, MessageRefused, failure
 from gateway.mqtt.subscribing import in_packets, refused
 from gateway.mqtt.waits import Waits
@@ -434,7 +435,9 @@ class Link:
     # --- the end
 
     def _lost(self, error: Exception | None) -> None:
-        if not self._accepted.done():
+        if isinstance(error, ssl.SSLError):
+            self._end(tls_failure(self._options, error))
+        elif not self._accepted.done():
             self._end(
                 SinkUnavailable(
                     "the broker closed the connection instead of answering",

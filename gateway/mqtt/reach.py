@@ -10,6 +10,9 @@ from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.options import LinkOptions, tls_context
 from gateway.mqtt.wire import Wire
 
+#: Words of TLS alerts (RFC 8446 section 6.2) that judge the certificate we showed, or that we showed none.
+_ABOUT_OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+
 
 async def reach(
     options: LinkOptions,
@@ -31,21 +34,33 @@ async def reach(
         )
     except TimeoutError:  # an OSError too; whoever set the time says how long it was
         raise
-    except ssl.SSLCertVerificationError as error:
-        raise SinkRefused(
-            f"the certificate of the broker at {options.address} is not trusted: {error.verify_message}",
-            hint="set ca_file in [mqtt] to the authority that signed it, and use the name it was made for",
-        ) from error
     except ssl.SSLError as error:
-        raise SinkUnavailable(
-            f"TLS with the broker at {options.address} fails: {error.reason or error}",
-            hint="check that this port speaks TLS, and the client certificate if it wants one",
-        ) from error
+        raise tls_failure(options, error) from error
     except OSError as error:
         raise SinkUnavailable(
             f"the broker at {options.address} cannot be reached: {error.strerror or error}",
             hint="check that it runs, and the address in [mqtt]",
         ) from error
+
+
+def tls_failure(options: LinkOptions, error: ssl.SSLError) -> SinkUnavailable | SinkRefused:
+    """Why TLS did not come about. With TLS 1.3 a broker judges our certificate after its own part is done."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return SinkRefused(
+            f"the certificate of the broker at {options.address} is not trusted: {error.verify_message}",
+            hint="set ca_file in [mqtt] to the authority that signed it, and use the name it was made for",
+        )
+    reason = error.reason or str(error)
+    if "ALERT" in reason and any(word in reason for word in _ABOUT_OUR_CERTIFICATE):
+        said = reason.partition("ALERT_")[2].replace("_", " ").lower()
+        return SinkRefused(
+            f"the broker at {options.address} does not accept our certificate: {said}",
+            hint="set cert_file and key_file in [mqtt] to a pair that an authority of the broker signed",
+        )
+    return SinkUnavailable(
+        f"TLS with the broker at {options.address} fails: {reason}",
+        hint="check that this port speaks TLS, and the client certificate if it wants one",
+    )
 
 
 async def listens(options: LinkOptions) -> bool:

@@ -284,6 +284,26 @@ async def test_a_broker_whose_certificate_was_revoked_is_not_talked_to(
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("version", ["tlsv1.2", "tlsv1.3"])
+@pytest.mark.parametrize("shown", ["none", "of somebody else"])
+async def test_a_broker_that_does_not_accept_our_certificate_is_told_as_that(
+    mosquitto: Mosquitto, tmp_path: Path, version: str, shown: str
+) -> None:
+    """With TLS 1.3 it says so after everything else has succeeded on our side."""
+    (tmp_path / "other").mkdir()
+    authority = Authority(tmp_path)
+    tls_broker(mosquitto, authority)
+    mosquitto.lines.append(f"tls_version {version}")
+    await mosquitto.start()
+    options = tls_options(mosquitto, authority, Authority(tmp_path / "other").issue("client"))
+    if shown == "none":
+        options = replace(options, cert_file=None, key_file=None)
+    with pytest.raises(SinkRefused, match="does not accept our certificate") as refused:
+        await within(Link.open(options, SystemClock(), will=None))
+    assert "cert_file and key_file in [mqtt]" in refused.value.hint
+
+
+@pytest.mark.real
 async def test_a_broker_of_another_name_is_not_talked_to(mosquitto: Mosquitto, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     server, client = authority.issue("broker.plant"), authority.issue("client")
