@@ -25,7 +25,7 @@ def functions_of(path: Path) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef
 
 def test_the_catalogue_is_whole() -> None:
     numbers = sorted(fault["number"] for fault in CATALOGUE)
-    assert numbers == [*range(23, 40), *range(49, 54), *range(68, 72)]
+    assert numbers == [*range(23, 40), *range(49, 54), 67, *range(68, 72)]
     assert all(fault["tests"] and fault["what"] and fault["holds"] for fault in CATALOGUE)
 
 
