@@ -198,6 +198,7 @@ class _Loader:
         if self.problems:
             return None
         self.warn_of_open_doors(sections["api"])
+        self.warn_of_writers(brokers["sparkplug"])
         configuration = Configuration(
             **{name: value for name, value in sections.items() if value is not None},
             **{name: tuple(found.values()) for name, found in brokers.items()},
@@ -226,6 +227,18 @@ class _Loader:
         self.warnings.append(
             Problem(relative(self.path), line, "api.listen", reason, 'keep "127.0.0.1:8420"')
         )
+
+    def warn_of_writers(self, nodes: Mapping[KeyPath, BrokerSettings | None]) -> None:
+        """Sparkplug knows no users: who may publish may write."""
+        for place, node in nodes.items():
+            if isinstance(node, SparkplugSettings) and node.commands:
+                place = (*place, "commands")
+                reason = "lets everyone who may publish on the broker write to the machines"
+                topic = f"spBv1.0/{node.group}/DCMD/#"
+                hint = f"let the broker allow {topic} to the host application alone"
+                self.warnings.append(
+                    Problem(relative(self.path), line_of(self.lines, place), path_text(place), reason, hint)
+                )
 
     def tables(self, data: Mapping[str, Any], name: str) -> list[Any]:
         tables = data.get(name, [])

@@ -43,6 +43,7 @@ DICE = {
     "gateway/supervisor.py": "jitter of the pause before a connection is tried again",
     "gateway/historian/historian.py": "jitter of the pause before the database is tried again",
     "gateway/publish/publisher.py": "jitter of the pause before the broker is tried again",
+    "gateway/sparkplug/edge_node.py": "jitter of the pause before a broker is tried again",
     "simulators/compressor.py": "a plant's behaviour, from the seed",
     "simulators/oven.py": "a plant's behaviour, from the seed",
     "simulators/packml_machine.py": "a plant's behaviour, from the seed",

@@ -236,3 +236,14 @@ def test_a_node_for_a_line_holds_what_is_below_its_path(tmp_path: Path) -> None:
     assert node.holds("filling/line-1/filler-1")
     assert node.holds("filling/line-1")
     assert not node.holds("filling/line-10/filler-1")
+
+
+def test_whoever_lets_hosts_write_is_told_who_else_may(tmp_path: Path) -> None:
+    path = tmp_path / "andon.toml"
+    node = '[sparkplug]\nbroker = "mqtt://h:1"\ngroup = "acme"\n'
+    path.write_text(GATEWAY + node)
+    assert load(path).warnings == ()
+    path.write_text(GATEWAY + node + "commands = true\n")
+    (warning,) = load(path).warnings
+    assert (warning.path, warning.line) == ("sparkplug.commands", 8)
+    assert "spBv1.0/acme/DCMD/#" in warning.hint
