@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 from gateway.sparkplug import arrays, sparkplug_b_pb2
 from gateway.sparkplug.datatypes import DataType
@@ -408,83 +406,3 @@ def test_the_worst_that_fits_is_over_soon(data: bytes) -> None:
     with contextlib.suppress(NotSparkplug):
         decode(data)
     assert time.perf_counter() - began < SECONDS_MAX
-
-
-# ---- anything at all ----
-
-
-def judge(data: bytes) -> bool:
-    """Decode; whether it was a payload. What it was has to be possible to say and, if typed, to send."""
-    began = time.perf_counter()
-    try:
-        found = decode(data)
-    except NotSparkplug:
-        return False
-    finally:
-        assert time.perf_counter() - began < SECONDS_MAX
-    assert repr(found)
-    if found.typed and (found.seq is None or found.seq < 256):
-        again = decode(encode(found))
-        assert repr(again) == repr(found)
-    return True
-
-
-@given(data=st.binary(max_size=200))
-@example(data=b"\x12\x04\x10\x00\x38\x01")
-def test_bytes_at_random_are_a_payload_or_refused(data: bytes) -> None:
-    judge(data)
-
-
-@given(payload=payloads, changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255))))
-@settings(max_examples=300)
-def test_a_payload_with_changed_bytes_is_one_or_refused(
-    payload: Payload, changes: list[tuple[float, int]]
-) -> None:
-    data = bytearray(encode(payload))
-    for place, octet in changes:
-        if data:
-            data[int(place * len(data))] = octet
-    judge(bytes(data))
-
-
-def test_ten_thousand_broken_payloads_are_payloads_or_refused() -> None:
-    dice = random.Random(67)
-    whole = [
-        encode(
-            Payload(
-                AT,
-                5,
-                (
-                    Metric(
-                        "State", 1, T.STRING, "Execute", AT, properties={"Quality": Property(T.INT32, 192)}
-                    ),
-                    Metric("Speed", 2, T.DOUBLE, 1.5, AT),
-                    Metric("Wave", 3, T.INT16_ARRAY, (1, -1, 30_000), AT),
-                    Metric("Names", 4, T.STRING_ARRAY, ("a", "b"), AT),
-                    Metric("Bits", 5, T.BOOLEAN_ARRAY, (True, False) * 5, AT),
-                    Metric("Table", 6, T.DATASET, DataSet(("a", "b"), (T.INT8, T.UUID), ((1, None),)), AT),
-                    _nest(3),
-                    _nest_properties(3),
-                ),
-            )
-        )
-    ]
-    taken = 0
-    for _ in range(10_000):
-        data = bytearray(dice.choice(whole))
-        for _ in range(dice.randrange(1, 6)):
-            place = dice.randrange(len(data))
-            match dice.randrange(4):
-                case 0:
-                    data[place] = dice.randrange(256)
-                case 1:
-                    del data[place : place + dice.randrange(1, 8)]
-                case 2:
-                    data[place:place] = dice.randbytes(dice.randrange(1, 8))
-                case _:
-                    data[place] ^= 1 << dice.randrange(8)
-            data = data or bytearray(b"\0")
-        taken += judge(bytes(data))
-
-    # Of each kind enough to have looked at both ways out.
-    assert 100 < taken < 9_900
