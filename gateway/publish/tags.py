@@ -56,12 +56,12 @@ class Tags:
             while not self._due:
                 self._news.clear()
                 await self._news.wait()
-            if link.in_flight >= share:
+            if link.full or link.in_flight >= share:
                 await link.room(share)
             tag = next(iter(self._due))
             del self._due[tag]
             for topic in self._voice.tag_topics(tag):
-                if link.in_flight >= share:
+                if link.full or link.in_flight >= share:
                     await link.room(share)
                 self.say_on(link, tag, topic)
 

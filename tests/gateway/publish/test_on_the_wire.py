@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +17,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from gateway.config.mqtt import MqttSettings
 from gateway.publish.schemas import schema
 from statemodel.types import Quality, SourceLost, TagSample
-from tests.gateway.publish.support import T0, Mosquitto, Plant, Running, Subscriber, recorded, within
+from tests.gateway.publish.support import T0, Mosquitto, Plant, Running, Subscriber, recorded, until, within
 
 pytestmark = pytest.mark.real
 
@@ -126,3 +129,25 @@ def attributes(reader: Reader) -> Iterator[tuple[str, dict[str, str]]]:
         assert known["$id"] == found["dataschema"]
         Draft202012Validator(known).validate(json.loads(message.payload))
         yield found["type"], found
+
+
+async def test_what_a_frozen_broker_does_not_take_is_not_piled_up(mosquitto: Mosquitto) -> None:
+    """QoS 0 has no acknowledgement to wait for, and the socket's buffers are all that may fill."""
+    await mosquitto.start()
+    plant = Plant("filler-1")
+    settings = mosquitto.settings(topics={"tag": {"qos": 0}}, keep_alive="1h")
+    publisher = plant.publisher(settings)
+    async with Running(publisher):
+        await until(lambda: publisher.status().connected, "connected")
+        os.kill(mosquitto.pid, signal.SIGSTOP)
+        try:
+            sent: list[int] = []
+            for n in range(20_000):
+                text = f"{n} " * 200
+                publisher.publish_tag(TagSample("hall/air", text, Quality.GOOD, T0, T0))
+                await asyncio.sleep(0)
+                sent.append(publisher.status().sent)
+        finally:
+            os.kill(mosquitto.pid, signal.SIGCONT)
+        assert sent[-1] == sent[-5_000], "nothing more goes out"
+        assert publisher.status().tags_merged > 4_000
