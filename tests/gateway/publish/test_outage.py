@@ -1,0 +1,180 @@
+"""A long outage: memory stays bounded, it is told how fast the backlog goes and when it will be out; after it
+all that is retained is right within seconds. And a certificate that is renewed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.health import HealthReport
+from gateway.journal.values import JournalPosition
+from gateway.publish.draining import Draining
+from gateway.publish.memory import MemoryJournal
+from gateway.publish.publisher import MqttPublisher
+from statemodel.records import Recorded
+from tests.gateway.publish.support import (
+    GATEWAY,
+    STREAM,
+    Mosquitto,
+    Plant,
+    Running,
+    Subscriber,
+    recorded,
+    retained,
+    transition,
+    until,
+    within,
+)
+from tests.support.certificates import Authority
+
+pytestmark = pytest.mark.real
+LONG_AGO = datetime.now(UTC) - timedelta(hours=9)
+NAMES = [f"machine-{number}" for number in range(20)]
+
+
+class LongJournal(MemoryJournal):
+    """So many events, each made when it is read: what is in memory is the publisher's."""
+
+    def __init__(self, events: int) -> None:
+        super().__init__(STREAM)
+        self._last_seq = events
+
+    async def read(self, after: int, limit: int) -> Sequence[Recorded]:
+        await asyncio.sleep(0)
+        return [
+            recorded(seq, transition(NAMES[seq % len(NAMES)], seq), LONG_AGO)
+            for seq in range(after + 1, min(after + limit, self._last_seq) + 1)
+        ]
+
+    @property
+    def position(self) -> JournalPosition:
+        return JournalPosition(self._stream, 1, self._last_seq, 1, 0)
+
+
+@pytest.mark.timeout(110)
+async def test_a_backlog_of_two_hundred_thousand_costs_no_more_memory_than_a_small_one(
+    mosquitto: Mosquitto,
+) -> None:
+    mosquitto.lines.append("max_inflight_messages 200")
+    journal, health = LongJournal(200_000), HealthReport(SystemClock())
+    publisher = MqttPublisher(
+        mosquitto.settings(), journal=journal, gateway=GATEWAY, equipment={}, clock=SystemClock()
+    )
+    health.sinks = {"mqtt": publisher}
+    async with Running(publisher):
+        await until(lambda: publisher.status().last_error is not None, "it is away")
+        away = publisher.status()
+        assert away.backlog is not None
+        assert (away.backlog.events, away.backlog.caught_up_at) == (200_000, None)
+        await mosquitto.start()
+        counts = []
+        for reached in (20_000, 60_000, 100_000, 150_000):
+            await until(lambda reached=reached: publisher.status().events >= reached, "on", 60)  # type: ignore[misc]
+            gc.collect()
+            counts.append(len(gc.get_objects()))
+            assert publisher.status().in_flight <= 200
+            assert len(publisher._events._acked) <= 200
+        assert max(counts) - min(counts) < 3_000, counts
+        draining = publisher.status()
+        assert draining.backlog is not None
+        assert draining.backlog.events_per_s is not None
+        assert draining.backlog.events_per_s > 500
+        assert draining.backlog.caught_up_at is not None
+        left_s = (draining.backlog.caught_up_at - datetime.now(UTC)).total_seconds()
+        assert left_s == pytest.approx(draining.backlog.events / draining.backlog.events_per_s, abs=2.0)
+        told = health.report()["parts"]["mqtt"]["backlog"]
+        assert told["events"] > 0
+        assert told["events_per_s"] > 500
+        await within(journal.wait_cursor("mqtt", 200_000), 60)
+        assert publisher.status().backlog is None
+
+
+def test_the_outlook_counts_what_still_comes() -> None:
+    draining = Draining(0.0, 0, 1000)
+    assert draining.outlook(1000, 0.0) == (None, None), "nothing is known yet"
+    draining.note(4.0, 400, 1200)
+    per_s, left = draining.outlook(800, 4.0)
+    assert per_s == 100
+    assert left == timedelta(seconds=800 / (100 - 50))
+    draining.note(8.0, 500, 2000)
+    per_s, left = draining.outlook(1500, 8.0)
+    assert left is None, "more comes than goes"
+    assert per_s is not None
+
+
+async def test_a_thousand_states_are_right_within_ten_seconds_of_a_broker_without_a_store(
+    mosquitto: Mosquitto,
+) -> None:
+    """Killed with a backlog on its way, started again with nothing on disk and the usual 20 in flight."""
+    names = [f"machine-{number}" for number in range(1000)]
+    plant = Plant(*names)
+    await plant.happen(1000, at=LONG_AGO)
+    await mosquitto.start()
+    publisher = plant.publisher(mosquitto.settings())
+    async with Running(publisher):
+        await within(plant.journal.wait_cursor("mqtt", 1000))
+        await mosquitto.kill()
+        await until(lambda: not publisher.status().connected, "noticed")
+        await plant.happen(20_000, at=LONG_AGO)
+        await mosquitto.start()
+        began_s = asyncio.get_running_loop().time()
+        truth = {f"acme/berlin/{s.path}/_state": msgspec.json.encode(s) for s in plant.states.values()}
+        async with asyncio.timeout(10):
+            while await retained(mosquitto.port, "acme/#") != truth:
+                await asyncio.sleep(0.1)
+        took_s = asyncio.get_running_loop().time() - began_s
+    assert took_s < 10.0
+
+
+async def test_a_renewed_certificate_is_used_at_once_and_leaves_nobody_offline(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    server, first = authority.issue("127.0.0.1"), authority.issue("andon-line-1")
+    plain = Mosquitto(mosquitto._binary, tmp_path, protocol="5").port
+    mosquitto.lines += [
+        f"cafile {authority.file}",
+        f"certfile {server.certificate}",
+        f"keyfile {server.key}",
+        "require_certificate true",
+        f"listener {plain} 127.0.0.1",
+    ]
+    await mosquitto.start()
+    ours = {"certificate": tmp_path / "ours.pem", "key": tmp_path / "ours.key"}
+    for name, path in ours.items():
+        path.write_bytes(getattr(first, name).read_bytes())
+    settings = mosquitto.settings().model_copy(
+        update={
+            "broker": f"mqtts://127.0.0.1:{mosquitto.port}",
+            "ca_file": str(authority.file),
+            "cert_file": str(ours["certificate"]),
+            "key_file": str(ours["key"]),
+        }
+    )
+    plant = Plant("filler-1")
+    publisher = plant.publisher(settings, certificates_s=0.1)
+    async with Subscriber(plain, "andon/#") as listening, Running(publisher):
+        await until(lambda: publisher.status().connected, "connected")
+        assert publisher.status().certificate_days_left is not None
+        ours["certificate"].write_bytes(b"half written")
+        await until(lambda: any("of no use" in told for told in publisher.status().warnings), "told")
+        assert publisher.status().connected, "what stands is kept"
+        second = authority.issue("andon-line-1-renewed")
+        for name, path in ours.items():
+            path.write_bytes(getattr(second, name).read_bytes())
+        began_s = asyncio.get_running_loop().time()
+        await until(lambda: publisher.status().connects == 2, "connected anew", 5.0)
+        await plant.happen(5)
+        await within(plant.journal.wait_cursor("mqtt", 5))
+        assert asyncio.get_running_loop().time() - began_s < 5.0
+        assert publisher.status().last_error is None
+        assert not any("of no use" in told for told in publisher.status().warnings)
+        await listening.wait(lambda: listening.on("status")[-1].payload == b"online", "online")
+        assert (await retained(plain, "andon/line-1/status")) == {"andon/line-1/status": b"online"}
