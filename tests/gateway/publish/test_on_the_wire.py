@@ -17,7 +17,17 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from gateway.config.mqtt import MqttSettings
 from gateway.publish.schemas import schema
 from statemodel.types import Quality, SourceLost, TagSample
-from tests.gateway.publish.support import T0, Mosquitto, Plant, Running, Subscriber, recorded, until, within
+from tests.gateway.publish.support import (
+    T0,
+    HurriedClock,
+    Mosquitto,
+    Plant,
+    Running,
+    Subscriber,
+    recorded,
+    until,
+    within,
+)
 
 pytestmark = pytest.mark.real
 
@@ -151,3 +161,20 @@ async def test_what_a_frozen_broker_does_not_take_is_not_piled_up(mosquitto: Mos
             os.kill(mosquitto.pid, signal.SIGCONT)
         assert sent[-1] == sent[-5_000], "nothing more goes out"
         assert publisher.status().tags_merged > 4_000
+
+
+async def test_what_would_expire_is_said_again_while_the_gateway_is_there(mosquitto: Mosquitto) -> None:
+    await mosquitto.start()
+    plant = Plant("filler-1")
+    await plant.happen(1)
+    settings = mosquitto.settings(topics={"state": {"expiry": "1h"}, "tag": {"expiry": "10s"}})
+    publisher = plant.publisher(settings, clock=HurriedClock())
+    reader = Reader(mosquitto.port)
+    async with reader, Running(publisher):
+        publisher.publish_tag(TagSample("hall/air", 21.5, Quality.GOOD, T0, T0))
+        await reader.wait(lambda: len(reader.on("/_state")) > 3, "states, again and again")
+        await reader.wait(lambda: len(reader.on("/air")) > 3, "tags, again and again")
+    for end, expiry_s in (("/_state", 3600), ("/air", 10)):
+        told = [message for message in reader.messages if message.topic.endswith(end)]
+        assert {said(message).MessageExpiryInterval for message in told} == {expiry_s}
+        assert len({message.payload for message in told}) == 1
