@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from gateway.sparkplug import births
-from gateway.sparkplug.births import Change, Picture, Point
 from gateway.sparkplug.datatypes import DataType
 from gateway.sparkplug.names import Names, Verb
+from gateway.sparkplug.pictures import Change, Picture, Point, dated
 from gateway.sparkplug.ration import Ration
 from gateway.sparkplug.values import NONE, Metric, Payload
 
@@ -90,7 +90,7 @@ class Messages:
                 point.name,
                 member.alias.get(point.name),
                 point.datatype,
-                births.dated(point.value, point.at or now.at),
+                dated(point.value, point.at or now.at),
                 point.at or now.at,
                 properties=point.properties(birth=True),
             )
@@ -120,7 +120,7 @@ class Messages:
                 None,
                 member.alias[change.point.name],
                 change.point.datatype,
-                births.dated(change.point.value, change.point.at or now.at),
+                dated(change.point.value, change.point.at or now.at),
                 change.point.at or now.at,
                 properties=change.point.properties(birth=False) if change.quality else NONE,
             )

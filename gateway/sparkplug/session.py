@@ -29,10 +29,11 @@ from itertools import count
 from typing import NamedTuple
 
 from gateway.sparkplug import births
-from gateway.sparkplug.births import Change, Device, DeviceSpec, Node, NodeSpec, Picture, Point
+from gateway.sparkplug.births import Device, DeviceSpec, Node, NodeSpec
 from gateway.sparkplug.datatypes import DataType
 from gateway.sparkplug.messages import NODE, Member, Messages, Now, Publication
 from gateway.sparkplug.names import Names
+from gateway.sparkplug.pictures import Change, Picture, Point
 from statemodel.records import EquipmentState, Recorded
 from statemodel.types import TagSample, Transition
 

@@ -14,13 +14,12 @@ from gateway.sparkplug.births import (
     DeviceSpec,
     Node,
     NodeSpec,
-    Point,
     PublishedTag,
-    dated,
     device_spec,
 )
 from gateway.sparkplug.datatypes import DataType
 from gateway.sparkplug.payload import Template
+from gateway.sparkplug.pictures import Point, dated
 from statemodel.builtin import BUILTIN
 from statemodel.machine import EquipmentSpec
 from statemodel.types import UNKNOWN, Quality

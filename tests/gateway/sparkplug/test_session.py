@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from gateway.sparkplug.births import INSTANCE, STATE_MEMBERS, PublishedTag, sampled_at
+from gateway.sparkplug.births import INSTANCE, STATE_MEMBERS
 from gateway.sparkplug.datatypes import DataType
 from gateway.sparkplug.messages import HISTORY_METRICS_MAX
 from gateway.sparkplug.payload import Template
+from gateway.sparkplug.pictures import PublishedTag, sampled_at
 from gateway.sparkplug.session import HELD_MAX, Phase
 from statemodel.types import UNKNOWN, Quality, TagValue
 from tests.gateway.sparkplug.listening_host import ListeningHost
