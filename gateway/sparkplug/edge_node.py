@@ -38,7 +38,7 @@ from gateway.sparkplug.inbox import Inbox, Leaving, Writes, command_figures
 from gateway.sparkplug.links import Links
 from gateway.sparkplug.messages import Now, Publication
 from gateway.sparkplug.names import Names
-from gateway.sparkplug.numbers import take_bdseq
+from gateway.sparkplug.numbers import has_number, take_bdseq
 from gateway.sparkplug.outbox import Outbox
 from gateway.sparkplug.payload import encode
 from gateway.sparkplug.present import Present
@@ -338,8 +338,9 @@ class EdgeNode:
     async def _begin(self) -> None:
         """Go on where the journal says. A node it has never heard of begins with the tags of now."""
         cursor = await self._journal.cursor(self.sink)
-        if cursor == Cursor():
+        if cursor == Cursor() and not await has_number(self._journal, self.sink):
             cursor = Cursor(batch=self._journal.position.last_batch)
+            await self._journal.advance(self.sink, cursor)
         self._since = self._saved = cursor
         self._progress = Progress(cursor)
         self._lately = Lately(self._repeat_s, self._clock.monotonic(), cursor)

@@ -17,13 +17,22 @@ def following(kept: bytes | None) -> int:
     return (int(text) + 1) % _NUMBERS if text.isascii() and text.isdigit() and len(text) <= 3 else 0
 
 
+async def has_number(journal: RecordSource, sink: str) -> bool:
+    """Whether a number was ever taken: whether this node has been there before."""
+    return await journal.kept(_name(sink)) is not None
+
+
+def _name(sink: str) -> str:
+    return f"{LASTING}bdseq:{sink}"
+
+
 async def take_bdseq(journal: RecordSource, sink: str) -> int:
     """A number for the next CONNECT, which is durable before it is used.
 
     Raises:
         JournalFailed: the disk refused.
     """
-    name = f"{LASTING}bdseq:{sink}"
+    name = _name(sink)
     number = following(await journal.kept(name))
     await journal.keep(name, str(number).encode("ascii"), now=True)
     return number

@@ -80,6 +80,12 @@ class Site:
         (recorded,) = self._announce(await self.journal.append([self._transition(name, to)]))
         return recorded
 
+    async def record(self, name: str, to: str) -> int:
+        """A transition that is durable and that nobody has been told of yet; its number."""
+        (recorded,) = await self.journal.append([self._transition(name, to)])
+        self.moves[name].append((to, recorded.seq))
+        return recorded.seq
+
     async def happen(self, count: int) -> None:
         """So many transitions, in turn, few commits."""
         for start in range(0, count, 200):

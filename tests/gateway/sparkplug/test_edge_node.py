@@ -181,3 +181,69 @@ async def test_a_crash_is_told_by_the_will(mosquitto: Mosquitto, tmp_path: Path,
         assert death.payload.seq is None
         assert death.qos == 1
         await asyncio.sleep(0)
+
+
+async def test_a_number_that_no_connect_carried_is_not_left_out(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    async with site(tmp_path / "journal", "filler") as plant:
+        node = plant.node(mosquitto.port)
+        async with Running(node):
+            await until(node, lambda status: status.last_error is not None, "nobody was reached")
+            assert node.status().alarm == ""
+            await mosquitto.start()
+            status = await until(node, lambda status: status.connected, "connected")
+            assert status.bdseq == 0
+
+
+async def test_the_last_moments_before_an_end_are_told_again(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant:
+        node = plant.node(mosquitto.port)
+        async with Running(node):
+            await until(node, lambda status: status.connected, "connected")
+            await plant.happen(30)
+            await plant.measure("oven", 7.0)
+            await until(node, lambda status: status.lag_events == 0, "the broker has read it")
+            await asyncio.sleep(0.6)  # longer than the cursor is kept after
+        async with host_at(mosquitto.port) as host, Running(plant.node(mosquitto.port)):
+            await heard_all(host, plant)
+            told = host.told["oven", "Tags/oven-plc/speed"]
+            await host.wait(lambda: any(item.historical for item in told), "the value")
+            assert host.problems == []
+
+
+async def test_a_move_that_was_not_announced_when_the_births_were_made_is_news(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler") as plant, host_at(mosquitto.port) as host:
+        await plant.move("filler", "Idle")
+        seq = await plant.record("filler", "Held")
+        async with Running(plant.node(mosquitto.port)):
+            await host.wait(lambda: host.value("filler", "Seq") == seq, "the news")
+            assert host.value("filler", "State") == "Held"
+
+
+async def test_values_that_come_too_fast_for_a_link_are_overtaken_by_newer_ones(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    await mosquitto.start()
+    async with (
+        site(tmp_path / "journal", "oven") as plant,
+        Proxy(mosquitto.port) as proxy,
+        host_at(mosquitto.port) as host,
+    ):
+        node = plant.node(proxy.port)
+        async with Running(node):
+            await until(node, lambda status: status.connected, "connected")
+            proxy.deaf = True  # nothing comes back, so nothing counts as read
+            for n in range(500):
+                await plant.measure("oven", float(n))
+            assert node.status().tags_merged > 400
+            proxy.cut()
+            proxy.deaf = False
+            await host.wait(lambda: host.value("oven", "Tags/oven-plc/speed") == 499.0, "the newest")
+            wanted = set(plant.speeds["oven"])
+            await host.wait(
+                lambda: wanted <= set(host.values("oven", "Tags/oven-plc/speed")), "all as history"
+            )
+            assert host.problems == []

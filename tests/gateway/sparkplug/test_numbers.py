@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,16 @@ def test_it_follows_the_last_one_and_begins_again_after_255(kept: bytes | None, 
 
 async def opened(folder: Path) -> Journal:
     return await Journal.open(folder, gateway="line-1", settings=JournalSettings(), clock=ManualClock())
+
+
+async def test_it_is_durable_before_anyone_can_use_it(tmp_path: Path) -> None:
+    journal = await opened(tmp_path / "live")
+    await take_bdseq(journal, "sparkplug")
+    shutil.copytree(tmp_path / "live", tmp_path / "after a power cut")
+    await journal.close()
+    journal = await opened(tmp_path / "after a power cut")
+    assert await take_bdseq(journal, "sparkplug") == 1
+    await journal.close()
 
 
 async def test_it_goes_on_over_restarts_and_a_journal_that_begins_anew(tmp_path: Path) -> None:
