@@ -51,7 +51,8 @@ def decode(data: bytes, *, bytes_max: int = BYTES_MAX, values_max: int = VALUES_
     message = sparkplug_b_pb2.Payload()
     try:
         message.ParseFromString(data)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:
+        # Text that is no UTF-8 is found here by protobuf in pure Python, and below where it is compiled.
         raise NotSparkplug("the bytes are no Sparkplug B payload") from error
     reader = _Reader(values_max)
     try:

@@ -36,7 +36,10 @@ def encode(payload: Payload) -> bytes:
             raise WrongValue(f"seq is 0 to 255, not {payload.seq}")
         message.seq = payload.seq
     _put_metrics(message.metrics, payload.metrics, payload.typed)
-    return message.SerializeToString()
+    try:
+        return message.SerializeToString()
+    except UnicodeEncodeError as error:  # seen only here where protobuf is pure Python
+        raise WrongValue(str(error)) from error
 
 
 def _put_metrics(messages: Any, metrics: Iterable[Metric], typed: bool) -> None:

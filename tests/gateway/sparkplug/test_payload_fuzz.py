@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -27,6 +31,7 @@ from gateway.sparkplug.payload import (
 )
 from tests.support.sparkplug_payloads import payloads
 
+ROOT = Path(__file__).parents[3]
 AT = datetime(2026, 11, 22, 9, 30, 0, 125_000, tzinfo=UTC)
 T = DataType
 #: Far above what any of it takes; a payload that stops the process for longer is an attack.
@@ -175,3 +180,41 @@ def test_ten_thousand_broken_payloads_are_payloads_or_refused() -> None:
 
     # Of each kind enough to have looked at both ways out.
     assert 100 < taken < 9_900
+
+
+_PURE = """
+from google.protobuf.internal import api_implementation
+from gateway.sparkplug.datatypes import DataType as T
+from gateway.sparkplug.payload import Metric, NotSparkplug, Payload, WrongValue, decode, encode
+
+assert api_implementation.Type() == "python"
+payload = Payload(None, 1, (Metric("m", None, T.INT8, -23, None), Metric("t", None, T.TEXT, "\\ud800", None)))
+assert [one.value for one in decode(encode(payload)).metrics] == [-23, "?"]
+for data in (b"\\x12\\x06\\x0a\\x02\\xff\\xfe\\x38\\x01", b"\\xff\\xff", b"\\x12\\x02\\x50\\x05"):
+    try:
+        decode(data)
+    except NotSparkplug:
+        continue
+    raise SystemExit(f"taken: {data!r}")
+for one in (Metric("\\ud800", None, T.INT8, 1, None), Metric("m", 2**64, T.INT8, 1, None)):
+    try:
+        encode(Payload(None, 1, (one,)))
+    except WrongValue:
+        continue
+    raise SystemExit(f"written: {one!r}")
+"""
+
+
+def test_it_is_so_where_protobuf_is_pure_python_too() -> None:
+    """Where no C library comes with protobuf, it says other things at other times."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PURE],
+        cwd=ROOT,
+        env={**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
