@@ -90,9 +90,17 @@ def broker_address(text: str) -> str:
         return text
     scheme, _, rest = text.partition("://")
     match = ADDRESS.match(rest.rpartition("@")[2])
-    if scheme in ("mqtt", "mqtts") and match is not None and int(match["port"]) <= 65535:
-        return text
-    raise ValueError('is not a broker address; write "mqtt://host:1883", "mqtts://host:8883" or "embedded"')
+    if scheme not in ("mqtt", "mqtts") or match is None or not 0 < int(match["port"]) <= 65535:
+        raise ValueError(
+            'is not a broker address; write "mqtt://host:1883", "mqtts://host:8883" or "embedded"'
+        )
+    try:
+        host = urlsplit(text).hostname
+    except ValueError as error:  # an IPv6 address that is none, or letters that turn into others
+        raise ValueError(f"is not a broker address ({error}); check the host") from error
+    if host != match["host"].strip("[]").lower():
+        raise ValueError("has a user that hides the host; write user and password as settings of their own")
+    return text
 
 
 def host_and_port(address: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
-from gateway.config.brokers import embedded_port, host_and_port
+from gateway.config.brokers import broker_address, embedded_port, host_and_port
 from gateway.config.load import load
 from gateway.config.problems import ConfigurationRefused, Problem
 from gateway.config.schema import Configuration
@@ -228,6 +232,98 @@ def test_all_that_say_embedded_share_one_port(tmp_path: Path) -> None:
 def test_an_address_is_host_and_port() -> None:
     assert host_and_port("mqtts://u:p@[::1]:8883") == "::1:8883"
     assert host_and_port("embedded") == "embedded"
+
+
+ODD = st.one_of(
+    st.from_regex(r"\Amqtts?://([a-z@/?#%:]{0,4}@)?(\[[0-9a-f:.]{0,6}\]|[^ ]{0,5}):[0-9]{0,6}\Z"),
+    st.text(max_size=12),
+)
+
+
+@given(ODD)
+@example("mqtt://[:::]:1")
+@example("mqtt://h\u2100:1")
+@example("mqtt://a/b@h:1")
+@example("mqtt://h:0")
+def test_an_address_is_refused_or_has_a_host_and_a_port(text: str) -> None:
+    try:
+        broker_address(text)
+    except ValueError as error:
+        reason, _, hint = str(error).partition("; ")
+        assert reason
+        assert hint
+    else:
+        if text not in ("embedded",) and not text.startswith(("env:", "file:")):
+            host, _, port = host_and_port(text).rpartition(":")
+            written, _, number = text.lower().rpartition("@")[2].removeprefix("mqtt://").rpartition(":")
+            assert host == written.removeprefix("mqtts://").strip("[]")
+            assert int(port) == int(number) > 0
+
+
+WORDS = (
+    *(
+        "broker",
+        "name",
+        "topics",
+        "state",
+        "event",
+        "event/gap",
+        "topic",
+        "qos",
+        "retain",
+        "expiry",
+        "protocol",
+    ),
+    *("cloudevents", "group", "edge_node", "under", "embedded_port", "client_id", "primary_host", "commands"),
+)
+
+
+values = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text("ab/{}+#x", max_size=5)
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(WORDS), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["mqtt", "sparkplug"]), values)
+def test_whatever_a_section_holds_is_read_or_refused_in_words(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    lines = toml(name, value)
+    if lines is None:
+        return
+    path = tmp_path / "andon.toml"
+    path.write_text(f"{lines}\n{GATEWAY}", encoding="utf-8")
+    try:
+        load(path, environment={})
+    except ConfigurationRefused as error:
+        problems = error.problems
+    else:
+        return
+    assert all(problem.reason for problem in problems)
+
+
+def toml(name: str, value: object) -> str | None:
+    """`name = value`; None for what TOML cannot say."""
+
+    def said(value: object) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f'"{key}" = {said(inner)}' for key, inner in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(map(said, value)) + "]"
+        return json.dumps(value)
+
+    text = f"{name} = {said(value)}"
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
+    return text
 
 
 def test_a_node_for_a_line_holds_what_is_below_its_path(tmp_path: Path) -> None:
