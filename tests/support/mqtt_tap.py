@@ -162,6 +162,8 @@ class Tap:
         for task in list(self._serving):
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        for _ in range(3):  # what was aborted is closed in the next turns of the loop
+            await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
         await self.up()
