@@ -162,7 +162,7 @@ async def test_a_renewed_certificate_is_used_at_once_and_leaves_nobody_offline(
     publisher = plant.publisher(settings, certificates_s=0.1)
     async with Subscriber(plain, "andon/#") as listening, Running(publisher):
         await until(lambda: publisher.status().connected, "connected")
-        assert publisher.status().certificate_days_left is not None
+        await until(lambda: publisher.status().certificate_days_left is not None, "it was looked at")
         ours["certificate"].write_bytes(b"half written")
         await until(lambda: any("of no use" in told for told in publisher.status().warnings), "told")
         assert publisher.status().connected, "what stands is kept"
