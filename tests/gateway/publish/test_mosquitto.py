@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -78,6 +79,46 @@ async def test_an_event_the_rules_forbid_is_not_passed_over(mosquitto: Mosquitto
         assert "not authorised" in (publisher.status().last_error or "")
         assert publisher.status().lag_events == 3
     assert (await plant.journal.cursor(SINK)).seq == 0
+
+
+async def test_one_topic_that_is_refused_stops_nothing_else(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of one machine, and the events of another: each told, tried again, and nothing skipped."""
+    monkeypatch.setattr("gateway.publish.events.REFUSED_AGAIN_S", 0.5)
+    monkeypatch.setattr("gateway.publish.publisher.REFUSED_AGAIN_S", 0.5)
+    rules = tmp_path / "rules"
+    allowed = [
+        *("topic readwrite andon/#", "topic readwrite mark/#", "topic read acme/#"),
+        *(f"topic readwrite acme/berlin/filling/line-1/{name}/_state" for name in ("filler-1", "oven-1")),
+        "topic readwrite acme/berlin/filling/line-1/filler-1/_event/#",
+    ]
+    rules.write_text("\n".join(allowed) + "\n")
+    rules.chmod(0o600)
+    mosquitto.lines.append(f"acl_file {rules}")
+    await mosquitto.start()
+    plant = Plant("filler-1", "capper-1", "oven-1")
+    await plant.append(recorded(1, transition("filler-1", 1)), recorded(2, transition("oven-1", 1)))
+    async with Subscriber(mosquitto.port) as listening, Running(plant.publisher(mosquitto.settings())) as at:
+        await until(lambda: at.status().alarm == "refused", "the alarm")
+        assert "oven-1/_event/transition" in (at.status().last_error or "")
+        await plant.append(recorded(3, transition("filler-1", 2)), recorded(4, transition("capper-1", 1)))
+        await listening.wait(
+            lambda: [m.seq for m in listening.on("filler-1/_state")][-1:] == [3], "states go on"
+        )
+        assert [m.seq for m in listening.events()] == [1], "events wait behind the one that is refused"
+        assert (at.status().connected, at.status().connects, at.status().lag_events) == (True, 1, 3)
+        assert (await plant.journal.cursor(SINK)).seq == 1
+        rules.write_text("topic readwrite #\n")
+        assert mosquitto._process is not None
+        mosquitto._process.send_signal(signal.SIGHUP)
+        await within(plant.journal.wait_cursor(SINK, 4))
+        await listening.wait(
+            lambda: [m.seq for m in listening.events()] == [1, 2, 3, 4], "all of them, in order"
+        )
+        await listening.wait(lambda: bool(listening.on("capper-1/_state")), "the state as well")
+        await until(lambda: at.status().alarm == "" and at.status().last_error is None, "well again")
+        assert at.status().connects == 1
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
