@@ -23,7 +23,7 @@ from gateway.sparkplug.messages import Member, Messages, Publication
 from gateway.sparkplug.session import Session
 
 START = "start data and clean stop"
-REBIRTHS = "rebirths"
+REBIRTHS = "links are lost and restored"
 BREAKS = "connections break"
 HOST = "a host is waited for"
 
@@ -244,7 +244,8 @@ def rebirth_has_an_alias() -> Iterator[None]:
 @bug(HOST, "operational-behavior-edge-node-termination-host-offline-timestamp")
 def an_old_death_of_the_host_is_believed() -> Iterator[None]:
     def forget(original: Any, self: Any, *rest: Any) -> Any:
-        self._newest_ms.clear()
+        if self.online:
+            self._newest_ms.clear()
         return original(self, *rest)
 
     with _around(PrimaryHost, "judge", forget):

@@ -16,6 +16,9 @@ COUNTED = ("NBIRTH", "NDATA", "DBIRTH", "DDATA", "DDEATH")
 #: How long an edge node may take to say what has happened to its equipment, in milliseconds.
 NEWS_MS_MAX = 15_000.0
 
+#: A session that ends so soon after a link was lost has nothing to say of it, in milliseconds.
+NOTICE_MS = 1000.0
+
 
 def _follows(story: Story, *kinds: str) -> Iterator[Verdict]:
     """One more than the message before, whichever it was; 0 follows 255. Begins anew with an NBIRTH."""
@@ -184,7 +187,7 @@ def a_lost_device_is_said_to_be_dead(story: Story) -> Iterator[Verdict]:
             continue
         deaths = [message for message in session.of("DDEATH") if message.device == note.about]
         in_time = [m for m in deaths if 0 <= m.packet.at_ms - packet.at_ms <= NEWS_MS_MAX]
-        ended = session.closed is not None and session.closed.at_ms - packet.at_ms <= NEWS_MS_MAX
+        ended = session.closed is not None and session.closed.at_ms - packet.at_ms <= NOTICE_MS
         problem = None if in_time or ended else f"no DDEATH of {note.about}"
         yield Verdict(packet.number, problem)
 

@@ -251,6 +251,7 @@ class Rig:
             tuple(options.get("servers", ("one",))),
             options.get("commands", False),
         )
+        self.wait_s = WAIT_S
         self._stop = asyncio.Event()
         self._gateway: asyncio.Task[None] | None = None
 
@@ -421,7 +422,7 @@ class Rig:
             ]
             return len(found) >= count
 
-        await self.record.until(enough, what or f"{kinds} of {device!r}", within_s=WAIT_S)
+        await self.record.until(enough, what or f"{kinds} of {device!r}", within_s=self.wait_s)
 
     async def born(self, *devices: str, after: int = 0) -> None:
         """Wait until the edge node and these devices (all, if none is named) are born."""
@@ -432,7 +433,9 @@ class Rig:
     async def subscribed(self) -> None:
         """Wait until the broker has granted a subscription."""
         await self.record.until(
-            lambda packets: any(isinstance(packet.body, Suback) for packet in packets), "a subscription"
+            lambda packets: any(isinstance(packet.body, Suback) for packet in packets),
+            "a subscription",
+            within_s=self.wait_s,
         )
 
     async def told(self, topic: str, count: int) -> None:
@@ -442,12 +445,15 @@ class Rig:
             heard = [p.body for p in packets if not p.up and isinstance(p.body, Publish)]
             return sum(publish.topic == topic for publish in heard) >= count
 
-        await self.record.until(enough, f"{count} messages on {topic}")
+        await self.record.until(enough, f"{count} messages on {topic}", within_s=self.wait_s)
 
     async def closed(self, *, after: int) -> None:
         """Wait for the end of a connection."""
         await self.record.until(
-            lambda packets: any(isinstance(packet.body, Closed) for packet in packets), "an end", after=after
+            lambda packets: any(isinstance(packet.body, Closed) for packet in packets),
+            "an end",
+            after=after,
+            within_s=self.wait_s,
         )
 
     async def published(self, count: int, *, after: int) -> None:

@@ -6,6 +6,7 @@ Each scenario is played on a rig of its own, with a gateway that has never run, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from tests.conformance.sparkplug.checks_commands import REBIRTH_EVERY_MS
 from tests.conformance.sparkplug.decoder import quality_of
 from tests.conformance.sparkplug.rig import GROUP, HOST, NODE, Rig, now_ms, rig
 from tests.conformance.sparkplug.story import ANOTHER, AWAY, LOST, Metric, Transcript
+
+#: How long something is waited for that may never come, in seconds.
+IMPATIENT_S = 4.0
 
 Play = Callable[[Rig], Awaitable[None]]
 
@@ -35,11 +39,24 @@ class Scenario:
         self._options = options
 
     async def record(self, directory: Path) -> Transcript:
-        """Play it in this folder."""
+        """Play it in this folder.
+
+        Raises:
+            AssertionError: it could not be played to its end.
+        """
         async with rig(self.name, directory, **self._options) as made:
             await self._play(made)
             await made.stop()
             await made.quiet()
+            return made.transcript
+
+    async def record_what_comes(self, directory: Path) -> Transcript:
+        """Play it with an edge node that is wrong, so that what is waited for may never come."""
+        async with rig(self.name, directory, **self._options) as made:
+            made.wait_s = IMPATIENT_S
+            with contextlib.suppress(AssertionError):
+                await self._play(made)
+            await made.stop()
             return made.transcript
 
 
