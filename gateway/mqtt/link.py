@@ -438,10 +438,14 @@ class Link:
         if isinstance(error, ssl.SSLError):
             self._end(tls_failure(self._options, error))
         elif not self._accepted.done():
+            # With TLS 1.3 its reason can be lost: it closes on what we have said meanwhile.
+            tls = "if it wants our certificate, check cert_file and key_file in [mqtt]"
+            plain = "if it wants TLS, write mqtts://"
             self._end(
                 SinkUnavailable(
                     "the broker closed the connection instead of answering",
-                    hint='if it is an old one, set protocol = "3.1.1" in [mqtt]; if it wants TLS, write mqtts://',
+                    hint='if it is an old one, set protocol = "3.1.1" in [mqtt]; '
+                    + (tls if self._options.tls else plain),
                 )
             )
         elif error is None:
