@@ -13,15 +13,18 @@ import msgspec
 import pytest
 
 from gateway.clock import SystemClock
+from gateway.config.schema import MqttSettings
 from gateway.health import HealthReport
 from gateway.journal.values import JournalPosition
 from gateway.publish.draining import Draining
+from gateway.publish.kinds import Kinds
 from gateway.publish.memory import MemoryJournal
 from gateway.publish.publisher import MqttPublisher
 from statemodel.records import Recorded
 from tests.gateway.publish.support import (
     GATEWAY,
     STREAM,
+    HurriedClock,
     Mosquitto,
     Plant,
     Running,
@@ -178,3 +181,18 @@ async def test_a_renewed_certificate_is_used_at_once_and_leaves_nobody_offline(
         assert not any("of no use" in told for told in publisher.status().warnings)
         await listening.wait(lambda: listening.on("status")[-1].payload == b"online", "online")
         assert (await retained(plain, "andon/line-1/status")) == {"andon/line-1/status": b"online"}
+
+
+async def test_what_would_expire_is_said_again_before_it_does(mosquitto: Mosquitto) -> None:
+    await mosquitto.start()
+    settings = MqttSettings.model_validate(
+        {"broker": mosquitto.settings().broker, "topics": {"state": {"expiry": "10s"}}}
+    )
+    plant = Plant("filler-1", "capper-1")
+    await plant.happen(2)
+    assert Kinds(settings).state.refresh_s == 5.0
+    publisher = plant.publisher(settings, clock=HurriedClock())  # it waits at most 0.2 s
+    async with Subscriber(mosquitto.port, "acme/#") as listening, Running(publisher):
+        await listening.wait(lambda: len(listening.on("_state")) >= 8, "said again and again")
+    assert {m.seq for m in listening.on("filler-1/_state")} == {plant.states["filler-1"].seq}
+    assert len(listening.events()) == 2
