@@ -154,7 +154,7 @@ VALUES = st.one_of(
     st.integers(-(2**65), 2**65),
     st.floats(),
     st.floats(width=32),
-    st.text(max_size=9),
+    TEXTS,
 )
 
 
