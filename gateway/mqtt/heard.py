@@ -95,6 +95,8 @@ def accepted(packet: bytes, *, v5: bool) -> Said:
     body = packet[at:]
     if len(body) < 2 or body[0] > 1:
         raise NotMqtt("an answer to CONNECT that is none")
+    if body[0] and not body[1]:  # every CONNECT of ours has a clean start (section 3.2.2.1.1)
+        raise NotMqtt("it goes on with a session that it was to forget")
     if len(body) == 2:
         code = body[1]
         if code < 0x80 and code:

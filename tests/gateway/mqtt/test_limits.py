@@ -125,6 +125,7 @@ async def test_a_packet_of_exactly_the_allowed_size_is_sent_and_no_larger() -> N
         (b"\x20\x03\x00\x8e\x00", TakenOver, "client id"),
         (b"\x20\x03\x00\x01\x00", SinkUnavailable, "unspecified"),
         (b"\x20\x03\x02\x00\x00", SinkUnavailable, "does not speak MQTT"),
+        (b"\x20\x03\x01\x00\x00", SinkUnavailable, "was to forget"),
         (b"\x20\x02\x00\x00", SinkRefused, "this version of MQTT"),
         (b"\x20\x09\x00\x00\x06\x21\x00\x01\x21\x00\x01", SinkUnavailable, "twice"),
         (b"\x20\x05\x00\x00\x02\x77\x00", SinkUnavailable, "property 119"),
@@ -152,8 +153,11 @@ async def test_the_codes_of_3_1_1_mean_the_same(code: int, kind: type[Exception]
 async def test_hints_name_the_section_they_are_about() -> None:
     refused = await refusal(b"\x20\x03\x00\x86\x00", section="[sparkplug]")
     assert "in [sparkplug]" in refused.hint
-    refused = await refusal(b"\xe0\x00", section="[sparkplug]")
-    assert "[mqtt]" not in refused.hint
+    async with scripted(says(), section='[mqtt] "cloud"') as options:
+        pass
+    with pytest.raises(SinkUnavailable, match="cannot be reached") as away:
+        await Link.open(options, SystemClock(), will=None)
+    assert 'the address in [mqtt] "cloud"' in away.value.hint
 
 
 # --- aliases
