@@ -421,7 +421,7 @@ class _Run:
             equipment=len(self.settings.equipment),
             connections=len(self.settings.connections),
             api=where.api or None,
-            broker=_without_secrets(where.broker) or None,
+            broker=", ".join(map(_without_secrets, where.broker.split(", "))) or None,
             database=_without_secrets(where.database) or None,
             stream=self.journal.stream,
         )

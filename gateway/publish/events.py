@@ -107,14 +107,15 @@ class Events:
         """
         self._journal.require(self._sink, events=True, batches=False)
         self._saved_seq = (await self._journal.cursor(self._sink)).seq
-        self._acked = Acknowledged(self._saved_seq)
-        self._lately = Lately(REPEAT_S, self._clock.monotonic(), self._saved_seq)
         first_seq = self._journal.position.first_seq
-        if self._saved_seq and self._saved_seq < first_seq - 1:
+        seq = max(self._saved_seq, first_seq - 1)  # what was freed before this sink came never comes
+        self._acked = Acknowledged(seq)
+        self._lately = Lately(REPEAT_S, self._clock.monotonic(), seq)
+        if 0 < self._saved_seq < seq:
             log.warning(
                 "the journal no longer holds all events this broker has not had; they stay untold there",
                 sink=self._sink,
-                missing=first_seq - 1 - self._saved_seq,
+                missing=seq - self._saved_seq,
                 hint="was the broker out of the configuration for long? the database has them",
             )
 

@@ -15,7 +15,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.config.schema import MqttSettings
 from gateway.health import HealthReport
-from gateway.journal.values import JournalPosition
+from gateway.journal.values import Cursor, JournalPosition
 from gateway.publish.draining import Draining
 from gateway.publish.kinds import Kinds
 from gateway.publish.memory import MemoryJournal
@@ -48,6 +48,7 @@ class LongJournal(MemoryJournal):
     def __init__(self, events: int) -> None:
         super().__init__(STREAM)
         self._last_seq = events
+        self.first_seq = 1
 
     async def read(self, after: int, limit: int) -> Sequence[Recorded]:
         await asyncio.sleep(0)
@@ -58,7 +59,7 @@ class LongJournal(MemoryJournal):
 
     @property
     def position(self) -> JournalPosition:
-        return JournalPosition(self._stream, 1, self._last_seq, 1, 0)
+        return JournalPosition(self._stream, self.first_seq, self._last_seq, 1, 0)
 
 
 @pytest.mark.timeout(110)
@@ -196,3 +197,20 @@ async def test_what_would_expire_is_said_again_before_it_does(mosquitto: Mosquit
         await listening.wait(lambda: len(listening.on("_state")) >= 8, "said again and again")
     assert {m.seq for m in listening.on("filler-1/_state")} == {plant.states["filler-1"].seq}
     assert len(listening.events()) == 2
+
+
+@pytest.mark.parametrize(("cursor", "told"), [(0, ""), (3, "missing=897"), (950, "")])
+async def test_what_the_journal_has_freed_is_no_backlog(
+    capsys: pytest.CaptureFixture[str], cursor: int, told: str
+) -> None:
+    """A new broker gets what the journal still holds; one that comes back is told of as having missed some."""
+    journal = LongJournal(1000)
+    journal.first_seq = 901
+    await journal.advance("mqtt", Cursor(seq=cursor))
+    settings = MqttSettings(broker="mqtt://127.0.0.1:1")
+    publisher = MqttPublisher(settings, journal=journal, gateway=GATEWAY, equipment={}, clock=SystemClock())
+    async with Running(publisher):
+        await until(lambda: publisher.status().last_error is not None, "it is away")
+        assert publisher.status().lag_events == 1000 - max(900, cursor)
+    said = capsys.readouterr().out
+    assert (told in said) if told else ("no longer holds" not in said)
