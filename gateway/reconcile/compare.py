@@ -223,7 +223,7 @@ def _judge(expected: bytes, held: bytes | None) -> str:
         told = read_state(held)
         if told is None or told.equipment != state.equipment:
             return "retained_differs"
-        # A journal that began anew has smaller numbers than what it took over: the count of transitions tells.
+        # By the count of transitions: a journal that began anew has smaller numbers than what it took over.
         if (told.sequence, told.seq) > (state.sequence, state.seq):
             return "retained_newer"
         return "" if essence(told) == essence(state) else "retained_differs"

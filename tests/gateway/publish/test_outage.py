@@ -203,7 +203,7 @@ async def test_what_would_expire_is_said_again_before_it_does(mosquitto: Mosquit
 async def test_what_the_journal_has_freed_is_no_backlog(
     capsys: pytest.CaptureFixture[str], cursor: int, told: str
 ) -> None:
-    """A new broker gets what the journal still holds; one that comes back is told of as having missed some."""
+    """A new broker gets what the journal still holds; of one that comes back it is told what it missed."""
     journal = LongJournal(1000)
     journal.first_seq = 901
     await journal.advance("mqtt", Cursor(seq=cursor))
