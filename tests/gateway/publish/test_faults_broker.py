@@ -137,6 +137,28 @@ async def test_a_broker_that_comes_back_with_an_old_store_is_told_the_truth(
     assert not set(old.values()) & set(truth(plant).values()), "the old store held the truth already"
 
 
+async def test_after_a_long_absence_states_are_true_as_soon_as_after_a_short_one(
+    mosquitto: Mosquitto,
+) -> None:
+    """Long enough for the pauses between attempts to have grown as long as they get."""
+    await mosquitto.start()
+    plant = Plant(*NAMES)
+    async with Running(plant.publisher(mosquitto.settings())) as publisher:
+        await plant.happen(80)
+        await within(plant.journal.wait_cursor(SINK, 80))
+        await mosquitto.kill()
+        await plant.happen(5000)
+        away = asyncio.get_running_loop().time()
+        retries: set[datetime | None] = set()
+        while asyncio.get_running_loop().time() - away < 13.0:
+            retries.add(publisher.status().retry_at)
+            await asyncio.sleep(0.05)
+        assert len(retries) > 3, "it did not try"
+        await mosquitto.start()
+        await is_true(mosquitto, plant)
+        await within(plant.journal.wait_cursor(SINK, 5080))
+
+
 # --- 50: what a broker says gets lost
 
 
