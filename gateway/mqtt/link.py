@@ -42,8 +42,8 @@ TICK_S = 1.0
 #: Most messages in flight, so that packet identifiers are left for wishes, of 65535 for both.
 IN_FLIGHT_MAX = 65_000
 
-#: Messages that are handed on in one turn of the loop: a flood must leave time for everything else.
-TURN_MESSAGES = 100
+#: Packets taken in one turn of the loop, short acknowledgements aside: a flood must leave time for all else.
+TURN_PACKETS = 100
 
 
 class Link:
@@ -340,7 +340,7 @@ class Link:
             tell()
 
     def _take(self, wire: Wire) -> None:
-        data, at, messages, acknowledged = wire.received, 0, 0, self._out.has
+        data, at, packets, acknowledged = wire.received, 0, 0, self._out.has
         end = len(data)
         while end - at > 1 and not self._ended.done():
             kind = data[at]
@@ -361,11 +361,11 @@ class Link:
                 break
             self._packet(kind, bytes(data[at : at + size]))
             at += size
-            messages += kind & 0xF0 == frames.PUBLISH
-            if messages >= TURN_MESSAGES:
+            packets += 1
+            if packets >= TURN_PACKETS:
                 break
         wire.taken(at)
-        if messages >= TURN_MESSAGES and not self._resting:
+        if packets >= TURN_PACKETS and not self._resting:
             self._resting = True
             wire.rest()
             self._loop.call_soon(self._go_on)

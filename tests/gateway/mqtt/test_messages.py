@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.inbound import RECEIVE_MAX
-from gateway.mqtt.link import TURN_MESSAGES, Message, MessageRefused, Will
+from gateway.mqtt.link import TURN_PACKETS, Message, MessageRefused, Will
 from gateway.mqtt.properties import pack
 from tests.gateway.mqtt.support import accepted, ack, joined, message, puback
 from tests.gateway.publish.support import within
@@ -290,7 +290,7 @@ async def test_a_flood_leaves_the_loop_to_others_and_loses_nothing() -> None:
         await within(beating)
         assert got == list(range(count))
         # What is left of the last turn and what has just arrived may fall into one.
-        assert max(after - before for before, after in pairwise(turns)) <= 2 * TURN_MESSAGES
+        assert max(after - before for before, after in pairwise(turns)) <= 2 * TURN_PACKETS
         assert (await talk.packet())[-1:] == b"x"
         talk.say(puback(1))
         await within(link.room(1))
