@@ -8,6 +8,7 @@ what a broker says kind by kind.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -146,19 +147,23 @@ class Tap:
         self.lost = 0
         """Packets that got lost."""
         self._target_port = target_port
-        self._server: asyncio.Server | None = None
+        self._door: socket.socket | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
     async def up(self) -> None:
         """Let clients in (again), on the same port as before."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._door = socket.create_server(("127.0.0.1", self.port))
+        self._door.setblocking(False)
+        self.port = self._door.getsockname()[1]
+        # Not asyncio's server: closed while somebody comes in, it leaves a connection open that nobody has.
+        asyncio.get_running_loop().add_reader(self._door, self._let_in, self._door)
 
     async def down(self) -> None:
         """End all connections; nobody gets in."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._door is not None:
+            asyncio.get_running_loop().remove_reader(self._door)
+            self._door.close()
+            self._door = None
         for task in list(self._serving):
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
@@ -174,22 +179,29 @@ class Tap:
     ) -> None:
         await self.down()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        def over(task: asyncio.Task[None]) -> None:
-            self._serving.discard(task)
-            writer.transport.abort()  # also where it was cancelled before it began
-
-        task = asyncio.create_task(self._serve(reader, writer))
+    def _let_in(self, door: socket.socket) -> None:
+        try:
+            near, _ = door.accept()
+        except BlockingIOError:
+            return
+        near.setblocking(False)
+        task = asyncio.create_task(self._serve(near))
         self._serving.add(task)
-        task.add_done_callback(over)
+        task.add_done_callback(partial(self._over, near))
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _over(self, near: socket.socket, task: asyncio.Task[None]) -> None:
+        self._serving.discard(task)
+        near.close()  # it may have been cancelled before it began
+
+    async def _serve(self, near: socket.socket) -> None:
         self.connections += 1
         connection = self.connections
         self.connected.set()
         waiting: dict[int, Sent] = {}
+        writer: asyncio.StreamWriter | None = None
         far: asyncio.StreamWriter | None = None
         try:
+            reader, writer = await asyncio.open_connection(sock=near)
             far_reader, far = await asyncio.open_connection("127.0.0.1", self._target_port)
             out = partial(self.ledger.out, connection, waiting)
             back = partial(self.ledger.back, waiting)
@@ -207,8 +219,10 @@ class Tap:
             pass
         finally:
             self.ledger.ended.append((connection, time.monotonic()))
-            if far is not None:
-                far.transport.abort()
+            for each in (writer, far):
+                if each is not None:
+                    each.transport.abort()
+            await asyncio.sleep(0)  # both are closed then
 
     async def _pass_on(
         self,
