@@ -140,6 +140,42 @@ async def test_files_of_no_use_change_nothing_and_are_told(tmp_path: Path, bad: 
     changed.cancel()
 
 
+class SteppedClock(HastyClock):
+    """A wait ends when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits, self.go = asyncio.Event(), asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.set()
+        await self.go.wait()
+        self.go.clear()
+
+    async def next_look(self) -> None:
+        self.waits.clear()
+        self.go.set()
+        await within(self.waits.wait())
+
+
+async def test_a_renewal_that_is_halfway_is_no_fault(tmp_path: Path) -> None:
+    """It writes one file and then the other, and we may look in between."""
+    ours, new = good_for(tmp_path, "ours", 10), good_for(tmp_path, "new", 400)
+    clock = SteppedClock()
+    watch = CertificateWatch(options := options_of(ours), clock)
+    with capture_logs() as logs:
+        changed = asyncio.create_task(watch.changed(files_of(options)))
+        await within(clock.waits.wait())
+        logs.clear()  # ten days are few
+        put(new.certificate, ours.certificate)
+        await clock.next_look()
+        assert watch.problem == ""
+        put(new.key, ours.key)
+        clock.go.set()
+        await within(changed)
+        assert logs == []
+
+
 async def test_people_are_warned_thirty_seven_and_one_day_before_and_at_the_end(tmp_path: Path) -> None:
     ours = good_for(tmp_path, "ours", 40)
     clock = HastyClock()

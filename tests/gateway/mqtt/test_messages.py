@@ -407,6 +407,7 @@ async def test_leaving_says_the_last_words_and_then_good_bye(
         leaving = asyncio.create_task(link.stop(5.0, last=last, with_will=with_will))
         assert (await talk.packet())[0] == 0x33
         assert (await talk.packet())[0] == 0x30
+        assert await talk.quiet(), "the last words have to arrive"
         talk.say(puback(1))
         assert await talk.packet() == PING, "also what has no acknowledgement was read"
         talk.say(PONG)
