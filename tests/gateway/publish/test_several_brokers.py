@@ -15,7 +15,9 @@ import httpx
 import pytest
 
 from gateway.app import Gateway
+from gateway.clock import SystemClock
 from gateway.config.load import load
+from gateway.journal.anew import begin_anew
 from gateway.publish.holdings import Holdings
 from tests.gateway.publish.support import (
     Mosquitto,
@@ -154,9 +156,7 @@ async def test_a_gateway_tells_both_and_clears_both(
                 await until(lambda name=name: bool(parts(gateway)[name]["ok"]), name)  # type: ignore[misc]
             plc.registers[0] = 1
             for broker in brokers:
-                async with asyncio.timeout(10):
-                    while (await stood(broker))[:3] != ("On", b"online", b"online"):
-                        await asyncio.sleep(0.05)
+                await stands(broker, "On")
             figures = await asked(gateway, "/metrics")
             for name in ("mqtt-plant", "mqtt-cloud"):
                 assert f'andon_sink_up{{sink="{name}"}} 1.0' in figures
@@ -193,3 +193,35 @@ async def stood(broker: Mosquitto) -> tuple[str, bytes, bytes]:
 async def asked_to_reconcile(gateway: Gateway) -> Any:
     async with httpx.AsyncClient(base_url=gateway.addresses.api, trust_env=False, timeout=20) as http:
         return (await http.post("/api/v1/reconciliations", json={})).json()
+
+
+async def test_a_journal_that_begins_anew_does_not_keep_old_states_retained(
+    brokers: tuple[Mosquitto, Mosquitto], tmp_path: Path
+) -> None:
+    """Its numbers are smaller than those the broker has retained; what is cleared is still known."""
+    [broker, _] = brokers
+    address = [("plant", f"mqtt://127.0.0.1:{broker.port}")]
+    async with small_plcs(1) as (plc,):
+        async with running(tmp_path, configuration(plc.port, address, ("one", "two"))):
+            for turn in range(6):
+                plc.registers[0] = (turn + 1) % 2
+                await stands(broker, "On" if turn % 2 == 0 else "Off")
+        before = json.loads((await retained(broker.port))[STATE.format("one")])
+        begin_anew(tmp_path / "data" / "journal", gateway="line-1", clock=SystemClock(), reason="a test")
+        async with running(tmp_path, configuration(plc.port, address, ("one",))):
+            await stands(broker, "Off")
+            plc.registers[0] = 1
+            await stands(broker, "On")
+            held = await retained(broker.port)
+            now = json.loads(held[STATE.format("one")])
+            assert now["seq"] < before["seq"]
+            assert now["sequence"] > before["sequence"]
+            async with asyncio.timeout(10):
+                while any("/two/" in topic for topic in await retained(broker.port)):
+                    await asyncio.sleep(0.05)
+
+
+async def stands(broker: Mosquitto, state: str) -> None:
+    async with asyncio.timeout(10):
+        while await stood(broker) != (state, b"online", b"online"):
+            await asyncio.sleep(0.02)
