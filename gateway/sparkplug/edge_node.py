@@ -23,7 +23,7 @@ from gateway.config.schema import GatewaySettings
 from gateway.config.sparkplug import SparkplugSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.journal.values import Cursor
-from gateway.mqtt.certificates import CertificateWatch
+from gateway.mqtt.certificates import CHECK_S, CertificateWatch
 from gateway.mqtt.frames import Will
 from gateway.mqtt.link import Link
 from gateway.mqtt.options import LinkOptions, link_options
@@ -99,6 +99,7 @@ class EdgeNode:
         clock: Clock,
         commands: CommandPort | None = None,
         embedded_port: int | None = None,
+        certificates_s: float = CHECK_S,
         random01: Callable[[], float] = random.random,
     ) -> None:
         self.sink = settings.sink
@@ -128,6 +129,7 @@ class EdgeNode:
         #: A number that no CONNECT has carried yet.
         self._unused: int | None = None
         self._papers: dict[str, CertificateWatch] = {}
+        self._certificates_s = certificates_s
         self._link: Link | None = None
         self._telling: Telling | None = None
         self._last_error: str | None = None
@@ -162,7 +164,8 @@ class EdgeNode:
     def status(self) -> EdgeStatus:
         """How it goes, now. Cheap."""
         link, telling, counts, host = self._link, self._telling, self._counts, self._host
-        lag = max(0, self._journal.position.last_seq - self._progress.cursor.seq)
+        position = self._journal.position
+        lag = max(0, position.last_seq - max(self._progress.cursor.seq, position.first_seq - 1))
         options, error = self._options(), self._last_error
         papers = self._papers.get(options.address)
         if link is not None and telling is None and host is not None:
@@ -277,7 +280,9 @@ class EdgeNode:
     def _papers_for(self, options: LinkOptions) -> CertificateWatch:
         """The certificates of one server, over all connections to it."""
         if options.address not in self._papers:
-            self._papers[options.address] = CertificateWatch(options, self._clock)
+            self._papers[options.address] = CertificateWatch(
+                options, self._clock, check_s=self._certificates_s
+            )
         return self._papers[options.address]
 
     def _filters(self) -> Mapping[str, int]:
@@ -305,10 +310,19 @@ class EdgeNode:
             self._session.connected(self._now())
             await self._host_there(inbox)
             birth = self._session.host_online
-        telling.be_born(birth, self._since)
+        telling.be_born(birth, self._still_there())
         self._servers.settled()
         self._telling = telling
         await together(outbox.run(), telling.run(), self._hear(inbox, telling), self._host_gone(inbox))
+
+    def _still_there(self) -> Cursor:
+        """From where on history can be told: what the journal has freed is told by nobody."""
+        position = self._journal.position
+        held = self._since.beyond(Cursor(position.first_seq - 1, position.first_batch - 1))
+        if self._since != Cursor() and held.seq > self._since.seq:
+            missing = held.seq - self._since.seq
+            log.warning("the journal has freed what was not told", sink=self.sink, events=missing)
+        return held
 
     async def _host_there(self, inbox: Inbox) -> None:
         """Wait until the primary host is there; not for long where another server may know it."""

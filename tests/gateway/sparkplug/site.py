@@ -165,7 +165,9 @@ class Site:
             frozenset(tag.tag for tag in tags.values()),
         )
 
-    def node(self, *ports: int, commands: CommandPort | None = None, **more: Any) -> EdgeNode:
+    def node(
+        self, *ports: int, commands: CommandPort | None = None, certificates_s: float = 30.0, **more: Any
+    ) -> EdgeNode:
         """An edge node of this site for brokers at these ports."""
         settings = SparkplugSettings.model_validate(
             {
@@ -183,6 +185,7 @@ class Site:
             present=self,
             clock=SystemClock(),
             commands=commands,
+            certificates_s=certificates_s,
         )
         self.nodes.append(node)
         return node

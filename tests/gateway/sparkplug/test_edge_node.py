@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.sparkplug import edge_node
 from tests.gateway.publish.conftest import broker, mosquitto
-from tests.gateway.publish.support import BrokerUnderTest, Mosquitto, Proxy
+from tests.gateway.publish.support import BrokerUnderTest, Mosquitto, Proxy, free_port
 from tests.gateway.sparkplug.site import GROUP, Running, Site, site, until
+from tests.support.certificates import Authority
 from tests.support.sparkplug_host import SparkplugHost
 
 __all__ = ["broker", "mosquitto"]
@@ -247,3 +249,79 @@ async def test_values_that_come_too_fast_for_a_link_are_overtaken_by_newer_ones(
                 lambda: wanted <= set(host.values("oven", "Tags/oven-plc/speed")), "all as history"
             )
             assert host.problems == []
+
+
+async def test_what_no_broker_has_read_is_not_passed_over(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_node, "REPEAT_S", 0.0)  # nothing is said twice that could hide it
+    await mosquitto.start()
+    async with (
+        site(tmp_path / "journal", "filler", "oven") as plant,
+        Proxy(mosquitto.port) as proxy,
+        host_at(mosquitto.port) as host,
+        Running(plant.node(proxy.port)) as node,
+    ):
+        await host.wait(lambda: host.verbs().count("DBIRTH") == 2, "the births")
+        for _ in range(3):
+            await plant.happen(40)
+            await heard_all(host, plant)
+            proxy.cut()
+            await plant.happen(40)
+            await heard_all(host, plant)
+        assert node.status().connects == 4
+        assert host.problems == []
+
+
+async def test_history_begins_where_the_journal_does(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    keep = {"segment_age": "100ms", "keep": "1ms"}
+    async with site(tmp_path / "journal", "filler", **keep) as plant:
+        async with asyncio.timeout(20):
+            while plant.journal.position.first_seq == 1:  # nobody wants it, so it is freed
+                await plant.happen(10)
+                await asyncio.sleep(0.05)
+        node = plant.node(mosquitto.port)
+        async with Running(node):
+            held = plant.journal.position.last_seq - plant.journal.position.first_seq + 1
+            assert node.status().lag_events == held
+            await mosquitto.start()
+            await until(node, lambda s: s.connected and s.backlog is None and not s.lag_events, "drained")
+            assert node.status().historical >= held
+
+
+async def test_a_renewed_certificate_is_used_and_the_node_says_that_it_leaves(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    server, first = authority.issue("127.0.0.1"), authority.issue("andon-line-1")
+    plain = free_port()
+    mosquitto.lines += [
+        f"cafile {authority.file}",
+        f"certfile {server.certificate}",
+        f"keyfile {server.key}",
+        "require_certificate true",
+        f"listener {plain} 127.0.0.1",
+    ]
+    await mosquitto.start()
+    ours = {"certificate": tmp_path / "ours.pem", "key": tmp_path / "ours.key"}
+    for name, path in ours.items():
+        path.write_bytes(getattr(first, name).read_bytes())
+    async with site(tmp_path / "journal", "filler") as plant, host_at(plain) as host:
+        node = plant.node(
+            mosquitto.port,
+            certificates_s=0.1,
+            broker=f"mqtts://127.0.0.1:{mosquitto.port}",
+            ca_file=str(authority.file),
+            cert_file=str(ours["certificate"]),
+            key_file=str(ours["key"]),
+        )
+        async with Running(node):
+            await host.wait(lambda: "DBIRTH" in host.verbs(), "the births")
+            await until(node, lambda status: status.certificate_days_left is not None, "it was looked at")
+            second = authority.issue("andon-line-1-renewed")
+            for name, path in ours.items():
+                path.write_bytes(getattr(second, name).read_bytes())
+            await host.wait(lambda: host.bdseq == 1, "the next session", 10)
+            assert "NDEATH" in host.verbs()
+            assert node.status().last_error is None
+        assert host.problems == []
