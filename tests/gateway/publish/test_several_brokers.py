@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ import pytest
 from gateway.app import Gateway
 from gateway.clock import SystemClock
 from gateway.config.load import load
+from gateway.journal import Cursor
 from gateway.journal.anew import begin_anew
 from gateway.publish.holdings import Holdings
+from tests.gateway.journal.builders import ManualClock as JournalClock
+from tests.gateway.journal.builders import fill, kept_house, opened
 from tests.gateway.publish.support import (
     Mosquitto,
     Plant,
@@ -225,3 +229,22 @@ async def stands(broker: Mosquitto, state: str) -> None:
     async with asyncio.timeout(10):
         while await stood(broker) != (state, b"online", b"online"):
             await asyncio.sleep(0.02)
+
+
+async def test_a_broker_that_was_taken_out_holds_nothing_in_the_journal(tmp_path: Path) -> None:
+    """While it is configured and away everything is kept for it; from the next start on nothing is."""
+    clock = JournalClock()
+    async with opened(tmp_path, clock=clock, keep=timedelta(0)) as journal:
+        for sink in ("mqtt-plant", "mqtt-cloud"):
+            journal.require(sink, events=True, batches=False)
+        last = await fill(journal, 4)
+        await journal.advance("mqtt-plant", Cursor(seq=last))
+        await journal.advance("mqtt-cloud", Cursor(seq=1))
+        await fill(journal, 6)
+        assert journal.position.first_seq == 1
+    async with opened(tmp_path, clock=clock, keep=timedelta(0)) as journal:
+        journal.require("mqtt-plant", events=True, batches=False)
+        last = await fill(journal, 8)
+        await journal.advance("mqtt-plant", Cursor(seq=last))
+        await kept_house(journal, clock, lambda: journal.position.first_seq > 1)
+        assert (await journal.cursor("mqtt-cloud")).seq == 1, "where it stood is still known"
