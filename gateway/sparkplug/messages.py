@@ -122,7 +122,7 @@ class Messages:
                 change.point.datatype,
                 dated(change.point.value, change.point.at or now.at),
                 change.point.at or now.at,
-                properties=change.point.properties(birth=False) if change.quality else NONE,
+                properties=change.point.properties(live=True) if change.quality else NONE,
             )
             for change in run
         ]
@@ -138,7 +138,7 @@ class Messages:
                 point.value,
                 point.at,
                 historical=True,
-                properties=point.properties(birth=False),
+                properties=point.properties(),
             )
             for point in points
         ]

@@ -41,8 +41,11 @@ class Point(msgspec.Struct, frozen=True, gc=False):
     quality: int | None = None
     substatus: str = ""
 
-    def properties(self, *, birth: bool) -> Mapping[str, Property]:
-        """Its properties: in a birth all of them, in DATA the quality with what it says more."""
+    def properties(self, *, birth: bool = False, live: bool = False) -> Mapping[str, Property]:
+        """Its properties: in a birth all of them, else the quality with what it says more.
+
+        In live DATA a null takes back what an earlier quality had to say.
+        """
         if self.quality is None and not (birth and self.unit):
             return NONE
         found = {}
@@ -50,8 +53,8 @@ class Point(msgspec.Struct, frozen=True, gc=False):
             found["engUnit"] = Property(DataType.STRING, self.unit)
         if self.quality is not None:
             found["Quality"] = Property(DataType.INT32, self.quality)
-            if self.substatus:
-                found["Substatus"] = Property(DataType.STRING, self.substatus)
+            if self.substatus or live:
+                found["Substatus"] = Property(DataType.STRING, self.substatus or None)
         return found
 
 

@@ -176,7 +176,7 @@ def test_properties_are_said_where_they_belong() -> None:
         "Quality": 0,
         "Substatus": "device_failure",
     }
-    assert {name: p.value for name, p in point.properties(birth=False).items()} == {
+    assert {name: p.value for name, p in point.properties().items()} == {
         "Quality": 0,
         "Substatus": "device_failure",
     }

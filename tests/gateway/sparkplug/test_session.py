@@ -450,6 +450,24 @@ def test_quality_is_said_in_births_and_when_it_matters() -> None:
         assert speed.quality == code, (quality, substatus)
 
 
+def test_why_a_value_was_bad_is_taken_back_when_it_is_good_again() -> None:
+    made, _ = born()
+    made.samples([read("plc/speed", 10, 1)], now(1))
+
+    (bad,) = made.samples([read("plc/speed", 10, 2, Quality.BAD, "device_failure")], now(2))
+    (good,) = made.samples([read("plc/speed", 10, 3)], now(3))
+    (later,) = made.samples([read("plc/speed", 11, 4)], now(4))
+
+    said = [
+        {name: p.value for name, p in m.payload.metrics[0].properties.items()} for m in (bad, good, later)
+    ]
+    assert said == [
+        {"Quality": 0, "Substatus": "device_failure"},
+        {"Quality": 192, "Substatus": None},
+        {},
+    ]
+
+
 def test_a_value_that_is_lost_is_null() -> None:
     made, host = born()
     host.hear(made.samples([read("plc/speed", 10, 1)], now(1)))
