@@ -273,6 +273,28 @@ async def test_what_no_broker_has_read_is_not_passed_over(
         assert host.problems == []
 
 
+async def test_history_that_is_broken_off_goes_on_where_it_was(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_node, "REPEAT_S", 0.0)
+    await mosquitto.start()
+    async with (
+        site(tmp_path / "journal", "filler") as plant,
+        Proxy(mosquitto.port) as proxy,
+        host_at(mosquitto.port) as host,
+    ):
+        await plant.happen(6_000)
+        node = plant.node(proxy.port)
+        async with Running(node):
+            for share in (500, 2_500):
+                await host.wait(lambda n=share: len(host.told.get(("filler", "Seq"), ())) > n, "a part")  # type: ignore[misc]
+                proxy.cut()
+            await heard_all(host, plant)
+            await until(node, lambda status: status.backlog is None and status.connected, "drained")
+            assert node.status().historical < 2 * 11 * 6_000
+        assert host.problems == []
+
+
 async def test_history_begins_where_the_journal_does(mosquitto: Mosquitto, tmp_path: Path) -> None:
     keep = {"segment_age": "100ms", "keep": "1ms"}
     async with site(tmp_path / "journal", "filler", **keep) as plant:
@@ -310,6 +332,7 @@ async def test_a_renewed_certificate_is_used_and_the_node_says_that_it_leaves(
         node = plant.node(
             mosquitto.port,
             certificates_s=0.1,
+            protocol="3.1.1",  # where no DISCONNECT makes the broker say it for us
             broker=f"mqtts://127.0.0.1:{mosquitto.port}",
             ca_file=str(authority.file),
             cert_file=str(ours["certificate"]),
