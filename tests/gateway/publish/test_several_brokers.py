@@ -29,10 +29,12 @@ from tests.gateway.publish.support import (
     Running,
     Subscriber,
     find_mosquitto,
+    free_port,
     retained,
     until,
     within,
 )
+from tests.support.processes import gateway as gateway_process
 from tests.support.small_plc import small_plcs
 
 pytestmark = pytest.mark.real
@@ -248,3 +250,37 @@ async def test_a_broker_that_was_taken_out_holds_nothing_in_the_journal(tmp_path
         await journal.advance("mqtt-plant", Cursor(seq=last))
         await kept_house(journal, clock, lambda: journal.position.first_seq > 1)
         assert (await journal.cursor("mqtt-cloud")).seq == 1, "where it stood is still known"
+
+
+async def test_a_killed_process_is_offline_and_its_next_start_is_believed(
+    brokers: tuple[Mosquitto, Mosquitto], tmp_path: Path
+) -> None:
+    """kill -9: the broker says so of the gateway; what else says `online` counts only together with that."""
+    [broker, _] = brokers
+    api = free_port()
+    async with small_plcs(1) as (plc,):
+        plc.registers[0] = 1
+        address = [("plant", f"mqtt://127.0.0.1:{broker.port}")]
+        text = configuration(plc.port, address, ("one",)).replace(':0"\n[[mqtt]]', f':{api}"\n[[mqtt]]')
+        (tmp_path / "m.toml").write_text(MODEL, encoding="utf-8")
+        config = tmp_path / "andon.toml"
+        config.write_text(text, encoding="utf-8")
+        async with gateway_process(config, api) as process:
+            await stands(broker, "On")
+            await process.kill()
+            async with asyncio.timeout(10):
+                while (await stood(broker))[2] != b"offline":
+                    await asyncio.sleep(0.02)
+            plc.registers[0] = 0
+            async with Subscriber(broker.port) as listening:
+                await process.start()
+                await stands(broker, "Off")
+                news = [m for m in listening.heard if not m.retain]
+                back = next(i for i, m in enumerate(news) if m.topic == STATUS)
+                told = {m.topic: m.payload for m in news[:back]}
+                assert THERE.format("one") in told
+                state = json.loads(told[STATE.format("one")])["state"]
+                assert state in ("Unknown", "Off"), "what it was before the end is not said again"
+            await process.stop()
+        held = await retained(broker.port)
+        assert {held[STATUS], held[THERE.format("one")], held["andon/line-1/_connection/plc"]} == {b"offline"}
