@@ -56,7 +56,7 @@ class Leaving:
             SinkUnavailable, SinkRefused: the connection is over.
         """
         pause_s = AGAIN_S
-        await link.taken()  # so that the broker holds our status, which shows whether it lets us look
+        await link.taken()  # so that the broker holds what shows whether it lets us look
         while self._ownership is not None and (left := self.left()):
             try:
                 held = await self._look(list(left))
@@ -80,16 +80,16 @@ class Leaving:
             return
 
     async def _look(self, left: Sequence[str]) -> Mapping[str, bytes] | None:
-        """What the broker holds there; None where it lets nobody see, which our own status shows."""
-        status, held = self._voice.topics.status, dict[str, bytes]()
+        """What the broker holds there; None where it lets nobody see, which a topic of our own shows."""
+        own, held = self._voice.held, dict[str, bytes]()
+        states = (topic for topic, it in own.items() if it.kind == "state")
+        probe = self._voice.topics.status if self._voice.kinds.status.retain else next(states, "")
         for at in range(0, len(left), LOOK_MAX):
-            found = await self._read([status, *left[at : at + LOOK_MAX]])
-            if status not in found:
+            found = await self._read([*([probe] if probe else ()), *left[at : at + LOOK_MAX]])
+            if probe not in found:
                 return None
             held.update(found)
-        if status not in left:
-            held.pop(status, None)
-        return held
+        return {topic: payload for topic, payload in held.items() if topic not in own}
 
     async def _ours(
         self, ownership: Ownership, left: Mapping[str, Held], held: Mapping[str, bytes]
