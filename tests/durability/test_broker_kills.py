@@ -13,7 +13,8 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -302,6 +303,28 @@ def _not_said_again(ledger: Ledger) -> list[str]:
 # --- the test
 
 
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Journal]:
+    """A journal that keeps everything."""
+    journal = await Journal.open(folder, gateway="line-1", settings=JournalSettings(), clock=SystemClock())
+    try:
+        journal.require("the test", events=True, batches=False)
+        yield journal
+    finally:
+        await journal.close()
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Something that runs meanwhile; cancelled at the end."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
 @pytest.mark.real
 @pytest.mark.timeout(3 * KILLS + 200)
 @pytest.mark.parametrize(
@@ -310,16 +333,14 @@ def _not_said_again(ledger: Ledger) -> list[str]:
 async def test_every_event_arrives_and_states_stay_true_however_often_the_broker_dies(
     tmp_path: Path, protocol: str, qos: int, kills: int
 ) -> None:
-    chance = random.Random(20261122)
-    broker, ledger = Mosquitto(tmp_path), Ledger(protocol)
-    await broker.start()
-    journal = await Journal.open(
-        tmp_path / "journal", gateway="line-1", settings=JournalSettings(), clock=SystemClock()
-    )
-    journal.require("the test", events=True, batches=False)
-    line, book = Line(journal), Book(journal)
-    await line.move(MACHINES)
-    async with Tap(broker.port, ledger) as tap, Listener(broker.port, book) as listener:
+    chance, ledger = random.Random(20261122), Ledger(protocol)
+    async with (
+        Mosquitto(tmp_path) as broker,
+        opened(tmp_path / "journal") as journal,
+        Tap(broker.port, ledger) as tap,
+    ):
+        line, book = Line(journal), Book(journal)
+        await line.move(MACHINES)
         settings = MqttSettings.model_validate(
             {
                 "broker": f"mqtt://127.0.0.1:{tap.port}",
@@ -328,34 +349,31 @@ async def test_every_event_arrives_and_states_stay_true_however_often_the_broker
             }
         )
         publisher = line.publisher(settings)
-        tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(line.run())]
-        for _ in range(kills):
-            await _live(chance, broker, tap, publisher, line, listener)
-            assert not any(task.done() for task in tasks), tasks
-            await broker.kill()
-            await tap.down()
-            if chance.random() < 0.5:
-                (tmp_path / "mosquitto.db").unlink(missing_ok=True)
-            if chance.random() < 0.2:
-                await line.move(BACKLOG)
-            await asyncio.sleep(chance.uniform(0, 0.2))
-            listener.states.clear()
-            await broker.start()
-            await tap.up()
-        line.stopped = True  # a move that was cut off could be in the journal and not in the states
-        await tasks[1]
-        async with asyncio.timeout(60):
-            while publisher.status().lag_events:
-                await asyncio.sleep(0.02)
-        await listener.wait_true(line.topics(), TRUE_WITHIN_S)
-        at_rest = await retained(broker.port, line.topics())
-        await listener.all_read()
-        tasks[0].cancel()
-        await asyncio.wait({tasks[0]})
-    await book.ask(journal.position.last_seq)
-    events = await journal.read(0, journal.position.last_seq)
-    await journal.close()
-    await broker.stop()
+        async with Listener(broker.port, book) as listener, running(publisher.run()) as publishing:
+            async with running(line.run()) as moving:
+                for _ in range(kills):
+                    await _live(chance, broker, tap, publisher, line, listener)
+                    assert not publishing.done(), publishing
+                    await broker.kill()
+                    await tap.down()
+                    if chance.random() < 0.5:
+                        (tmp_path / "mosquitto.db").unlink(missing_ok=True)
+                    if chance.random() < 0.2:
+                        await line.move(BACKLOG)
+                    await asyncio.sleep(chance.uniform(0, 0.2))
+                    listener.states.clear()
+                    await broker.start()
+                    await tap.up()
+                line.stopped = True  # a move that was cut off could be in the journal and not in the states
+                await moving
+            async with asyncio.timeout(60):
+                while publisher.status().lag_events:
+                    await asyncio.sleep(0.02)
+            await listener.wait_true(line.topics(), TRUE_WITHIN_S)
+            at_rest = await retained(broker.port, line.topics())
+            await listener.all_read()
+        await book.ask(journal.position.last_seq)
+        events = await journal.read(0, journal.position.last_seq)
 
     assert at_rest == {topic: payloads.state(state) for topic, state in line.topics().items()}
     assert faults(ledger, events) == []
