@@ -75,12 +75,13 @@ def data_stops_when_a_rebirth_is_asked_for(story: Story) -> Iterator[Verdict]:
     """Judged where the birth may come at once; a request too soon after a birth counts when it is due."""
     for session, request, too_soon in _requests(story):
         answer = _answer(session, request)
-        if too_soon or answer is None:
+        if too_soon:
             continue
+        end = session.packets[-1].number if answer is None else answer.number
         between = [
             message.number
             for message in session.of(*DATA)
-            if request.number < message.number < answer.number
+            if request.number < message.number < end
             and message.packet.at_ms - request.packet.at_ms > IN_FLIGHT_MS
         ]
         yield Verdict(request.number, f"data at {between[:3]} before the birth" if between else None)

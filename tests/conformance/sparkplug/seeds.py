@@ -43,7 +43,7 @@ def caught_by(*ids: str) -> Callable[[Change], Change]:
 # --- tools
 
 
-def _with(transcript: Transcript, changed: dict[int, Packet | None]) -> Transcript:
+def replaced(transcript: Transcript, changed: dict[int, Packet | None]) -> Transcript:
     """Packets replaced by number, or left out."""
     found = (changed.get(packet.number, packet) for packet in transcript.packets)
     return replace(transcript, packets=tuple(packet for packet in found if packet is not None))
@@ -56,44 +56,44 @@ def _payload(message: Message, edit: Edit) -> Packet:
     return message.packet._replace(body=body)
 
 
-def _publishes(
+def publishes(
     transcript: Transcript, kinds: Iterable[str], edit: Edit, *, at_most: int = 1 << 30
 ) -> Transcript:
     """The payloads of the last messages of these kinds, edited."""
     chosen = Story(transcript).of(*kinds)[-at_most:]
-    return _with(transcript, {message.number: _payload(message, edit) for message in chosen})
+    return replaced(transcript, {message.number: _payload(message, edit) for message in chosen})
 
 
-def _headers(transcript: Transcript, kind: str, **more: Any) -> Transcript:
+def headers(transcript: Transcript, kind: str, **more: Any) -> Transcript:
     changed: dict[int, Packet | None] = {
         message.number: message.packet._replace(body=message.publish._replace(**more))
         for message in Story(transcript).of(kind)
     }
-    return _with(transcript, changed)
+    return replaced(transcript, changed)
 
 
-def _connects(transcript: Transcript, edit: Callable[[int, Connect], Connect]) -> Transcript:
+def connects(transcript: Transcript, edit: Callable[[int, Connect], Connect]) -> Transcript:
     changed: dict[int, Packet | None] = {}
     for packet in transcript.packets:
         if isinstance(packet.body, Connect):
             changed[packet.number] = packet._replace(body=edit(len(changed), packet.body))
-    return _with(transcript, changed)
+    return replaced(transcript, changed)
 
 
-def _wills(transcript: Transcript, edit: Callable[[int, Publish], Publish]) -> Transcript:
-    return _connects(
+def wills(transcript: Transcript, edit: Callable[[int, Publish], Publish]) -> Transcript:
+    return connects(
         transcript,
         lambda place, connect: connect._replace(will=edit(place, connect.will) if connect.will else None),
     )
 
 
-def _will_payloads(transcript: Transcript, edit: Callable[[int, Any], None]) -> Transcript:
+def will_payloads(transcript: Transcript, edit: Callable[[int, Any], None]) -> Transcript:
     def change(place: int, will: Publish) -> Publish:
         payload = decoder.decode(will.payload)
         edit(place, payload)
         return will._replace(payload=payload.SerializeToString())
 
-    return _wills(transcript, change)
+    return wills(transcript, change)
 
 
 def _bdseq(payload: Any, number: int) -> None:
@@ -102,7 +102,7 @@ def _bdseq(payload: Any, number: int) -> None:
             raw.long_value = number
 
 
-def _each(edit: Edit, only: Callable[[Any], bool] = lambda raw: True) -> Edit:
+def each(edit: Edit, only: Callable[[Any], bool] = lambda raw: True) -> Edit:
     """Edits all metrics that are meant."""
 
     def all_of(payload: Any) -> None:
@@ -121,7 +121,7 @@ def seq_is_not_reset_at_nbirth(transcript: Transcript) -> Transcript:
     def all_later(payload: Any) -> None:
         payload.seq = (payload.seq + 7) % 256
 
-    return _publishes(transcript, (*BIRTHS, *DATA, "DDEATH"), all_later)
+    return publishes(transcript, (*BIRTHS, *DATA, "DDEATH"), all_later)
 
 
 @caught_by("payloads-sequence-num-incrementing", "payloads-ddata-seq-inc", "topics-ddata-seq-num")
@@ -129,7 +129,7 @@ def seq_skips_a_number(transcript: Transcript) -> Transcript:
     def skip(payload: Any) -> None:
         payload.seq = (payload.seq + 1) % 256
 
-    return _publishes(transcript, ("DDATA",), skip, at_most=1)
+    return publishes(transcript, ("DDATA",), skip, at_most=1)
 
 
 @caught_by("payloads-sequence-num-incrementing", "payloads-sequence-num-always-included")
@@ -143,7 +143,7 @@ def seq_does_not_wrap_at_255(transcript: Transcript) -> Transcript:
                     payload.seq = place
 
                 changed[message.number] = _payload(message, count)
-    return _with(transcript, changed)
+    return replaced(transcript, changed)
 
 
 @caught_by("payloads-sequence-num-incrementing", "payloads-dbirth-seq-inc")
@@ -160,17 +160,17 @@ def each_device_counts_for_itself(transcript: Transcript) -> Transcript:
                 payload.seq = number
 
             changed[message.number] = _payload(message, count)
-    return _with(transcript, changed)
+    return replaced(transcript, changed)
 
 
 @caught_by("payloads-sequence-num-always-included", "payloads-ddeath-seq", "payloads-ddeath-seq-number")
 def ddeath_without_seq(transcript: Transcript) -> Transcript:
-    return _publishes(transcript, ("DDEATH",), lambda payload: payload.ClearField("seq"))
+    return publishes(transcript, ("DDEATH",), lambda payload: payload.ClearField("seq"))
 
 
 @caught_by("topics-ndeath-seq", "payloads-ndeath-seq")
 def ndeath_with_seq(transcript: Transcript) -> Transcript:
-    return _will_payloads(transcript, lambda _, payload: setattr(payload, "seq", 0))
+    return will_payloads(transcript, lambda _, payload: setattr(payload, "seq", 0))
 
 
 @caught_by("operational-behavior-data-commands-rebirth-action-3", "topics-nbirth-bdseq-matching")
@@ -185,13 +185,13 @@ def bdseq_changes_with_a_rebirth(transcript: Transcript) -> Transcript:
                 )
 
             changed[birth.number] = _payload(birth, rise)
-    return _with(transcript, changed)
+    return replaced(transcript, changed)
 
 
 @caught_by("topics-nbirth-bdseq-increment", "message-flow-edge-node-birth-publish-will-message-payload-bdSeq")
 def bdseq_does_not_rise_with_a_connect(transcript: Transcript) -> Transcript:
-    same = _will_payloads(transcript, lambda _, payload: _bdseq(payload, 0))
-    return _publishes(same, ("NBIRTH", "NDEATH"), lambda payload: _bdseq(payload, 0))
+    same = will_payloads(transcript, lambda _, payload: _bdseq(payload, 0))
+    return publishes(same, ("NBIRTH", "NDEATH"), lambda payload: _bdseq(payload, 0))
 
 
 @caught_by("topics-nbirth-bdseq-increment")
@@ -199,8 +199,8 @@ def bdseq_begins_at_one(transcript: Transcript) -> Transcript:
     def rise(payload: Any) -> None:
         _bdseq(payload, (next(r for r in payload.metrics if r.name == "bdSeq").long_value + 1) % 256)
 
-    later = _will_payloads(transcript, lambda _, payload: rise(payload))
-    return _publishes(later, ("NBIRTH", "NDEATH"), rise)
+    later = will_payloads(transcript, lambda _, payload: rise(payload))
+    return publishes(later, ("NBIRTH", "NDEATH"), rise)
 
 
 # --- the session
@@ -208,19 +208,19 @@ def bdseq_begins_at_one(transcript: Transcript) -> Transcript:
 
 @caught_by("message-flow-edge-node-birth-publish-will-message", "payloads-ndeath-will-message")
 def no_will(transcript: Transcript) -> Transcript:
-    return _connects(transcript, lambda _, connect: connect._replace(will=None))
+    return connects(transcript, lambda _, connect: connect._replace(will=None))
 
 
 @caught_by("message-flow-edge-node-birth-publish-will-message-qos", "payloads-ndeath-will-message-qos")
 def the_will_has_qos_0(transcript: Transcript) -> Transcript:
-    return _wills(transcript, lambda _, will: will._replace(qos=0))
+    return wills(transcript, lambda _, will: will._replace(qos=0))
 
 
 @caught_by(
     "message-flow-edge-node-birth-publish-will-message-will-retained", "payloads-ndeath-will-message-retain"
 )
 def the_will_is_retained(transcript: Transcript) -> Transcript:
-    return _wills(transcript, lambda _, will: will._replace(retain=True))
+    return wills(transcript, lambda _, will: will._replace(retain=True))
 
 
 @caught_by("message-flow-edge-node-ncmd-subscribe")
@@ -230,14 +230,14 @@ def ncmd_is_subscribed_with_qos_0(transcript: Transcript) -> Transcript:
         if isinstance(packet.body, Subscribe):
             filters = tuple((topic, 0) for topic, _ in packet.body.filters)
             changed[packet.number] = packet._replace(body=packet.body._replace(filters=filters))
-    return _with(transcript, changed)
+    return replaced(transcript, changed)
 
 
 @caught_by(
     "operational-behavior-edge-node-intentional-disconnect-ndeath", "payloads-ndeath-will-message-publisher"
 )
 def it_leaves_without_ndeath(transcript: Transcript) -> Transcript:
-    return _with(transcript, {message.number: None for message in Story(transcript).of("NDEATH")})
+    return replaced(transcript, {message.number: None for message in Story(transcript).of("NDEATH")})
 
 
 @caught_by("payloads-ndeath-will-message-publisher-disconnect-mqtt50")
@@ -247,7 +247,7 @@ def it_leaves_with_reason_0(transcript: Transcript) -> Transcript:
         for packet in transcript.packets
         if packet.up and isinstance(packet.body, Disconnect)
     }
-    return _with(transcript, changed)
+    return replaced(transcript, changed)
 
 
 # --- births
@@ -255,12 +255,12 @@ def it_leaves_with_reason_0(transcript: Transcript) -> Transcript:
 
 @caught_by("topics-nbirth-mqtt", "payloads-nbirth-retain")
 def nbirth_is_retained(transcript: Transcript) -> Transcript:
-    return _headers(transcript, "NBIRTH", retain=True)
+    return headers(transcript, "NBIRTH", retain=True)
 
 
 @caught_by("topics-dbirth-mqtt", "payloads-dbirth-qos")
 def dbirth_has_qos_1(transcript: Transcript) -> Transcript:
-    return _headers(transcript, "DBIRTH", qos=1)
+    return headers(transcript, "DBIRTH", qos=1)
 
 
 @caught_by("payloads-ddata-order")
@@ -279,44 +279,44 @@ def data_comes_before_the_birth_of_its_device(transcript: Transcript) -> Transcr
 
                 body = _payload(there, number).body
                 changed[here.number] = here.packet._replace(body=body)
-            return _with(transcript, changed)
+            return replaced(transcript, changed)
     return transcript
 
 
 @caught_by("payloads-alias-uniqueness")
 def two_devices_share_an_alias(transcript: Transcript) -> Transcript:
-    return _publishes(
+    return publishes(
         transcript,
         (*BIRTHS, *DATA),
-        _each(lambda raw: setattr(raw, "alias", 1), lambda raw: raw.HasField("alias")),
+        each(lambda raw: setattr(raw, "alias", 1), lambda raw: raw.HasField("alias")),
     )
 
 
 @caught_by("payloads-metric-datatype-req", "topics-dbirth-metrics")
 def a_birth_without_data_types(transcript: Transcript) -> Transcript:
-    return _publishes(transcript, ("DBIRTH",), _each(lambda raw: raw.ClearField("datatype")))
+    return publishes(transcript, ("DBIRTH",), each(lambda raw: raw.ClearField("datatype")))
 
 
 @caught_by("operational-behavior-data-publish-dbirth-values")
 def null_is_not_said(transcript: Transcript) -> Transcript:
-    return _publishes(transcript, ("DBIRTH",), _each(lambda raw: raw.ClearField("is_null")))
+    return publishes(transcript, ("DBIRTH",), each(lambda raw: raw.ClearField("is_null")))
 
 
 @caught_by("operational-behavior-data-commands-rebirth-name-aliases")
 def rebirth_with_an_alias(transcript: Transcript) -> Transcript:
-    return _publishes(
+    return publishes(
         transcript,
         ("NBIRTH",),
-        _each(lambda raw: setattr(raw, "alias", 9999), lambda raw: raw.name == REBIRTH),
+        each(lambda raw: setattr(raw, "alias", 9999), lambda raw: raw.name == REBIRTH),
     )
 
 
 @caught_by("topics-nbirth-rebirth-metric", "operational-behavior-data-commands-rebirth-name")
 def no_rebirth_metric(transcript: Transcript) -> Transcript:
-    return _publishes(
+    return publishes(
         transcript,
         ("NBIRTH",),
-        _each(lambda raw: setattr(raw, "name", "Node Control/Reboot"), lambda raw: raw.name == REBIRTH),
+        each(lambda raw: setattr(raw, "name", "Node Control/Reboot"), lambda raw: raw.name == REBIRTH),
     )
 
 
@@ -327,7 +327,7 @@ def a_template_is_not_defined(transcript: Transcript) -> Transcript:
         del payload.metrics[:]
         payload.metrics.extend(kept)
 
-    return _publishes(transcript, ("NBIRTH",), forget)
+    return publishes(transcript, ("NBIRTH",), forget)
 
 
 @caught_by("payloads-dbirth-order", "operational-behavior-data-commands-rebirth-action-2")
@@ -340,7 +340,7 @@ def a_rebirth_forgets_a_device(transcript: Transcript) -> Transcript:
                     data = next(m for m in sequence if m.kind == "DDATA")
                     moved = message.packet._replace(number=data.number, at_ms=data.packet.at_ms)
                     early = data.packet._replace(number=message.number, at_ms=message.packet.at_ms)
-                    return _with(transcript, {message.number: early, data.number: moved})
+                    return replaced(transcript, {message.number: early, data.number: moved})
     return transcript
 
 
@@ -349,7 +349,7 @@ def a_rebirth_forgets_a_device(transcript: Transcript) -> Transcript:
 
 @caught_by("operational-behavior-data-publish-dbirth-order")
 def history_is_not_said_to_be_history(transcript: Transcript) -> Transcript:
-    return _publishes(transcript, DATA, _each(lambda raw: raw.ClearField("is_historical")))
+    return publishes(transcript, DATA, each(lambda raw: raw.ClearField("is_historical")))
 
 
 @caught_by("payloads-alias-data-cmd-requirement")
@@ -364,12 +364,12 @@ def data_says_names_beside_aliases(transcript: Transcript) -> Transcript:
                 raw.name = said
 
         changed[message.number] = _payload(message, name)
-    return _with(transcript, changed)
+    return replaced(transcript, changed)
 
 
 @caught_by("payloads-name-birth-data-requirement")
 def metrics_without_time(transcript: Transcript) -> Transcript:
-    return _publishes(transcript, DATA, _each(lambda raw: raw.ClearField("timestamp")))
+    return publishes(transcript, DATA, each(lambda raw: raw.ClearField("timestamp")))
 
 
 @caught_by("payloads-ddata-timestamp", "payloads-timestamp-in-UTC")
@@ -377,7 +377,7 @@ def times_in_local_time(transcript: Transcript) -> Transcript:
     def berlin(payload: Any) -> None:
         payload.timestamp += 3_600_000
 
-    return _publishes(transcript, (*BIRTHS, *DATA, "DDEATH"), berlin)
+    return publishes(transcript, (*BIRTHS, *DATA, "DDEATH"), berlin)
 
 
 @caught_by("payloads-propertyset-quality-value-value")
@@ -387,12 +387,12 @@ def qualities_of_opc_ua(transcript: Transcript) -> Transcript:
             if value.WhichOneof("value") == "int_value":
                 value.int_value = 64
 
-    return _publishes(transcript, (*BIRTHS, *DATA), _each(code))
+    return publishes(transcript, (*BIRTHS, *DATA), each(code))
 
 
 @caught_by("operational-behavior-device-ddeath")
 def a_lost_device_is_not_said_to_be_dead(transcript: Transcript) -> Transcript:
-    return _with(transcript, {message.number: None for message in Story(transcript).of("DDEATH")})
+    return replaced(transcript, {message.number: None for message in Story(transcript).of("DDEATH")})
 
 
 @caught_by("principles-rbe-recommended", "operational-behavior-data-publish-dbirth-change")
@@ -414,7 +414,7 @@ def data_is_said_at_every_tick(transcript: Transcript) -> Transcript:
                 packet = _payload(message, repeat)
                 assert isinstance(packet.body, Publish)
                 body = packet.body._replace(topic=before.publish.topic)
-                return _with(transcript, {message.number: packet._replace(body=body)})
+                return replaced(transcript, {message.number: packet._replace(body=body)})
     return transcript
 
 
@@ -426,7 +426,7 @@ def data_is_said_at_every_tick(transcript: Transcript) -> Transcript:
 )
 def births_do_not_wait_for_the_host(transcript: Transcript) -> Transcript:
     """The host comes only after the births."""
-    return _with(
+    return replaced(
         transcript,
         {
             message.number: None
@@ -446,7 +446,7 @@ def an_old_offline_ends_the_session(transcript: Transcript) -> Transcript:
             if message.kind == "STATE" and b"false" in message.publish.payload and session.of("NDEATH"):
                 body = message.publish._replace(payload=b'{"online": false, "timestamp": 1}')
                 changed[message.number] = message.packet._replace(body=body)
-    return _with(transcript, changed)
+    return replaced(transcript, changed)
 
 
 @caught_by(
@@ -457,4 +457,4 @@ def it_comes_back_to_the_same_server(transcript: Transcript) -> Transcript:
     changed: dict[int, Packet | None] = {
         packet.number: packet._replace(server=transcript.facts.servers[0]) for packet in transcript.packets
     }
-    return _with(transcript, changed)
+    return replaced(transcript, changed)
