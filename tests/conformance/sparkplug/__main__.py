@@ -72,9 +72,7 @@ def main() -> int:
         chosen.out.write_text(made + "\n", encoding="utf-8")
     for line in (*wrong, *map(str, findings.violations)):
         sys.stderr.write(line + "\n")
-    counted = catalogue.totals(lines)
-    never = 0 if chosen.only else counted[catalogue.NEVER]
-    return 1 if wrong or counted[catalogue.VIOLATED] or never else 0
+    return int(bool(wrong) or catalogue.failed(lines, partly=chosen.only is not None))
 
 
 if __name__ == "__main__":

@@ -129,6 +129,12 @@ def totals(lines: Sequence[Line]) -> dict[str, int]:
     return {verdict: counted[verdict] for verdict in (PROVED, NOT_APPLICABLE, VIOLATED, NEVER)}
 
 
+def failed(lines: Sequence[Line], *, partly: bool = False) -> bool:
+    """Whether a rule is violated or was never looked at; the latter is no fault where not all was played."""
+    bad = (VIOLATED,) if partly else (VIOLATED, NEVER)
+    return any(line.verdict in bad for line in lines)
+
+
 def document(lines: Sequence[Line], findings: Findings) -> dict[str, Any]:
     """The report for machines."""
     return {

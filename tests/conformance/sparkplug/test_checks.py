@@ -7,7 +7,20 @@ from functools import cache
 import pytest
 
 from tests.conformance.sparkplug import script
-from tests.conformance.sparkplug.catalogue import NEVER, VIOLATED, Rule, faults, report, rules
+from tests.conformance.sparkplug.catalogue import (
+    NEVER,
+    NOT_APPLICABLE,
+    PROVED,
+    VIOLATED,
+    Rule,
+    document,
+    failed,
+    faults,
+    report,
+    rules,
+    text,
+    totals,
+)
 from tests.conformance.sparkplug.checks import checks
 from tests.conformance.sparkplug.judging import Findings, judge
 from tests.conformance.sparkplug.seeds import Seed
@@ -70,6 +83,22 @@ def test_a_check_with_nothing_to_look_at_is_reported() -> None:
     assert "principles-persistence-clean-session-311" in never
     assert "message-flow-edge-node-birth-publish-phid-wait" in never
     assert "topics-nbirth-mqtt" not in never
+    assert failed(lines)
+    assert not failed(lines, partly=True)
+
+
+def test_the_report_of_a_right_edge_node_is_good_and_of_a_wrong_one_is_not() -> None:
+    findings = all_checks(script.right())
+    lines = report(rules(), findings)
+    wrong = report(rules(), sown("no_will"))
+
+    assert not failed(lines)
+    assert totals(lines) == {PROVED: 197, NOT_APPLICABLE: 18, VIOLATED: 0, NEVER: 0}
+    assert failed(wrong)
+    assert failed(wrong, partly=True)
+    told = document(lines, findings)
+    assert {entry["id"] for entry in told["ids"]} == {f"tck-id-{rule.id}" for rule in rules()}
+    assert text(lines, findings).endswith("215 ids of Sparkplug B 3.0.0 for an edge node")
 
 
 @pytest.mark.parametrize("seed", SEEDS.values(), ids=lambda seed: seed.name)
