@@ -368,6 +368,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._clients: set[asyncio.StreamWriter] = set()
         self._held: set[asyncio.StreamWriter] = set()
+        self._serving = 0
 
     @property
     def port(self) -> int:
@@ -385,6 +386,9 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.cut()
+        while self._serving:  # one that was just being connected is cut as soon as it is
+            await asyncio.sleep(0.005)
+            self.cut()
         await self._server.wait_closed()
 
     def cut(self) -> None:
@@ -406,6 +410,13 @@ class Proxy:
         self._held.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving += 1
+        try:
+            await self._connect(reader, writer)
+        finally:
+            self._serving -= 1
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
