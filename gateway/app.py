@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version as installed_version
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +27,7 @@ from gateway.accounts.report import AccountsReport
 from gateway.clock import SystemClock
 from gateway.config.brokers import embedded_port
 from gateway.config.load import Loaded
-from gateway.configured import TagFeed, feeding_connections, published_tags, unrecorded_tags
+from gateway.configured import TagFeed, published_tags, unrecorded_tags
 from gateway.correcting import CorrectionDesk
 from gateway.corrections import CorrectionBook
 from gateway.embedded_postgres import EmbeddedPostgres
@@ -46,10 +45,7 @@ from gateway.metrics import Exposition
 from gateway.models import ModelCatalogue
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.pipeline import Pipeline
-from gateway.publish.availability import Links
-from gateway.publish.holdings import Holdings
-from gateway.publish.ownership import Ownership
-from gateway.publish.publisher import MqttPublisher
+from gateway.publish.wiring import Publishing, publishing
 from gateway.reconcile.wiring import JournalRecord, Reconciling
 from gateway.repeats import on_record
 from gateway.restart import lost_while_away, memories_from
@@ -121,13 +117,13 @@ class _Run:
         self.corrections = await CorrectionBook.open(self.journal, historian)
         history = JoinedHistory(self.journal, historian, self.corrections)
         self._build_live(history)
-        publishers = await self._publishers(history)
+        self.publishing = await self._publishing(history)
         nodes = self._edge_nodes()
-        await self._serve(history, historian, publishers)
+        await self._serve(history, historian)
         async with asyncio.TaskGroup() as group:
             if historian is not None:
                 self._start_sink(group, "historian", historian.run())
-            for publisher in publishers:
+            for publisher in self.publishing.publishers:
                 self._start_sink(group, publisher.sink, publish_when_met(publisher.run, historian))
             for node in nodes:
                 self._start_sink(group, node.sink, publish_when_met(node.run, historian))
@@ -236,43 +232,26 @@ class _Run:
         self.sinks["historian"] = historian
         return historian
 
-    async def _publishers(self, history: JoinedHistory) -> Sequence[MqttPublisher]:
-        """One for each broker; what is embedded is shared."""
+    async def _publishing(self, history: JoinedHistory) -> Publishing:
         port = self.embedded_port = await self._embedded_broker()
         self.record = JournalRecord(self.journal, history)
-        gateway = self.settings.gateway
-        self.ownership = Ownership(
-            self.record, gateway=gateway.id, started_at=self.clock.now(), last=self.last
+        parts = publishing(
+            self.loaded,
+            journal=self.journal,
+            live=self.live,
+            clock=self.clock,
+            record=self.record,
+            last=self.last,
+            embedded_port=port,
         )
-        self.links = Links(connection.name for connection in self.settings.connections)
-        tags = published_tags(self.loaded)
-        publishers = []
-        for settings in self.settings.mqtt:
-            publisher = MqttPublisher(
-                settings,
-                journal=self.journal,
-                gateway=gateway,
-                equipment={
-                    spec.name: (spec.path, partial(self.live.state, spec.name))
-                    for spec in self.loaded.equipment
-                },
-                models={spec.name: spec.model.name for spec in self.loaded.equipment},
-                tags=tags,
-                links=self.links,
-                feeds=feeding_connections(self.loaded),
-                holdings=Holdings(self.loaded.data_dir, sink=settings.sink, gateway=gateway.id),
-                ownership=self.ownership,
-                embedded_port=port if settings.embedded else None,
-                clock=self.clock,
-            )
-            self.sinks[settings.sink] = publisher
-            self.topics.append(TagFeed(tags, publisher.publish_tag))
-            publishers.append(publisher)
+        for publisher in parts.publishers:
+            self.sinks[publisher.sink] = publisher
+            self.topics.append(TagFeed(published_tags(self.loaded), publisher.publish_tag))
         self.owner.addresses.broker = ", ".join(
             f"mqtt://127.0.0.1:{port}" if settings.embedded else settings.broker
             for settings in self.settings.mqtt
         )
-        return publishers
+        return parts
 
     def _edge_nodes(self) -> Sequence[EdgeNode]:
         nodes = edge_nodes(
@@ -298,9 +277,7 @@ class _Run:
         self.stack.push_async_callback(broker.stop)
         return broker.port
 
-    async def _serve(
-        self, history: JoinedHistory, historian: Historian | None, publishers: Sequence[MqttPublisher]
-    ) -> None:
+    async def _serve(self, history: JoinedHistory, historian: Historian | None) -> None:
         self.late = LateSamples(
             self.loaded.equipment,
             self.settings.connections,
@@ -315,7 +292,7 @@ class _Run:
             log=self.journal,
             connections=self.settings.connections,
             listeners=(self.live,),
-            hearers=(self.links.announce, self.corrections.announce, self.late.heard),
+            hearers=(self.publishing.links.announce, self.corrections.announce, self.late.heard),
             topics=tuple(feed.samples for feed in self.topics),
             clock=self.clock,
             heartbeat=self.settings.gateway.journal.heartbeat,
@@ -356,9 +333,9 @@ class _Run:
             memories=self.engine.memories,
             historian=historian,
             dsn=self.owner.addresses.database,
-            publishers=publishers,
+            publishers=self.publishing.publishers,
             record=self.record,
-            ownership=self.ownership,
+            ownership=self.publishing.ownership,
         )
         self.health.more = self.reconciling.parts_of_health
         if self.settings.api is None:
