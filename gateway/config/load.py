@@ -234,8 +234,8 @@ class _Loader:
             if isinstance(node, SparkplugSettings) and node.commands:
                 place = (*place, "commands")
                 reason = "lets everyone who may publish on the broker write to the machines"
-                topic = f"spBv1.0/{node.group}/DCMD/#"
-                hint = f"let the broker allow {topic} to the host application alone"
+                topics = " and ".join(f"spBv1.0/{node.group}/{verb}/#" for verb in ("NCMD", "DCMD"))
+                hint = f"let the broker allow publishing to {topics} to the host application alone"
                 self.warnings.append(
                     Problem(relative(self.path), line_of(self.lines, place), path_text(place), reason, hint)
                 )

@@ -342,4 +342,5 @@ def test_whoever_lets_hosts_write_is_told_who_else_may(tmp_path: Path) -> None:
     path.write_text(GATEWAY + node + "commands = true\n")
     (warning,) = load(path).warnings
     assert (warning.path, warning.line) == ("sparkplug.commands", 8)
-    assert "spBv1.0/acme/DCMD/#" in warning.hint
+    # Tags that no equipment is bound to are metrics of the node, and written by NCMD.
+    assert "spBv1.0/acme/NCMD/# and spBv1.0/acme/DCMD/#" in warning.hint
