@@ -376,7 +376,7 @@ class EdgeNode:
             await self._clock.sleep(SAVE_EVERY_S)
             now_s, progress = self._clock.monotonic(), self._progress
             # With no value to tell, what the journal held a moment ago has none that was not told.
-            if self._telling is not None and not self._due:
+            if self._telling is not None and not self._telling.owes_tags:
                 progress.told_present(Cursor(batch=self._batch_before))
             self._batch_before = self._journal.position.last_batch
             self._lately.note(now_s, progress.cursor)

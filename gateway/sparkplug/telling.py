@@ -63,6 +63,7 @@ class Telling:
         self._devices, self._connections = devices, connections
         #: Connections whose loss was read, and not yet all that was recorded with it.
         self._lost: dict[str, None] = {}
+        self._on_their_way = False
         #: Values told as history.
         self.historical = 0
 
@@ -92,6 +93,11 @@ class Telling:
     @property
     def _has_past(self) -> bool:
         return self._progress.past != self._progress.birth
+
+    @property
+    def owes_tags(self) -> bool:
+        """Whether there are values of tags that the broker has not read yet."""
+        return self._on_their_way or bool(self._due)
 
     async def run(self) -> None:
         """Tell what there is to tell, for ever. Call after `be_born`.
@@ -170,8 +176,10 @@ class Telling:
         while True:
             await self._due.some()
             batch = self._journal.position.last_batch
+            self._on_their_way = True
             self._outbox.put(self._session.samples(self._due.take(TAGS_MAX), self.now()))
             await self._outbox.told()
+            self._on_their_way = False
             if not self._due:
                 self._progress.told_present(Cursor(batch=batch))
             await self._clock.sleep(GATHER_S)

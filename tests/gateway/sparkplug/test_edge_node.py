@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -271,6 +273,30 @@ async def test_what_no_broker_has_read_is_not_passed_over(
             await heard_all(host, plant)
         assert node.status().connects == 4
         assert host.problems == []
+
+
+async def test_a_value_on_its_way_is_not_told_because_time_passes(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_node, "REPEAT_S", 0.0)
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "oven") as plant, Proxy(mosquitto.port) as proxy:
+        node = plant.node(proxy.port)
+        async with Running(node):
+            await until(node, lambda status: status.connected, "connected")
+            os.kill(mosquitto.pid, signal.SIGSTOP)
+            await plant.measure("oven", 2.0)
+            await asyncio.sleep(4 * edge_node.SAVE_EVERY_S)  # nothing is due, and nobody has read it
+            target, proxy.target_port = proxy.target_port, 1
+            proxy.cut()
+            await until(node, lambda status: not status.connected, "lost")
+            await plant.measure("oven", 3.0)
+            await mosquitto.kill()
+            await mosquitto.start()
+            async with host_at(mosquitto.port) as host:
+                proxy.target_port = target
+                speed = ("oven", "Tags/oven-plc/speed")
+                await host.wait(lambda: {2.0, 3.0} <= set(host.values(*speed)), "both")
 
 
 async def test_history_that_is_broken_off_goes_on_where_it_was(
