@@ -21,7 +21,8 @@ from gateway.sparkplug.ration import Ration
 
 #: Most commands that wait to be judged, and most writes that wait for devices.
 COMMANDS_MAX, WRITES_MAX = 1000, 64
-#: A write that has waited so long is refused: what a person wanted then may be wrong now.
+#: A write that came so long ago is refused: what a person wanted then may be wrong now. It waits for those
+#: before it, for births on a slow link, and for all the time that the primary host is away.
 WRITE_AGE_S_MAX = 5.0
 #: So many commands are judged before anything else gets its turn.
 TURN_COMMANDS = 25
@@ -51,10 +52,13 @@ class Writes:
         self._complaints: dict[str, tuple[Ration, int]] = {}
         self.counts: Counter[str] = Counter(dict.fromkeys(WHAT, 0))
 
-    def put(self, order: WriteOrder) -> None:
-        """Write this as soon as those before it are done; refused when too many wait."""
+    def put(self, order: WriteOrder, asked_s: float) -> None:
+        """Write this, which came at monotonic time `asked_s`, as soon as those before it are done.
+
+        Refused when too many wait, or when it has waited too long by then.
+        """
         try:
-            self._queue.put_nowait((self._clock.monotonic(), order))
+            self._queue.put_nowait((asked_s, order))
         except asyncio.QueueFull:
             self.complain("overrun", "too many commands wait", tag=order.tag)
 
@@ -62,10 +66,14 @@ class Writes:
         """Write, one after another, for ever."""
         while True:
             asked_s, order = await self._queue.get()
-            if self._clock.monotonic() - asked_s > WRITE_AGE_S_MAX:
-                self.complain("too_late", "a write waited too long for those before it", tag=order.tag)
+            if self.is_late(asked_s):
+                self.complain("too_late", "a write waited too long before its turn came", tag=order.tag)
             elif self._port is not None:
                 await self._write(self._port, order)
+
+    def is_late(self, asked_s: float) -> bool:
+        """Whether what came at that time is too old to be carried out."""
+        return self._clock.monotonic() - asked_s > WRITE_AGE_S_MAX
 
     async def _write(self, port: CommandPort, order: WriteOrder) -> None:
         written = await port.write(order.equipment, order.tag, order.value, order.source)
@@ -98,7 +106,7 @@ class Inbox:
 
     def __init__(self, *, commands: Commands, host: PrimaryHost | None, writes: Writes, clock: Clock) -> None:
         self._commands, self._host, self._writes, self._clock = commands, host, writes, clock
-        self._queue: asyncio.Queue[Message] = asyncio.Queue(COMMANDS_MAX)
+        self._queue: asyncio.Queue[tuple[float, Message]] = asyncio.Queue(COMMANDS_MAX)
         self._word = asyncio.Event()
         self._is_gone = self._heard = False
 
@@ -114,7 +122,7 @@ class Inbox:
                 self._word.set()
             return
         try:
-            self._queue.put_nowait(message)
+            self._queue.put_nowait((self._clock.monotonic(), message))
         except asyncio.QueueFull:
             self._writes.complain("overrun", "commands come faster than they can be judged")
 
@@ -145,7 +153,7 @@ class Inbox:
         """
         judged = 0
         while True:
-            message = await self._queue.get()
+            heard_s, message = await self._queue.get()
             orders = self._commands.judge(
                 message.topic, message.payload, self._clock.now(), retained=message.retained
             )
@@ -154,9 +162,11 @@ class Inbox:
                     self._writes.counts["rebirth"] += 1
                     await reborn(order.device)
                 elif isinstance(order, WriteOrder):
-                    self._writes.put(order)
+                    self._writes.put(order, heard_s)
                 elif isinstance(order, Refused):
                     self._writes.complain(order.kind, order.reason)
+                elif isinstance(order, NextServer) and self._writes.is_late(heard_s):
+                    self._writes.complain("too_late", "the next server was asked for too long ago")
                 elif isinstance(order, NextServer):
                     self._writes.counts["next_server"] += 1
                     raise Leaving("a host asked for the next server")

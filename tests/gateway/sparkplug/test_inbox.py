@@ -10,11 +10,14 @@ import pytest
 from connectors.base import WriteOutcome, Written
 from gateway.mqtt.heard import Message
 from gateway.sparkplug import inbox
-from gateway.sparkplug.births import NodeSpec
+from gateway.sparkplug.births import DeviceSpec, NodeSpec, PublishedTag
 from gateway.sparkplug.commands import Commands, WriteOrder
+from gateway.sparkplug.datatypes import DataType
 from gateway.sparkplug.host import PrimaryHost
-from gateway.sparkplug.inbox import COMMANDS_MAX, WRITE_AGE_S_MAX, WRITES_MAX, Inbox, Writes
+from gateway.sparkplug.inbox import COMMANDS_MAX, WRITE_AGE_S_MAX, WRITES_MAX, Inbox, Leaving, Writes
+from gateway.sparkplug.messages import Now
 from gateway.sparkplug.names import Names
+from gateway.sparkplug.payload import Metric, Payload, encode
 from gateway.sparkplug.session import Session
 from statemodel.types import TagValue
 from tests.support.manual_clock import ManualClock
@@ -52,9 +55,9 @@ async def test_a_write_that_waited_too_long_is_not_carried_out() -> None:
     writes = Writes(port, clock, "sparkplug")
     port.go.clear()
     running = asyncio.create_task(writes.run())
-    writes.put(ORDER)
+    writes.put(ORDER, clock.monotonic())
     await ticks()
-    writes.put(ORDER)
+    writes.put(ORDER, clock.monotonic())
     clock.advance(WRITE_AGE_S_MAX + 1)
     port.go.set()
     await ticks()
@@ -63,9 +66,10 @@ async def test_a_write_that_waited_too_long_is_not_carried_out() -> None:
 
 
 async def test_no_more_writes_wait_than_may() -> None:
-    writes = Writes(Port(), ManualClock(), "sparkplug")
+    clock = ManualClock()
+    writes = Writes(Port(), clock, "sparkplug")
     for _ in range(WRITES_MAX + 5):
-        writes.put(ORDER)
+        writes.put(ORDER, clock.monotonic())
     assert writes.counts["overrun"] == 5
 
 
@@ -100,3 +104,52 @@ async def test_a_host_that_is_gone_for_a_moment_was_gone() -> None:
     await ticks()
     assert gone.done()
     assert await box.host_word()
+
+
+@pytest.mark.parametrize(("waited_s", "outcome"), [(WRITE_AGE_S_MAX - 1, "written"), (60.0, "too_late")])
+async def test_what_was_asked_before_the_births_is_not_carried_out_long_after(
+    waited_s: float, outcome: str
+) -> None:
+    clock, port = ManualClock(), Port()
+    tag = PublishedTag("plc/setpoint", datatype=DataType.INT16, writable=True)
+    devices = [DeviceSpec("oven", ("Idle",), tags=(tag,))]
+    session = Session(Names("acme", "line-1"), NodeSpec("Andon", "1"), devices, started=clock.now())
+    writes = Writes(port, clock, "sparkplug")
+    box = Inbox(commands=Commands(session, writes=True), host=None, writes=writes, clock=clock)
+    # No time is said, as the standard allows: nothing else tells how old it is.
+    metric = Metric("Tags/plc/setpoint", None, DataType.INT16, 5, None)
+    box.put(Message("spBv1.0/acme/DCMD/line-1/oven", encode(Payload(None, None, [metric])), 1, False))
+    clock.advance(waited_s)  # the primary host is away, or births before these take their time
+    session.connected(Now(clock.now(), clock.monotonic()))
+
+    async def reborn(device: str) -> None:
+        raise AssertionError("nobody asked for that")
+
+    running = [asyncio.create_task(writes.run()), asyncio.create_task(box.run(reborn))]
+    await ticks()
+    for task in running:
+        task.cancel()
+    assert (writes.counts[outcome], len(port.asked)) == (1, int(outcome == "written"))
+
+
+async def test_an_old_wish_for_the_next_server_is_none() -> None:
+    clock = ManualClock()
+    session = Session(Names("acme", "line-1"), NodeSpec("Andon", "1", servers=2), [], started=clock.now())
+    writes = Writes(None, clock, "sparkplug")
+    box = Inbox(commands=Commands(session), host=None, writes=writes, clock=clock)
+    metric = Metric("Node Control/Next Server", None, DataType.BOOLEAN, True, None)
+    wish = Message("spBv1.0/acme/NCMD/line-1", encode(Payload(None, None, [metric])), 1, False)
+    box.put(wish)
+    clock.advance(60.0)
+    session.connected(Now(clock.now(), clock.monotonic()))
+
+    async def reborn(device: str) -> None:
+        raise AssertionError("nobody asked for that")
+
+    running = asyncio.create_task(box.run(reborn))
+    await ticks()
+    assert not running.done()
+    assert writes.counts["too_late"] == 1
+    box.put(wish)
+    with pytest.raises(Leaving):
+        await running
