@@ -21,6 +21,8 @@ from gateway.sparkplug.ration import Ration
 
 #: Most commands that wait to be judged, and most writes that wait for devices.
 COMMANDS_MAX, WRITES_MAX = 1000, 64
+#: Longest command that is looked at, and most bytes of those that wait to be judged.
+COMMAND_BYTES_MAX, WAITING_BYTES_MAX = 256 * 1024, 4 * 1024 * 1024
 #: A write that came so long ago is refused: what a person wanted then may be wrong now. It waits for those
 #: before it, for births on a slow link, and for all the time that the primary host is away.
 WRITE_AGE_S_MAX = 5.0
@@ -107,6 +109,7 @@ class Inbox:
     def __init__(self, *, commands: Commands, host: PrimaryHost | None, writes: Writes, clock: Clock) -> None:
         self._commands, self._host, self._writes, self._clock = commands, host, writes, clock
         self._queue: asyncio.Queue[tuple[float, Message]] = asyncio.Queue(COMMANDS_MAX)
+        self._waiting_bytes = 0
         self._word = asyncio.Event()
         self._is_gone = self._heard = False
 
@@ -121,10 +124,15 @@ class Inbox:
                 self._heard = True
                 self._word.set()
             return
-        try:
-            self._queue.put_nowait((self._clock.monotonic(), message))
-        except asyncio.QueueFull:
+        size = len(message.payload)
+        if size > COMMAND_BYTES_MAX:
+            reason = f"{size} bytes; of a command at most {COMMAND_BYTES_MAX} are looked at"
+            self._writes.complain("too_many", reason)
+        elif self._queue.full() or self._waiting_bytes + size > WAITING_BYTES_MAX:
             self._writes.complain("overrun", "commands come faster than they can be judged")
+        else:
+            self._waiting_bytes += size
+            self._queue.put_nowait((self._clock.monotonic(), message))
 
     async def host_online(self) -> None:
         """Return when the primary host has said that it is there; at once without one."""
@@ -154,6 +162,7 @@ class Inbox:
         judged = 0
         while True:
             heard_s, message = await self._queue.get()
+            self._waiting_bytes -= len(message.payload)
             orders = self._commands.judge(
                 message.topic, message.payload, self._clock.now(), retained=message.retained
             )

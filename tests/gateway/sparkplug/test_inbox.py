@@ -14,7 +14,16 @@ from gateway.sparkplug.births import DeviceSpec, NodeSpec, PublishedTag
 from gateway.sparkplug.commands import Commands, WriteOrder
 from gateway.sparkplug.datatypes import DataType
 from gateway.sparkplug.host import PrimaryHost
-from gateway.sparkplug.inbox import COMMANDS_MAX, WRITE_AGE_S_MAX, WRITES_MAX, Inbox, Leaving, Writes
+from gateway.sparkplug.inbox import (
+    COMMAND_BYTES_MAX,
+    COMMANDS_MAX,
+    WAITING_BYTES_MAX,
+    WRITE_AGE_S_MAX,
+    WRITES_MAX,
+    Inbox,
+    Leaving,
+    Writes,
+)
 from gateway.sparkplug.messages import Now
 from gateway.sparkplug.names import Names
 from gateway.sparkplug.payload import Metric, Payload, encode
@@ -71,6 +80,28 @@ async def test_no_more_writes_wait_than_may() -> None:
     for _ in range(WRITES_MAX + 5):
         writes.put(ORDER, clock.monotonic())
     assert writes.counts["overrun"] == 5
+
+
+async def test_commands_that_wait_take_no_more_memory_than_they_may() -> None:
+    box, writes = parts(ManualClock())
+    longest = Message("spBv1.0/acme/NCMD/line-1", bytes(COMMAND_BYTES_MAX), 0, False)
+    box.put(longest._replace(payload=bytes(COMMAND_BYTES_MAX + 1)))
+    assert writes.counts["too_many"] == 1
+    fitting = WAITING_BYTES_MAX // COMMAND_BYTES_MAX
+    for _ in range(fitting + 3):
+        box.put(longest)
+    assert writes.counts["overrun"] == 3
+
+    async def reborn(device: str) -> None:
+        raise AssertionError(device)
+
+    running = asyncio.create_task(box.run(reborn))
+    async with asyncio.timeout(20):
+        while writes.counts["garbage"] < fitting:
+            await asyncio.sleep(0)
+    box.put(longest)  # what was judged waits no longer
+    assert writes.counts["overrun"] == 3
+    running.cancel()
 
 
 async def test_no_more_commands_wait_than_may_and_little_is_said_of_it(
