@@ -137,6 +137,7 @@ class Events:
                 for task in (going_on, refused):
                     task.cancel()
                 await asyncio.gather(going_on, refused, return_exceptions=True)
+            self._waiting_since = self._acked.oldest_at
             self._acked = Acknowledged(self._acked.seq)
             await self._say_states_only(link, self._clock.monotonic() + REFUSED_AGAIN_S)
 
@@ -183,6 +184,7 @@ class Events:
     def _acknowledge(self, seq: int, *, told: bool = True) -> None:
         self.told += told
         if self._acked.done(seq):
+            self._waiting_since = None  # the next that waits is younger
             self._moved.set()
 
     def _is_refused(self, refused: MessageRefused) -> None:

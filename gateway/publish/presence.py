@@ -18,7 +18,7 @@ from collections.abc import Callable
 import structlog
 
 from connectors.base import Clock
-from gateway.errors import SinkRefused
+from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.link import Link, Message
 from gateway.publish import payloads
 from gateway.publish.voice import Voice
@@ -43,6 +43,7 @@ class Presence:
         """`looks`: ask for the status now and then; needless with a broker inside this process."""
         self._voice, self._clock, self._lost, self._looks = voice, clock, lost, looks
         self._echo, self._wrong = asyncio.Event(), asyncio.Event()
+        self._told = False
         self.heard = False
         """Whether this broker lets us listen to our own status."""
 
@@ -53,22 +54,29 @@ class Presence:
 
     async def keep(self, link: Link) -> None:
         """Say `online`, and keep it said until the connection is over."""
-        self.heard, allowed = False, True
+        self.heard, self._told = False, False
         self._echo.clear()
         self._wrong.clear()
         await self._say(link)
-        try:
-            await link.subscribe({self._voice.topics.status: 1})
-        except SinkRefused as refused:
-            allowed = False
-            log.info("this broker lets us not listen to our own status", reason=refused.reason)
-        listening = (self._mend(link), self._look(link)) if allowed else ()
+        listening = (self._mend(link), self._look(link)) if await self._ask(link) else ()
         await together(self._repeat(link), *listening)
 
     async def _say(self, link: Link) -> None:
         if link.full:
             await link.room()
         self._voice.status(link)
+
+    async def _ask(self, link: Link) -> bool:
+        """Ask to hear our own status. Whether the broker agrees: where it does not, we stay all the same."""
+        try:
+            await link.subscribe({self._voice.topics.status: 1})
+        except (SinkRefused, SinkUnavailable) as refused:
+            await link.room()  # raises when it is the connection that is over
+            if not self._told:
+                log.info("this broker lets us not listen to our own status", reason=refused.reason)
+            self._told = True
+            return False
+        return True
 
     async def _mend(self, link: Link) -> None:
         while True:
@@ -83,10 +91,11 @@ class Presence:
             await self._clock.sleep(LOOK_EVERY_S)
             for _ in range(2):
                 self._echo.clear()
-                await link.subscribe({self._voice.topics.status: 1})
-                if came := await self._echoes():
+                agreed = await self._ask(link)
+                came = agreed and await self._echoes()
+                if came or not agreed:
                     break
-            if not came and self.heard:
+            if agreed and not came and self.heard:
                 log.warning("the broker lost what it had retained; everything is said again")
                 self._lost()
             self.heard = came

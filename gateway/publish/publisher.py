@@ -255,6 +255,7 @@ class MqttPublisher:
         )
         self._counts.connects += 1
         self._link, self._last_error, self._refusal, self._retry_at = link, None, None, None
+        self._refused.clear()  # here: the first refusals come while states are still being said
         log.info("broker connected", broker=self._options.address)
         try:
             await together(
@@ -343,7 +344,6 @@ class MqttPublisher:
         self._refused.add(refused.topic)
 
     async def _try_refused_again(self) -> None:
-        self._refused.clear()
         while True:
             await self._clock.sleep(REFUSED_AGAIN_S)
             again, self._refused = self._refused, set()

@@ -1,0 +1,129 @@
+"""Brokers that refuse a little, answer late or change their rules: all else goes on, nothing is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.mqtt.link import Link
+from gateway.mqtt.reasons import Overloaded
+from gateway.publish import presence
+from gateway.publish.publisher import SINK
+from statemodel.records import Recorded
+from tests.gateway.publish.support import (
+    T0,
+    Embedded,
+    Mosquitto,
+    Plant,
+    Running,
+    Subscriber,
+    until,
+    within,
+)
+
+NAMES = [f"machine-{n}" for n in range(8)]
+
+
+@pytest.mark.real
+async def test_a_state_refused_right_after_the_connect_is_tried_again(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal arrives while the first states are still being said, for want of room."""
+    monkeypatch.setattr("gateway.publish.publisher.REFUSED_AGAIN_S", 0.3)
+    rules = tmp_path / "rules"
+    rules.write_text(
+        "topic readwrite andon/#\n"
+        + "".join(f"topic readwrite acme/berlin/filling/line-1/{name}/#\n" for name in NAMES[1:])
+        + "topic readwrite acme/berlin/filling/line-1/machine-0/_event/#\ntopic read #\n"
+    )
+    rules.chmod(0o600)
+    mosquitto.lines.append(f"acl_file {rules}")
+    await mosquitto.start()
+    plant = Plant(*NAMES)
+    await plant.happen(len(NAMES))
+    async with (
+        Subscriber(mosquitto.port) as listening,
+        Running(plant.publisher(mosquitto.settings(inflight_max=1))) as publisher,
+    ):
+        await within(plant.journal.wait_cursor(SINK, len(NAMES)))
+        refused = publisher.status().refused
+        await until(lambda: publisher.status().refused > refused + 1, "it is tried again and again")
+        assert "machine-0/_state" in (publisher.status().last_error or "")
+        rules.write_text("topic readwrite #\n")
+        assert mosquitto._process is not None
+        mosquitto._process.send_signal(signal.SIGHUP)
+        await listening.wait(lambda: bool(listening.on("machine-0/_state")), "the state that was refused")
+        await until(lambda: publisher.status().last_error is None, "well again")
+        assert publisher.status().connects == 1
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("granted", "why"),
+    [
+        (0, Overloaded("the broker ends the subscription: quota exceeded (0x97)")),
+        (0, SinkUnavailable("the broker ends the subscription: implementation specific error (0x83)")),
+        (1, SinkRefused("the broker refuses the subscription: not authorised")),
+        (1, Overloaded("the broker ends the subscription: quota exceeded (0x97)")),
+    ],
+)
+async def test_a_broker_that_does_not_let_us_listen_is_not_left_for_that(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch, granted: int, why: Exception
+) -> None:
+    """Also when it changes its mind: what it is told matters more than what it tells."""
+    monkeypatch.setattr(presence, "LOOK_EVERY_S", 0.05)
+    await mosquitto.start()
+    asked, subscribe = [0], Link.subscribe
+
+    async def answered(link: Link, filters: Mapping[str, int]) -> None:
+        asked[0] += 1
+        if asked[0] > granted:
+            raise why
+        await subscribe(link, filters)
+
+    plant = Plant(*NAMES)
+    async with Running(plant.publisher(mosquitto.settings())) as publisher:
+        monkeypatch.setattr(Link, "subscribe", answered)
+        await plant.happen(20)
+        await until(lambda: asked[0] > granted, "it was asked")
+        await within(plant.journal.wait_cursor(SINK, 20))
+        await asyncio.sleep(0.3)  # long enough for a connection that is given up to end
+        await plant.happen(20)
+        await within(plant.journal.wait_cursor(SINK, 40))
+        assert (publisher.status().connects, publisher.status().connected) == (1, True)
+
+
+async def test_how_long_something_waits_is_forgotten_when_it_is_out() -> None:
+    """Else every event of a busy hour looks as old as the last outage, for an instant."""
+    broker = Embedded()
+    await broker.start()
+    plant = Plant(*NAMES)
+    async with Running(plant.publisher(broker.settings())) as publisher:
+        await until(lambda: publisher.status().connected, "connected")
+        await broker.kill()
+        await plant.happen(3, at=T0)
+        await until(lambda: publisher.status().oldest_unsent_at == T0, "an outage")
+        await broker.start()
+        await within(plant.journal.wait_cursor(SINK, 3))
+        assert publisher.status().oldest_unsent_at is None
+        read, reading = plant.journal.read, asyncio.Event()
+
+        async def slow(after: int, limit: int) -> Sequence[Recorded]:
+            await reading.wait()
+            return await read(after, limit)
+
+        plant.journal.read = slow  # type: ignore[method-assign]
+        now = datetime.now(UTC)
+        await plant.happen(1)
+        assert publisher.status().lag_events == 1
+        oldest = publisher.status().oldest_unsent_at
+        assert oldest is None or oldest >= now
+        reading.set()
+        await within(plant.journal.wait_cursor(SINK, 4))
+    await broker.kill()
