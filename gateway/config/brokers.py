@@ -12,15 +12,30 @@ from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from connectors.settings import Duration, FileName, Name, Settings
+from connectors.settings import Duration, FileName, Name, Settings, refuse
 
 #: `broker` of a section when the broker runs inside this process. All that say so share it.
 EMBEDDED = "embedded"
 
 #: Host and port as people write them.
 ADDRESS = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(?P<port>\d{1,5})$")
+
+#: CONNECT counts the keep alive in seconds, in two bytes; 0 would switch it off.
+_KEEP_ALIVE_MAX = timedelta(seconds=65535)
+
+
+def _keep_alive(value: timedelta) -> timedelta:
+    if not timedelta(seconds=1) <= value <= _KEEP_ALIVE_MAX:
+        raise refuse("keep_alive", "must be from 1s to 65535s; it is how soon a dead gateway is noticed")
+    return value
+
+
+def _client_id(text: str) -> str:
+    if not text:
+        raise refuse("client_id", "is empty; take it out, and it is made of the gateway's id")
+    return text
 
 
 class BrokerSettings(Settings):
@@ -35,7 +50,7 @@ class BrokerSettings(Settings):
     """Port of the embedded broker; all sections that say `embedded` share it."""
     protocol: Literal["5", "3.1.1"] = "5"
     """Version of MQTT."""
-    client_id: str | None = None
+    client_id: Annotated[str, AfterValidator(_client_id)] | None = None
     """Unset: made of the gateway's id, the section and its name."""
     user: str | None = None
     """User name."""
@@ -47,7 +62,7 @@ class BrokerSettings(Settings):
     """Client certificate (PEM)."""
     key_file: FileName | None = None
     """Key of the client certificate (PEM)."""
-    keep_alive: Duration = timedelta(seconds=15)
+    keep_alive: Annotated[Duration, AfterValidator(_keep_alive)] = timedelta(seconds=15)
     """After one and a half of these in silence the broker tells others that we are gone."""
     inflight_max: Annotated[int, Field(ge=1, le=65535)] = 200
     """Most messages on their way without an acknowledgement."""
@@ -89,11 +104,11 @@ def broker_address(text: str) -> str:
     if text == EMBEDDED or text.startswith(("env:", "file:")):
         return text
     scheme, _, rest = text.partition("://")
-    match = ADDRESS.match(rest.rpartition("@")[2])
+    place = rest.rpartition("@")[2]
+    match = ADDRESS.match(place)
     if scheme not in ("mqtt", "mqtts") or match is None or not 0 < int(match["port"]) <= 65535:
-        raise ValueError(
-            'is not a broker address; write "mqtt://host:1883", "mqtts://host:8883" or "embedded"'
-        )
+        reason = _fault(scheme if "://" in text else "", place)
+        raise ValueError(f'{reason}; write "mqtt://host:1883", "mqtts://host:8883" or "embedded"')
     try:
         host = urlsplit(text).hostname
     except ValueError as error:  # an IPv6 address that is none, or letters that turn into others
@@ -101,6 +116,17 @@ def broker_address(text: str) -> str:
     if host != match["host"].strip("[]").lower():
         raise ValueError("has a user that hides the host; write user and password as settings of their own")
     return text
+
+
+def _fault(scheme: str, place: str) -> str:
+    """Why this is no address, without a word of it: there may be a secret in it."""
+    if scheme not in ("mqtt", "mqtts"):
+        return "does not begin with mqtt:// or mqtts://"
+    if ADDRESS.match(place.partition("/")[0]) and "/" in place:
+        return "goes on after the port"
+    if ADDRESS.match(f"{place}:1"):
+        return "has no port"
+    return "is not a broker address"
 
 
 def host_and_port(address: str) -> str:

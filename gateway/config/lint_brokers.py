@@ -6,6 +6,7 @@ Pure: takes the sections that are right in themselves, by their places, and says
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import urlsplit
 
 from connectors.settings import ConnectionSettings
 from gateway.config.brokers import EMBEDDED, BrokerSettings, host_and_port
@@ -14,6 +15,7 @@ from gateway.config.lint import Finding
 from gateway.config.mqtt import MqttSettings
 from gateway.config.problems import did_you_mean, path_text
 from gateway.config.schema import GatewaySettings
+from gateway.config.secrets import is_reference
 from gateway.config.sparkplug import SparkplugSettings
 from gateway.publish.judging import judge
 from gateway.publish.kinds import refusals
@@ -23,6 +25,8 @@ from statemodel.engine import EquipmentSpec
 
 #: The sections of one name by their places; None where one is wrong in itself.
 Sections = Mapping[KeyPath, BrokerSettings | None]
+#: Hosts no network lies before.
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
 def lint_brokers(
@@ -38,6 +42,7 @@ def lint_brokers(
         place: settings for found in sections.values() for place, settings in found.items() if settings
     }
     yield from _one_embedded(everything)
+    yield from _tls_files(everything)
     if gateway is None:
         return
     yield from _client_ids(gateway.id, everything)
@@ -100,6 +105,58 @@ def _one_embedded(sections: Mapping[KeyPath, BrokerSettings]) -> Iterator[Findin
         first = first or (place, settings.embedded_port)
 
 
+def _tls_files(sections: Mapping[KeyPath, BrokerSettings]) -> Iterator[Finding]:
+    """Who names certificates believes that the link is protected; without TLS they would do nothing."""
+    for place, settings in sections.items():
+        if any(address.startswith("mqtts://") or is_reference(address) for address in settings.addresses):
+            if settings.key_file is not None and settings.cert_file is None:
+                yield (*place, "key_file"), "is of no use without its certificate", "set cert_file too"
+            continue
+        for key in ("ca_file", "cert_file", "key_file"):
+            if getattr(settings, key) is None:
+                continue
+            if any(address != EMBEDDED for address in settings.addresses):
+                reason, hint = (
+                    "mqtt:// goes without TLS",
+                    'write broker = "mqtts://host:8883", or take it out',
+                )
+            else:
+                reason, hint = "the embedded broker knows no TLS", "take it out, or use another broker"
+            yield (*place, key), f"is of no use: {reason}", hint
+
+
+def broker_warnings(sections: Mapping[str, Sections]) -> Iterator[Finding]:
+    """What is right in itself, and should be known to whoever is responsible for it."""
+    for place, settings in ((place, one) for found in sections.values() for place, one in found.items()):
+        if settings is None:
+            continue
+        if (key := _open_password(settings)) is not None:
+            reason = "can be read by others on the network: mqtt:// goes without TLS"
+            yield (*place, key), reason, 'write broker = "mqtts://host:8883" if the broker has TLS'
+        if isinstance(settings, SparkplugSettings) and settings.commands:
+            # Tags of an equipment are written by DCMD, those that no equipment is bound to by NCMD.
+            topics = " and ".join(f"spBv1.0/{settings.group}/{verb}/#" for verb in ("NCMD", "DCMD"))
+            reason = "lets everyone who may publish on the broker write to the machines"
+            yield (
+                (*place, "commands"),
+                reason,
+                f"let the broker allow publishing to {topics} to the host application alone",
+            )
+
+
+def _open_password(settings: BrokerSettings) -> str | None:
+    """The key of a password that travels in the clear, to another machine; None when there is none."""
+    for address in settings.addresses:
+        url = urlsplit(address)
+        if url.scheme != "mqtt" or url.hostname in _THIS_MACHINE:
+            continue
+        if settings.password is not None:
+            return "password"
+        if url.password is not None:
+            return "broker"
+    return None
+
+
 def _client_ids(gateway: str, sections: Mapping[KeyPath, BrokerSettings]) -> Iterator[Finding]:
     first: dict[tuple[str, str], KeyPath] = {}
     for place, settings in sections.items():
@@ -140,9 +197,10 @@ def _devices(sections: Mapping[KeyPath, BrokerSettings], of: Plant) -> Iterator[
         if settings.under is not None and of.equipment:
             paths = [equipment.path for equipment in of.equipment]
             if not any(settings.holds(path) for path in paths):
-                above = {path.rpartition("/")[0] for path in paths} - {""}
+                above = {path[:end] for path in paths for end, mark in enumerate(path) if mark == "/"}
                 hint = (
-                    did_you_mean(settings.under, above) or "write the first levels of the paths of equipment"
+                    did_you_mean(settings.under.strip("/"), above)
+                    or "write the first levels of the paths of equipment"
                 )
                 yield (*place, "under"), f'there is no equipment below "{settings.under}"', hint
         for first, second in clashes(of.tags):

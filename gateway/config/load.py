@@ -22,7 +22,7 @@ from gateway.config.brokers import BrokerSettings
 from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
 from gateway.config.lines import KeyPath, line_of, locate
 from gateway.config.lint import MODEL_FILE, lint, thinned_inputs
-from gateway.config.lint_brokers import lint_brokers
+from gateway.config.lint_brokers import broker_warnings, lint_brokers
 from gateway.config.problems import (
     ConfigurationRefused,
     Problem,
@@ -198,7 +198,6 @@ class _Loader:
         if self.problems:
             return None
         self.warn_of_open_doors(sections["api"])
-        self.warn_of_writers(brokers["sparkplug"])
         configuration = Configuration(
             **{name: value for name, value in sections.items() if value is not None},
             **{name: tuple(found.values()) for name, found in brokers.items()},
@@ -207,7 +206,10 @@ class _Loader:
         )
         self.warnings += [
             Problem(relative(self.path), line_of(self.lines, place), path_text(place), reason, hint)
-            for place, reason, hint in thinned_inputs(configuration.connections, configuration.equipment)
+            for place, reason, hint in (
+                *broker_warnings(brokers),
+                *thinned_inputs(configuration.connections, configuration.equipment),
+            )
         ]
         return Loaded(
             path=self.path.resolve(),
@@ -227,18 +229,6 @@ class _Loader:
         self.warnings.append(
             Problem(relative(self.path), line, "api.listen", reason, 'keep "127.0.0.1:8420"')
         )
-
-    def warn_of_writers(self, nodes: Mapping[KeyPath, BrokerSettings | None]) -> None:
-        """Sparkplug knows no users: who may publish may write."""
-        for place, node in nodes.items():
-            if isinstance(node, SparkplugSettings) and node.commands:
-                place = (*place, "commands")
-                reason = "lets everyone who may publish on the broker write to the machines"
-                topics = " and ".join(f"spBv1.0/{node.group}/{verb}/#" for verb in ("NCMD", "DCMD"))
-                hint = f"let the broker allow publishing to {topics} to the host application alone"
-                self.warnings.append(
-                    Problem(relative(self.path), line_of(self.lines, place), path_text(place), reason, hint)
-                )
 
     def tables(self, data: Mapping[str, Any], name: str) -> list[Any]:
         tables = data.get(name, [])

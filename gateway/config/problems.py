@@ -59,7 +59,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f'did you mean "{near[0]}"?'
-    if names and len(names) <= 15:
+    if names and len(names) <= 20:
         return "known: " + ", ".join(names)
     return ""
 
@@ -71,7 +71,7 @@ _ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("register", "offset_address", "node"), "address"),
     **dict.fromkeys(("datatype", "data_type", "dtype", "format"), "type"),
     **dict.fromkeys(("byte_order", "byteorder", "word_order", "endian", "swap"), "order"),
-    **dict.fromkeys(("host", "ip", "url", "uri", "port"), "endpoint"),
+    **dict.fromkeys(("host", "ip", "url", "uri", "port", "server"), "endpoint"),
     **dict.fromkeys(("factor", "gain", "multiplier"), "scale"),
     **dict.fromkeys(("poll", "period", "cycle", "scan_rate", "poll_interval"), "interval"),
     **dict.fromkeys(("username", "login"), "user"),
@@ -81,6 +81,8 @@ _ELSEWHERE: Mapping[str, str] = {
 def _meant(key: str, known: Sequence[str]) -> str:
     """A hint for a key that is not known. The `unit` of a tag is what it is measured in, and no station."""
     here = _ELSEWHERE.get(key.lower(), "")
+    if here == "endpoint" and here not in known:
+        here = "broker"
     if here in known and (here != "unit" or "endpoint" in known):
         return f'did you mean "{here}"?'
     return did_you_mean(key, known)

@@ -346,7 +346,7 @@ tags = [{ name = "run", address = "coil:1" }]
         "embedded",
     ),
     Broken(
-        "bad broker address", "mqtt://127.0.0.1:1883", "127.0.0.1", "mqtt.broker", "not a broker", "mqtt://"
+        "bad broker address", "mqtt://127.0.0.1:1883", "127.0.0.1", "mqtt.broker", "does not begin", "mqtt://"
     ),
     Broken("bad listen address", '"127.0.0.1:8420"', '"8420"', "api.listen", "listen on", "127.0.0.1:8420"),
     Broken(

@@ -17,6 +17,22 @@ from gateway.config.schema import Configuration
 
 GATEWAY = '[gateway]\nid = "line-1"\nenterprise = "acme"\nsite = "berlin"\n'
 
+FILLER = """
+[[connections]]
+name = "plc"
+protocol = "modbus"
+endpoint = "tcp://10.0.0.6:502"
+[[connections.groups]]
+name = "all"
+interval = "1s"
+tags = [{ name = "state", address = "holding:0", type = "uint16" }]
+[[equipment]]
+name = "filler-1"
+path = "filling/line-1/filler-1"
+model = "packml"
+state = "plc/state"
+"""
+
 
 def configuration(tmp_path: Path, text: str) -> Configuration:
     path = tmp_path / "andon.toml"
@@ -334,6 +350,34 @@ def test_a_node_for_a_line_holds_what_is_below_its_path(tmp_path: Path) -> None:
     assert not node.holds("filling/line-10/filler-1")
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "hint"),
+    [
+        ("mqtt", "host", 'did you mean "broker"?'),
+        ("mqtt", "url", 'did you mean "broker"?'),
+        ("mqtt", "username", 'did you mean "user"?'),
+        ("mqtt", "state", "known: "),
+        ("sparkplug", "server", 'did you mean "broker"?'),
+        ("sparkplug", "group_id", 'did you mean "group"?'),
+        ("sparkplug", "topics", "known: "),
+    ],
+)
+def test_a_key_that_is_unknown_to_a_broker_leads_to_those_that_are(
+    tmp_path: Path, section: str, key: str, hint: str
+) -> None:
+    needed = 'broker = "mqtt://h:1"\n' + 'group = "g"\n' * (section == "sparkplug")
+    (problem,) = refused(tmp_path, f'[{section}]\n{needed}{key} = "x"\n')
+    assert (problem.path, problem.reason) == (f"{section}.{key}", "unknown key")
+    assert problem.hint.startswith(hint)
+
+
+@pytest.mark.parametrize("under", ["filing", "/filling/", "filling/"])
+def test_a_path_that_holds_nothing_is_told_the_nearest_that_does(tmp_path: Path, under: str) -> None:
+    text = f'[sparkplug]\nbroker = "mqtt://h:1"\ngroup = "g"\nunder = "{under}"\n' + FILLER
+    (problem,) = refused(tmp_path, text)
+    assert (problem.path, problem.hint) == ("sparkplug.under", 'did you mean "filling"?')
+
+
 def test_whoever_lets_hosts_write_is_told_who_else_may(tmp_path: Path) -> None:
     path = tmp_path / "andon.toml"
     node = '[sparkplug]\nbroker = "mqtt://h:1"\ngroup = "acme"\n'
@@ -344,3 +388,102 @@ def test_whoever_lets_hosts_write_is_told_who_else_may(tmp_path: Path) -> None:
     assert (warning.path, warning.line) == ("sparkplug.commands", 8)
     # Tags that no equipment is bound to are metrics of the node, and written by NCMD.
     assert "spBv1.0/acme/NCMD/# and spBv1.0/acme/DCMD/#" in warning.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "path", "reason"),
+    [
+        pytest.param(
+            '[mqtt]\nbroker = "mqtt://h:1"\nca_file = "ca.pem"\n',
+            7,
+            "mqtt.ca_file",
+            "is of no use: mqtt:// goes without TLS",
+            id="an authority without TLS",
+        ),
+        pytest.param(
+            '[sparkplug]\nbroker = ["mqtt://h:1", "embedded"]\ngroup = "g"\ncert_file = "own.pem"\n',
+            8,
+            "sparkplug.cert_file",
+            "is of no use: mqtt:// goes without TLS",
+            id="a certificate without TLS",
+        ),
+        pytest.param(
+            '[mqtt]\nbroker = "embedded"\nca_file = "ca.pem"\n',
+            7,
+            "mqtt.ca_file",
+            "is of no use: the embedded broker knows no TLS",
+            id="an authority for the embedded broker",
+        ),
+        pytest.param(
+            '[mqtt]\nbroker = "mqtts://h:1"\nkey_file = "own.key"\n',
+            7,
+            "mqtt.key_file",
+            "is of no use without its certificate",
+            id="a key without its certificate",
+        ),
+        pytest.param(
+            '[mqtt]\nbroker = "mqtt://h:1"\nclient_id = ""\n',
+            7,
+            "mqtt.client_id",
+            "is empty",
+            id="no client id",
+        ),
+        *(
+            pytest.param(
+                f'[mqtt]\nbroker = "mqtt://h:1"\nkeep_alive = "{words}"\n',
+                7,
+                "mqtt.keep_alive",
+                "must be from 1s to 65535s",
+                id=f"keep alive {words}",
+            )
+            for words in ("0s", "400ms", "1d")
+        ),
+        *(
+            pytest.param(f'[mqtt]\nbroker = "{words}"\n', 6, "mqtt.broker", reason, id=words)
+            for words, reason in (
+                ("mqtt://h", "has no port"),
+                ("mqtts://h", "has no port"),
+                ("h:1883", "does not begin with mqtt:// or mqtts://"),
+                ("tcp://h:1883", "does not begin with mqtt:// or mqtts://"),
+                ("wss://h:443/mqtt", "does not begin with mqtt:// or mqtts://"),
+                ("mqtt://h:1883/", "goes on after the port"),
+                ("mqtt://:1883", "is not a broker address"),
+            )
+        ),
+    ],
+)
+def test_what_would_do_other_than_it_says_is_refused(
+    tmp_path: Path, text: str, line: int, path: str, reason: str
+) -> None:
+    (problem,) = refused(tmp_path, text)
+    assert (problem.line, problem.path, problem.reason) == (line, path, reason)
+    assert problem.hint
+
+
+def test_files_for_tls_go_with_a_broker_that_has_it(tmp_path: Path) -> None:
+    files = 'ca_file = "ca.pem"\ncert_file = "own.pem"\n'  # the key may be in the file of the certificate
+    assert configuration(tmp_path, f'[mqtt]\nbroker = "mqtts://h:1"\n{files}').mqtt
+    mixed = f'[sparkplug]\nbroker = ["mqtts://h:1", "mqtt://h:2"]\ngroup = "g"\n{files}'
+    assert configuration(tmp_path, mixed).sparkplug
+
+
+@pytest.mark.parametrize(
+    ("broker", "warned"),
+    [
+        ('"mqtt://10.0.0.9:1883"', True),
+        ('"mqtt://broker.plant:1883"', True),
+        ('"mqtts://broker.plant:8883"', False),
+        ('"mqtt://127.0.0.1:1883"', False),
+        ('"mqtt://[::1]:1883"', False),
+        ('"mqtt://localhost:1883"', False),
+        ('"embedded"', False),
+    ],
+)
+def test_a_password_that_others_on_the_network_could_read_is_warned_of(
+    tmp_path: Path, broker: str, warned: bool
+) -> None:
+    path = tmp_path / "andon.toml"
+    path.write_text(f'{GATEWAY}[mqtt]\nbroker = {broker}\nuser = "andon"\npassword = "env:WORD"\n')
+    warnings = load(path, environment={"WORD": "x"}).warnings
+    assert [(warning.path, warning.line) for warning in warnings] == [("mqtt.password", 8)] * warned
+    assert all("mqtts://" in warning.hint for warning in warnings)
