@@ -9,6 +9,7 @@ whether a topic is still ours is judged by what lies there (`ownership`).
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class Holdings:
         self._path = None if directory is None else directory / name
         self._gateway = gateway
         self._topics, self.gateway = ({}, gateway) if self._path is None else _read(self._path, gateway)
-        self._turn = asyncio.Lock()
+        self._turn, self._asked, self._written = threading.Lock(), 0, 0
 
     @property
     def topics(self) -> Mapping[str, Held]:
@@ -89,14 +90,20 @@ class Holdings:
     async def _keep(self) -> None:
         if self._path is None:
             return
-        async with self._turn:  # one draft at a time, and the newest last
-            await asyncio.to_thread(self._write, self._path, _File(2, dict(self._topics), self._gateway))
+        self._asked += 1
+        file = _File(2, dict(self._topics), self._gateway)
+        await asyncio.to_thread(self._write, self._path, file, self._asked)
 
-    def _write(self, path: Path, file: _File) -> None:
-        try:
-            write_whole(path, msgspec.json.encode(file).replace(b'],"', b'],\n"'))
-        except OSError as error:
-            log.warning("the published topics could not be remembered", path=str(path), reason=str(error))
+    def _write(self, path: Path, file: _File, number: int) -> None:
+        # One draft at a time, also when nobody waits for the one before any more; never an older one last.
+        with self._turn:
+            if number < self._written:
+                return
+            self._written = number
+            try:
+                write_whole(path, msgspec.json.encode(file).replace(b'],"', b'],\n"'))
+            except OSError as error:
+                log.warning("the published topics could not be remembered", path=str(path), reason=str(error))
 
 
 def _read(path: Path, gateway: str) -> tuple[dict[str, Held], str]:

@@ -59,7 +59,7 @@ class Leaving:
         await link.taken()  # so that the broker holds what shows whether it lets us look
         while self._ownership is not None and (left := self.left()):
             try:
-                held = await self._look(list(left))
+                held = await self._look_twice(list(left))
             except SinkRefused as refused:
                 self._tell_unread(
                     left, f"{refused.reason}; {refused.hint}" if refused.hint else refused.reason
@@ -78,6 +78,13 @@ class Leaving:
             await self._clear(link, ours)
             self._tell([topic for topic in left if topic in held and topic not in ours], ours)
             return
+
+    async def _look_twice(self, left: Sequence[str]) -> Mapping[str, bytes] | None:
+        """The same as `_look`; what a slow broker did not give in time is asked for once more."""
+        held = await self._look(left)
+        missing = [topic for topic in left if held is not None and topic not in held]
+        more = await self._look(missing) if missing else {}
+        return None if held is None or more is None else {**held, **more}
 
     async def _look(self, left: Sequence[str]) -> Mapping[str, bytes] | None:
         """What the broker holds there; None where it lets nobody see, which a topic of our own shows."""

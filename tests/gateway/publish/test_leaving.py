@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -310,3 +313,55 @@ async def test_each_sink_remembers_for_itself_and_the_first_file_is_still_read(t
     assert Holdings(tmp_path, sink="mqtt-cloud").topics == {"x": Held("status", "")}
     (tmp_path / "published.json").write_text("{")
     assert Holdings(tmp_path).topics == {}
+
+
+async def test_what_a_slow_broker_did_not_give_in_time_is_looked_at_again(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """It gives the others only when the first look is over: forgotten, they would stay for ever."""
+    await mosquitto.start()
+    house = House(tmp_path, mosquitto.settings(), "filler-1", "oven-1")
+    await house.plant.happen(4)
+    async with house.running() as publisher:
+        await told(publisher)
+    house.plant.names = ("filler-1",)
+    publisher = house.publisher()
+    read, looks = publisher.read, 0
+
+    async def slow(topics: Sequence[str]) -> Mapping[str, bytes]:
+        nonlocal looks
+        looks += 1
+        found = await read(topics)
+        return found if looks > 1 else {topic: found[topic] for topic in topics[:1]}
+
+    publisher._leaving._read = slow
+    async with Running(publisher):
+        held = await settled(publisher, mosquitto.port)
+    assert STATE.format("oven-1") not in held
+    assert STATE.format("oven-1") not in house.remembered
+
+
+async def test_what_is_remembered_is_whole_however_often_whoever_writes_it_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk: a write that nobody waits for any more is still under way when the next one begins."""
+    fsync, begun, go_on = os.fsync, threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        begun.set()
+        assert go_on.wait(10.0)
+        fsync(fd)
+
+    monkeypatch.setattr("gateway.journal.files.os.fsync", slow)
+    holdings = Holdings(tmp_path)
+    first = asyncio.create_task(holdings.add({f"first/{n}": Held("state", "a") for n in range(100)}))
+    assert await asyncio.to_thread(begun.wait, 10.0)
+    first.cancel()
+    await asyncio.wait({first})
+    begun.clear()
+    second = asyncio.create_task(holdings.add({"second": Held("state", "b")}))
+    await asyncio.sleep(0.1)  # it may begin to write now, and must not
+    assert not begun.is_set()
+    go_on.set()
+    await second
+    assert len(Holdings(tmp_path).topics) == 101
