@@ -23,6 +23,13 @@ from gateway.sparkplug.scalars import milliseconds
 #: A word dated further ahead of us than this counts as dated just so far ahead: else one wrong clock, theirs
 #: or ours, could make every true word after it look old.
 AHEAD_MAX = timedelta(hours=1)
+#: What was heard of it last, and is not that it is there -> what people should look at.
+_WHY = {
+    "": "nothing is heard on {topic}: check primary_host, and that we may read this topic",
+    "offline": "it says that it is offline",
+    "old": "its word is older than one before it: check its clock",
+    "payload": 'what it says is not of Sparkplug 3.0, which has {{"online":true,"timestamp":...}}',
+}
 #: More bytes than any such message has.
 STATE_BYTES_MAX = 1024
 
@@ -60,6 +67,7 @@ class PrimaryHost:
         self._newest_ms: dict[str, int] = {}
         self._server = ""
         self._online = False
+        self._heard = ""
 
     @property
     def topic(self) -> str:
@@ -71,27 +79,39 @@ class PrimaryHost:
         """Whether its last word on this connection was that it is there."""
         return self._online
 
+    @property
+    def waited_for(self) -> str:
+        """While it is not there: for whom we wait, and why as far as can be told, for people."""
+        return f"waits for the primary host {self.host}: {_WHY[self._heard].format(topic=self.topic)}"
+
     def connected(self, server: str = "") -> None:
         """A new connection, perhaps to another server: its word is still to come."""
         self._server = server
         self._online = False
+        self._heard = ""
 
     def judge(self, topic: str, payload: bytes, at: datetime) -> Word:
         """Judge a message. Garbage, other hosts and old words are ignored and counted, never raised."""
         if topic != self.topic:
             return self._ignore("topic")
+        if not payload:  # the retained word was cleared
+            self._heard = ""
+            return self._ignore("payload")
         try:
             state = _decode(payload) if len(payload) <= STATE_BYTES_MAX else None
         except (msgspec.MsgspecError, UnicodeDecodeError):
             state = None
         if state is None or state.timestamp < 0:
+            self._heard = "payload"
             return self._ignore("payload")
         newest_ms = self._newest_ms.get(self._server, -1)
         if state.timestamp < newest_ms:
+            self._heard = "old"
             return self._ignore("old")
         believed_ms = min(state.timestamp, milliseconds(at + AHEAD_MAX))
         self._newest_ms[self._server] = max(newest_ms, believed_ms)
         self._online = state.online
+        self._heard = "offline"  # of no account while it is there
         return Word.ONLINE if state.online else Word.OFFLINE
 
     def _ignore(self, reason: str) -> Word:

@@ -14,6 +14,7 @@ from gateway.sparkplug.host import AHEAD_MAX, STATE_BYTES_MAX, PrimaryHost, Serv
 AT = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 MS = int(AT.timestamp() * 1000)
 TOPIC = "spBv1.0/STATE/scada"
+UNHEARD = f"nothing is heard on {TOPIC}: check primary_host, and that we may read this topic"
 
 
 def word(online: bool, timestamp: int) -> bytes:
@@ -96,6 +97,26 @@ def test_what_is_no_state_is_ignored_and_counted(payload: bytes) -> None:
     assert host.judge(TOPIC, payload, AT) is Word.IGNORED
     assert host.ignored == {"payload": 1}
     assert not host.online
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        (None, UNHEARD),
+        (word(False, MS), "it says that it is offline"),
+        (word(False, MS - 60_000), "its word is older than one before it: check its clock"),
+        (b"ONLINE", 'what it says is not of Sparkplug 3.0, which has {"online":true,"timestamp":...}'),
+        (b"", UNHEARD),
+    ],
+)
+def test_people_are_told_why_the_host_is_not_there(payload: bytes | None, why: str) -> None:
+    host = PrimaryHost("scada")
+    host.judge(TOPIC, word(True, MS), AT)
+    host.connected()
+    host.judge("spBv1.0/STATE/other", word(True, MS), AT)
+    if payload is not None:
+        host.judge(TOPIC, payload, AT)
+    assert host.waited_for == f"waits for the primary host scada: {why}"
 
 
 @pytest.mark.parametrize(
