@@ -169,7 +169,7 @@ class EdgeNode:
         options, error = self._options(), self._last_error
         papers = self._papers.get(options.address)
         if link is not None and telling is None and host is not None:
-            error = f"waits for the primary host {self._settings.primary_host}"
+            error = host.waited_for
         return EdgeStatus(
             connected=telling is not None,
             last_error=error,
