@@ -57,6 +57,9 @@ REFUSED_AGAIN_S = 60.0
 #: Of STOP_S, what saying `offline` for every connection and equipment may take.
 STOP_EACH_S = 1.5
 
+#: What to do about messages the broker finds too large.
+_LARGER = "raise the largest packet it allows; REST and the database have them"
+
 log = structlog.get_logger(__name__)
 
 
@@ -119,6 +122,7 @@ class MqttPublisher:
             connections=() if links is None else links.connections,
         )
         voice.on_refused(self._note_refused)
+        voice.on_too_large(self._note_too_large)
         self._states = States({name: state_of for name, (_, state_of) in equipment.items()}, voice)
         self._events = Events(self.sink, journal, self._states, voice, clock, self._note_refused)
         self._tags = Tags(tags or {}, voice)
@@ -137,6 +141,8 @@ class MqttPublisher:
         self._last_error: str | None = None
         self._refusal: str | None = None
         self._refused: set[str] = set()
+        #: Where the newest message was left out that is larger than the broker takes, and what it takes.
+        self._too_large: tuple[str, int | None] | None = None
         self._retry_at: datetime | None = None
         self._counts = _Counts()
 
@@ -222,7 +228,7 @@ class MqttPublisher:
             refused=counts.refused,
             backlog=events.backlog(connected=link is not None),
             unproven=len(self._leaving.unproven),
-            warnings=self._certificates.warnings(),
+            warnings=(*self._left_out(), *self._certificates.warnings()),
             certificate_days_left=self._certificates.own_days_left,
             broker_certificate_days_left=self._certificates.broker_days_left,
         )
@@ -256,6 +262,8 @@ class MqttPublisher:
         self._counts.connects += 1
         self._link, self._last_error, self._refusal, self._retry_at = link, None, None, None
         self._refused.clear()  # here: the first refusals come while states are still being said
+        if self._too_large is not None and self._too_large[1] != link.limits.packet_max:
+            self._too_large = None  # it takes others now; what was left out is in the counts
         log.info("broker connected", broker=self._options.address)
         try:
             await together(
@@ -342,6 +350,29 @@ class MqttPublisher:
             )
         self._refusal = told
         self._refused.add(refused.topic)
+
+    def _note_too_large(self, topic: str) -> None:
+        """A message was left out, because this broker takes none of its size: people hear of it once."""
+        first = self._too_large is None
+        most_bytes = self._link.limits.packet_max if self._link else None
+        self._too_large = topic, most_bytes
+        if first:
+            log.warning(
+                "messages larger than the broker takes are left out",
+                broker=self._options.address,
+                topic=topic,
+                bytes_max=most_bytes,
+                hint=_LARGER,
+            )
+
+    def _left_out(self) -> tuple[str, ...]:
+        if self._too_large is None:
+            return ()
+        topic, most_bytes = self._too_large
+        return (
+            f"messages of more than the {most_bytes} bytes that the broker at {self._options.address} takes "
+            f'are left out, the latest on "{topic}"; {_LARGER}',
+        )
 
     async def _try_refused_again(self) -> None:
         while True:

@@ -44,6 +44,7 @@ class Voice:
         self.topics = topics = Topics(gateway.enterprise, gateway.site, gateway.id, kinds.templates)
         self._marks = Marks(settings, kinds, gateway, stream)
         self._refused: Refused = lambda _: None
+        self._too_large: Callable[[str], None] = lambda _: None
         self._units = {tag: unit for tag, (unit, _) in tags.items()}
         self._states = {name: topics.state(place) for name, place in equipment.items()}
         by_path = {place.path: place for place in equipment.values()}
@@ -83,6 +84,10 @@ class Voice:
         """Tell somebody what the broker will not have."""
         self._refused = refused
 
+    def on_too_large(self, too_large: Callable[[str], None]) -> None:
+        """Tell somebody on which topic a message was left out, because the broker takes none of its size."""
+        self._too_large = too_large
+
     @property
     def will(self) -> Will:
         """What the broker says for us when we die; also our last words."""
@@ -103,14 +108,18 @@ class Voice:
 
     def event(self, link: Link, event: Recorded, on_ack: OnAck, on_refused: Refused) -> bool:
         """An event, as the bytes the journal holds. False: too large for this broker."""
-        return link.publish(
-            self.topics.event(event),
+        topic = self.topics.event(event)
+        sent = link.publish(
+            topic,
             event.json,
             qos=self.kinds.event(event.type).qos,
             properties=self._marks.event(event, late=event.recorded_at < link.connected_at),
             on_ack=on_ack,
             on_refused=on_refused,
         )
+        if not sent:
+            self._too_large(topic)
+        return sent
 
     def tag_topics(self, tag: str) -> Sequence[str]:
         """Where a tag is said."""
@@ -147,7 +156,7 @@ class Voice:
     def _say(
         self, link: Link, topic: str, payload: bytes, rule: Rule, properties: bytes | None = None
     ) -> None:
-        link.publish(
+        sent = link.publish(
             topic,
             payload,
             qos=rule.qos,
@@ -155,3 +164,5 @@ class Voice:
             properties=properties,
             on_refused=self._refused,
         )
+        if not sent:
+            self._too_large(topic)

@@ -151,6 +151,15 @@ async def test_what_the_broker_finds_too_large_is_left_out_and_counted(mosquitto
         await within(plant.journal.wait_cursor(SINK, 3))
         await subscriber.wait(lambda: [m.seq for m in subscriber.events()] == [1, 3], "the others")
         status = publisher.status()
+        # A person hears of it: what is left out here nobody else at this broker can know of.
+        (told,) = status.warnings
+        assert "more than the 900 bytes" in told
+        assert "filler-1/_" in told
+        mosquitto.lines.remove("max_packet_size 900")
+        await mosquitto.kill()
+        await mosquitto.start()
+        await until(lambda: publisher.status().connects == 2, "connected to a broker that takes them")
+        assert publisher.status().warnings == ()
     assert (status.too_large, status.connects, status.events) == (1, 1, 2)
 
 
