@@ -82,6 +82,7 @@ class _Counts:
     connects: int = 0
     sent: int = 0
     too_large: int = 0
+    left_out: int = 0
     historical: int = 0
 
 
@@ -132,6 +133,7 @@ class EdgeNode:
         self._certificates_s = certificates_s
         self._link: Link | None = None
         self._telling: Telling | None = None
+        self._outbox: Outbox | None = None
         self._last_error: str | None = None
         self._retry_at: datetime | None = None
         self._oldest: tuple[int, datetime | None] = (-1, None)
@@ -164,6 +166,7 @@ class EdgeNode:
     def status(self) -> EdgeStatus:
         """How it goes, now. Cheap."""
         link, telling, counts, host = self._link, self._telling, self._counts, self._host
+        outbox = self._outbox
         position = self._journal.position
         lag = max(0, position.last_seq - max(self._progress.cursor.seq, position.first_seq - 1))
         options, error = self._options(), self._last_error
@@ -187,8 +190,11 @@ class EdgeNode:
             too_large=counts.too_large + (link.too_large if link else 0),
             historical=counts.historical + (telling.historical if telling else 0),
             tags_merged=self._due.merged,
-            left_out=self._session.counts.dropped,
-            warnings=papers.warnings() if papers else (),
+            left_out=self._session.counts.dropped + counts.left_out + (outbox.left_out if outbox else 0),
+            warnings=(
+                *(papers.warnings() if papers else ()),
+                *(outbox.warnings.values() if outbox else ()),
+            ),
             certificate_days_left=papers.own_days_left if papers else None,
             broker_certificate_days_left=papers.broker_days_left if papers else None,
             commands=command_figures(self._writes),
@@ -291,7 +297,7 @@ class EdgeNode:
         return filters if self._host is None else {**filters, self._host.topic: 1}
 
     async def _speak(self, link: Link, inbox: Inbox) -> None:
-        outbox = Outbox(link)
+        self._outbox = outbox = Outbox(link, self._session.names)
         telling = Telling(
             session=self._session,
             outbox=outbox,
@@ -370,6 +376,8 @@ class EdgeNode:
         counts.sent += link.sent
         counts.too_large += link.too_large
         counts.historical += telling.historical if telling else 0
+        counts.left_out += self._outbox.left_out if self._outbox else 0
+        self._outbox = None
 
     async def _keep_cursor(self) -> None:
         while True:

@@ -21,7 +21,7 @@ REBIRTH_EVERY_S = 5.0
 #: Most metrics of one message of history, so that no message outgrows what brokers take.
 HISTORY_METRICS_MAX = 500
 #: Numbers of messages run from 0 to 255.
-_NUMBERS = 256
+NUMBERS = 256
 
 #: Stands for the node where a device is named.
 NODE = ""
@@ -153,7 +153,7 @@ class Messages:
         self, verb: Verb, member: Member, metrics: Sequence[Metric], at: datetime
     ) -> Publication:
         seq = self._seq
-        self._seq = (seq + 1) % _NUMBERS
+        self._seq = (seq + 1) % NUMBERS
         payload = Payload(at, seq, metrics, typed=verb in (Verb.NBIRTH, Verb.DBIRTH))
         return Publication(self._names.topic(verb, member.device), payload, verb, member.device)
 

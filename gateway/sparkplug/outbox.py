@@ -2,6 +2,9 @@
 
 The numbers of Sparkplug's messages leave no other order, so nobody else sends. Whoever hands something in
 waits for it (`told`), which bounds what lies here: one stretch of news, one of history, one set of births.
+
+A broker may take small packets only. DATA is then told in several messages. Of what is too large even so,
+or cannot be written, no number is used up: a hole in the numbers makes hosts ask for births again and again.
 Knows no session, journal or equipment.
 """
 
@@ -9,18 +12,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import msgspec
 import structlog
 
+from gateway.errors import SinkRefused
 from gateway.mqtt.link import Link
-from gateway.sparkplug.messages import Publication
-from gateway.sparkplug.payload import WrongValue, encode
+from gateway.sparkplug.messages import NUMBERS, Publication
+from gateway.sparkplug.names import Names, Verb
+from gateway.sparkplug.payload import Metric, Payload, WrongValue, encode
 
 #: So much is sent before anything else in the process gets its turn.
 TURN_MESSAGES, TURN_BYTES = 16, 64_000
 #: What the broker has not read yet may be so much; then it is asked how far it is.
 UNREAD_BYTES_MAX = 1_000_000
+#: Bytes of a packet beside topic and payload, at most: its head, two lengths and a topic alias.
+_HEAD_BYTES_MAX = 16
+
+_DATA = frozenset({Verb.NDATA, Verb.DDATA})
 
 log = structlog.get_logger(__name__)
 
@@ -28,13 +38,21 @@ log = structlog.get_logger(__name__)
 class Outbox:
     """What is to be sent on one connection."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, link: Link, names: Names) -> None:
+        self._link, self._names = link, names
         self._waiting: deque[Publication] = deque()
         self._put = 0
         self._sent = 0
+        #: So far the numbers are from those of the session, by parts more or messages less since the NBIRTH.
+        self._shift = 0
         self._news = asyncio.Event()
         self._moved = asyncio.Event()
+        self._born: set[str] = set()
+        self._unborn: set[str] = set()
+        #: What a person should know, by device: of these hosts do not hear all there is.
+        self.warnings: dict[str, str] = {}
+        #: Messages that were not sent since their device has no birth that the broker takes.
+        self.left_out = 0
         #: Messages that could not be written as bytes; nothing the session makes should ever be one.
         self.unwritable = 0
 
@@ -61,7 +79,7 @@ class Outbox:
         """Send for ever.
 
         Raises:
-            SinkUnavailable, SinkRefused: the connection is over.
+            SinkUnavailable, SinkRefused: the connection is over, or the broker does not take the NBIRTH.
         """
         unread_bytes = turn_bytes = turn = 0
         while True:
@@ -82,11 +100,87 @@ class Outbox:
                 turn = turn_bytes = 0
 
     def _send(self, publication: Publication) -> int:
-        try:
-            body = encode(publication.payload)
-        except WrongValue as error:  # the rest of the equipment must not fall silent with it
-            self.unwritable += 1
-            log.critical("a message cannot be written", topic=publication.topic, reason=error.reason)
+        """Send one of the session's messages; how many bytes that took."""
+        verb, device = publication.verb, publication.device
+        if verb is Verb.NBIRTH:
+            self._shift = 0
+            self._born.clear()
+            self._unborn.clear()
+            self.warnings.clear()
+        elif verb is Verb.DBIRTH:
+            self._unborn.discard(device)
+            self.warnings.pop(device, None)
+        elif device in self._unborn:
+            self.left_out += 1
+            self._shift -= 1
             return 0
-        self._link.publish(publication.topic, body, qos=0)
-        return len(body)
+        size, all_sent = self._said(publication)
+        if verb is Verb.NBIRTH and not all_sent:
+            raise SinkRefused(
+                f"the NBIRTH is larger than the {self._link.limits.packet_max} bytes the broker takes",
+                hint="raise the largest packet it takes, or show fewer tags",
+            )
+        if verb is Verb.DBIRTH:
+            if all_sent:
+                self._born.add(device)
+            else:
+                size += self._never_born(publication)
+        elif verb is Verb.DDEATH:
+            self._born.discard(device)
+        return size
+
+    def _never_born(self, birth: Publication) -> int:
+        """A device hosts cannot be told of: they see none, or one that is dead, not one that stands still."""
+        device = birth.device
+        self._unborn.add(device)
+        if device not in self._born:
+            return 0
+        self._born.discard(device)
+        self._shift += 1  # the session knows nothing of it
+        topic = self._names.topic(Verb.DDEATH, device)
+        payload = Payload(birth.payload.at, birth.payload.seq, ())
+        return self._said(Publication(topic, payload, Verb.DDEATH, device))[0]
+
+    def _said(self, publication: Publication) -> tuple[int, bool]:
+        """Bytes sent, and whether everything was."""
+        payload, parts, count, size, all_sent = publication.payload, [publication.payload.metrics], 0, 0, True
+        while parts:
+            metrics = parts.pop()
+            try:
+                body = self._body(payload, metrics, count)
+            except WrongValue as error:  # the rest of the equipment must not fall silent with it
+                self.unwritable += 1
+                log.critical("a message cannot be written", topic=publication.topic, reason=error.reason)
+                all_sent = False
+                continue
+            if publication.verb in _DATA and len(metrics) > 1 and self._too_large(publication.topic, body):
+                half = len(metrics) // 2
+                parts += (metrics[half:], metrics[:half])
+            elif self._link.publish(publication.topic, body, qos=0):
+                count, size = count + 1, size + len(body)
+            else:
+                all_sent = False
+                self._warn(publication, len(body))
+        self._shift += count - 1
+        return size, all_sent
+
+    def _body(self, payload: Payload, metrics: Sequence[Metric], before: int) -> bytes:
+        """The bytes of a message, or of a part of it that so many went before."""
+        shift = self._shift + before
+        if payload.seq is not None and (shift or metrics is not payload.metrics):
+            payload = msgspec.structs.replace(payload, seq=(payload.seq + shift) % NUMBERS, metrics=metrics)
+        return encode(payload)
+
+    def _too_large(self, topic: str, body: bytes) -> bool:
+        packet_max = self._link.limits.packet_max
+        return packet_max is not None and _HEAD_BYTES_MAX + len(topic.encode()) + len(body) > packet_max
+
+    def _warn(self, publication: Publication, size: int) -> None:
+        device, packet_max = publication.device, self._link.limits.packet_max
+        if device in self.warnings:  # said once for each birth
+            return
+        log.error("a message is too large", topic=publication.topic, bytes=size, packet_bytes_max=packet_max)
+        who = device or "the node"
+        self.warnings[device] = (
+            f"{who}: a {publication.verb} is too large for the broker; hosts do not hear it"
+        )

@@ -47,11 +47,13 @@ class EdgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     tags_merged: int
     """Values of tags that were overtaken by a newer one before they could be sent."""
     left_out: int
-    """Events of dead devices that were too many to keep for their birth."""
+    """Events of dead devices that were too many to keep for their birth, and messages of devices whose birth
+    is too large for the broker."""
     commands: Mapping[str, int]
     """Commands by what became of them; the words are few and always the same."""
     warnings: tuple[str, ...] = ()
-    """What people should know while all goes on: certificates that end soon or are of no use."""
+    """What people should know while all goes on: certificates that end soon or are of no use, devices
+    of which hosts do not hear all, since the broker takes no messages so large."""
     certificate_days_left: float | None = None
     """Days until our certificate ends; None without one."""
     broker_certificate_days_left: float | None = None
