@@ -127,6 +127,11 @@ class _Run:
                 self._start_sink(group, publisher.sink, publish_when_met(publisher.run, historian))
             for node in nodes:
                 self._start_sink(group, node.sink, publish_when_met(node.run, historian))
+            self._start_sink(
+                group,
+                "availability",
+                self.publishing.links.keep_watch(lambda: self.journal.stats().full, self.clock),
+            )
             self._start_sink(group, "accounts", self.accounts.run())
             self._start_sink(group, "corrections", self.corrections.run())
             self._start_sink(group, "late", self.late.run())

@@ -2,15 +2,22 @@
 
 A connection is up from the `source_restored` to the `source_lost` the journal holds; before the first of
 them, and after a restart, it is down. Equipment is there while every connection that feeds it is up. Whether
-the gateway itself is there is another matter (`presence`); a thing is available when both say so.
+the gateway itself is there is another matter (`presence`); a thing is available when both say so. While a full
+journal takes nothing more, the states that are told stand still and nobody asks the connections: nothing is
+there then, whatever was on record last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from connectors.base import Clock
 from statemodel.records import Recorded
 from statemodel.types import SourceLost, SourceRestored
+
+#: How often it is looked whether the journal takes anything, in seconds. Full at two looks in a row is full:
+#: a sink that has just read on makes room at once, and that is nobody's news.
+LOOK_S = 1.0
 
 
 class Links:
@@ -19,6 +26,7 @@ class Links:
     def __init__(self, connections: Iterable[str] = ()) -> None:
         self._up = dict.fromkeys(connections, False)
         self._hearers: list[Callable[[str], None]] = []
+        self._recording = True
 
     @property
     def connections(self) -> Sequence[str]:
@@ -37,9 +45,27 @@ class Links:
                 for hear in self._hearers:
                     hear(event.connection)
 
+    def recording(self, recording: bool) -> None:
+        """Whether anything is recorded at all: while nothing is, no connection counts as up."""
+        if recording is self._recording:
+            return
+        self._recording = recording
+        for connection, up in self._up.items():
+            for hear in self._hearers if up else ():
+                hear(connection)
+
+    async def keep_watch(self, is_full: Callable[[], object], clock: Clock) -> None:
+        """Look whether the journal is full, for ever."""
+        was_full = False
+        while True:
+            full = bool(is_full())
+            self.recording(not (full and was_full))
+            was_full = full
+            await clock.sleep(LOOK_S)
+
     def up(self, connection: str) -> bool:
         """Whether it is up, as far as is on record."""
-        return self._up.get(connection, False)
+        return self._recording and self._up.get(connection, False)
 
     def hear(self, hearer: Callable[[str], None]) -> None:
         """From now on tell somebody which connection has changed."""

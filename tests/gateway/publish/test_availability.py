@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.clock import SystemClock
 from gateway.publish import presence
 from gateway.publish.availability import Availability, Links
 from statemodel.records import Recorded
@@ -18,6 +19,7 @@ from statemodel.types import SourceLost, SourceRestored
 from tests.gateway.publish.support import (
     T0,
     BrokerUnderTest,
+    HurriedClock,
     Mosquitto,
     Plant,
     Proxy,
@@ -109,6 +111,49 @@ async def test_each_connection_and_equipment_says_whether_it_is_there(
     assert {told[name] for name in names} == {b"offline"}, "a clean stop says so of everything"
     last = [message.topic for message in subscriber.heard if message.payload == b"offline"][-1]
     assert last == STATUS, "of the gateway last"
+
+
+async def test_nothing_is_there_while_the_journal_takes_nothing(
+    broker: BrokerUnderTest, subscriber: Subscriber
+) -> None:
+    """The states stand still then: nobody may take them for the truth."""
+    site, full = Site(), [""]
+    async with Running(site.plant.publisher(broker.settings(), **site.more)):
+        watch = asyncio.create_task(site.links.keep_watch(lambda: full[0], HurriedClock()))
+        try:
+            await site.tell(restored(1, "filler-plc"))
+            await subscriber.wait(lambda: subscriber.on(of("filler-1"))[-1:] != [], "told")
+            await subscriber.wait(lambda: subscriber.on(of("filler-1"))[-1].payload == b"online", "there")
+            full[0] = "the disk has 0 bytes left"
+            await subscriber.wait(lambda: subscriber.on(of("filler-1"))[-1].payload == b"offline", "blind")
+            await subscriber.wait(
+                lambda: subscriber.on(link("filler-plc"))[-1].payload == b"offline", "blind"
+            )
+            assert (await retained(broker.port))[STATUS] == b"online", "the gateway itself is there"
+            full[0] = ""
+            await subscriber.wait(
+                lambda: subscriber.on(of("filler-1"))[-1].payload == b"online", "there again"
+            )
+            assert (await retained(broker.port))[link("capper-plc")] == b"offline", "it never came"
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+
+async def test_a_journal_that_is_full_for_a_moment_is_nobodys_news() -> None:
+    links, heard, looks = Links(("plc",)), list[str](), iter(["", "full", "", "full", "full", ""])
+    links.announce([restored(1, "plc")])
+    links.hear(heard.append)
+    told = []
+
+    class Stepping(SystemClock):
+        async def sleep(self, seconds: float) -> None:
+            told.append(links.up("plc"))
+
+    with pytest.raises(RuntimeError):  # out of looks
+        await links.keep_watch(lambda: next(looks), Stepping())
+    assert told == [True, True, True, True, False, True]
+    assert heard == ["plc", "plc"]
 
 
 async def test_what_changed_while_the_broker_was_away_is_said_first(mosquitto: Mosquitto) -> None:
