@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from connectors.settings import FOLDER, ConnectionSettings
 from gateway.config.brokers import BrokerSettings
 from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
 from gateway.config.lines import KeyPath, line_of, locate
-from gateway.config.lint import MODEL_FILE, lint, thinned_inputs
+from gateway.config.lint import MODEL_FILE, Finding, lint, thinned_inputs
 from gateway.config.lint_brokers import broker_warnings, lint_brokers
 from gateway.config.problems import (
     ConfigurationRefused,
@@ -66,6 +66,10 @@ _TOML_HINTS = (
         "Cannot declare",
         "a section stands once; of connections, groups, equipment and brokers each begins with [[...]]",
     ),
+    (
+        "Cannot overwrite",
+        "a key stands once in its section; a section is either [one] or [[each]] of several, never both",
+    ),
 )
 _S = TypeVar("_S", bound=BaseModel)
 #: Where a tag stands in a connection, for its keys.
@@ -88,6 +92,19 @@ class Loaded:
     def data_dir(self) -> Path:
         """Where the gateway keeps its files."""
         return (self.path.parent / self.configuration.gateway.data_dir).resolve()
+
+
+def unreadable_files(sections: Mapping[str, Mapping[KeyPath, BrokerSettings | None]]) -> Iterator[Finding]:
+    """Certificate files of brokers that cannot be read now: no reason not to start, they may come."""
+    for place, settings in ((place, one) for found in sections.values() for place, one in found.items()):
+        for key in ("ca_file", "cert_file", "key_file") if settings else ():
+            name = getattr(settings, key)
+            try:
+                if name is not None:
+                    Path(name).open("rb").close()
+            except OSError as error:
+                reason = f'the file "{name}" cannot be read: {error.strerror or error}'
+                yield (*place, key), reason, "the broker is out of reach until it can be"
 
 
 def load(
@@ -208,6 +225,7 @@ class _Loader:
             Problem(relative(self.path), line_of(self.lines, place), path_text(place), reason, hint)
             for place, reason, hint in (
                 *broker_warnings(brokers),
+                *unreadable_files(brokers),
                 *thinned_inputs(configuration.connections, configuration.equipment),
             )
         ]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from connectors.settings import LastingDuration, Settings
+from connectors.settings import LastingDuration, Settings, refuse
 from gateway.config.brokers import BrokerSettings, broker_address
 from gateway.config.problems import did_you_mean
 from statemodel.records import TYPE_OF
@@ -40,6 +40,12 @@ class TopicSettings(Settings):
     """Time after which the broker forgets a message nobody has fetched (MQTT 5)."""
 
 
+def _a_table(value: Any) -> Any:
+    if isinstance(value, dict | TopicSettings):
+        return value
+    raise refuse("table", 'must be a table; write [mqtt.topics.state], with topic = "..." below it')
+
+
 class MqttSettings(BrokerSettings):
     """One broker for the JSON tree. `broker = "embedded"` starts one on loopback inside the process."""
 
@@ -51,7 +57,9 @@ class MqttSettings(BrokerSettings):
     """Clear the retained topics of what was removed or renamed, at the next connect, where they are ours."""
     cloudevents: bool = False
     """Say in the properties of each message what it is, as CloudEvents 1.0 has it (MQTT 5)."""
-    topics: dict[Annotated[str, AfterValidator(_topic_key)], TopicSettings] = Field(default_factory=dict)
+    topics: dict[
+        Annotated[str, AfterValidator(_topic_key)], Annotated[TopicSettings, BeforeValidator(_a_table)]
+    ] = Field(default_factory=dict)
     """Topics of the plant's own, by kind."""
 
     @field_validator("topics", mode="before")
@@ -64,6 +72,13 @@ class MqttSettings(BrokerSettings):
                 f'a type of event has a table of its own; write [mqtt.topics."event/{inner[0]}"]'
             )
         return tables
+
+    @field_validator("broker", mode="before")
+    @classmethod
+    def _one_broker(cls, broker: Any) -> Any:
+        if isinstance(broker, list):
+            raise refuse("brokers", "must be one address; write one [[mqtt]] for each broker, with a name")
+        return broker
 
     @field_validator("broker")
     @classmethod

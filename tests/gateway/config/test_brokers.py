@@ -487,3 +487,51 @@ def test_a_password_that_others_on_the_network_could_read_is_warned_of(
     warnings = load(path, environment={"WORD": "x"}).warnings
     assert [(warning.path, warning.line) for warning in warnings] == [("mqtt.password", 8)] * warned
     assert all("mqtts://" in warning.hint for warning in warnings)
+
+
+def test_files_for_tls_that_cannot_be_read_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "andon.toml"
+    (tmp_path / "ca.pem").write_text("an authority")
+    text = '[mqtt]\nbroker = "mqtts://h:1"\nca_file = "ca.pem"\ncert_file = "own.pem"\nkey_file = "keys"\n'
+    (tmp_path / "keys").mkdir()
+    path.write_text(GATEWAY + text)
+    assert [(warning.path, warning.line, warning.reason) for warning in load(path).warnings] == [
+        ("mqtt.cert_file", 8, f'the file "{tmp_path / "own.pem"}" cannot be read: No such file or directory'),
+        ("mqtt.key_file", 9, f'the file "{tmp_path / "keys"}" cannot be read: Is a directory'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "path", "hint"),
+    [
+        (
+            '[mqtt]\nbroker = "mqtt://h:1"\n[mqtt.topics]\nstate = "{site}/{equipment}"\n',
+            8,
+            "mqtt.topics.state",
+            'write [mqtt.topics.state], with topic = "..." below it',
+        ),
+        (
+            '[[mqtt]]\nbroker = "mqtt://h:1"\n[[mqtt.topics.state]]\nqos = 1\n',
+            7,
+            "mqtt[0].topics.state",
+            'write [mqtt.topics.state], with topic = "..." below it',
+        ),
+        (
+            '[mqtt]\nbroker = ["mqtt://h:1", "mqtt://h:2"]\n',
+            6,
+            "mqtt.broker",
+            "write one [[mqtt]] for each broker, with a name",
+        ),
+        (
+            '[mqtt]\nbroker = "mqtt://h:1"\n[[mqtt]]\nbroker = "mqtt://h:2"\n',
+            7,
+            "",
+            "a key stands once in its section; a section is either [one] or [[each]] of several, never both",
+        ),
+    ],
+)
+def test_what_stands_in_the_wrong_form_is_led_to_the_right_one(
+    tmp_path: Path, text: str, line: int, path: str, hint: str
+) -> None:
+    (problem,) = refused(tmp_path, text)
+    assert (problem.line, problem.path, problem.hint) == (line, path, hint)
