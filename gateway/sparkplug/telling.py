@@ -63,7 +63,11 @@ class Telling:
         self._devices, self._connections = devices, connections
         #: Connections whose loss was read, and not yet all that was recorded with it.
         self._lost: dict[str, None] = {}
-        self._on_their_way = False
+        #: Connections that were seen to be lost at the last look, and what was recorded at the one after.
+        self._seen: frozenset[str] = frozenset()
+        self._seen_by: int | None = None
+        #: Whether the broker has yet to read values of tags; to begin with, those of the births.
+        self._on_their_way = True
         #: Values told as history.
         self.historical = 0
 
@@ -107,6 +111,7 @@ class Telling:
             JournalFailed: the journal is of no use any more.
         """
         await self._outbox.told()
+        self._on_their_way = False
         await together(self._tell_events(), self._tell_tags(), self._tell_past(), self._tell_owed())
 
     # --- what is new
@@ -167,10 +172,18 @@ class Telling:
         return news
 
     def _look_at_links(self) -> None:
-        """Now and then: the record says when a link was lost, but not one that was never there."""
-        if not self._lost:
-            now = self.now()
-            self._outbox.put(self._live_or_die(self._links.look(self._present.is_lost), now))
+        """Now and then: the record says when a link was lost, but not one that was never there.
+
+        The record goes first, with the last states of a device: what is seen twice counts once all that was
+        recorded by then has been told.
+        """
+        seen = frozenset(name for name in self._connections if self._present.is_lost(name))
+        if seen != self._seen:
+            self._seen, self._seen_by = seen, None
+        elif self._seen_by is None:
+            self._seen_by = self._journal.position.last_seq
+        elif self._progress.present.seq >= self._seen_by and not self._lost:
+            self._outbox.put(self._live_or_die(self._links.look(seen.__contains__), self.now()))
 
     async def _tell_tags(self) -> None:
         while True:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.sparkplug import edge_node
+from gateway.sparkplug import edge_node, telling
 from tests.gateway.publish.conftest import broker, mosquitto
 from tests.gateway.publish.support import BrokerUnderTest, Mosquitto, Proxy, free_port
 from tests.gateway.sparkplug.site import GROUP, Running, Site, site, until
@@ -135,6 +135,39 @@ async def test_a_device_dies_and_lives_with_its_link(broker: BrokerUnderTest, tm
             await host.wait(lambda: host.alive["filler"], "its birth")
             await host.wait(lambda: host.value("filler", "State") == "Idle", "its state")
             await heard_all(host, plant)
+        assert host.problems == []
+
+
+async def test_a_device_says_its_last_state_before_it_dies_however_slow_the_broker_is(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant, host_at(mosquitto.port) as host:
+        async with Running(plant.node(mosquitto.port)) as node:
+            await until(node, lambda status: status.connected and not status.backlog, "connected")
+            await plant.move("filler", "Held")
+            await host.wait(lambda: host.value("filler", "State") == "Held", "the state")
+            os.kill(mosquitto.pid, signal.SIGSTOP)
+            await plant.move("filler", "Execute")
+            await until(node, lambda status: status.lag_events, "not read")
+            await plant.lose("filler")
+            await asyncio.sleep(4 * telling.OWED_EVERY_S)  # looked at links, and more than once
+            os.kill(mosquitto.pid, signal.SIGCONT)
+            await host.wait(lambda: "DDEATH" in host.verbs("filler"), "the death of the device")
+            assert host.value("filler", "State") == "Unknown"
+        assert plant.all_told(host)
+        assert host.problems == []
+
+
+async def test_a_link_that_was_never_there_makes_a_dead_device(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant, host_at(mosquitto.port) as host:
+        async with Running(plant.node(mosquitto.port)):
+            await host.wait(lambda: host.verbs().count("DBIRTH") == 2, "the births")
+            plant.links["filler-plc"] = "down"  # and nothing on record
+            await host.wait(lambda: host.alive["filler"] is False, "its death")
+            plant.links["filler-plc"] = "up"
+            await host.wait(lambda: host.alive["filler"] is True, "its birth")
         assert host.problems == []
 
 
