@@ -113,6 +113,18 @@ def test_the_outlook_counts_what_still_comes() -> None:
     assert per_s is not None
 
 
+def test_a_broker_that_stands_still_has_no_outlook() -> None:
+    """It takes connections and bytes and acknowledges nothing: what it did before says nothing any more."""
+    draining = Draining(0.0, 0, 1000)
+    draining.note(4.0, 400, 1000)
+    per_s, left = draining.outlook(600, 8.0)
+    assert per_s == 100.0
+    assert left == timedelta(seconds=6)
+    assert draining.outlook(600, 9.5) == (0.0, None)
+    draining.note(10.0, 500, 1000)
+    assert draining.outlook(500, 10.5)[1] is not None, "it goes again"
+
+
 async def test_a_thousand_states_are_right_within_ten_seconds_of_a_broker_without_a_store(
     mosquitto: Mosquitto,
 ) -> None:
