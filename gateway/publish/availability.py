@@ -2,9 +2,9 @@
 
 A connection is up from the `source_restored` to the `source_lost` the journal holds; before the first of
 them, and after a restart, it is down. Equipment is there while every connection that feeds it is up. Whether
-the gateway itself is there is another matter (`presence`); a thing is available when both say so. While a full
-journal takes nothing more, the states that are told stand still and nobody asks the connections: nothing is
-there then, whatever was on record last.
+the gateway itself is there is another matter (`presence`); a thing is available when both say so. While a
+full journal takes nothing more, the states that are told stand still and nobody asks the connections: nothing
+is there then, whatever was on record last.
 """
 
 from __future__ import annotations

@@ -190,6 +190,10 @@ class MqttPublisher:
         """What the broker should hold now: each topic said on the present connection, or due there."""
         return {} if self._link is None else self._truth.payloads()
 
+    def is_heard(self) -> bool:
+        """Whether the broker lets us listen to our own status; True also where that is not retained."""
+        return self._presence.heard or not self._voice.kinds.status.retain
+
     async def read(self, topics: Sequence[str]) -> Mapping[str, bytes]:
         """What the broker has retained on these topics, over a second connection; one at a time.
 

@@ -7,7 +7,7 @@ that the configuration no longer has is judged by `publish.ownership`, as when t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from gateway.publish.holdings import Held, Holdings
@@ -35,12 +35,21 @@ class Publisher(Protocol):
         """What the broker has retained of us."""
         ...
 
+    @property
+    def elsewhere(self) -> Collection[str]:
+        """Retained topics that another section of this gateway says at this very broker."""
+        ...
+
     def own_topics(self) -> Mapping[str, Held]:
         """Every retained topic of the configuration, and what it is about."""
         ...
 
     def retained(self) -> Mapping[str, bytes]:
         """What the broker should hold; nothing while there is no connection."""
+        ...
+
+    def is_heard(self) -> bool:
+        """Whether the broker is known to give us what is said on our topics, or cannot be known not to."""
         ...
 
     async def read(self, topics: Sequence[str]) -> Mapping[str, bytes]:
@@ -96,6 +105,12 @@ class BrokerPart:
         held = await publisher.read(asked)
         if not self._connected():
             raise NotCompared("the publisher lost its connection meanwhile")
+        if focus is None and expected and not held and not publisher.is_heard():
+            # Some brokers grant a subscription and then give nothing: that is no broker that lost its store.
+            raise NotCompared(
+                "the broker gives this client nothing of what it has retained; "
+                "let it read its topics in the broker's access rules"
+            )
         # What it should be is asked again, and a message on its way is then at most a difference of one look.
         now = publisher.retained()
         expected = {topic: now.get(topic, expected[topic]) for topic in asked if topic in expected}
@@ -162,7 +177,8 @@ class BrokerPart:
             for name, recorded in (await self._record.last_transitions()).items()
         }
         known.update(self._publisher.holdings.topics)
-        return {topic: held for topic, held in known.items() if topic not in own}
+        kept = self._publisher.elsewhere
+        return {topic: held for topic, held in known.items() if topic not in own and topic not in kept}
 
     async def _proof(
         self,

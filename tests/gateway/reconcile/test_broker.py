@@ -294,6 +294,23 @@ async def test_a_broker_that_lets_us_not_read_says_so(
         await read_retained(options, ["acme/a"], bytes_max=50)
 
 
+@pytest.mark.real
+async def test_a_broker_that_gives_us_nothing_without_a_word_has_lost_nothing(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """Mosquitto grants a subscription that its rules forbid, and then says nothing there."""
+    rules = tmp_path / "rules"
+    rules.write_text("topic write #\n")
+    rules.chmod(0o600)
+    mosquitto.lines.append(f"acl_file {rules}")
+    await mosquitto.start()
+    async with site(mosquitto, tmp_path, Plant("filler-1", "oven-1"), moves=5) as at:
+        report = await at.reconcile(repair=True)
+        assert report.differences == []
+        assert "gives this client nothing" in (report.parts[0].reason or "")
+        assert at.reconciler.trouble() is None
+
+
 async def test_a_broker_without_a_store_has_all_states_again_within_ten_seconds(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
