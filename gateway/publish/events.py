@@ -41,6 +41,9 @@ REPEAT_S = 2.0
 #: While a backlog is said, the states of all equipment are looked at this often, in seconds.
 LOOK_EVERY_S = 0.1
 
+#: Time between two looks at whether the broker has said anything, in seconds.
+ALIVE_EVERY_S = 0.5
+
 #: An event that the broker refuses is tried again this often, in seconds.
 REFUSED_AGAIN_S = 30.0
 
@@ -68,6 +71,7 @@ class Events:
         self._acked = Acknowledged()
         self._saved_seq = 0
         self._lately = Lately(REPEAT_S, clock.monotonic(), 0)
+        self._alive_s = clock.monotonic()
         self._moved = asyncio.Event()
         self._waiting_since: datetime | None = None
         self._draining = Draining(clock.monotonic(), 0, 0)
@@ -174,9 +178,13 @@ class Events:
             await self._say(link, events)
 
     async def _say(self, link: Link, events: Sequence[Recorded]) -> None:
+        looked_s = self._clock.monotonic()
         for event in events:
-            if link.full:
+            while link.full:
                 await link.room()
+                if (now_s := self._clock.monotonic()) - looked_s >= LOOK_EVERY_S:
+                    looked_s = now_s  # a slow line: a batch can take longer than a state may wait
+                    await self._states.say(link, self._states.names, {})
             self._acked.sent(event.seq, event.recorded_at)
             if not self._voice.event(link, event, partial(self._acknowledge, event.seq), self._is_refused):
                 self._acknowledge(event.seq, told=False)
@@ -191,13 +199,21 @@ class Events:
         self._refused.set()
         self._tell_refused(refused)
 
+    async def watch(self, link: Link) -> None:
+        """Note when the broker was last heard, until the connection is over: a silence is missed late."""
+        heard = -1
+        while True:
+            if (now := link.acknowledged + link.heard) != heard:
+                heard, self._alive_s = now, self._clock.monotonic()
+            await self._clock.sleep(ALIVE_EVERY_S)
+
     async def connection_over(self) -> None:
         """Keep the cursor. What this broker acknowledged in its last moments is as if it had not: it has to
-        last anew."""
+        last anew. They are the last before it fell silent, which is noticed a keep-alive later."""
+        certain = self._lately.seq(self._alive_s)
         await self.save()
-        now_s = self._clock.monotonic()
-        self._acked = Acknowledged(self._lately.seq(now_s))
-        self._lately = Lately(REPEAT_S, now_s, self._acked.seq)
+        self._acked = Acknowledged(certain)
+        self._lately = Lately(REPEAT_S, self._clock.monotonic(), certain)
 
     async def wait_out(self, pause_s: float) -> None:
         """Sleep, and note since when something waits, also when it comes only now."""

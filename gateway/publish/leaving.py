@@ -46,8 +46,9 @@ class Leaving:
 
     def left(self) -> dict[str, Held]:
         """What is remembered and no longer configured."""
-        own = self._voice.held
-        return {topic: held for topic, held in self._holdings.topics.items() if topic not in own}
+        own, kept = self._voice.held, self._voice.elsewhere
+        remembered = self._holdings.topics.items()
+        return {topic: held for topic, held in remembered if topic not in own and topic not in kept}
 
     async def clear(self, link: Link) -> None:
         """Clear what is left over and certainly ours. Returns when there is nothing more to be done.

@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
 from connectors.base import Clock
+from gateway.config.brokers import host_and_port
 from gateway.config.schema import GatewaySettings, MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.certificates import CHECK_S, CertificateWatch
@@ -45,7 +46,7 @@ from gateway.publish.wants import Wants
 from gateway.together import together
 from statemodel.types import TagSample
 
-__all__ = ["REPEAT_S", "SINK", "MqttPublisher", "PublishedTag", "StateOf"]
+__all__ = ["REPEAT_S", "SINK", "MqttPublisher", "PublishedTag", "StateOf", "introduce"]
 
 #: Name of the cursor in the journal of a broker without a name.
 SINK = "mqtt"
@@ -186,6 +187,15 @@ class MqttPublisher:
         """Every retained topic this configuration has, and what it is about."""
         return self._voice.held
 
+    @property
+    def elsewhere(self) -> Collection[str]:
+        """Retained topics that another section of this gateway says at this very broker: never cleared."""
+        return self._voice.elsewhere
+
+    @elsewhere.setter
+    def elsewhere(self, topics: Collection[str]) -> None:
+        self._voice.elsewhere = topics
+
     def retained(self) -> dict[str, bytes]:
         """What the broker should hold now: each topic said on the present connection, or due there."""
         return {} if self._link is None else self._truth.payloads()
@@ -296,6 +306,7 @@ class MqttPublisher:
         lanes = [
             self._presence.keep(link),
             self._events.say(link),
+            self._events.watch(link),
             self._tags.say(link),
             self._truth.keep_availability(link),
             self._wants.say(link),
@@ -396,3 +407,13 @@ class MqttPublisher:
 
     def _lost_store(self) -> None:
         self._wants.again(self._truth.topics)
+
+
+def introduce(publishers: Sequence[MqttPublisher]) -> None:
+    """Tell those at one broker what the others say there, so that none clears what another has taken over."""
+    for publisher in publishers:
+        place = host_and_port(publisher.settings.broker)
+        others = (it for it in publishers if it is not publisher)
+        publisher.elsewhere = frozenset(
+            topic for it in others if host_and_port(it.settings.broker) == place for topic in it.own_topics()
+        )

@@ -6,7 +6,7 @@ there is room; nothing here waits, remembers what was said, or knows whether it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from gateway.config.schema import GatewaySettings, MqttSettings
 from gateway.mqtt.link import Link, MessageRefused, OnAck, Will
@@ -60,6 +60,8 @@ class Voice:
         }
         self.held: dict[str, Held] = {}
         """Every topic that is retained, and what it is about."""
+        self.elsewhere: Collection[str] = frozenset()
+        """What others of this gateway retain at this very broker."""
         self._connections = frozenset(of_connections)
         if kinds.status.retain:
             self.held[topics.status] = Held("status", "")

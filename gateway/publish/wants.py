@@ -36,8 +36,10 @@ class Wants:
         self._news.set()
 
     def clear(self, topics: Iterable[str]) -> None:
-        """Let the broker forget these topics; one that this configuration has is never cleared."""
-        self._wanted.update(dict.fromkeys((topic for topic in topics if topic not in self.own), False))
+        """Let the broker forget these topics; one that this configuration has there is never cleared."""
+        kept = self._voice.elsewhere
+        left = (topic for topic in topics if topic not in self.own and topic not in kept)
+        self._wanted.update(dict.fromkeys(left, False))
         self._news.set()
 
     async def say(self, link: Link) -> None:

@@ -14,7 +14,7 @@ from gateway.live import Live
 from gateway.publish.availability import Links
 from gateway.publish.holdings import Holdings
 from gateway.publish.ownership import Ownership, Record
-from gateway.publish.publisher import MqttPublisher
+from gateway.publish.publisher import MqttPublisher, introduce
 from statemodel.records import Recorded
 
 
@@ -61,4 +61,5 @@ def publishing(
         )
         for settings in loaded.configuration.mqtt
     ]
+    introduce(publishers)
     return Publishing(publishers, links, ownership)

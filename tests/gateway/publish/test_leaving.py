@@ -20,7 +20,7 @@ from gateway.publish.availability import Links
 from gateway.publish.holdings import Held, Holdings
 from gateway.publish.memory import MemoryJournal
 from gateway.publish.ownership import Ownership
-from gateway.publish.publisher import MqttPublisher, PublishedTag
+from gateway.publish.publisher import MqttPublisher, PublishedTag, introduce
 from statemodel.records import EquipmentState, Recorded
 from statemodel.types import Quality, TagSample
 from tests.gateway.publish.support import (
@@ -365,3 +365,41 @@ async def test_what_is_remembered_is_whole_however_often_whoever_writes_it_is_ca
     go_on.set()
     await second
     assert len(Holdings(tmp_path).topics) == 101
+
+
+TREE = {
+    "status": "uns/{gateway}/status",
+    "connection": "uns/{gateway}/{connection}",
+    "state": "uns/{path}/state",
+    "availability": "uns/{path}/there",
+    "tag": "uns/{path}/{connection}/{tag}",
+}
+
+
+async def test_what_another_section_says_at_the_same_broker_now_is_not_cleared(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """A plant moves to a tree of its own; those who listen to the old one get a section for themselves."""
+    await mosquitto.start()
+    house = House(tmp_path, mosquitto.settings(name="plant"), "filler-1")
+    await house.plant.happen(4)
+    async with house.running() as publisher:
+        await told(publisher)
+    (tmp_path / "legacy").mkdir()
+    other = House(tmp_path / "legacy", mosquitto.settings(name="legacy"), "filler-1")
+    other.plant, other.record = house.plant, house.record
+    topics = {kind: {"topic": template} for kind, template in TREE.items()}
+    settings = MqttSettings.model_validate({"broker": house.settings.broker, "topics": topics})
+    legacy, plant = other.publisher(), house.publisher(topics=settings.topics)
+    introduce([legacy, plant])
+    async with Running(legacy):
+        await told(legacy)
+        before = await retained(mosquitto.port, "acme/#")
+        async with Running(plant):
+            await told(plant)
+            await settled(plant, mosquitto.port)
+            plant.clear(before)  # as a person or reconciliation would
+            await told(plant)
+            assert await retained(mosquitto.port, "acme/#") == before
+    assert before[STATE.format("filler-1")]
+    assert set(before) <= set(house.remembered), "for the day nobody says them any more"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.schema import MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.link import Link
 from gateway.mqtt.reasons import Overloaded
@@ -21,11 +22,13 @@ from tests.gateway.publish.support import (
     Embedded,
     Mosquitto,
     Plant,
+    Proxy,
     Running,
     Subscriber,
     until,
     within,
 )
+from tests.support.mqtt_tap import PUBREC, packets
 
 NAMES = [f"machine-{n}" for n in range(8)]
 
@@ -127,3 +130,81 @@ async def test_how_long_something_waits_is_forgotten_when_it_is_out() -> None:
         reading.set()
         await within(plant.journal.wait_cursor(SINK, 4))
     await broker.kill()
+
+
+class Hole(Proxy):
+    """As soon as `after` messages were received, nothing passes either way, and neither end is told."""
+
+    def __init__(self, target_port: int, after: int) -> None:
+        super().__init__(target_port)
+        self._left = after
+        self._dead: set[asyncio.StreamWriter] = set()
+
+    async def _pipe(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_broker: bool
+    ) -> None:
+        buffer = bytearray()
+        try:
+            while data := await reader.read(65536):
+                if writer in self._dead:
+                    continue
+                writer.write(data)
+                await writer.drain()
+                if from_broker and self._left > 0:
+                    buffer += data
+                    self._left -= sum(first >> 4 == PUBREC for first, _ in packets(buffer))
+                    if self._left <= 0:
+                        self._dead |= self._writers
+        finally:
+            writer.close()
+
+
+@pytest.mark.real
+async def test_what_was_acknowledged_last_before_a_silence_is_said_again(mosquitto: Mosquitto) -> None:
+    """A cable is pulled, a broker's host loses power: what counts is its last sign, not when it is missed.
+
+    With QoS 2 the broker has said that it has them, has not heard that it may pass them on, and forgets.
+    """
+    await mosquitto.start()
+    plant = Plant(*NAMES)
+    async with Hole(mosquitto.port, 3) as hole, Subscriber(mosquitto.port, "acme/#") as listening:
+        plain = mosquitto.settings(hole.port, keep_alive="4s").model_dump()
+        settings = MqttSettings.model_validate({**plain, "topics": {"event": {"qos": 2}}})
+        async with Running(plant.publisher(settings)) as publisher:
+            await until(lambda: publisher.status().connected, "connected")
+            events = await plant.happen(3)
+            await within(plant.journal.wait_cursor(SINK, 3))
+            await until(lambda: publisher.status().connects == 2, "the silence was noticed", 30.0)
+            await listening.wait_ids(events)
+
+
+class Far(Proxy):
+    """A long line: everything a broker says takes its time."""
+
+    async def _pipe(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_broker: bool
+    ) -> None:
+        try:
+            while data := await reader.read(65536):
+                if from_broker:
+                    await asyncio.sleep(0.03)
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
+
+
+@pytest.mark.real
+async def test_a_new_state_does_not_queue_behind_events_on_a_slow_line(mosquitto: Mosquitto) -> None:
+    await mosquitto.start()
+    plant = Plant(*NAMES)
+    async with (
+        Far(mosquitto.port) as far,
+        Subscriber(mosquitto.port, "acme/#") as listening,
+        Running(plant.publisher(mosquitto.settings(far.port, inflight_max=1))),
+    ):
+        await plant.happen(200)
+        await listening.wait(lambda: len(listening.events()) > 5, "the first events")
+        await plant.happen(1)
+        await listening.wait(lambda: any(m.seq == 201 for m in listening.on("/_state")), "the state")
+        assert len(listening.events()) < 100

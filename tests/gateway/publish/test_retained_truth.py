@@ -73,7 +73,7 @@ class ScriptedLink:
         self.over, self.news = asyncio.Event(), asyncio.Event()
         self.listens = False
         self.connected_at = datetime.now(UTC)
-        self.sent = self.acknowledged = self.too_large = 0
+        self.sent = self.acknowledged = self.too_large = self.heard = 0
         self.files, self.peer_certificate = (), None
 
     @property
@@ -111,6 +111,7 @@ class ScriptedLink:
         self._check()
         self.listens = True
         if STATUS in self.broker.retained:
+            self.heard += 1
             self.on_message(Message(STATUS, self.broker.retained[STATUS], 1, retained=True))
 
     async def taken(self) -> None:
