@@ -115,6 +115,12 @@ def broker_address(text: str) -> str:
         raise ValueError(f"is not a broker address ({error}); check the host") from error
     if host != match["host"].strip("[]").lower():
         raise ValueError("has a user that hides the host; write user and password as settings of their own")
+    try:
+        match["host"].encode("idna")  # as the system is asked for its address, where it would end the gateway
+    except UnicodeError as error:
+        raise ValueError(
+            "has a host that no network can have (a part is empty or too long); check the host"
+        ) from error
     return text
 
 

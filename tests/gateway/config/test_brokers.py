@@ -535,3 +535,15 @@ def test_what_stands_in_the_wrong_form_is_led_to_the_right_one(
 ) -> None:
     (problem,) = refused(tmp_path, text)
     assert (problem.line, problem.path, problem.hint) == (line, path, hint)
+
+
+@pytest.mark.parametrize("host", ["plant..example", ".example", "x" * 64 + ".example"])
+def test_a_host_that_cannot_even_be_asked_for_is_refused(host: str) -> None:
+    """Asking the system for its address fails in a way that is no failure of a network."""
+    with pytest.raises(ValueError, match="; check the host"):
+        broker_address(f"mqtt://{host}:1883")
+
+
+def test_hosts_of_all_forms_can_be_asked_for() -> None:
+    for host in ("plc", "plc.", "br\u00fccke.example", "10.0.0.1", "[::1]", "a_b", "x" * 63):
+        assert broker_address(f"mqtt://{host}:1883")
