@@ -224,7 +224,7 @@ class EdgeNode:
                 log.info("certificates are new", sink=self.sink)
             except Leaving as leaving:
                 self._note(leaving.reason, "", "")
-                if self._servers.next() and len(self._servers.addresses) > 1:
+                if not leaving.stay and self._servers.next() and len(self._servers.addresses) > 1:
                     pause_s = self._retry.backoff.failed(0.0, self._random01())
             except (SinkUnavailable, SinkRefused) as failure:
                 up_for_s = self._clock.monotonic() - began_s if self._counts.connects > connects else 0.0
@@ -344,6 +344,8 @@ class EdgeNode:
 
     async def _host_gone(self, inbox: Inbox) -> None:
         await inbox.host_offline()
+        if self._host is not None and self._host.came_anew:
+            raise Leaving("the primary host was not there yet, though the broker said so", stay=True)
         raise Leaving("the primary host is gone")
 
     async def _hear(self, inbox: Inbox, telling: Telling) -> None:
@@ -369,6 +371,8 @@ class EdgeNode:
         """What a host may not have heard of this connection is history of the next."""
         now_s, telling = self._clock.monotonic(), self._telling
         self._lately.note(now_s, self._progress.cursor)
+        if self._host is not None and self._host.came_anew:  # then nobody has heard any of it
+            self._lately = Lately(self._repeat_s, now_s, self._since)
         self._since = self._lately.only_before(now_s - self._repeat_s)
         self._progress = Progress(self._since)
         self._link = self._telling = None

@@ -7,6 +7,9 @@ a death that was said before the host came back, so a word older than the newest
 tck-id-operational-behavior-edge-node-termination-host-offline-timestamp). A death has the timestamp of the
 birth it belongs to, so one as old as the newest birth counts. The plain ONLINE and OFFLINE of Sparkplug 2.2
 have no time and are not believed.
+
+A broker that begins again from what it kept on disk says of a host that it is there which has yet to come
+back. Nothing tells that word from a true one but the host's own, newer one that follows.
 """
 
 from __future__ import annotations
@@ -66,7 +69,9 @@ class PrimaryHost:
         self.ignored: Counter[str] = Counter()
         self._newest_ms: dict[str, int] = {}
         self._server = ""
-        self._online = False
+        self._online = self._kept = self._proved = False
+        #: Whether it has come to this server though the broker said that it was there already.
+        self.came_anew = False
         self._heard = ""
 
     @property
@@ -87,11 +92,15 @@ class PrimaryHost:
     def connected(self, server: str = "") -> None:
         """A new connection, perhaps to another server: its word is still to come."""
         self._server = server
-        self._online = False
+        self._proved = self.came_anew  # we left to be born again for it, and it is there
+        self._online = self._kept = self.came_anew = False
         self._heard = ""
 
-    def judge(self, topic: str, payload: bytes, at: datetime) -> Word:
-        """Judge a message. Garbage, other hosts and old words are ignored and counted, never raised."""
+    def judge(self, topic: str, payload: bytes, at: datetime, *, retained: bool = False) -> Word:
+        """Judge a message. Garbage, other hosts and old words are ignored and counted, never raised.
+
+        `retained`: the broker had kept it, and does not hand it on from the host just now.
+        """
         if topic != self.topic:
             return self._ignore("topic")
         if not payload:  # the retained word was cleared
@@ -110,7 +119,9 @@ class PrimaryHost:
             return self._ignore("old")
         believed_ms = min(state.timestamp, milliseconds(at + AHEAD_MAX))
         self._newest_ms[self._server] = max(newest_ms, believed_ms)
-        self._online = state.online
+        if state.online and not retained and state.timestamp > newest_ms:
+            self.came_anew = self.came_anew or (self._online and self._kept)
+        self._online, self._kept = state.online, retained and not self._proved
         self._heard = "offline"  # of no account while it is there
         return Word.ONLINE if state.online else Word.OFFLINE
 

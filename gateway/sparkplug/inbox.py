@@ -38,11 +38,11 @@ log = structlog.get_logger(__name__)
 
 
 class Leaving(Exception):
-    """The connection is to be left, and the next server tried."""
+    """The connection is to be left, and the next server tried; with `stay` the same one again."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, stay: bool = False) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.stay = reason, stay
 
 
 class Writes:
@@ -117,10 +117,13 @@ class Inbox:
         """A message has come in."""
         if self._host is not None and message.topic == self._host.topic:
             was_online = self._host.online
-            word = self._host.judge(message.topic, message.payload, self._clock.now())
+            word = self._host.judge(
+                message.topic, message.payload, self._clock.now(), retained=message.retained
+            )
             if word is not Word.IGNORED:
                 # Once gone is gone, though it may be back a moment later.
-                self._is_gone = self._is_gone or (was_online and word is Word.OFFLINE)
+                gone = (was_online and word is Word.OFFLINE) or self._host.came_anew
+                self._is_gone = self._is_gone or gone
                 self._heard = True
                 self._word.set()
             return

@@ -95,8 +95,9 @@ class SparkplugHost:
             body = json.dumps({"online": False, "timestamp": self._stamp})
             self._client.will_set(self._state_topic, body, qos=1, retain=True)
 
-    async def say_online(self) -> None:
-        """STATE: online, with the time that stands in the will."""
+    async def say_online(self, *, anew: bool = False) -> None:
+        """STATE: online, with the time that stands in the will; `anew` with a newer one."""
+        self._stamp += anew
         await self._say(
             self._state_topic, json.dumps({"online": True, "timestamp": self._stamp}).encode(), retain=True
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,6 +81,49 @@ async def test_what_was_said_while_the_host_was_gone_unnoticed_is_said_again(
                 await host.say_online()
                 await host.wait(lambda: plant.all_told(host), "what was said to nobody")
                 await host.wait(lambda: 7.0 in host.values("oven", SPEED), "the value too")
+
+
+async def test_what_was_told_on_the_word_of_a_broker_that_was_restarted_is_told_again(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """It keeps on disk that the host is there, and is back before the host is."""
+    store = tmp_path / "store"
+    store.mkdir()
+    mosquitto.lines += ["persistence true", f"persistence_location {store}/"]
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant:
+        node = plant.node(mosquitto.port, primary_host="scada", repeat="0s")
+        async with Running(node):
+            async with primary(mosquitto.port) as host:
+                await plant.happen(20)
+                await host.wait(lambda: plant.all_told(host), "all until then")
+                before = set(host.values("filler", "Seq")) | set(host.values("oven", "Seq"))
+                os.kill(mosquitto.pid, signal.SIGUSR1)  # keep on disk what is retained
+                async with asyncio.timeout(20):
+                    while not (store / "mosquitto.db").exists():
+                        await asyncio.sleep(0.01)
+                await mosquitto.kill()
+            await until(node, lambda status: not status.connected, "lost")
+            await plant.happen(40)
+            await plant.measure("oven", 7.0)
+            await mosquitto.start()
+            await until(
+                node, lambda s: s.connected and not s.lag_events and s.backlog is None, "told to nobody"
+            )
+            async with primary(mosquitto.port) as host:
+                await host.wait(lambda: "NBIRTH" in host.verbs(), "births for it")
+                wanted = {seq for moves in plant.moves.values() for _, seq in moves} - before
+                await host.wait(
+                    lambda: wanted <= set(host.values("filler", "Seq")) | set(host.values("oven", "Seq")),
+                    "what happened before it came",
+                )
+                await host.wait(lambda: 7.0 in host.values("oven", SPEED), "the value")
+                assert host.problems == []
+                connects = node.status().connects
+                await host.say_online(anew=True)  # once it was there, its further words change nothing
+                await plant.move("filler", "Held")
+                await host.wait(lambda: host.value("filler", "State") == "Held", "the news")
+                assert node.status().connects == connects
 
 
 async def test_an_old_word_of_the_host_changes_nothing(mosquitto: Mosquitto, tmp_path: Path) -> None:

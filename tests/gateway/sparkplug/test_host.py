@@ -55,6 +55,33 @@ def test_a_server_may_still_retain_an_old_word_when_we_come_again() -> None:
     assert host.judge(TOPIC, word(True, MS), AT) is Word.ONLINE
 
 
+def test_a_host_that_comes_to_where_the_broker_said_it_was_has_come_anew() -> None:
+    host = PrimaryHost("scada")
+    host.connected()
+    host.judge(TOPIC, word(True, MS), AT, retained=True)
+    host.judge(TOPIC, word(True, MS), AT)
+    assert not host.came_anew, "the same word again"
+    host.connected()
+    host.judge(TOPIC, word(True, MS), AT, retained=True)
+    host.judge(TOPIC, word(True, MS + 1), AT)
+    assert [host.came_anew] == [True]
+    host.connected()
+    host.judge(TOPIC, word(True, MS + 1), AT, retained=True)
+    host.judge(TOPIC, word(True, MS + 2), AT)
+    assert [host.came_anew] == [False], "we came back because it is there: it may say so as often as it likes"
+
+
+@pytest.mark.parametrize(
+    "words", [[(True, False), (True, False)], [(True, True), (False, False), (True, False)]]
+)
+def test_a_host_that_was_heard_itself_does_not_come_anew(words: list[tuple[bool, bool]]) -> None:
+    host = PrimaryHost("scada")
+    host.connected()
+    for ahead, (online, retained) in enumerate(words):
+        host.judge(TOPIC, word(online, MS + ahead), AT, retained=retained)
+    assert not host.came_anew
+
+
 def test_each_server_has_times_of_its_own() -> None:
     """A host dates its words by when it connected to a server, and may have come to the second one first."""
     host = PrimaryHost("scada")
