@@ -141,14 +141,25 @@ class Events:
                 for task in (going_on, refused):
                     task.cancel()
                 await asyncio.gather(going_on, refused, return_exceptions=True)
-            self._waiting_since = self._acked.oldest_at
-            self._acked = Acknowledged(self._acked.seq)
-            await self._say_states_only(link, self._clock.monotonic() + REFUSED_AGAIN_S)
+            while self._refused.is_set():
+                self._waiting_since = self._acked.oldest_at
+                self._acked = Acknowledged(self._acked.seq)
+                await self._say_states_only(link, self._clock.monotonic() + REFUSED_AGAIN_S)
+                await self._try_first(link)
+
+    async def _try_first(self, link: Link) -> None:
+        """Say the refused one alone: those behind it would come again with every try."""
+        self._refused.clear()
+        await self._say(link, await self._journal.read(self._acked.seq, 1))
+        while len(self._acked) and not self._refused.is_set():
+            await self._say_states_only(link, self._clock.monotonic())
 
     async def _say_states_only(self, link: Link, until_s: float) -> None:
-        while self._clock.monotonic() < until_s:
+        while True:
             await self._states.say(link, self._states.names, {})
             await self._clock.sleep(LOOK_EVERY_S)
+            if self._clock.monotonic() >= until_s:
+                return
 
     async def _say_on(self, link: Link) -> None:
         journal, states = self._journal, self._states

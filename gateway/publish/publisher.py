@@ -142,6 +142,7 @@ class MqttPublisher:
         self._last_error: str | None = None
         self._refusal: str | None = None
         self._refused: set[str] = set()
+        self._refused_told: set[str] = set()
         #: Where the newest message was left out that is larger than the broker takes, and what it takes.
         self._too_large: tuple[str, int | None] | None = None
         self._retry_at: datetime | None = None
@@ -355,7 +356,8 @@ class MqttPublisher:
         """The broker will not have one message, and goes on taking others: they go on."""
         self._counts.refused += 1
         told = f'{refused.reason} (topic "{refused.topic}"); {refused.hint}'
-        if told != self._refusal:
+        if refused.topic not in self._refused_told:  # once, not at every try
+            self._refused_told.add(refused.topic)
             log.warning(
                 "the broker refuses a message",
                 broker=self._options.address,
@@ -395,6 +397,7 @@ class MqttPublisher:
             again, self._refused = self._refused, set()
             if not again:
                 self._refusal = None
+                self._refused_told.clear()
             self._wants.again(again)
 
     # --- what is to be said again

@@ -208,3 +208,39 @@ async def test_a_new_state_does_not_queue_behind_events_on_a_slow_line(mosquitto
         await plant.happen(1)
         await listening.wait(lambda: any(m.seq == 201 for m in listening.on("/_state")), "the state")
         assert len(listening.events()) < 100
+
+
+@pytest.mark.real
+async def test_what_follows_a_refused_event_is_not_said_again_with_every_try(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until somebody mends the rules it is tried for days; whoever listens to the others hears them once."""
+    monkeypatch.setattr("gateway.publish.events.REFUSED_AGAIN_S", 0.2)
+    rules = tmp_path / "rules"
+    allowed = [f"topic readwrite acme/berlin/filling/line-1/{name}/#\n" for name in NAMES[2:]]
+    rules.write_text(
+        "topic readwrite andon/#\ntopic read #\ntopic write +/+/+/+/+/_state\n" + "".join(allowed)
+    )
+    rules.chmod(0o600)
+    mosquitto.lines.append(f"acl_file {rules}")
+    await mosquitto.start()
+    plant = Plant(*NAMES)
+    async with (
+        Subscriber(mosquitto.port) as listening,
+        Running(plant.publisher(mosquitto.settings())) as publisher,
+    ):
+        await until(lambda: publisher.status().connected, "connected")
+        events = await plant.happen(10)  # the first is of machine-1, the eighth of machine-0
+        await until(lambda: publisher.status().refused > 8, "it was tried again and again")
+        assert publisher.status().lag_events == 10
+        assert publisher.status().oldest_unsent_at == events[0].recorded_at
+        assert [heard.seq for heard in listening.events()] == [2, 3, 4, 5, 6, 7, 10]
+        assert capsys.readouterr().out.count("the broker refuses a message") == 2, "once for each topic"
+        await plant.happen(1)
+        await listening.wait(lambda: any(m.seq == 11 for m in listening.on("/_state")), "states go on")
+        rules.write_text("topic readwrite #\n")
+        assert mosquitto._process is not None
+        mosquitto._process.send_signal(signal.SIGHUP)
+        await within(plant.journal.wait_cursor(SINK, 11))
+        await listening.wait(lambda: [m.seq for m in listening.events()][-11:] == [*range(1, 12)], "all")
+        assert publisher.status().connects == 1
