@@ -57,12 +57,28 @@ class _First(msgspec.Struct, frozen=True):
 class Holdings:
     """Topic to what it is about, for one sink. Read once, written when it changes. For one loop."""
 
-    def __init__(self, directory: Path | None, *, sink: str = _UNNAMED, gateway: str = "") -> None:
-        """Without a directory nothing outlives the process."""
-        name = "published.json" if sink == _UNNAMED else f"published-{sink}.json"
-        self._path = None if directory is None else directory / name
+    def __init__(
+        self,
+        directory: Path | None,
+        *,
+        sink: str = _UNNAMED,
+        gateway: str = "",
+        others: Iterable[str] | None = None,
+    ) -> None:
+        """Without a directory nothing outlives the process.
+
+        `others` are all sinks of the configuration. A sink without a file then begins with what was
+        remembered of those that are gone: it may be one of them under a new name, and what this broker does
+        not hold is forgotten at the first look.
+        """
+        self._path = None if directory is None else directory / _name(sink)
         self._gateway = gateway
         self._topics, self.gateway = ({}, gateway) if self._path is None else _read(self._path, gateway)
+        if self._path is not None and others is not None and not self._path.exists():
+            present = {_name(other) for other in others}
+            for path in sorted(self._path.parent.glob("published*.json")):
+                if path.name not in present:
+                    self._topics.update(_read(path, gateway)[0])
         self._turn, self._asked, self._written = threading.Lock(), 0, 0
 
     @property
@@ -104,6 +120,10 @@ class Holdings:
                 write_whole(path, msgspec.json.encode(file).replace(b'],"', b'],\n"'))
             except OSError as error:
                 log.warning("the published topics could not be remembered", path=str(path), reason=str(error))
+
+
+def _name(sink: str) -> str:
+    return "published.json" if sink == _UNNAMED else f"published-{sink}.json"
 
 
 def _read(path: Path, gateway: str) -> tuple[dict[str, Held], str]:

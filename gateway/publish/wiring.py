@@ -43,6 +43,7 @@ def publishing(
     gateway = loaded.configuration.gateway
     ownership = Ownership(record, gateway=gateway.id, started_at=clock.now(), last=last)
     links = Links(connection.name for connection in loaded.configuration.connections)
+    sinks = [settings.sink for settings in loaded.configuration.mqtt]
     tags, feeds = published_tags(loaded), feeding_connections(loaded)
     publishers = [
         MqttPublisher(
@@ -54,7 +55,7 @@ def publishing(
             tags=tags,
             links=links,
             feeds=feeds,
-            holdings=Holdings(loaded.data_dir, sink=settings.sink, gateway=gateway.id),
+            holdings=Holdings(loaded.data_dir, sink=settings.sink, gateway=gateway.id, others=sinks),
             ownership=ownership,
             embedded_port=embedded_port if settings.embedded else None,
             clock=clock,

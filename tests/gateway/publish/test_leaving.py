@@ -79,7 +79,9 @@ class House:
             tags=tags,
             links=Links(self.connections),
             feeds=dict.fromkeys(names, ("plc",)),
-            holdings=Holdings(self.directory, gateway=GATEWAY.id),
+            holdings=Holdings(
+                self.directory, gateway=GATEWAY.id, sink=self.settings.sink, others=[self.settings.sink]
+            ),
             ownership=Ownership(self.record, gateway=GATEWAY.id, started_at=datetime.now(UTC)),
         )
         for tag in tags:
@@ -91,7 +93,7 @@ class House:
 
     @property
     def remembered(self) -> Mapping[str, Held]:
-        return Holdings(self.directory).topics
+        return Holdings(self.directory, sink=self.settings.sink).topics
 
 
 async def told(publisher: MqttPublisher) -> None:
@@ -145,6 +147,28 @@ async def test_another_path_leaves_nothing_behind(mosquitto: Mosquitto, tmp_path
     assert THERE.format("filler-1") in held
     async with house.running() as publisher:
         assert "berlin/filler-1/state" not in await settled(publisher, mosquitto.port)
+
+
+async def test_who_retains_nothing_any_more_leaves_nothing_behind(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """No topic of our own can show then that the broker lets us look: what is found shows it."""
+    await mosquitto.start()
+    house = House(tmp_path, mosquitto.settings(), "filler-1")
+    await house.plant.happen(3)
+    async with house.running() as publisher:
+        await told(publisher)
+    assert STATE.format("filler-1") in await retained(mosquitto.port)
+    async with Subscriber(mosquitto.port) as person:
+        await person.say(LINK.format("hall"), b"")
+    kinds = ("state", "tag", "status", "availability", "connection")
+    house.settings = MqttSettings.model_validate(
+        {"broker": house.settings.broker, "topics": {kind: {"retain": False} for kind in kinds}}
+    )
+    async with house.running() as publisher:
+        assert await settled(publisher, mosquitto.port) == {}
+        assert not publisher.status().unproven
+    assert not house.remembered
 
 
 async def test_what_another_gateway_says_there_now_is_never_cleared(
@@ -313,6 +337,28 @@ async def test_each_sink_remembers_for_itself_and_the_first_file_is_still_read(t
     assert Holdings(tmp_path, sink="mqtt-cloud").topics == {"x": Held("status", "")}
     (tmp_path / "published.json").write_text("{")
     assert Holdings(tmp_path).topics == {}
+
+
+async def test_a_broker_under_a_new_name_is_cleared_of_what_left_meanwhile(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """As when a second broker comes, and the first gets a name; and only what that broker really holds."""
+    await mosquitto.start()
+    house = House(tmp_path, mosquitto.settings(), "filler-1", "oven-1")
+    await house.plant.happen(4)
+    async with house.running() as publisher:
+        await told(publisher)
+    house.settings = mosquitto.settings(name="plant")
+    house.plant.names = ("filler-1",)
+    async with house.running() as publisher:
+        await told(publisher)
+        held = await settled(publisher, mosquitto.port)
+        assert not [topic for topic in held if "oven-1" in topic]
+        assert STATE.format("filler-1") in held
+    assert STATE.format("oven-1") not in Holdings(tmp_path, sink="mqtt-plant").topics
+    assert STATE.format("oven-1") in Holdings(tmp_path).topics, "the old broker may come back elsewhere"
+    both = Holdings(tmp_path, sink="mqtt-new", others=["mqtt-new", "mqtt", "mqtt-plant"])
+    assert both.topics == {}, "what is configured keeps its own"
 
 
 async def test_what_a_slow_broker_did_not_give_in_time_is_looked_at_again(
