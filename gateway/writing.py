@@ -1,7 +1,8 @@
 """Hands a value for a tag to the connector that can write it, and says in plain words what became of it.
 
 Keeps `gateway.sparkplug.commands.CommandPort`. Nobody who may not write comes here: whoever takes orders from
-outside asks only when the configuration allows it. Knows no protocol.
+outside asks only when the configuration allows it. Knows no protocol. As with reading (`supervisor.py`), an
+error nobody foresaw in one connector must not take the others with it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class Writing:
             (written,) = await connector.write([Write(tag, value)])
         except ConnectorError as error:
             written = Written(tag, WriteOutcome.REFUSED, error.reason)
+        except Exception as error:  # see the head of this file
+            log.exception("connector failed unexpectedly at a write", connection=connection, tag=tag)
+            reason = f"unexpected failure in the connector: {type(error).__name__}: {error}"
+            written = Written(tag, WriteOutcome.UNKNOWN, reason)
         log.info(
             "write", equipment=equipment, tag=tag, value=value, asked_by=source, outcome=str(written.outcome)
         )
