@@ -85,18 +85,29 @@ class Leaving:
         held = await self._look(left)
         missing = [topic for topic in left if held is not None and topic not in held]
         more = await self._look(missing) if missing else {}
-        return None if held is None or more is None else {**held, **more}
+        if held is None or (more is None and self._probe):
+            return None
+        return {**held, **(more or {})}
+
+    @property
+    def _probe(self) -> str:
+        """A topic of our own that is certainly retained now; empty where nothing is any more."""
+        states = (topic for topic, it in self._voice.held.items() if it.kind == "state")
+        return self._voice.topics.status if self._voice.kinds.status.retain else next(states, "")
 
     async def _look(self, left: Sequence[str]) -> Mapping[str, bytes] | None:
-        """What the broker holds there; None where it lets nobody see, which a topic of our own shows."""
-        own, held = self._voice.held, dict[str, bytes]()
-        states = (topic for topic, it in own.items() if it.kind == "state")
-        probe = self._voice.topics.status if self._voice.kinds.status.retain else next(states, "")
+        """What the broker holds there; None where it lets nobody see, which a topic of our own shows.
+
+        Where nothing of our own is retained any more, whatever is found shows that we may look.
+        """
+        own, held, probe = self._voice.held, dict[str, bytes](), self._probe
         for at in range(0, len(left), LOOK_MAX):
             found = await self._read([*([probe] if probe else ()), *left[at : at + LOOK_MAX]])
-            if probe not in found:
+            if probe and probe not in found:
                 return None
             held.update(found)
+        if not probe and not held:
+            return None
         return {topic: payload for topic, payload in held.items() if topic not in own}
 
     async def _ours(
