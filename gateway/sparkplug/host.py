@@ -9,7 +9,7 @@ birth it belongs to, so one as old as the newest birth counts. The plain ONLINE 
 have no time and are not believed.
 
 A broker that begins again from what it kept on disk says of a host that it is there which has yet to come
-back. Nothing tells that word from a true one but the host's own, newer one that follows.
+back. Nothing tells that word from a true one but the host's own that follows.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class PrimaryHost:
             return self._ignore("old")
         believed_ms = min(state.timestamp, milliseconds(at + AHEAD_MAX))
         self._newest_ms[self._server] = max(newest_ms, believed_ms)
-        if state.online and not retained and state.timestamp > newest_ms:
+        if state.online and not retained:  # said on connecting, by some with the time of their first birth
             self.came_anew = self.came_anew or (self._online and self._kept)
         self._online, self._kept = state.online, retained and not self._proved
         self._heard = "offline"  # of no account while it is there
