@@ -181,6 +181,15 @@ def a_replay_passes_for_the_present() -> Iterator[None]:
         yield
 
 
+@bug(START, "topics-ddata-payload")
+def a_state_shows_in_births_only() -> Iterator[None]:
+    def stuck(original: Any, self: Any, member: Any, changes: Any, now: Any) -> Any:
+        return original(self, member, [c for c in changes if c.point.name != "State"], now)
+
+    with _around(Messages, "data", stuck):
+        yield
+
+
 @bug(START, "topics-ndeath-seq", "payloads-ndeath-seq")
 def ndeath_is_counted() -> Iterator[None]:
     def counted(original: Any, self: Any, *rest: Any) -> Any:

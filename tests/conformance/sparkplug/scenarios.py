@@ -15,7 +15,7 @@ from tests.conformance.sparkplug import decoder
 from tests.conformance.sparkplug.checks_commands import REBIRTH_EVERY_MS
 from tests.conformance.sparkplug.decoder import quality_of
 from tests.conformance.sparkplug.rig import GROUP, HOST, NODE, Rig, now_ms, rig
-from tests.conformance.sparkplug.story import ANOTHER, AWAY, LOST, Metric, Transcript
+from tests.conformance.sparkplug.story import ANOTHER, AWAY, CHANGED, LOST, Metric, Transcript
 
 #: How long something is waited for that may never come, in seconds.
 IMPATIENT_S = 4.0
@@ -98,8 +98,9 @@ def scenario(**options: Any) -> Callable[[Play], Play]:
 async def start_data_and_clean_stop(rig: Rig) -> None:
     await rig.start()
     await rig.born()
-    await rig.change("filler-plc", "speed", 150)
-    await rig.change("filler-plc", "speed", -3)
+    for speed, state in ((150, "Fast"), (-3, "Slow")):
+        rig.record.note(CHANGED, "filler:State", state)
+        await rig.change("filler-plc", "speed", speed)
     await rig.change("filler-plc", "temp", 21.25)
     await rig.change("filler-plc", "count", 2**63 + 1)
     await rig.change("oven-plc", "level", -(2**31))
