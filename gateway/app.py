@@ -252,10 +252,7 @@ class _Run:
         for publisher in parts.publishers:
             self.sinks[publisher.sink] = publisher
             self.topics.append(TagFeed(published_tags(self.loaded), publisher.publish_tag))
-        self.owner.addresses.broker = ", ".join(
-            f"mqtt://127.0.0.1:{port}" if settings.embedded else settings.broker
-            for settings in self.settings.mqtt
-        )
+        self.owner.addresses.broker = ", ".join(one.options.address for one in parts.publishers)
         return parts
 
     def _edge_nodes(self) -> Sequence[EdgeNode]:
@@ -403,7 +400,7 @@ class _Run:
             equipment=len(self.settings.equipment),
             connections=len(self.settings.connections),
             api=where.api or None,
-            broker=", ".join(map(_without_secrets, where.broker.split(", "))) or None,
+            broker=where.broker or None,
             database=_without_secrets(where.database) or None,
             stream=self.journal.stream,
         )

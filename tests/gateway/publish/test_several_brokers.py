@@ -284,3 +284,24 @@ async def test_a_killed_process_is_offline_and_its_next_start_is_believed(
             await process.stop()
         held = await retained(broker.port)
         assert {held[STATUS], held[THERE.format("one")], held["andon/line-1/_connection/plc"]} == {b"offline"}
+
+
+async def test_no_password_of_an_address_is_shown(
+    brokers: tuple[Mosquitto, Mosquitto],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever is in it: several addresses are told in one line, with a comma between."""
+    words = ("two, words", "sim%2Cple")
+    both = []
+    for name, word, broker in zip(("plant", "cloud"), words, brokers, strict=True):
+        monkeypatch.setenv(f"TEST_{name}", f"mqtt://andon:{word}@127.0.0.1:{broker.port}")
+        both.append((name, f"env:TEST_{name}"))
+    async with small_plcs(1) as (plc,), running(tmp_path, configuration(plc.port, both, ("one",))) as gateway:
+        shown = ", ".join(f"mqtt://127.0.0.1:{broker.port}" for broker in brokers)
+        assert gateway.addresses.broker == shown
+        await until(lambda: bool(parts(gateway)["mqtt-cloud"]["ok"]), "connected")
+    told = capsys.readouterr()
+    assert shown in told.out + told.err
+    assert not [word for word in ("words", "sim%2Cple", "sim,ple") if word in told.out + told.err]
