@@ -252,10 +252,10 @@ def rebirth_has_an_alias() -> Iterator[None]:
 
 @bug(HOST, "operational-behavior-edge-node-termination-host-offline-timestamp")
 def an_old_death_of_the_host_is_believed() -> Iterator[None]:
-    def forget(original: Any, self: Any, *rest: Any) -> Any:
+    def forget(original: Any, self: Any, *rest: Any, **named: Any) -> Any:
         if self.online:
             self._newest_ms.clear()
-        return original(self, *rest)
+        return original(self, *rest, **named)
 
     with _around(PrimaryHost, "judge", forget):
         yield
