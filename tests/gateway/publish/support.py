@@ -216,8 +216,10 @@ class Mosquitto:
     def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self._log.read_text()
+        listeners = [line.split() for line in (self.listener, *self.lines) if line.startswith("listener ")]
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
+            for _, port, *_ in listeners:  # they open one after the other
+                socket.create_connection(("127.0.0.1", int(port)), timeout=1.0).close()
         except OSError:
             return False
         return True
