@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from gateway.config.load import Loaded
+from gateway.config.published import published
 from gateway.publish.tags import PublishedTag
 from statemodel.engine import EquipmentSpec
 from statemodel.types import TagSample
@@ -53,14 +54,7 @@ def unrecorded_tags(loaded: Loaded) -> frozenset[str]:
 
 def published_tags(loaded: Loaded) -> Mapping[str, PublishedTag]:
     """The tags that are topics of their own, with the equipment they belong to."""
-    paths: dict[str, list[str]] = {}
-    for spec in loaded.equipment:
-        for tag in inputs_of(spec):
-            paths.setdefault(tag, []).append(spec.path)
     return {
-        id_: PublishedTag(unit=tag.unit, paths=tuple(dict.fromkeys(paths.get(id_, ()))))
-        for connection in loaded.configuration.connections
-        for tag in connection.tags()
-        if tag.publish
-        for id_ in [connection.tag_id(tag)]
+        id_: PublishedTag(found.tag.unit, tuple(dict.fromkeys(spec.path for spec in found.equipment)))
+        for id_, found in published(loaded.configuration.connections, loaded.equipment).items()
     }

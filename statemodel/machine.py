@@ -51,7 +51,8 @@ class EquipmentSpec:
     as text. `bind` gives each name that the model's rules use its tag. With `accept_uncertain` (None: as
     the model says) samples of uncertain quality count as usable. `mode` is the tag that carries the unit
     mode, by number or name. Where the equipment shows nested machines, `state_path` takes the place of
-    `state`: their tags, the outermost first.
+    `state`: their tags, the outermost first. `counters` (by name) and `tags` have no part in the state:
+    they are only told with the equipment.
     """
 
     name: str
@@ -62,6 +63,13 @@ class EquipmentSpec:
     accept_uncertain: bool | None = None
     mode: str | None = None
     state_path: tuple[str, ...] = ()
+    counters: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Every tag that is told with the equipment: what its state comes from, and what is listed for it."""
+        return tuple(dict.fromkeys((*self.inputs.values(), *self.counters.values(), *self.tags)))
 
     @property
     def inputs(self) -> Mapping[str, str]:

@@ -214,15 +214,26 @@ def _references(index: int, item: EquipmentSettings) -> list[tuple[KeyPath, str]
     return [*references, *(((*place, "bind", name), tag) for name, tag in item.bind.items())]
 
 
+def _shown(index: int, item: EquipmentSettings) -> list[tuple[KeyPath, str]]:
+    """The tags that are only told with an equipment, and where they are named."""
+    place: KeyPath = ("equipment", index)
+    return [
+        *(((*place, "counters", name), tag) for name, tag in item.counters.items()),
+        *(((*place, "tags", number), tag) for number, tag in enumerate(item.tags)),
+    ]
+
+
 def _equipment(
     index: int, item: EquipmentSettings, model: Model | None, tags: Mapping[str, Kind | None] | None
 ) -> Iterator[Finding]:
     place: KeyPath = ("equipment", index)
     if tags is not None:
-        for where, tag in _references(index, item):
+        for where, tag in (*_references(index, item), *_shown(index, item)):
             if tag not in tags:
                 hint = did_you_mean(tag, tags) or "write connection/tag, as both are named in [[connections]]"
                 yield where, f'there is no tag "{tag}"', hint
+    yield from _unique(((*place, "counters", name), name) for name in item.counters)
+    yield from _unique(((*place, "counters", name), tag) for name, tag in item.counters.items())
     if model is None:
         return
     needed = frozenset(model.inputs)
@@ -234,7 +245,7 @@ def _equipment(
             hint,
         )
     for name in sorted(item.bind.keys() - needed):
-        hint = did_you_mean(name, needed) or "take it out"
+        hint = did_you_mean(name, needed) or f'to publish it with the equipment: tags = ["{item.bind[name]}"]'
         yield (*place, "bind", name), f'the model "{model.name}" has no rule that uses "{name}"', hint
     if item.mode is not None and not model.modes:
         yield (

@@ -419,6 +419,8 @@ def equipment_spec(item: EquipmentSettings, model: Model) -> EquipmentSpec:
         bind=item.bind,
         mode=item.mode,
         state_path=state if isinstance(state, tuple) else (),
+        counters=item.counters,
+        tags=item.tags,
     )
 
 

@@ -172,6 +172,10 @@ class EquipmentSettings(Settings):
     """Tag (`connection/tag`) that carries the unit mode, by number or name."""
     bind: dict[str, str] = Field(default_factory=dict)
     """Name used in the model's rules = tag (`connection/tag`)."""
+    counters: dict[Level, str] = Field(default_factory=dict)
+    """Name of a counter = tag (`connection/tag`), published with the equipment."""
+    tags: tuple[str, ...] = ()
+    """Further tags (`connection/tag`) published with the equipment; they have no part in its state."""
 
     @field_validator("path")
     @classmethod

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from connectors.settings import ConnectionSettings
 from gateway.config.mqtt import MqttSettings
+from gateway.config.published import published
 from gateway.config.schema import GatewaySettings
 from gateway.publish.kinds import Kinds, Rule
 from gateway.publish.topics import CONNECTION_TYPES, Place, Topics
@@ -53,22 +54,13 @@ def plant(
     gateway: GatewaySettings, connections: Iterable[ConnectionSettings], equipment: Iterable[EquipmentSpec]
 ) -> Plant:
     """What a configuration has to be told of."""
-    places: list[Place] = []
-    bound: dict[str, dict[Place, None]] = {}
-    for spec in equipment:
-        place = Place(spec.name, spec.path, spec.model.name)
-        places.append(place)
-        for tag in spec.inputs.values():
-            bound.setdefault(tag, {})[place] = None
-    known = tuple(connections)
+    known, specs = tuple(connections), tuple(equipment)
+    places = {spec.name: Place(spec.name, spec.path, spec.model.name) for spec in specs}
     tags = {
-        id_: tuple(bound.get(id_, ()))
-        for connection in known
-        for tag in connection.tags()
-        if tag.publish
-        for id_ in [connection.tag_id(tag)]
+        id_: tuple(places[spec.name] for spec in found.equipment)
+        for id_, found in published(known, specs).items()
     }
-    return Plant(gateway, places, [connection.name for connection in known], tags)
+    return Plant(gateway, list(places.values()), [connection.name for connection in known], tags)
 
 
 def topics_of(settings: MqttSettings, gateway: GatewaySettings) -> Topics:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from gateway.sparkplug.datatypes import DataType
@@ -91,8 +91,9 @@ class NodeSpec:
 
 
 def device_spec(spec: EquipmentSpec, tags: Iterable[PublishedTag]) -> DeviceSpec:
-    """The device of an equipment; of `tags` it takes those that are bound to it."""
-    bound, model = set(spec.inputs.values()), spec.model
+    """The device of an equipment; of `tags` it takes those that are told with it."""
+    shown, model = set(spec.shown), spec.model
+    counters = {tag: f"Counters/{name}" for name, tag in spec.counters.items()}
     accept = spec.accept_uncertain
     return DeviceSpec(
         name=spec.name,
@@ -101,7 +102,7 @@ def device_spec(spec: EquipmentSpec, tags: Iterable[PublishedTag]) -> DeviceSpec
         mode_tag=spec.mode if model.modes else None,
         modes={value: mode.name for value, mode in model.mode_of.items()},
         accept_uncertain=bool(model.accept_uncertain if accept is None else accept),
-        tags=tuple(tag for tag in tags if tag.tag in bound),
+        tags=tuple(replace(tag, name=counters.get(tag.tag, "")) for tag in tags if tag.tag in shown),
     )
 
 

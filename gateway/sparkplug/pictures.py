@@ -70,7 +70,8 @@ class PublishedTag:
     """A tag with `publish = true`, by its full id.
 
     `datatype` is what its settings declare (`typing_tags.declared_type`), None where only values tell. With
-    `source_time` its values carry the device's time where it is plausible.
+    `source_time` its values carry the device's time where it is plausible. `name` is that of its metric where
+    the equipment has one for it.
     """
 
     tag: str
@@ -78,11 +79,12 @@ class PublishedTag:
     datatype: DataType | None = None
     source_time: bool = False
     writable: bool = False
+    name: str = ""
 
     @property
     def metric(self) -> str:
         """The name of its metric."""
-        return f"Tags/{self.tag}"
+        return self.name or f"Tags/{self.tag}"
 
 
 def quality_code(sample: TagSample) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from connectors.base import Clock
 from connectors.settings import ConnectionSettings, TagSettings
 from gateway.config.load import Loaded
+from gateway.config.published import published
 from gateway.config.sparkplug import SparkplugSettings
 from gateway.journal.journal import Journal
 from gateway.live import Live
@@ -83,16 +84,16 @@ def equipment_of(settings: SparkplugSettings, loaded: Loaded, *, version: str, s
     shown = [spec for spec in loaded.equipment if settings.holds(spec.path)]
     feeds = {spec.name: connections_of(spec) for spec in shown}
     connections = loaded.configuration.connections
-    published = {
-        tag.tag: tag
-        for connection in connections
-        for one in connection.tags()
-        if one.publish
-        for tag in [published_tag(connection, one, writable=settings.commands)]
+    found = published(connections, loaded.equipment)
+    tags = {
+        id_: published_tag(one.connection, one.tag, writable=settings.commands) for id_, one in found.items()
     }
-    bound = {tag for spec in loaded.equipment for tag in spec.inputs.values()}
-    of_node = () if settings.under is not None else tuple(t for t in published.values() if t.tag not in bound)
-    devices = [device_spec(spec, published.values()) for spec in shown]
+    of_node = (
+        ()
+        if settings.under is not None
+        else tuple(tag for id_, tag in tags.items() if not found[id_].equipment)
+    )
+    devices = [device_spec(spec, tags.values()) for spec in shown]
     recorded = {
         connection.tag_id(tag) for connection in connections for tag in connection.tags() if tag.record
     }
