@@ -80,7 +80,8 @@ def complete(text: str, directory: Path) -> tuple[Path, dict[str, str]]:
         state = item.get("state", [])
         states = [state] if isinstance(state, str) else state
         modes = [item["mode"]] if "mode" in item else []
-        for tag in [*states, *modes, *item.get("bind", {}).values()]:
+        shown = [*item.get("counters", {}).values(), *item.get("tags", [])]
+        for tag in [*states, *modes, *item.get("bind", {}).values(), *shown]:
             connection, _, name = tag.partition("/")
             if tag not in known and connection not in listed:
                 known.add(tag)
