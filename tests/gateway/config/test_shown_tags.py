@@ -1,4 +1,4 @@
-"""Tags that an equipment lists: published with it whatever its model uses; refused where they lead nowhere."""
+"""Tags that an equipment lists: published with it whatever its model uses, refused if they lead nowhere."""
 
 from __future__ import annotations
 
