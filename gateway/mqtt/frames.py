@@ -1,29 +1,25 @@
-"""The packets we send, as bytes, and how long a packet is. Pure.
+"""The packets that nearly all traffic is made of, as bytes: messages we send, and what becomes of them. Pure.
 
 After MQTT 5.0 chapters 2 and 3; the forms of 3.1.1 are the same without properties. A general client spends
-ten times as long on a message as all the rest of the gateway does, and a fleet says thousands a second. What
-brokers say is read in `heard`.
+ten times as long on a message as all the rest of the gateway does, and a fleet says thousands a second. All
+other packets are the client library's (`session`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
 from typing import NamedTuple
 
-from gateway.mqtt.properties import NONE, Id, NotMqtt, packed_bytes, packed_number, packed_text
+from paho.mqtt import MQTTException
+from paho.mqtt.properties import Properties
+
+from gateway.mqtt.properties import NotMqtt, number, packed_number
 
 #: First bytes of packets. The four low bits are flags, which all but PUBLISH have fixed.
-CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x10, 0x20, 0x30, 0x40, 0x50, 0x62, 0x70
-SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 0x82, 0x90, 0xC0, 0xD0, 0xE0
+CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x20, 0x30, 0x40, 0x50, 0x62, 0x70
+SUBACK, PINGREQ, PINGRESP, DISCONNECT = 0x90, 0xC0, 0xD0, 0xE0
 
 PING = bytes((PINGREQ, 0))
-GOOD_BYE = bytes((DISCONNECT, 0))
-#: DISCONNECT of MQTT 5 after which the broker publishes the will all the same (section 3.14.2.1).
-GOOD_BYE_WITH_WILL = bytes((DISCONNECT, 1, 0x04))
-#: The same two, where the broker wanted to keep our session: it ends now (section 3.14.2.2.2).
-_FORGET_US = bytes((5, Id.SESSION_EXPIRY, 0, 0, 0, 0))
-GOOD_BYE_FOR_GOOD = bytes((DISCONNECT, 7, 0x00)) + _FORGET_US
-GOOD_BYE_FOR_GOOD_WITH_WILL = bytes((DISCONNECT, 7, 0x04)) + _FORGET_US
 
 _RETAIN = 0x01
 _TEXT_BYTES_MAX = 0xFFFF
@@ -35,13 +31,11 @@ _LENGTH_BYTES_MAX = 4
 HEAD_BYTES = 1 + _LENGTH_BYTES_MAX
 
 
-class Will(NamedTuple):
-    """A message the broker says in our place when the connection ends without a good-bye."""
+class Said(NamedTuple):
+    """The reason code of an acknowledgement, and the broker's own words; empty when it gives none."""
 
-    topic: str
-    payload: bytes
-    qos: int = 1
-    retain: bool = False
+    code: int
+    words: str = ""
 
 
 def publish(
@@ -68,62 +62,38 @@ def publish(
     return b"".join((head, name, number.to_bytes(2, "big"), properties, payload))
 
 
-def connect(
-    client_id: str,
-    *,
-    v5: bool,
-    keep_alive_s: int,
-    user: str | None = None,
-    password: str | None = None,
-    will: Will | None = None,
-    receive_max: int | None = None,
-    packet_max: int | None = None,
-) -> bytes:
-    """A CONNECT with a clean start (section 3.1). The session ends with the connection.
-
-    `receive_max` and `packet_max` bound what the broker may send us (MQTT 5 only).
-
-    Raises:
-        ValueError: a text of it is longer than MQTT allows, or has a NUL.
-    """
-    flags = 0x02  # clean start
-    own = bytearray()
-    if v5 and receive_max is not None:
-        own += bytes((Id.RECEIVE_MAXIMUM,)) + receive_max.to_bytes(2, "big")
-    if v5 and packet_max is not None:
-        own += bytes((Id.MAXIMUM_PACKET_SIZE,)) + packet_max.to_bytes(4, "big")
-    body = [packed_text(client_id)]
-    if will is not None:
-        flags |= 0x04 | will.qos << 3 | (0x20 if will.retain else 0)
-        body += [NONE if v5 else b"", packed_text(will.topic), packed_bytes(will.payload)]
-    if user is not None:
-        flags |= 0x80
-        body.append(packed_text(user))
-    if password is not None and (v5 or user is not None):  # 3.1.1 has no password without a user
-        flags |= 0x40
-        body.append(packed_bytes(password.encode()))
-    head = b"\x00\x04MQTT" + bytes((5 if v5 else 4, flags)) + keep_alive_s.to_bytes(2, "big")
-    properties = packed_number(len(own)) + own if v5 else b""
-    rest = b"".join((head, properties, *body))
-    return bytes((CONNECT,)) + packed_number(len(rest)) + rest
-
-
-def subscribe(filters: Mapping[str, int], number: int, *, v5: bool) -> bytes:
-    """A SUBSCRIBE for filters with the QoS each may have (section 3.8).
-
-    Raises:
-        ValueError: a filter is longer than MQTT allows, or has a NUL.
-    """
-    wishes = b"".join(packed_text(wish) + bytes((qos,)) for wish, qos in filters.items())
-    rest = number.to_bytes(2, "big") + (NONE if v5 else b"") + wishes
-    return bytes((SUBSCRIBE,)) + packed_number(len(rest)) + rest
-
-
-def answer(kind: int, number: int, reason: int = 0) -> bytes:
-    """A PUBACK, PUBREC, PUBREL or PUBCOMP; a reason other than 0 is for MQTT 5 only (section 3.4)."""
+def release(number: int, reason: int = 0) -> bytes:
+    """A PUBREL; a reason other than 0 is for MQTT 5 only (section 3.6)."""
     if reason:
-        return bytes((kind, 3, number >> 8, number & 0xFF, reason))
-    return bytes((kind, 2, number >> 8, number & 0xFF))
+        return bytes((PUBREL, 3, number >> 8, number & 0xFF, reason))
+    return bytes((PUBREL, 2, number >> 8, number & 0xFF))
+
+
+def acknowledged(packet: bytes) -> tuple[int, Said]:
+    """Number and reason of a whole PUBACK, PUBREC or PUBCOMP; what is left out is 0 and nothing.
+
+    Raises:
+        NotMqtt: it is too short to be one, or longer than it says.
+    """
+    _, at = number(packet, 1)
+    body = packet[at:]
+    if len(body) < 2:
+        raise NotMqtt("an acknowledgement without a number")
+    code = body[2] if len(body) > 2 else 0
+    words = _words(packet[0] >> 4, body[3:]) if len(body) > 3 and body[3:] != b"\x00" else ""
+    return body[0] << 8 | body[1], Said(code, words)
+
+
+def _words(kind: int, packed: bytes) -> str:
+    """The reason string among packed properties."""
+    said = Properties(kind)  # type: ignore[no-untyped-call]
+    try:
+        _, size = said.unpack(packed)  # type: ignore[no-untyped-call]
+    except (MQTTException, struct.error, LookupError, ValueError) as error:
+        raise NotMqtt(f"an acknowledgement that cannot be read ({error})") from error
+    if size > len(packed):
+        raise NotMqtt("an acknowledgement longer than its packet")
+    return str(getattr(said, "ReasonString", ""))
 
 
 def packet_bytes(data: bytes | bytearray, at: int = 0) -> int | None:

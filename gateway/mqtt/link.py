@@ -2,8 +2,8 @@
 
 A `Link` lives from CONNECT to the end of its connection and is never used again; whoever owns it makes a new
 one. It has no memory across connections: what was not acknowledged is said again by its owner. It runs on the
-event loop, without a thread. Packets are made in `frames` and read in `heard`; Link knows nothing of
-equipment, events or cursors.
+event loop, without a thread. Messages and their acknowledgements, which are nearly all there is, are made
+and read here (`frames`); all else is paho's (`session`). Link knows nothing of equipment, events or cursors.
 """
 
 from __future__ import annotations
@@ -15,18 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from connectors.base import Clock
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.mqtt import frames, heard
+from gateway.mqtt import frames
 from gateway.mqtt.aliases import Aliases
-from gateway.mqtt.frames import Will
-from gateway.mqtt.heard import Limits, Message
-from gateway.mqtt.hello import PACKET_BYTES_MAX, good_bye, hello, welcome
-from gateway.mqtt.inbound import Inbound
 from gateway.mqtt.options import Files, LinkOptions, files_of
 from gateway.mqtt.outbound import ACK, REC, OnAck, OnRefused, Outbound, Waiting
 from gateway.mqtt.pings import Pings
 from gateway.mqtt.properties import NONE, NotMqtt, with_alias
 from gateway.mqtt.reach import listens, reach, tls_failure
 from gateway.mqtt.reasons import ClosedByBroker, MessageRefused, failure
+from gateway.mqtt.session import PACKET_BYTES_MAX, Granted, Limits, Message, Session, Will
 from gateway.mqtt.subscribing import in_packets, refused
 from gateway.mqtt.waits import Waits
 from gateway.mqtt.wire import Wire
@@ -54,7 +51,6 @@ class Link:
     ) -> None:
         self._options = options
         self._clock = clock
-        self._will = will
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
         self._v5 = options.protocol == "5"
@@ -64,7 +60,7 @@ class Link:
         self._limit = min(options.inflight_max, IN_FLIGHT_MAX)
         self._packet_max = frames.REST_MAX
         self._aliases = Aliases(0)
-        self._inbound = Inbound(v5=self._v5)
+        self._session = Session(options, will, lambda: self._out.number(self._waits.wishes))
         self._pings = Pings(options.keep_alive_s, clock.monotonic())
         self._room = asyncio.Event()
         self._accepted: asyncio.Future[None] = self._loop.create_future()
@@ -104,11 +100,12 @@ class Link:
         try:
             async with asyncio.timeout(options.connect_timeout_s):
                 link.files = await asyncio.to_thread(files_of, options)
+                hello = link._session.hello()  # ready: what TLS 1.3 says of us is lost to who speaks late
                 link._wire = wire = await reach(
                     options, on_data=link._readable, on_lost=link._lost, on_room=link._room.set
                 )
                 link.peer_certificate = wire.peer_certificate
-                wire.send(hello(options, will))
+                wire.send(hello)
                 link._readable()
                 await link._accepted
             opened = True
@@ -155,7 +152,7 @@ class Link:
                 if not self._v5 and with_will:
                     wire.abort()  # everything was acknowledged, so nothing is cut off
                 else:
-                    wire.send(good_bye(self.limits, v5=self._v5, with_will=with_will))
+                    wire.send(self._session.good_bye(self.limits, with_will=with_will))
                     wire.close()
                 await wire.closed.wait()
                 return True
@@ -294,8 +291,8 @@ class Link:
         """
         for wanted in in_packets(filters, self._packet_max):
             self._open_wire()
-            number = self._out.number(self._waits.wishes)
-            self._send(frames.subscribe(wanted, number, v5=self._v5))
+            number, packet = self._session.subscribe(wanted)
+            self._send(packet)
             wish, codes = await self._waits.wish(number, list(wanted), self._clock.monotonic())
             if (why := refused(wish, codes)) is not None:
                 raise why
@@ -378,54 +375,37 @@ class Link:
             self._wire.go_on()
 
     def _packet(self, kind: int, packet: bytes) -> None:
-        if not self._accepted.done():
-            if kind != frames.CONNACK:
-                raise NotMqtt("it says something else before it accepts the connection")
-            self._answered(packet)
-        elif kind & 0xF0 == frames.PUBLISH:
-            self._message(packet)
-        elif kind == frames.PINGRESP and len(packet) == 2:
+        if kind in (frames.PUBACK, frames.PUBREC, frames.PUBCOMP) and self._accepted.done():
+            answer = self._out.receipt(kind, *frames.acknowledged(packet))
+            self._room.set()
+        elif kind == frames.PINGRESP and len(packet) == 2 and self._accepted.done():
             self._ponged()
-        elif kind in (frames.PUBACK, frames.PUBREC, frames.PUBREL, frames.PUBCOMP):
-            self._receipt(kind, packet)
-        elif kind == frames.SUBACK:
-            self._waits.granted(*heard.granted(packet, v5=self._v5))
-        elif kind == frames.DISCONNECT and self._v5:
-            said = heard.ended(packet)
-            if said.code >= 0x80:
-                self._end(failure(said.code, "the connection", said=said.words, elsewhere=said.elsewhere))
-            else:
-                self._end(SinkUnavailable("the broker ended the connection"))
+            return
         else:
-            raise NotMqtt(f"a packet 0x{kind:02X} that no broker sends here")
+            self._heard(self._session.read(packet))
+            answer = self._session.answer()
+        if answer and not self._ended.done():
+            self._send(answer)
 
-    def _answered(self, packet: bytes) -> None:
-        self.limits = limits = welcome(self._options, packet)
+    def _heard(self, said: Limits | Message | Granted | None) -> None:
+        """Outside of paho, so that whoever is called may fail aloud, and before it acknowledges anything."""
+        if isinstance(said, Message):
+            self.heard += 1
+            if self._on_message is not None:
+                self._on_message(said)
+        elif isinstance(said, Granted):
+            self._waits.granted(*said)
+        elif said is not None:
+            self._answered(said)
+
+    def _answered(self, limits: Limits) -> None:
+        self.limits = limits
         self._limit = min(self._limit, limits.receive_max)
         self._packet_max = min(self._packet_max, limits.packet_max or self._packet_max)
         self._aliases = Aliases(limits.alias_max)
         if limits.keep_alive_s:
             self._pings.keep_alive_s = limits.keep_alive_s
         self._accepted.set_result(None)
-
-    def _message(self, packet: bytes) -> None:
-        message, number = heard.message(packet, v5=self._v5)
-        new, answer = self._inbound.came(message, number)
-        self.heard += new
-        if new and self._on_message is not None:
-            self._on_message(message)
-        if answer is not None and not self._ended.done():
-            self._send(answer)
-
-    def _receipt(self, kind: int, packet: bytes) -> None:
-        number, said = heard.acknowledged(packet)
-        if kind == frames.PUBREL:
-            answer: bytes | None = self._inbound.released(number)
-        else:
-            answer = self._out.receipt(kind, number, said)
-            self._room.set()
-        if answer is not None:
-            self._send(answer)
 
     def _ponged(self) -> None:
         self._pings.pong()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from gateway.mqtt import frames
-from gateway.mqtt.heard import Said
+from gateway.mqtt.frames import Said
 from gateway.mqtt.properties import NotMqtt
 from gateway.mqtt.reasons import NOT_THE_MESSAGE, MessageRefused, failure
 
@@ -104,7 +104,7 @@ class Outbound:
         known = number in self.waiting
         if not self._completes(number):  # else it says so a second time
             self.has(number, REC)
-        return frames.answer(frames.PUBREL, number, 0 if known or not self._v5 else 0x92)
+        return frames.release(number, 0 if known or not self._v5 else 0x92)
 
     def _completes(self, number: int) -> bool:
         return (waiting := self.waiting.get(number)) is not None and waiting.stage == COMP

@@ -1,4 +1,4 @@
-"""The properties of MQTT 5 packets, packed once and used often. Pure.
+"""The properties of MQTT 5 messages, packed once and used often. Pure.
 
 After MQTT 5.0 section 2.2.2: a length, then identifiers with values. What is packed here goes into a message
 as it is, so whoever says the same thing many times packs once. Knows no packets.
@@ -6,9 +6,8 @@ as it is, so whoever says the same thing many times packs once. Knows no packets
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import cast
 
 #: No properties at all: their length only.
 NONE = b"\x00"
@@ -28,34 +27,8 @@ class Id(IntEnum):
     CONTENT_TYPE = 3
     RESPONSE_TOPIC = 8
     CORRELATION_DATA = 9
-    SESSION_EXPIRY = 17
-    ASSIGNED_CLIENT_ID = 18
-    SERVER_KEEP_ALIVE = 19
-    SERVER_REFERENCE = 28
-    REASON_STRING = 31
-    RECEIVE_MAXIMUM = 33
-    TOPIC_ALIAS_MAXIMUM = 34
     TOPIC_ALIAS = 35
-    MAXIMUM_QOS = 36
-    RETAIN_AVAILABLE = 37
     USER = 38
-    MAXIMUM_PACKET_SIZE = 39
-
-
-#: Form of each value: bytes of a number, or `v` variable number, `b` bytes, `t` text, `p` two texts.
-_FORMS: dict[int, int | str] = {
-    **dict.fromkeys((1, 23, 25, 36, 37, 40, 41, 42), 1),
-    **dict.fromkeys((19, 33, 34, 35), 2),
-    **dict.fromkeys((2, 17, 24, 39), 4),
-    **dict.fromkeys((3, 8, 18, 21, 26, 28, 31), "t"),
-    **dict.fromkeys((9, 22), "b"),
-    11: "v",
-    38: "p",
-}
-#: Those that may come more than once; only the subscription identifier and user properties.
-_MANY = frozenset({11, 38})
-
-Value = int | bytes | str | list[tuple[str, str]]
 
 
 def pack(
@@ -101,45 +74,6 @@ def with_alias(properties: bytes, alias: bytes) -> bytes:
     return packed_number(size + len(alias)) + properties[at:] + alias
 
 
-def read(packet: bytes, at: int = 0) -> tuple[Mapping[int, Value], int]:
-    """The properties whose length begins at `at`, by identifier, and where they end.
-
-    User properties (38) are a list of pairs; of subscription identifiers the last one counts.
-
-    Raises:
-        NotMqtt: they are not as the standard has them.
-    """
-    size, at = number(packet, at)
-    end = at + size
-    if end > len(packet):
-        raise NotMqtt("properties longer than their packet")
-    found: dict[int, Value] = {}
-    while at < end:
-        identifier, at = number(packet, at)
-        form = _FORMS.get(identifier)
-        if form is None:
-            raise NotMqtt(f"a property {identifier} that there is not")
-        if identifier in found and identifier not in _MANY:
-            raise NotMqtt(f"the property {identifier} twice")
-        value: Value
-        if isinstance(form, int):
-            value, at = int.from_bytes(packet[at : at + form], "big"), at + form
-        elif form == "v":
-            value, at = number(packet, at)
-        elif form == "b":
-            value, at = _bytes(packet, at)
-        elif form == "t":
-            value, at = text(packet, at)
-        else:
-            name, at = text(packet, at)
-            said, at = text(packet, at)
-            value = [*cast("list[tuple[str, str]]", found.get(identifier, [])), (name, said)]
-        if at > end:
-            raise NotMqtt("a property longer than all of them")
-        found[identifier] = value
-    return found, end
-
-
 # --- the forms of values (section 1.5)
 
 
@@ -157,22 +91,6 @@ def number(packet: bytes | bytearray, at: int) -> tuple[int, int]:
             return value, at
         shift += 7
     raise NotMqtt("a number that does not end")
-
-
-def text(packet: bytes, at: int) -> tuple[str, int]:
-    """A text (section 1.5.4), and where it ends.
-
-    Raises:
-        NotMqtt: it is longer than the packet, no UTF-8, or holds a NUL.
-    """
-    raw, end = _bytes(packet, at)
-    try:
-        found = raw.decode()
-    except UnicodeDecodeError as error:
-        raise NotMqtt("a text that is no UTF-8") from error
-    if "\0" in found:
-        raise NotMqtt("a text with a NUL")
-    return found, end
 
 
 def packed_number(value: int) -> bytes:
@@ -207,11 +125,3 @@ def packed_bytes(value: bytes) -> bytes:
     if len(value) > _TEXT_BYTES_MAX:
         raise ValueError(f"{len(value)} bytes are more than a text of MQTT may have ({_TEXT_BYTES_MAX})")
     return len(value).to_bytes(2, "big") + value
-
-
-def _bytes(packet: bytes, at: int) -> tuple[bytes, int]:
-    begin = at + 2
-    end = begin + int.from_bytes(packet[at:begin], "big")
-    if begin > len(packet) or end > len(packet):
-        raise NotMqtt("a text longer than its packet")
-    return packet[begin:end], end

@@ -24,8 +24,7 @@ from gateway.config.sparkplug import SparkplugSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.journal.values import Cursor
 from gateway.mqtt.certificates import CHECK_S, CertificateWatch
-from gateway.mqtt.frames import Will
-from gateway.mqtt.link import Link
+from gateway.mqtt.link import Link, Will
 from gateway.mqtt.options import LinkOptions, link_options
 from gateway.mqtt.reach import listens
 from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, Renewed

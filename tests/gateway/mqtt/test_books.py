@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt import frames
-from gateway.mqtt.heard import Message, Said
-from gateway.mqtt.inbound import Inbound
+from gateway.mqtt.frames import Said
 from gateway.mqtt.outbound import ACK, REC, Outbound, Waiting
 from gateway.mqtt.pings import Pings
 from gateway.mqtt.properties import NotMqtt
@@ -62,20 +61,20 @@ def test_every_message_is_told_of_once_and_its_number_is_free_when_it_may_be(
         fits = stage is None or AWAITED[stage] == kind or repeated or kind == frames.PUBCOMP
         if not fits:
             with pytest.raises(NotMqtt):
-                out.receipt(kind, number, Said(code, {}))
+                out.receipt(kind, number, Said(code))
             return  # the connection is over
         if code >= 0x80 and stage is not None and kind != frames.PUBCOMP:
             del model[number]
             if code == 0x91 or not wants[number]:
                 with pytest.raises((SinkRefused, SinkUnavailable)):
-                    out.receipt(kind, number, Said(code, {}))
+                    out.receipt(kind, number, Said(code))
                 return
-            assert out.receipt(kind, number, Said(code, {})) is None
+            assert out.receipt(kind, number, Said(code)) is None
             expected.append(("refused", messages[number]))
         else:
-            answer = out.receipt(kind, number, Said(code, {}))
+            answer = out.receipt(kind, number, Said(code))
             if kind == frames.PUBREC and code < 0x80:
-                assert answer == frames.answer(frames.PUBREL, number, 0x92 if stage is None else 0)
+                assert answer == frames.release(number, 0x92 if stage is None else 0)
             else:
                 assert answer is None
             arrived = stage == "ack" and kind == frames.PUBACK
@@ -91,22 +90,6 @@ def test_every_message_is_told_of_once_and_its_number_is_free_when_it_may_be(
     assert told == expected
     assert out.acknowledged == sum(1 for what, _ in expected if what == "has it")
     assert out.refused == sum(1 for what, _ in expected if what == "refused")
-
-
-@given(st.lists(st.tuples(st.sampled_from(["message", "release"]), st.integers(1, 4)), max_size=40))
-def test_a_message_of_qos_2_is_handed_on_once_until_its_number_is_free(steps: list[tuple[str, int]]) -> None:
-    inbound, known = Inbound(v5=True), set[int]()
-    for step, number in steps:
-        if step == "message":
-            new, answer = inbound.came(Message("t", b"", 2, False), number)
-            assert new == (number not in known)
-            assert answer == frames.answer(frames.PUBREC, number)
-            known.add(number)
-        else:
-            assert inbound.released(number) == frames.answer(
-                frames.PUBCOMP, number, 0 if number in known else 0x92
-            )
-            known.discard(number)
 
 
 @given(st.lists(st.sampled_from(["say", "wait", "send", "pong", "idle"]), max_size=60))

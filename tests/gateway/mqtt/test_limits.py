@@ -123,13 +123,15 @@ async def test_a_packet_of_exactly_the_allowed_size_is_sent_and_no_larger() -> N
         (b"\x20\x03\x00\x89\x00", Overloaded, "busy"),
         (b"\x20\x03\x00\x9f\x00", Overloaded, "rate"),
         (b"\x20\x03\x00\x8e\x00", TakenOver, "client id"),
-        (b"\x20\x03\x00\x01\x00", SinkUnavailable, "unspecified"),
-        (b"\x20\x03\x02\x00\x00", SinkUnavailable, "does not speak MQTT"),
+        (b"\x20\x03\x00\x01\x00", SinkRefused, "this version of MQTT"),
+        (b"\x20\x03\x00\x02\x00", SinkUnavailable, "does not speak MQTT"),
+        (b"\x20\x02\x00\x87", SinkRefused, "not authorised"),
+        (b"\x20\x02\x00\x05", SinkRefused, "this version of MQTT"),
         (b"\x20\x03\x01\x00\x00", SinkUnavailable, "was to forget"),
         (b"\x20\x02\x00\x00", SinkRefused, "this version of MQTT"),
-        (b"\x20\x09\x00\x00\x06\x21\x00\x01\x21\x00\x01", SinkUnavailable, "twice"),
-        (b"\x20\x05\x00\x00\x02\x77\x00", SinkUnavailable, "property 119"),
-        (b"\x20\x04\x00\x00\x05\x21", SinkUnavailable, "longer than their packet"),
+        (b"\x20\x09\x00\x00\x06\x21\x00\x01\x21\x00\x01", SinkUnavailable, "more than once"),
+        (b"\x20\x05\x00\x00\x02\x77\x00", SinkUnavailable, "cannot be read (119)"),
+        (b"\x20\x04\x00\x00\x05\x21", SinkUnavailable, "cannot be read"),
         (b"\x30\x03\x00\x01tx", SinkUnavailable, "before it accepts"),
         (b"\x20\xff\xff\xff\xff", SinkUnavailable, "length that no packet has"),
         (b"\x20\xff\xff\xff\x7f", SinkUnavailable, "claims"),
@@ -139,6 +141,35 @@ async def test_what_a_broker_says_instead_is_told(connack: bytes, kind: type[Exc
     refused = await refusal(connack)
     assert type(refused) is kind
     assert words in refused.reason
+
+
+@pytest.mark.parametrize("size", [268_435_455, 268_435_460, 0xFFFF_FFFF])
+async def test_a_broker_may_announce_more_than_the_largest_packet(size: int) -> None:
+    """Also with words beside it that look like the beginning of that limit."""
+    connack = accepted(told(31, "'zzzz'yyyy"), four(39, size), told(28, "'xxxx"), two(33, 9))
+    async with joined(connack) as (link, _):
+        assert (link.limits.packet_max, link.limits.receive_max) == (268_435_455, 9)
+        assert link.publish("t", b"x")
+
+
+@pytest.mark.parametrize(
+    ("client_id", "will"),
+    [("a\0", None), ("a" * 65536, None), ("a", Will("w\0", b"")), ("a", Will("w", b"x" * 65536))],
+)
+async def test_what_cannot_be_said_in_a_connect_is_refused_before_anybody_hears(
+    client_id: str, will: Will | None
+) -> None:
+    heard = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(65536):
+            heard.set()
+
+    async with scripted(listen, client_id=client_id) as options:
+        with pytest.raises(SinkRefused, match="cannot be said in MQTT") as refused:
+            await within(Link.open(options, SystemClock(), will=will))
+        assert "in [mqtt]" in refused.value.hint
+    assert not heard.is_set()
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.mqtt.inbound import RECEIVE_MAX
 from gateway.mqtt.link import TURN_PACKETS, Message, MessageRefused, Will
 from gateway.mqtt.properties import pack
+from gateway.mqtt.session import RECEIVE_MAX
 from tests.gateway.mqtt.support import accepted, ack, joined, message, puback
 from tests.gateway.publish.support import within
 
@@ -229,7 +229,11 @@ async def test_what_comes_in_is_handed_on_once_in_order_and_acknowledged(protoco
         talk.say(message("c", b"3", qos=2, number=8, v5=v5))
         assert await talk.packet() == ack(0x50, 8)
         talk.say(ack(0x62, 99))
-        assert await talk.packet() == (ack(0x70, 99, 0x92) if v5 else ack(0x70, 99))
+        assert await talk.packet() == ack(0x70, 99), "whatever it knows, it can go on"
+        talk.say(ack(0x62, 8))
+        assert await talk.packet() == ack(0x70, 8)
+        talk.say(ack(0x62, 8))
+        assert await talk.packet() == ack(0x70, 8), "its answer may have been lost"
         assert got == [
             Message("a", b"0", 0, True),
             Message("b", b"1", 1, False),
