@@ -23,8 +23,9 @@ from gateway.mqtt.pings import Pings
 from gateway.mqtt.properties import NONE, NotMqtt, with_alias
 from gateway.mqtt.reach import listens, reach, tls_failure
 from gateway.mqtt.reasons import ClosedByBroker, MessageRefused, failure
-from gateway.mqtt.session import PACKET_BYTES_MAX, Granted, Limits, Message, Session, Will
+from gateway.mqtt.session import PACKET_BYTES_MAX, Session
 from gateway.mqtt.subscribing import in_packets, refused
+from gateway.mqtt.terms import Granted, Limits, Message, Will
 from gateway.mqtt.waits import Waits
 from gateway.mqtt.wire import Wire
 
@@ -40,7 +41,7 @@ TICK_S = 1.0
 IN_FLIGHT_MAX = 65_000
 
 #: Packets taken in one turn of the loop, short acknowledgements aside: a flood must leave time for all else.
-TURN_PACKETS = 100
+TURN_PACKETS = 50
 
 
 class Link:
@@ -391,12 +392,22 @@ class Link:
         """Outside of paho, so that whoever is called may fail aloud, and before it acknowledges anything."""
         if isinstance(said, Message):
             self.heard += 1
-            if self._on_message is not None:
-                self._on_message(said)
+            self._hand_on(said)
         elif isinstance(said, Granted):
             self._waits.granted(*said)
         elif said is not None:
             self._answered(said)
+
+    def _hand_on(self, message: Message) -> None:
+        if self._on_message is None:
+            return
+        taken = False
+        try:
+            self._on_message(message)
+            taken = True
+        finally:
+            if not taken:  # the failure goes on up; nothing more is taken, nor acknowledged
+                self._end(SinkUnavailable("a message that came in could not be dealt with"))
 
     def _answered(self, limits: Limits) -> None:
         self.limits = limits

@@ -7,9 +7,8 @@ second those go past it (`frames`, `outbound`, `pings`). This is the only file t
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from paho.mqtt import MQTTException
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5, MQTTv311
@@ -20,9 +19,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt import frames
+from gateway.mqtt.mending import PAHO_FAILURES, within_paho, without_many_properties
 from gateway.mqtt.options import LinkOptions
 from gateway.mqtt.properties import NotMqtt, packed_bytes, packed_text
 from gateway.mqtt.reasons import failure
+from gateway.mqtt.terms import Granted, Limits, Message, Will
 
 #: Largest packet a broker may send; it is told so in CONNECT.
 PACKET_BYTES_MAX = 1024 * 1024
@@ -33,83 +34,8 @@ RECEIVE_MAX = 100
 _NUMBERS_MAX = 0xFFFF
 _OPEN_BYTES_MAX = RECEIVE_MAX * PACKET_BYTES_MAX
 
-#: How paho fails on bytes it does not expect, besides its own return codes.
-PAHO_FAILURES = (
-    MQTTException,
-    struct.error,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
-#: In paho's words, and in a person's.
+#: What paho says of a limit in CONNACK that is 0.
 _FORBIDDEN_LIMIT = "property value must be in the range"
-#: Largest Maximum Packet Size paho takes, packed, and identifier of that property.
-_PACKET_MAX, _PACKET_MAX_ID = b"\x0f\xff\xff\xff", 39
-
-Sink = SinkUnavailable | SinkRefused
-
-
-class Will(NamedTuple):
-    """A message the broker says in our place when the connection ends without a good-bye."""
-
-    topic: str
-    payload: bytes
-    qos: int = 1
-    retain: bool = False
-
-
-class Message(NamedTuple):
-    """A message that came in. `retained`: it was kept by the broker, and is not news."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retained: bool
-
-
-class Granted(NamedTuple):
-    """The answer to the wish with this number: a code for each filter, and the broker's own words."""
-
-    number: int
-    codes: bytes
-    words: str
-
-
-class Limits(NamedTuple):
-    """What a broker lets us do (section 3.2.2.3), as its CONNACK says. One of 3.1.1 says nothing."""
-
-    receive_max: int = 65535
-    packet_max: int | None = None
-    alias_max: int = 0
-    qos_max: int = 2
-    retains: bool = True
-    keep_alive_s: int | None = None
-    """Its own keep-alive, to be used instead of ours; 0 is none."""
-    client_id: str | None = None
-    """The one it gave us."""
-    session_expiry_s: int = 0
-    """So long it would keep our session, if it insists on it."""
-
-    @classmethod
-    def of(cls, said: Properties) -> Limits:
-        """Those of a CONNACK."""
-        none = cls()
-        return cls(
-            receive_max=getattr(said, "ReceiveMaximum", none.receive_max),
-            packet_max=getattr(said, "MaximumPacketSize", none.packet_max),
-            alias_max=getattr(said, "TopicAliasMaximum", none.alias_max),
-            qos_max=getattr(said, "MaximumQoS", none.qos_max),
-            retains=bool(getattr(said, "RetainAvailable", none.retains)),
-            keep_alive_s=getattr(said, "ServerKeepAlive", none.keep_alive_s),
-            client_id=getattr(said, "AssignedClientIdentifier", none.client_id),
-            session_expiry_s=getattr(said, "SessionExpiryInterval", none.session_expiry_s),
-        )
-
 
 #: What a packet of a broker can mean.
 Heard = Limits | Message | Granted
@@ -119,13 +45,19 @@ class _Desk:
     """What paho takes for a socket: the packet it is to read, and what it wants to send."""
 
     def __init__(self) -> None:
-        self.to_read = b""
         self.to_send = bytearray()
+        self._to_read = b""
+        self._at = 0
+
+    def put(self, packet: bytes) -> None:
+        """Lay a whole packet before paho."""
+        self._to_read, self._at = packet, 0
 
     def recv(self, buffer_size: int) -> bytes:
-        if not self.to_read:
+        data = self._to_read[self._at : self._at + buffer_size]
+        if not data:
             raise BlockingIOError
-        data, self.to_read = self.to_read[:buffer_size], self.to_read[buffer_size:]
+        self._at += len(data)
         return data
 
     def send(self, buffer: bytes | bytearray) -> int:
@@ -145,7 +77,7 @@ class _Desk:
 class _Client(Client):
     """paho with a desk for a socket, and packet identifiers that are free among ours too."""
 
-    def __init__(self, desk: _Desk, number: Callable[[], int], options: LinkOptions) -> None:
+    def __init__(self, desk: _Desk, next_number: Callable[[], int], options: LinkOptions) -> None:
         v5 = options.protocol == "5"
         super().__init__(
             CallbackAPIVersion.VERSION2,
@@ -156,7 +88,7 @@ class _Client(Client):
             reconnect_on_failure=False,
         )
         self._desk = desk
-        self._number = number
+        self._next_number = next_number
         # With somebody registered, what it wants to say while it reads waits for `Session.answer`.
         self.on_socket_register_write = lambda client, userdata, sock: None
 
@@ -169,7 +101,7 @@ class _Client(Client):
         return self._desk
 
     def _mid_generate(self) -> int:
-        return self._number()
+        return self._next_number()
 
     def _packet_handle(self) -> MQTTErrorCode:
         try:
@@ -181,16 +113,16 @@ class _Client(Client):
 class Session:
     """That of one connection. Packets go out of `hello`, `subscribe`, `answer` and `good_bye`."""
 
-    def __init__(self, options: LinkOptions, will: Will | None, number: Callable[[], int]) -> None:
-        """`number` gives a packet identifier that nothing else uses."""
+    def __init__(self, options: LinkOptions, will: Will | None, next_number: Callable[[], int]) -> None:
+        """`next_number` gives a packet identifier that nothing else uses."""
         self._options = options
         self._will = will
         self._v5 = options.protocol == "5"
         self._desk = _Desk()
-        self._heard: Heard | Sink | NotMqtt | None = None
+        self._heard: Heard | SinkUnavailable | SinkRefused | NotMqtt | None = None
         self._accepted = False
         self._open_bytes = 0
-        self._client = client = _Client(self._desk, number, options)
+        self._client = client = _Client(self._desk, next_number, options)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -211,7 +143,9 @@ class Session:
                 packed_text(text)  # paho lets a NUL through
             for data in ((options.password or "").encode(), will.payload if will else b""):
                 packed_bytes(data)
-            client.username_pw_set(options.user, options.password)
+            alone = self._v5 and options.user is None and options.password is not None
+            # paho says no password without a user.
+            client.username_pw_set("" if alone else options.user, options.password)
             if will is not None:
                 client.will_set(will.topic, will.payload, will.qos, will.retain)
             client.connect_async(
@@ -238,12 +172,13 @@ class Session:
         try:
             for name in filters:
                 packed_text(name)
-            _, number = self._client.subscribe(list(filters.items()))
+            _, wish = self._client.subscribe(list(filters.items()))
         except ValueError as error:
             raise SinkRefused(
-                f"what is asked for is no topic of MQTT: {error}", hint="check the topics in [mqtt]"
+                f"what is asked for is no topic of MQTT, among {', '.join(filters)[:200]!r}: {error}",
+                hint="check the topics in [mqtt]",
             ) from error
-        return cast(int, number), self.answer()
+        return cast(int, wish), self.answer()
 
     def answer(self) -> bytes:
         """What paho wants to say by now, such as acknowledgements; mostly nothing."""
@@ -276,9 +211,11 @@ class Session:
         if not self._awaited(kind):
             raise NotMqtt(f"a packet 0x{kind:02X} that no broker sends here")
         if kind == frames.CONNACK and self._v5:
-            packet = _within_paho(packet)
+            packet = within_paho(packet)
+        if kind & 0xF0 == frames.PUBLISH and self._v5:
+            packet = without_many_properties(packet)
         self._heard = None
-        self._desk.to_read = packet
+        self._desk.put(packet)
         try:
             self._read(packet)
         except NotMqtt as error:
@@ -305,7 +242,7 @@ class Session:
         if code and self._heard is None:
             raise NotMqtt(f"a packet 0x{packet[0]:02X} against the rules")
 
-    def _unread(self, packet: bytes, error: NotMqtt) -> Sink | NotMqtt:
+    def _unread(self, packet: bytes, error: NotMqtt) -> SinkUnavailable | SinkRefused | NotMqtt:
         """What a packet tells all the same: brokers refuse with codes that the standard has elsewhere."""
         kind, v5 = packet[0], self._v5
         at = {frames.CONNACK: 3, frames.DISCONNECT: 2}.get(kind, len(packet))
@@ -398,7 +335,7 @@ def _text(said: Properties | None, name: str) -> str:
 
 def _refusal(
     reason: ReasonCode, said: Properties | None, *, connecting: bool = False, v5: bool = True
-) -> Sink:
+) -> SinkUnavailable | SinkRefused:
     return failure(
         reason.value,
         "the connection",
@@ -407,27 +344,3 @@ def _refusal(
         connecting=connecting,
         v5=v5,
     )
-
-
-def _within_paho(connack: bytes) -> bytes:
-    """The CONNACK with a Maximum Packet Size that paho takes.
-
-    Brokers announce more than the largest packet there can be, which is no error by the standard, and paho
-    then takes nothing of their answer. What to mend is where the whole can be read once it is mended.
-    """
-    if connack[1] > 0x7F or _readable(connack):
-        return connack
-    for at in range(5, len(connack) - 4):
-        if connack[at] == _PACKET_MAX_ID and connack[at + 1 : at + 5] > _PACKET_MAX:
-            mended = connack[: at + 1] + _PACKET_MAX + connack[at + 5 :]
-            if _readable(mended):
-                return mended
-    return connack
-
-
-def _readable(connack: bytes) -> bool:
-    try:
-        _properties(PacketTypes.CONNACK).unpack(connack[4:])  # type: ignore[no-untyped-call]
-    except PAHO_FAILURES:
-        return False
-    return True

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from connectors.base import Clock, WriteOutcome
-from gateway.mqtt.link import Message
+from gateway.mqtt.terms import Message
 from gateway.sparkplug.commands import KINDS, CommandPort, Commands, NextServer, Rebirth, Refused, WriteOrder
 from gateway.sparkplug.host import PrimaryHost, Word
 from gateway.sparkplug.ration import Ration

@@ -130,11 +130,17 @@ class Talk:
             return True
         return False
 
+    async def rest(self) -> bytes:
+        """What it says until it is gone."""
+        said = bytearray()
+        with contextlib.suppress(OSError):
+            while more := await self._reader.read(65536):
+                said += more
+        return bytes(said)
+
     async def until_closed(self) -> None:
         """Read until the client is gone."""
-        with contextlib.suppress(OSError):
-            while await self._reader.read(65536):
-                pass
+        await self.rest()
 
 
 @asynccontextmanager

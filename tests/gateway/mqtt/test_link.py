@@ -19,6 +19,7 @@ from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.link import Link, Will, listens
 from gateway.mqtt.options import LinkOptions, link_options
 from gateway.mqtt.reasons import ClosedByBroker, TakenOver
+from gateway.mqtt.terms import Limits
 from tests.gateway.mqtt.support import ACCEPTED_3, ACCEPTED_5, puback, says, scripted
 from tests.gateway.publish.support import GATEWAY, until, within
 
@@ -223,8 +224,8 @@ async def test_giving_up_in_the_last_moment_leaves_no_connection() -> None:
         attempts: list[asyncio.Task[Link]] = []
         readable = Link._answered
 
-        def answered(link: Link, packet: bytes) -> None:
-            readable(link, packet)
+        def answered(link: Link, limits: Limits) -> None:
+            readable(link, limits)
             attempts[0].cancel()
 
         with pytest.MonkeyPatch.context() as patch:

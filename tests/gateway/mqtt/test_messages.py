@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import pairwise
@@ -14,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.mqtt import session
 from gateway.mqtt.link import TURN_PACKETS, Message, MessageRefused, Will
-from gateway.mqtt.properties import pack
+from gateway.mqtt.properties import pack, packed_number
 from gateway.mqtt.session import RECEIVE_MAX
 from tests.gateway.mqtt.support import accepted, ack, joined, message, puback
 from tests.gateway.publish.support import within
@@ -251,9 +253,76 @@ async def test_more_open_messages_than_allowed_end_the_connection() -> None:
             await within(link.ended())
 
 
+async def test_open_messages_of_an_old_broker_are_bounded_by_their_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It cannot be told how many we take. Those it has released count no more."""
+    monkeypatch.setattr(session, "_OPEN_BYTES_MAX", 2_000)
+    got: list[Message] = []
+    async with joined(on_message=got.append, protocol="3.1.1") as (link, talk):
+        for number in range(1, 101):
+            talk.say(message("t", b"x" * 100, qos=2, number=number, v5=False))
+            if number > 10:
+                talk.say(ack(0x62, number - 10))
+        for number in range(91, 101):
+            talk.say(ack(0x62, number))
+        for _ in range(200):
+            await talk.packet()
+        assert len(got) == 100
+        talk.say(*(message("t", b"x" * 100, qos=2, number=n, v5=False) for n in range(1, 30)))
+        with pytest.raises(SinkUnavailable, match="more messages at once"):
+            await within(link.ended())
+
+
+async def test_properties_nobody_asks_for_take_no_time() -> None:
+    """A message of a megabyte of them would hold up all else for many seconds."""
+    got: list[Message] = []
+    async with joined(on_message=got.append) as (link, _):
+        assert link._wire is not None
+        for qos, number in ((0, b""), (1, b"\x00\x07"), (2, b"\x00\x08")):
+            said = b"\x26\x00\x01a\x00\x01b" * 140_000
+            body = b"\x00\x03t/1" + number + packed_number(len(said)) + said + b"payload"
+            began = time.process_time()
+            link._wire.data_received(bytes([0x30 | qos << 1]) + packed_number(len(body)) + body)
+            assert time.process_time() - began < 1.0
+        link._wire.data_received(ack(0x62, 8))
+        assert got == [Message("t/1", b"payload", qos, False) for qos in range(3)]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+@pytest.mark.parametrize("earlier", [0, 3 * TURN_PACKETS])
+async def test_whoever_fails_on_a_message_is_heard_and_it_is_not_acknowledged(
+    protocol: str, earlier: int
+) -> None:
+    """Also in a later turn of a flood."""
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    got: list[Message] = []
+
+    def came(message: Message) -> None:
+        got.append(message)
+        if message.qos:
+            raise ValueError("no such tag")
+
+    async with joined(on_message=came, protocol=protocol) as (link, talk):
+        v5 = protocol == "5"
+        talk.say(*[message("t", b"", v5=v5)] * earlier, message("t", b"", qos=1, number=7, v5=v5))
+        talk.say(*[message("t", b"late", v5=v5)] * 5)
+        with pytest.raises(SinkUnavailable, match="could not be dealt with"):
+            await within(link.ended())
+        assert await talk.rest() == b"", "no acknowledgement"
+    assert [str(context["exception"]) for context in failures] == ["no such tag"]
+    assert len(got) == earlier + 1
+
+
 @pytest.mark.parametrize(
     "packet",
     [
+        b"\x30\x04\x00\x01t\x09",
+        b"\x30\x07\x00\x01t\x03\x77\x01\x01",
+        b"\xc0\x00",
+        b"\xf0\x02\x00\x00",
+        b"\x90\x04\x00\x01\x00\x7f",
         message("t", b"", qos=3, number=1),
         message("t", b"", qos=1, number=0),
         message("", b""),

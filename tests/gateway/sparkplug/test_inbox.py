@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connectors.base import WriteOutcome, Written
-from gateway.mqtt.link import Message
+from gateway.mqtt.terms import Message
 from gateway.sparkplug import inbox
 from gateway.sparkplug.births import DeviceSpec, NodeSpec, PublishedTag
 from gateway.sparkplug.commands import Commands, WriteOrder
