@@ -89,8 +89,6 @@ class _Client(Client):
         )
         self._desk = desk
         self._next_number = next_number
-        # With somebody registered, what it wants to say while it reads waits for `Session.answer`.
-        self.on_socket_register_write = lambda client, userdata, sock: None
 
     @property
     def open_messages(self) -> Mapping[int, MQTTMessage]:

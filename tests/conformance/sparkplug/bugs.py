@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from gateway.mqtt.frames import Will
+from gateway.mqtt.terms import Will
 from gateway.mqtt.link import Link
 from gateway.sparkplug import births, edge_node
 from gateway.sparkplug.host import PrimaryHost

@@ -183,7 +183,15 @@ def test_an_acknowledgement_is_read(packet: bytes, said: tuple[int, int, str]) -
     assert (number, found.code, found.words) == said
 
 
-@pytest.mark.parametrize("packet", [b"\x40\x00", b"\x40\x01\x00", b"\x40\x04\x00\x07\x87\x01"])
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"\x40\x00",
+        b"\x40\x01\x00",
+        b"\x40\x04\x00\x07\x87\x01",
+        b"\x40\x08\x00\x07\x87\x06\x1f\x00\x03a",
+    ],
+)
 def test_an_acknowledgement_without_its_parts_is_none(packet: bytes) -> None:
     with pytest.raises(NotMqtt):
         frames.acknowledged(packet)

@@ -110,6 +110,12 @@ async def test_the_brokers_good_bye_is_understood(disconnect: bytes, kind: type[
             await opened_and_ended(options)
 
 
+async def test_a_broker_of_3_1_1_has_no_good_bye() -> None:
+    async with scripted(says(ACCEPTED_3 + bytes([0xE0, 1, 0x8E])), protocol="3.1.1") as options:
+        with pytest.raises(SinkUnavailable, match="does not speak MQTT"):
+            await opened_and_ended(options)
+
+
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 async def test_a_broker_that_closes_without_a_word_is_told_apart(version: str) -> None:
     connack = ACCEPTED_5 if version == "5" else ACCEPTED_3

@@ -319,6 +319,7 @@ async def test_whoever_fails_on_a_message_is_heard_and_it_is_not_acknowledged(
     "packet",
     [
         b"\x30\x04\x00\x01t\x09",
+        b"\x30\x06\x00\x01t\xd8\x04\x00",
         b"\x30\x07\x00\x01t\x03\x77\x01\x01",
         b"\xc0\x00",
         b"\xf0\x02\x00\x00",
