@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 import msgspec
 
-from gateway.mqtt.terms import Will
 from gateway.mqtt.link import Link
+from gateway.mqtt.terms import Will
 from gateway.sparkplug import births, edge_node
 from gateway.sparkplug.host import PrimaryHost
 from gateway.sparkplug.inbox import Inbox
