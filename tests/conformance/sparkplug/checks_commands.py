@@ -23,10 +23,12 @@ from tests.conformance.sparkplug.wire import Closed, Disconnect
 
 #: An edge node may leave so long between two births, however many are asked for (our rule), in milliseconds.
 REBIRTH_EVERY_MS = 5000.0
-#: What may lie on top of it on a busy machine.
+#: What may lie on top of it before a session that ends is held to owe an answer.
 SLACK_MS = 3000.0
-#: What was on its way when the command came, in milliseconds.
-IN_FLIGHT_MS = 400.0
+#: How long an answer may take on a busy machine, in milliseconds: as long as whoever plays the host waits.
+ANSWER_MS_MAX = 30_000.0
+#: What was on its way when the command came, in milliseconds; a busy machine may read the two far apart.
+IN_FLIGHT_MS = 3000.0
 
 
 def asks_for_rebirth(message: Message, node: str) -> bool:
@@ -67,7 +69,7 @@ def _answered(session: Session, request: Message) -> str | None:
     if answer is None:
         return None if _gone(session, request) else "the rebirth never came"
     took_ms = answer.packet.at_ms - request.packet.at_ms
-    return None if took_ms <= REBIRTH_EVERY_MS + SLACK_MS else f"the rebirth took {took_ms:.0f} ms"
+    return None if took_ms <= ANSWER_MS_MAX else f"the rebirth took {took_ms:.0f} ms"
 
 
 @proves("operational-behavior-data-commands-rebirth-action-1")

@@ -18,7 +18,7 @@ from tests.conformance.sparkplug.rig import GROUP, HOST, NODE, Rig, now_ms, rig
 from tests.conformance.sparkplug.story import ANOTHER, AWAY, CHANGED, LOST, Metric, Transcript
 
 #: How long something is waited for that may never come, in seconds.
-IMPATIENT_S = 4.0
+IMPATIENT_S = 10.0
 
 Play = Callable[[Rig], Awaitable[None]]
 

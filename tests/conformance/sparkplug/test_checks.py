@@ -25,7 +25,7 @@ from tests.conformance.sparkplug.checks import checks
 from tests.conformance.sparkplug.judging import Findings, judge
 from tests.conformance.sparkplug.seeds import Seed
 from tests.conformance.sparkplug.seeds_more import SEEDS
-from tests.conformance.sparkplug.story import Transcript
+from tests.conformance.sparkplug.story import LOST, STOPPED, Transcript
 
 
 def all_checks(transcripts: list[Transcript]) -> Findings:
@@ -68,6 +68,41 @@ def test_a_right_edge_node_is_found_to_be_right() -> None:
     findings = all_checks(script.right())
 
     assert [str(violation) for violation in findings.violations] == []
+
+
+def test_a_session_soon_over_owes_the_death_of_a_lost_device_all_the_same() -> None:
+    """A fast machine plays the rest of a scenario within a second."""
+    played = script.Script("by hand, soon over")
+    played.connect()
+    played.births()
+    played.note(LOST, "oven")
+    played.speed(2.5)
+    played.note(STOPPED)
+    played.leave()
+
+    assert "operational-behavior-device-ddeath" in all_checks([played.transcript]).violated
+
+
+def test_a_busy_machine_breaks_no_rule() -> None:
+    """Whatever is waited for comes late: a DDEATH, a rebirth, the end of a session whose host has gone."""
+    played = script.Script("by hand, busy", host=True)
+    played.connect()
+    played.state(True, 200)
+    played.births()
+    played.note(LOST, "oven")
+    played.at_ms += 20_000
+    played.say("DDEATH", "oven", lambda payload: None)
+    played.at_ms += 10_000
+    played.ask_rebirth()
+    played.at_ms += 2_000
+    played.speed(3.5)
+    played.at_ms += 18_000
+    played.births("filler")
+    played.state(False, 200)
+    played.at_ms += 20_000
+    played.leave()
+
+    assert [str(violation) for violation in all_checks([played.transcript]).violations] == []
 
 
 def test_every_check_has_something_to_look_at() -> None:
