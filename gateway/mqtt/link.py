@@ -229,7 +229,7 @@ class Link:
 
         False means that the broker's Maximum Packet Size forbids it: it is counted and never sent.
         `properties` are packed by `properties.pack`, and left out with 3.1.1. `on_ack` is called once, when
-        and if the broker acknowledges (QoS 1 PUBACK, QoS 2 PUBREC; never for QoS 0), and never after the
+        and if the broker acknowledges (QoS 1 PUBACK, QoS 2 PUBCOMP; never for QoS 0), and never after the
         connection is over. `on_refused` is called instead when the broker refuses this message; without it
         a refusal ends the connection, so that nothing is passed over unnoticed.
 

@@ -1,7 +1,8 @@
 """Messages on their way: their numbers, what each waits for, and what an acknowledgement does. Pure.
 
-A message of QoS 1 waits for PUBACK. One of QoS 2 waits for PUBREC, which says that the broker has it, and
-then for PUBCOMP, which frees its number. After MQTT 5.0 sections 2.2.1, 4.3 and 4.9.
+A message of QoS 1 waits for PUBACK. One of QoS 2 waits for PUBREC, and then for PUBCOMP, which says that the
+broker has it for good: many pass a message on only when it is released (PUBREL), and forget it when the
+connection ends before. After MQTT 5.0 sections 2.2.1, 4.3 and 4.9.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Outbound:
         self.told.clear()
 
     def has(self, number: int, stage: int = ACK) -> None:
-        """The broker has the message with this number; one that is none of ours changes nothing.
+        """The broker has the message with this number for good; one that is none of ours changes nothing.
 
         Raises:
             NotMqtt: this is not the acknowledgement it waits for.
@@ -77,8 +78,6 @@ class Outbound:
             return
         if waiting[4] != stage:
             raise NotMqtt("an acknowledgement of another kind than the message needs")
-        if stage == REC:
-            self.waiting[number] = waiting._replace(stage=COMP)
         self.acknowledged += 1
         if waiting[1] is not None:
             self.told.append(waiting[1])
@@ -88,11 +87,12 @@ class Outbound:
 
         Raises:
             NotMqtt: this is not the acknowledgement the message waits for.
-            SinkUnavailable, SinkRefused: the message was refused and its owner did not ask to be told.
+            SinkUnavailable, SinkRefused: the message was refused and its owner did not ask to be told, or the
+                broker no longer has what it said it has.
         """
         if kind == frames.PUBCOMP:
             if self._completes(number):
-                del self.waiting[number]
+                self._passed_on(number, said)
             return None
         stage = ACK if kind == frames.PUBACK else REC
         if said.code >= 0x80:
@@ -101,10 +101,18 @@ class Outbound:
         if stage == ACK:
             self.has(number)
             return None
-        known = number in self.waiting
-        if not self._completes(number):  # else it says so a second time
-            self.has(number, REC)
-        return frames.release(number, 0 if known or not self._v5 else 0x92)
+        waiting = self.waiting.get(number)
+        if waiting is None:
+            return frames.release(number, 0x92 if self._v5 else 0)
+        if waiting.stage == ACK:
+            raise NotMqtt("an acknowledgement of another kind than the message needs")
+        self.waiting[number] = waiting._replace(stage=COMP)  # in its place: the oldest stay first
+        return frames.release(number)
+
+    def _passed_on(self, number: int, said: Said) -> None:
+        if said.code >= 0x80:  # it knows nothing of it any more (section 3.7.2.1)
+            raise failure(said.code, f'the message on "{self.waiting[number].topic}"', said=said.words)
+        self.has(number, COMP)
 
     def _completes(self, number: int) -> bool:
         return (waiting := self.waiting.get(number)) is not None and waiting.stage == COMP

@@ -120,8 +120,8 @@ class Ledger:
             waiting[number] = sent
 
     def back(self, waiting: dict[int, Sent], first: int, body: bytes) -> None:
-        """A packet of the broker: PUBACK, or PUBREC, with which a message of QoS 2 is the broker's."""
-        if first >> 4 in (PUBACK, PUBREC) and not (len(body) > 2 and body[2] >= 0x80):
+        """A packet of the broker: PUBACK, or PUBCOMP, with which a message of QoS 2 is passed on."""
+        if first >> 4 in (PUBACK, PUBCOMP) and not (len(body) > 2 and body[2] >= 0x80):
             self.acked.append(Acked(waiting.pop(int.from_bytes(body[:2], "big")), time.monotonic()))
 
     def said(self, ending: str) -> list[Sent]:

@@ -39,22 +39,33 @@ async def test_qos_0_waits_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-async def test_qos_2_is_told_when_the_broker_has_it_and_frees_its_place_at_the_end(
-    protocol: str,
-) -> None:
+async def test_qos_2_is_told_and_frees_its_place_when_the_broker_has_it_for_good(protocol: str) -> None:
+    """Not at PUBREC: a broker that is not told to release it forgets it with the connection."""
     async with joined(inflight_max=1, protocol=protocol) as (link, talk):
         told: list[str] = []
         link.publish("t", b"x", qos=2, retain=True, on_ack=partial(told.append, "has it"))
         assert (await talk.packet())[0] == 0x35
         talk.say(ack(0x50, 1))
         assert await talk.packet() == b"\x62\x02\x00\x01"
-        assert (told, link.in_flight, link.acknowledged, link.full) == (["has it"], 1, 1, True)
+        assert (told, link.in_flight, link.acknowledged, link.full) == ([], 1, 0, True)
         talk.say(ack(0x50, 1), ack(0x70, 9), ack(0x70, 1))
         assert await talk.packet() == b"\x62\x02\x00\x01"
         await within(link.room())
         assert (told, link.in_flight, link.acknowledged) == (["has it"], 0, 1)
         talk.say(ack(0x50, 7))
         assert await talk.packet() == (b"\x62\x03\x00\x07\x92" if protocol == "5" else b"\x62\x02\x00\x07")
+
+
+async def test_a_broker_that_no_longer_has_what_it_said_it_has_is_left() -> None:
+    """The next connection says it again; nobody is told that it arrived."""
+    async with joined() as (link, talk):
+        told: list[str] = []
+        link.publish("t", b"x", qos=2, on_ack=partial(told.append, "has it"))
+        await talk.packet()
+        talk.say(ack(0x50, 1), ack(0x70, 1, 0x92))
+        with pytest.raises(SinkUnavailable, match=r"packet identifier not found \(0x92\)"):
+            await within(link.ended())
+        assert told == []
 
 
 async def test_an_answer_of_the_wrong_kind_ends_the_connection() -> None:

@@ -161,7 +161,7 @@ class Hole(Proxy):
 
 @pytest.mark.real
 async def test_what_was_acknowledged_last_before_a_silence_is_said_again(mosquitto: Mosquitto) -> None:
-    """A cable is pulled, a broker's host loses power: what counts is its last sign, not when it is missed.
+    """A cable is pulled, a broker's host loses power, and nobody hears of it.
 
     With QoS 2 the broker has said that it has them, has not heard that it may pass them on, and forgets.
     """
@@ -175,6 +175,55 @@ async def test_what_was_acknowledged_last_before_a_silence_is_said_again(mosquit
             events = await plant.happen(3)
             await within(plant.journal.wait_cursor(SINK, 3))
             await until(lambda: publisher.status().connects == 2, "the silence was noticed", 30.0)
+            await listening.wait_ids(events)
+
+
+class Unreleased(Proxy):
+    """As soon as the broker has received a message (PUBREC) it hears nothing more, until `heals`."""
+
+    cut_off = heals = False
+
+    async def _pipe(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_broker: bool
+    ) -> None:
+        buffer = bytearray()
+        try:
+            while data := await reader.read(65536):
+                if from_broker:
+                    buffer += data
+                    received = any(first >> 4 == PUBREC for first, _ in packets(buffer))
+                    self.cut_off = not self.heals and (self.cut_off or received)
+                elif self.cut_off:
+                    self.swallowed += len(data)
+                    continue
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
+
+
+@pytest.mark.real
+async def test_with_qos_2_an_event_arrived_when_the_broker_was_told_to_pass_it_on(
+    mosquitto: Mosquitto,
+) -> None:
+    """Before that it drops it when the connection ends."""
+    await mosquitto.start()
+    plant = Plant(*NAMES)
+    line = Unreleased(mosquitto.port)
+    async with line, Subscriber(mosquitto.port, "acme/#") as listening:
+        plain = mosquitto.settings(line.port).model_dump()
+        settings = MqttSettings.model_validate({**plain, "topics": {"event": {"qos": 2}}})
+        async with Running(plant.publisher(settings)) as publisher:
+            await until(lambda: publisher.status().connected, "connected")
+            events = await plant.happen(5)
+            await until(lambda: line.swallowed > 0, "told to pass them on, in vain")
+            await asyncio.sleep(0)
+            assert (publisher.status().events, publisher.status().lag_events) == (0, 5)
+            assert not listening.events()
+            line.heals = True
+            line.cut_off = False
+            line.cut()
+            await within(plant.journal.wait_cursor(SINK, 5))
             await listening.wait_ids(events)
 
 
