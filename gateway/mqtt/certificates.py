@@ -23,6 +23,9 @@ from gateway.mqtt.reasons import Renewed
 #: Time between two looks at the files, in seconds.
 CHECK_S = 30.0
 
+#: How reading a certificate fails: a version that there is not is no ValueError.
+UNREADABLE = (ValueError, x509.InvalidVersion)
+
 #: So many days before a certificate ends people are told, each time once; 0 is when it has ended.
 WARN_DAYS = (30, 7, 1, 0)
 
@@ -135,7 +138,7 @@ def until(certificate: bytes) -> datetime | None:
         if b"-----BEGIN" in certificate:
             return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
         return x509.load_der_x509_certificate(certificate).not_valid_after_utc
-    except ValueError:
+    except UNREADABLE:
         return None
 
 
@@ -147,7 +150,7 @@ def reached(days_left: float | None) -> int | None:
 def _valid(cert_file: str, now: datetime) -> datetime | None:
     try:
         ours = x509.load_pem_x509_certificate(Path(cert_file).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, *UNREADABLE):
         return None  # it loads for TLS, and that is what counts
     if ours.not_valid_after_utc < now:
         raise SinkRefused(

@@ -106,7 +106,7 @@ class Link:
                     options, on_data=link._readable, on_lost=link._lost, on_room=link._room.set
                 )
                 link.peer_certificate = wire.peer_certificate
-                wire.send(hello)
+                link._send(hello)
                 link._readable()
                 await link._accepted
             opened = True

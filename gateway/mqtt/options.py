@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from gateway.config.brokers import EMBEDDED, BrokerSettings
@@ -109,13 +109,21 @@ def _seen(name: str | None) -> tuple[int, int, int] | None:
     return (seen.st_ino, seen.st_size, seen.st_mtime_ns) if seen is not None else None
 
 
+def _refuse_encrypted(options: LinkOptions) -> NoReturn:
+    """Called when a key wants a password: without this OpenSSL would ask whoever sits at the terminal."""
+    raise SinkRefused(
+        f'the key in "{options.key_file or options.cert_file}" is encrypted, and nobody is there to be asked',
+        hint=f"set key_file in {options.section} to a key without a password that only the gateway may read",
+    )
+
+
 def tls_context(options: LinkOptions) -> ssl.SSLContext | None:
     """What TLS needs, or None without TLS. Reads the files now, so a renewed certificate is used next time.
 
     The broker's name and certificate are always checked; with a revocation list in `ca_file` that too.
 
     Raises:
-        SinkRefused: a certificate or key file cannot be read or used.
+        SinkRefused: a certificate or key file cannot be read or used, or the key is encrypted.
     """
     if not options.tls:
         return None
@@ -126,7 +134,9 @@ def tls_context(options: LinkOptions) -> ssl.SSLContext | None:
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
         if options.cert_file:
             file, key = options.cert_file, "cert_file"
-            context.load_cert_chain(options.cert_file, options.key_file)
+            context.load_cert_chain(
+                options.cert_file, options.key_file, password=lambda: _refuse_encrypted(options)
+            )
     except OSError as error:  # ssl.SSLError is one too
         raise SinkRefused(
             f'the file "{file}" is of no use for TLS: {error.strerror or error}',

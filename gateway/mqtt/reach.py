@@ -36,11 +36,22 @@ async def reach(
         raise
     except ssl.SSLError as error:
         raise tls_failure(options, error) from error
-    except OSError as error:
-        raise SinkUnavailable(
-            f"the broker at {options.address} cannot be reached: {error.strerror or error}",
-            hint="check that it runs, and the address in [mqtt]",
+    except ConnectionError as error:
+        if tls is None or isinstance(error, ConnectionRefusedError):
+            raise _away(options, error) from error
+        raise SinkUnavailable(  # it was there, and did not like how TLS begins
+            f"the broker at {options.address} ends the connection when TLS begins: {error.strerror or error}",
+            hint="check that this port speaks TLS (mostly 8883); without TLS write mqtt:// in [mqtt]",
         ) from error
+    except OSError as error:
+        raise _away(options, error) from error
+
+
+def _away(options: LinkOptions, error: OSError) -> SinkUnavailable:
+    return SinkUnavailable(
+        f"the broker at {options.address} cannot be reached: {error.strerror or error}",
+        hint="check that it runs, and the address in [mqtt]",
+    )
 
 
 def tls_failure(options: LinkOptions, error: ssl.SSLError) -> SinkUnavailable | SinkRefused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from gateway.config.schema import MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.certificates import CertificateWatch, look_at, reached, until
 from gateway.mqtt.link import Link
-from gateway.mqtt.options import LinkOptions, files_of, link_options
+from gateway.mqtt.options import LinkOptions, files_of, link_options, tls_context
 from gateway.mqtt.reasons import Renewed
 from gateway.mqtt.retry import Retry
 from tests.gateway.publish.support import GATEWAY, Mosquitto, within
@@ -203,6 +204,42 @@ def test_each_threshold_is_reached_once() -> None:
 def test_what_is_no_certificate_has_no_end() -> None:
     assert until(b"garbage") is None
     assert until(b"-----BEGIN CERTIFICATE-----\n") is None
+
+
+def test_a_certificate_of_a_version_there_is_not_has_no_end(tmp_path: Path) -> None:
+    issued = good_for(tmp_path, "odd", 10)
+    der = x509.load_pem_x509_certificate(issued.certificate.read_bytes()).public_bytes(
+        serialization.Encoding.DER
+    )
+    third, sixth = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"
+    odd = der.replace(third, sixth, 1)
+    assert until(der) is not None
+    assert until(odd) is None
+    issued.certificate.write_bytes(ssl.DER_cert_to_PEM_cert(odd).encode())
+    assert look_at(options_of(issued), NOW).until is None
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path: Path, apart: bool) -> None:
+    """OpenSSL would ask at the terminal, and wait there for ever."""
+    issued = good_for(tmp_path, "ours", 10)
+    key = serialization.load_pem_private_key(issued.key.read_bytes(), None)
+    locked = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    options = options_of(issued, section="[sparkplug]")
+    if apart:
+        issued.key.write_bytes(locked)
+    else:
+        issued.certificate.write_bytes(issued.certificate.read_bytes() + locked)
+        options = replace(options, key_file=None)
+    with pytest.raises(SinkRefused, match="is encrypted") as refused:
+        tls_context(options)
+    assert str(issued.key if apart else issued.certificate) in refused.value.reason
+    assert "set key_file in [sparkplug]" in refused.value.hint
+    assert "is encrypted" in look_at(options, NOW).problem
 
 
 async def test_without_tls_there_is_nothing_to_watch() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,8 +20,10 @@ from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.link import Link, Will, listens
 from gateway.mqtt.options import LinkOptions, link_options
+from gateway.mqtt.reach import reach
 from gateway.mqtt.reasons import ClosedByBroker, TakenOver
 from gateway.mqtt.terms import Limits
+from gateway.mqtt.wire import Wire
 from tests.gateway.mqtt.support import ACCEPTED_3, ACCEPTED_5, puback, says, scripted
 from tests.gateway.publish.support import GATEWAY, until, within
 
@@ -82,6 +86,42 @@ async def test_closed_instead_of_an_answer_names_the_usual_reasons() -> None:
         with pytest.raises(SinkUnavailable, match="instead of answering") as failed:
             await opened(options)
         assert "3.1.1" in failed.value.hint
+
+
+@pytest.mark.parametrize("reset", [True, False])
+async def test_a_port_without_tls_is_asked_about(reset: bool) -> None:
+    """It answers, so whether it runs is no question."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1 if reset else 65536)
+        if reset:
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
+    async with scripted(hang_up, tls=True, section="[sparkplug]") as options:
+        with pytest.raises(SinkUnavailable, match="ends the connection when TLS begins") as failed:
+            await opened(options)
+    assert "check that this port speaks TLS" in failed.value.hint
+    assert "mqtt:// in [sparkplug]" in failed.value.hint
+    with pytest.raises(SinkUnavailable, match="cannot be reached") as away:
+        await opened(options)
+    assert "check that it runs" in away.value.hint
+
+
+async def test_a_connection_gone_before_the_first_word_is_a_broker_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def gone(*args: Any, **more: Any) -> Wire:
+        wire = await reach(*args, **more)
+        wire.abort()
+        await wire.closed.wait()
+        return wire
+
+    monkeypatch.setattr("gateway.mqtt.link.reach", gone)
+    async with scripted(says()) as options:
+        with pytest.raises(SinkUnavailable, match="closed the connection"):
+            await opened(options)
 
 
 async def test_a_broker_of_3_1_1_only_is_told_to_a_person() -> None:
