@@ -121,11 +121,16 @@ class EdgeNode:
         self._links = Links(equipment.feeds)
         self._due = DueTags(self._session.tags)
         self._retry = Retry()
-        self._repeat_s = settings.repeat.total_seconds() if has_host else REPEAT_S
+        self._repeat_s = max(REPEAT_S, settings.repeat.total_seconds()) if has_host else REPEAT_S
         self._since = Cursor()
         self._progress = Progress(self._since)
         self._lately = Lately(self._repeat_s, clock.monotonic(), self._since)
         self._saved = self._since
+        #: The primary host's stay during the last connection that told anything, and when that ended.
+        self._spell = self._host.spell if self._host is not None else None
+        self._ended_s = self._born_s = clock.monotonic()
+        #: What the host has heard for sure if the word on which we were born is not its own.
+        self._certain = self._since
         #: A number that no CONNECT has carried yet.
         self._unused: int | None = None
         self._papers: dict[str, CertificateWatch] = {}
@@ -297,6 +302,15 @@ class EdgeNode:
 
     async def _speak(self, link: Link, inbox: Inbox) -> None:
         self._outbox = outbox = Outbox(link, self._session.names)
+        birth = self._session.connected
+        if self._host is not None:
+            self._session.connected(self._now())
+            await self._host_there(inbox)
+            birth = self._session.host_online
+        self._go_back()
+        self._born_s = self._clock.monotonic()
+        self._certain = self._lately.before(self._ended_s - self._repeat_s)
+        self._spell = self._host.spell if self._host is not None else None
         telling = Telling(
             session=self._session,
             outbox=outbox,
@@ -310,11 +324,6 @@ class EdgeNode:
             devices=[device.name for device in self._equipment.devices],
             connections=self._equipment.node.connections,
         )
-        birth = self._session.connected
-        if self._host is not None:
-            self._session.connected(self._now())
-            await self._host_there(inbox)
-            birth = self._session.host_online
         telling.be_born(birth, self._still_there())
         self._servers.settled()
         self._telling = telling
@@ -364,16 +373,19 @@ class EdgeNode:
             await self._journal.advance(self.sink, cursor)
         self._since = self._saved = cursor
         self._progress = Progress(cursor)
-        self._lately = Lately(self._repeat_s, self._clock.monotonic(), cursor)
+        self._ended_s = self._clock.monotonic()
+        self._lately = Lately(self._repeat_s, self._ended_s, cursor)
 
     def _ended(self, link: Link) -> None:
         """What a host may not have heard of this connection is history of the next."""
         now_s, telling = self._clock.monotonic(), self._telling
-        self._lately.note(now_s, self._progress.cursor)
-        if self._host is not None and self._host.came_anew:  # then nobody has heard any of it
-            self._lately = Lately(self._repeat_s, now_s, self._since)
-        self._since = self._lately.only_before(now_s - self._repeat_s)
-        self._progress = Progress(self._since)
+        if telling is not None:  # else nothing was told
+            self._lately.note(now_s, self._progress.cursor)
+            if self._host is not None and self._host.came_anew:  # then nobody has heard any of it
+                self._lately = Lately(self._repeat_s, now_s, self._certain)
+            self._since, self._ended_s = self._lately.only_before(now_s - REPEAT_S), now_s
+            self._progress = Progress(self._since)
+            self._go_back()
         self._link = self._telling = None
         counts = self._counts
         counts.sent += link.sent
@@ -381,6 +393,16 @@ class EdgeNode:
         counts.historical += telling.historical if telling else 0
         counts.left_out += self._outbox.left_out if self._outbox else 0
         self._outbox = None
+
+    def _go_back(self) -> None:
+        """Where the primary host was away, what it may not have heard before anyone noticed is history too.
+
+        Its stay tells: as long as that is the same, losing our connection costs no more than without a host,
+        however often it happens. What was noted stays, for the day on which it turns out to have been away.
+        """
+        if self._host is not None and self._host.spell != self._spell:
+            self._since = self._lately.only_before(self._ended_s - self._repeat_s)
+            self._progress = Progress(self._since)
 
     async def _keep_cursor(self) -> None:
         while True:
@@ -390,8 +412,11 @@ class EdgeNode:
             if self._telling is not None and not self._telling.owes_tags:
                 progress.told_present(Cursor(batch=self._batch_before))
             self._batch_before = self._journal.position.last_batch
-            self._lately.note(now_s, progress.cursor)
-            await self._save(self._lately.before(now_s - self._repeat_s))
+            if self._telling is not None:  # else what is doubtful stays so
+                self._lately.note(now_s, progress.cursor)
+                doubtful_s = now_s - self._repeat_s
+                young = self._born_s > doubtful_s  # the host's word may still turn out to be an old one
+                await self._save(self._certain if young else self._lately.before(doubtful_s))
             await self._look_for_oldest(progress.cursor.seq)
 
     async def _save(self, cursor: Cursor) -> None:

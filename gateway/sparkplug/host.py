@@ -68,6 +68,7 @@ class PrimaryHost:
         #: Messages nothing followed from, by reason: `topic`, `payload` or `old`.
         self.ignored: Counter[str] = Counter()
         self._newest_ms: dict[str, int] = {}
+        self._deaths = 0
         self._server = ""
         self._online = self._kept = self._proved = False
         #: Whether it has come to this server though the broker said that it was there already.
@@ -83,6 +84,11 @@ class PrimaryHost:
     def online(self) -> bool:
         """Whether its last word on this connection was that it is there."""
         return self._online
+
+    @property
+    def spell(self) -> tuple[str, int, int]:
+        """Its stay on this server, as it dates it. With another one later it may have been away between."""
+        return self._server, self._newest_ms.get(self._server, -1), self._deaths
 
     @property
     def waited_for(self) -> str:
@@ -122,6 +128,7 @@ class PrimaryHost:
         if state.online and not retained:  # said on connecting, by some with the time of their first birth
             self.came_anew = self.came_anew or (self._online and self._kept)
         self._online, self._kept = state.online, retained and not self._proved
+        self._deaths += not state.online
         self._heard = "offline"  # of no account while it is there
         return Word.ONLINE if state.online else Word.OFFLINE
 

@@ -7,6 +7,7 @@ take it in. Nothing here knows sessions, brokers or the journal.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from datetime import datetime, timedelta
 
@@ -22,25 +23,22 @@ class Lately:
         self._noted: deque[tuple[float, Cursor]] = deque([(at, cursor)])
 
     def note(self, at: float, cursor: Cursor) -> None:
-        """At monotonic time `at`, everything up to `cursor` had been told."""
-        self._noted.append((at, cursor))
+        """At monotonic time `at`, everything up to `cursor` had been told. Kept once for each change."""
+        if self._noted[-1][1] != cursor:
+            self._noted.append((at, cursor))
         while len(self._noted) > 1 and self._noted[1][0] <= at - self._window_s:
             self._noted.popleft()
 
     def before(self, at: float) -> Cursor:
         """What had been told at monotonic time `at`; the oldest that is known when that is too long ago."""
-        found = self._noted[0][1]
-        for noted_at, cursor in self._noted:
-            if noted_at > at:
-                break
-            found = cursor
-        return found
+        place = bisect_right(self._noted, at, key=lambda noted: noted[0])
+        return self._noted[max(0, place - 1)][1]
 
     def only_before(self, at: float) -> Cursor:
-        """The same, and what was noted later is as if it had not been told."""
-        found = self.before(at)
-        self._noted = deque([(at, found)])
-        return found
+        """The same; what was noted later is as if it had not been told, what was noted before stays."""
+        while len(self._noted) > 1 and self._noted[-1][0] > at:
+            self._noted.pop()
+        return self._noted[-1][1]
 
 
 class Progress:

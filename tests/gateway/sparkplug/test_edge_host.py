@@ -13,6 +13,7 @@ import pytest
 
 from connectors.base import WriteOutcome, Written
 from gateway.sparkplug.datatypes import DataType
+from gateway.sparkplug.edge_node import REPEAT_S, EdgeNode
 from gateway.sparkplug.payload import Metric
 from statemodel.types import TagValue
 from tests.gateway.publish.conftest import mosquitto
@@ -30,6 +31,13 @@ def primary(port: int) -> SparkplugHost:
 
 def counted(host: SparkplugHost, verb: str, count: int) -> Callable[[], bool]:
     return lambda: host.verbs().count(verb) >= count
+
+
+def cut(node: EdgeNode) -> None:
+    """Its connection breaks, as by a fault in the network between it and the broker."""
+    assert node._link is not None
+    assert node._link._wire is not None
+    node._link._wire.abort()
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -81,6 +89,39 @@ async def test_what_was_said_while_the_host_was_gone_unnoticed_is_said_again(
                 await host.say_online()
                 await host.wait(lambda: plant.all_told(host), "what was said to nobody")
                 await host.wait(lambda: 7.0 in host.values("oven", SPEED), "the value too")
+
+
+async def test_a_link_that_is_lost_often_repeats_no_more_than_its_last_moments_while_the_host_stays(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """Else whoever has more to tell than one connection lasts tells the oldest for ever."""
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant, primary(mosquitto.port) as host:
+        node = plant.node(mosquitto.port, primary_host="scada")
+        async with Running(node):
+            await plant.happen(50)
+            await host.wait(lambda: plant.all_told(host), "all until then")
+            await asyncio.sleep(REPEAT_S + 0.6)  # older than what any loss puts in doubt
+            await plant.happen(3)
+            await host.wait(lambda: plant.all_told(host), "the newest")
+            for number in range(2, 4):
+                told = len(host.told["filler", "Seq"]) + len(host.told["oven", "Seq"])
+                cut(node)
+                await host.wait(counted(host, "NBIRTH", number), "births")
+                await until(node, lambda s: s.backlog is None and not s.lag_events, "what was in doubt")
+                await plant.move("filler")
+                await host.wait(lambda: plant.all_told(host), "the news")
+                assert len(host.told["filler", "Seq"]) + len(host.told["oven", "Seq"]) - told < 20
+            seqs = [told.value for told in host.told["filler", "Seq"] if told.historical]
+            oldest, again = plant.moves["filler"][0][1], len(seqs)
+            await host.say_offline()
+            await until(node, lambda status: not status.connected, "left")
+            await host.say_online()
+            await host.wait(
+                lambda: oldest in [t.value for t in host.told["filler", "Seq"] if t.historical][again:],
+                "everything within `repeat`, over connections",
+            )
+            assert host.problems == []
 
 
 async def test_what_was_told_on_the_word_of_a_broker_that_was_restarted_is_told_again(

@@ -69,3 +69,23 @@ def test_what_is_remembered_is_bounded_by_the_window() -> None:
     for n in range(10_000):
         lately.note(n / 4, Cursor(n, n))
     assert len(lately._noted) <= 10
+
+
+def test_what_was_noted_before_a_loss_is_still_known_when_the_host_turns_out_to_have_been_away() -> None:
+    lately = Lately(90.0, 0.0, Cursor(1, 1))
+    for second in range(1, 61):
+        lately.note(float(second), Cursor(second * 10, second))
+    assert lately.only_before(58.0) == Cursor(580, 58)  # a loss
+    for second in range(61, 121):
+        lately.note(float(second), Cursor(580 + second, second))
+    assert lately.only_before(30.0) == Cursor(300, 30)  # the host was away
+    assert lately.before(200.0) == Cursor(300, 30)
+
+
+def test_a_long_window_in_which_nothing_changes_is_one_note() -> None:
+    lately = Lately(3600.0, 0.0, Cursor())
+    for n in range(1, 10_000):
+        lately.note(n / 4, Cursor(5, 5))
+    assert len(lately._noted) == 2
+    assert lately.before(0.1) == Cursor()
+    assert lately.before(0.25) == Cursor(5, 5)
