@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -52,7 +53,7 @@ class Process:
         if self.child.returncode is None:
             self.child.send_signal(number)
         async with asyncio.timeout(within_s):
-            await self.child.communicate()
+            await self._ended()
         assert self.child.returncode is not None
         return self.child.returncode
 
@@ -60,7 +61,15 @@ class Process:
         """End it at once, as a power cut would."""
         if self.child.returncode is None:
             self.child.kill()
+        await self._ended()
+
+    async def _ended(self) -> None:
+        """Wait for the end and for its pipes: one left open is complained of in some later test."""
         await self.child.communicate()
+        if self.child.stdin is not None:
+            self.child.stdin.close()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                await self.child.stdin.wait_closed()
 
     def words(self) -> str:
         """What it wrote to stderr."""

@@ -42,9 +42,15 @@ class Told(NamedTuple):
 
 
 class SparkplugHost:
-    """Listens to the edge node `group/node`; with a `host_id` it says whether it is there, as hosts do."""
+    """Listens to the edge node `group/node`; with a `host_id` it says whether it is there, as hosts do.
 
-    def __init__(self, port: int, group: str, node: str, *, host_id: str = "", name: str = "") -> None:
+    One that is `late` comes when births may be half out: it understands nothing before its first NBIRTH.
+    """
+
+    def __init__(
+        self, port: int, group: str, node: str, *, host_id: str = "", name: str = "", late: bool = False
+    ) -> None:
+        self._late = late
         self._port, self._group, self._node, self._host_id = port, group, node, host_id
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
@@ -152,6 +158,8 @@ class SparkplugHost:
         if node != self._node or verb in ("NCMD", "DCMD"):
             return
         heard = Heard(verb, device[0] if device else "", decode(body), qos, retain)
+        if self._late and self._seq is None and verb != "NBIRTH":
+            return
         self.heard.append(heard)
         self._follow(heard)
         self._news.set()

@@ -32,7 +32,7 @@ from statemodel.types import Cause, CauseInput, Conformance, Quality, Recordable
 STREAM = "0d6c3b3e-6a54-4a0e-9f37-9b1d5c1c0001"
 T0 = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 GATEWAY = GatewaySettings(id="line-1", enterprise="acme", site="berlin")
-WAIT_S = 15.0
+WAIT_S = 45.0
 T = TypeVar("T")
 
 

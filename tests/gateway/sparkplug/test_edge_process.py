@@ -205,7 +205,7 @@ async def test_the_embedded_broker_serves_an_edge_node(tmp_path: Path) -> None:
     async with (
         machine(tmp_path, f'broker = "embedded"\nembedded_port = {port}') as it,
         it.running(),
-        SparkplugHost(port, "acme", "line-1") as host,
+        SparkplugHost(port, "acme", "line-1", late=True) as host,
     ):
         await host.rebirth()
         await shown(host, "Idle")
