@@ -17,6 +17,7 @@ class DueTags:
         self._news = asyncio.Event()
         #: Samples that were overtaken by a newer one before they could be told.
         self.merged = 0
+        self._overtaken: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._due)
@@ -26,7 +27,9 @@ class DueTags:
         if sample.tag not in self._tags:
             return
         # Popped, so that the order stays that of the samples.
-        self.merged += self._due.pop(sample.tag, None) is not None
+        if self._due.pop(sample.tag, None) is not None:
+            self.merged += 1
+            self._overtaken.add(sample.tag)
         self._due[sample.tag] = sample
         self._news.set()
 
@@ -37,6 +40,12 @@ class DueTags:
             self._due.clear()
             return taken
         return [self._due.pop(tag) for tag in list(self._due)[:count]]
+
+    def overtaken(self) -> frozenset[str]:
+        """Tags of which a value was overtaken since this was asked last."""
+        found = frozenset(self._overtaken)
+        self._overtaken.clear()
+        return found
 
     async def some(self) -> None:
         """Return when there is one."""

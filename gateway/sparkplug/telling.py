@@ -2,12 +2,13 @@
 
 What is new does not queue behind history: both are told side by side, a bounded stretch of each at a time,
 and each goes on when the broker has read its last one. On a slow link values of tags are overtaken by newer
-ones; events never are. The session says what the messages are, the outbox sends them; the journal is read
-here.
+ones, and follow as history when there is room; events never are. The session says what the messages are, the
+outbox sends them; the journal is read here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -17,7 +18,7 @@ from gateway.sparkplug.due import DueTags
 from gateway.sparkplug.links import Links
 from gateway.sparkplug.messages import NODE, Now, Publication
 from gateway.sparkplug.outbox import Outbox
-from gateway.sparkplug.past import pages
+from gateway.sparkplug.past import Page, pages
 from gateway.sparkplug.present import Present
 from gateway.sparkplug.progress import Progress
 from gateway.sparkplug.session import Session
@@ -32,6 +33,8 @@ READ_MAX = 256
 TAGS_MAX, GATHER_S = 500, 0.02
 #: How often it is looked whether births are owed, in seconds.
 OWED_EVERY_S = 0.25
+#: So long overtaken values gather before they are read from the journal, in seconds.
+OVERTAKEN_EVERY_S = 0.5
 #: A batch number no journal reaches.
 _NEVER = sys.maxsize
 
@@ -59,7 +62,7 @@ class Telling:
     ) -> None:
         self._session, self._outbox, self._journal = session, outbox, journal
         self._present, self._progress, self._links = present, progress, links
-        self._due, self._history_tags, self._clock = due, history_tags, clock
+        self._due, self._history_tags, self._clock = due, frozenset(history_tags), clock
         self._devices, self._connections = devices, connections
         #: Connections whose loss was read, and not yet all that was recorded with it.
         self._lost: dict[str, None] = {}
@@ -68,6 +71,12 @@ class Telling:
         self._seen_by: int | None = None
         #: Whether the broker has yet to read values of tags; to begin with, those of the births.
         self._on_their_way = True
+        #: Tags whose values were overtaken, and up to which batch: these are still to be told, as history.
+        self._overtaken: set[str] = set()
+        self._overtaken_upto = 0
+        #: Up to here all that is recorded has been handed in: a value is recorded a moment before.
+        self._all_upto = 0
+        self._overtook = asyncio.Event()
         #: Values told as history.
         self.historical = 0
 
@@ -87,6 +96,7 @@ class Telling:
         for name in self._connections:
             session.connection(name, present.is_up(name), now)
         session.samples(self._due.take(), now)
+        self._due.overtaken()  # the journal has them, up to the births
         batch = self._journal.position.last_batch
         self._progress.born(since, Cursor(seq, batch), now.at)
         self._links.look(present.is_lost)
@@ -101,7 +111,7 @@ class Telling:
     @property
     def owes_tags(self) -> bool:
         """Whether there are values of tags that the broker has not read yet."""
-        return self._on_their_way or bool(self._due)
+        return self._on_their_way or bool(self._due) or bool(self._overtaken)
 
     async def run(self) -> None:
         """Tell what there is to tell, for ever. Call after `be_born`.
@@ -112,7 +122,7 @@ class Telling:
         """
         await self._outbox.told()
         self._on_their_way = False
-        await together(self._tell_events(), self._tell_tags(), self._tell_past(), self._tell_owed())
+        await together(self._tell_events(), self._tell_tags(), self._tell_history(), self._tell_owed())
 
     # --- what is new
 
@@ -186,15 +196,21 @@ class Telling:
             self._outbox.put(self._live_or_die(self._links.look(seen.__contains__), self.now()))
 
     async def _tell_tags(self) -> None:
+        before = self._progress.birth.batch
         while True:
             await self._due.some()
             batch = self._journal.position.last_batch
             self._on_their_way = True
             self._outbox.put(self._session.samples(self._due.take(TAGS_MAX), self.now()))
+            self._overtaken |= self._due.overtaken() & self._history_tags
             await self._outbox.told()
             self._on_their_way = False
-            if not self._due:
-                self._progress.told_present(Cursor(batch=batch))
+            if self._overtaken:
+                self._overtaken_upto, self._all_upto = batch, before
+                self._overtook.set()
+            elif not self._due:
+                self._progress.told_present(Cursor(batch=before))
+            before = batch
             await self._clock.sleep(GATHER_S)
 
     async def _tell_owed(self) -> None:
@@ -216,16 +232,34 @@ class Telling:
 
     # --- what gathered
 
+    async def _tell_history(self) -> None:
+        """What gathered before the births; then, ever again, what newer values have overtaken since."""
+        await self._tell_past()
+        while True:
+            await self._overtook.wait()
+            self._overtook.clear()
+            after, tags = self._progress.present, frozenset(self._overtaken)
+            until = Cursor(after.seq, self._overtaken_upto)
+            async for page in pages(self._journal, after, until, tags):
+                await self._tell_page(page, until)
+                self._progress.told_present(Cursor(batch=min(page.upto.batch, self._all_upto)))
+            if self._overtaken_upto == until.batch and self._overtaken == tags:
+                self._overtaken.clear()
+            await self._clock.sleep(OVERTAKEN_EVERY_S)
+
     async def _tell_past(self) -> None:
         session, progress, until = self._session, self._progress, self._progress.birth
         async for page in pages(self._journal, progress.past, until, self._history_tags):
-            news = session.history(page.items, self.now())
-            self._outbox.put(news)
-            self._outbox.put(session.backlog(until.seq - page.upto.seq, self.now()))
-            await self._outbox.told()
-            self.historical += sum(len(item.payload.metrics) for item in news)
+            await self._tell_page(page, until)
             progress.told_past(page.upto)
         progress.told_past(until)
         now = self.now()
         for device in self._devices:
             self._outbox.put(session.link(device, self._links.lives(device), now))
+
+    async def _tell_page(self, page: Page, until: Cursor) -> None:
+        news = self._session.history(page.items, self.now())
+        self._outbox.put(news)
+        self._outbox.put(self._session.backlog(until.seq - page.upto.seq, self.now()))
+        await self._outbox.told()
+        self.historical += sum(len(item.payload.metrics) for item in news)

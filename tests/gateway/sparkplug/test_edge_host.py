@@ -22,7 +22,7 @@ from tests.gateway.sparkplug.site import GROUP, Running, site, until
 from tests.support.sparkplug_host import SparkplugHost
 
 __all__ = ["mosquitto"]
-SPEED = "Tags/oven-plc/speed"
+SPEED, FILLING = "Tags/oven-plc/speed", "Tags/filler-plc/speed"
 
 
 def primary(port: int) -> SparkplugHost:
@@ -340,4 +340,32 @@ async def test_a_value_a_host_writes_goes_to_the_port_and_garbage_to_nobody(
             await until(node, lambda s: s.commands["not_written"] == 1, "the refusal was counted")
             await plant.move("oven", "Held")
             await host.wait(lambda: host.value("oven", "State") == "Held", "life goes on")
+            assert host.problems == []
+
+
+async def test_values_that_were_overtaken_while_the_broker_stood_still_are_told_afterwards(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    await mosquitto.start()
+    async with (
+        site(tmp_path / "journal", "oven", "filler") as plant,
+        SparkplugHost(mosquitto.port, GROUP, "line-1") as host,
+    ):
+        node = plant.node(mosquitto.port)
+        async with Running(node):
+            await host.wait(counted(host, "DBIRTH", 2), "the births")
+            os.kill(mosquitto.pid, signal.SIGSTOP)
+            try:
+                for n in range(20):
+                    await plant.measure("oven", float(n))
+                    await asyncio.sleep(0.03)  # the broker stands still so long that values gather
+                await plant.measure("filler", 7.0)
+            finally:
+                os.kill(mosquitto.pid, signal.SIGCONT)
+            speeds = set(plant.speeds["oven"])
+            await host.wait(lambda: speeds <= set(host.values("oven", SPEED)), "each of them", 5)
+            await host.wait(lambda: host.value("oven", SPEED) == 19.0, "the newest as what is now")
+            assert node.status().tags_merged > 5
+            assert node.status().connects == 1
+            assert not any(told.historical for told in host.told["filler", FILLING])
             assert host.problems == []
