@@ -306,10 +306,10 @@ class Link:
         assert self._wire is not None
         return self._wire
 
-    def _send(self, packet: bytes) -> None:
+    def _send(self, packet: bytes, *, answer: bool = False) -> None:
         assert self._wire is not None
         try:
-            self._wire.send(packet)
+            (self._wire.answer if answer else self._wire.send)(packet)
         except ConnectionError as error:
             self._end(SinkUnavailable(f"the connection broke: {error}"))
             raise self._ended.result() from error
@@ -386,7 +386,7 @@ class Link:
             self._heard(self._session.read(packet))
             answer = self._session.answer()
         if answer and not self._ended.done():
-            self._send(answer)
+            self._send(answer, answer=True)
 
     def _heard(self, said: Limits | Message | Granted | None) -> None:
         """Outside of paho, so that whoever is called may fail aloud, and before it acknowledges anything."""

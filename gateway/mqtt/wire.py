@@ -15,6 +15,10 @@ from typing import cast
 #: More than this waiting to be written in one turn of the loop is written at once, in bytes.
 _JOIN_BYTES_MAX = 64 * 1024
 
+#: Answers to somebody who takes nothing, in bytes: an answer of four to each of the packet identifiers there
+#: are, twice for QoS 2, is half of it.
+ANSWERS_BYTES_MAX = 1024 * 1024
+
 
 class Wire(asyncio.Protocol):
     """One connection. `on_data` is called when there is more `received`, `on_lost` once at its end.
@@ -35,6 +39,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._to_send: list[bytes] = []
         self._to_send_bytes = 0
+        self._untaken_bytes = 0
         self._loop = asyncio.get_running_loop()
         self.received = bytearray()
         """What has arrived and was not taken yet; `taken` takes from its front."""
@@ -84,6 +89,7 @@ class Wire(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.full = False
+        self._untaken_bytes = 0
         self._on_room()
 
     # --- what we call
@@ -123,6 +129,18 @@ class Wire(asyncio.Protocol):
         self._to_send_bytes += len(packet)
         if self._to_send_bytes > _JOIN_BYTES_MAX:
             self._flush()
+
+    def answer(self, packet: bytes) -> None:
+        """Send what the other side asks for, and no more of it than it takes: here nobody waits for room.
+
+        Raises:
+            ConnectionError: the connection is over, or of no use.
+        """
+        if self.full:
+            self._untaken_bytes += len(packet)
+            if self._untaken_bytes > ANSWERS_BYTES_MAX:
+                raise ConnectionError("the broker takes no answers and goes on asking for them")
+        self.send(packet)
 
     def close(self) -> None:
         """Send what is left, then end the connection."""

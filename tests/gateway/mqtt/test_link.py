@@ -20,11 +20,12 @@ from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.link import Link, Will, listens
 from gateway.mqtt.options import LinkOptions, link_options
+from gateway.mqtt.properties import packed_number
 from gateway.mqtt.reach import reach
 from gateway.mqtt.reasons import ClosedByBroker, TakenOver
 from gateway.mqtt.terms import Limits
 from gateway.mqtt.wire import Wire
-from tests.gateway.mqtt.support import ACCEPTED_3, ACCEPTED_5, puback, says, scripted
+from tests.gateway.mqtt.support import ACCEPTED_3, ACCEPTED_5, ack, joined, message, puback, says, scripted
 from tests.gateway.publish.support import GATEWAY, until, within
 
 
@@ -220,6 +221,46 @@ async def test_a_silent_broker_is_noticed_by_keep_alive() -> None:
         link = await opened(options)
         with pytest.raises(SinkUnavailable, match="keep alive"):
             await within(link.ended())
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+@pytest.mark.parametrize("asks", [message("t", b"", qos=1, number=7), ack(0x62, 7)])
+async def test_a_broker_that_takes_no_answers_is_left(
+    monkeypatch: pytest.MonkeyPatch, version: str, asks: bytes
+) -> None:
+    """What it asks for gathers here, for nobody waits for room to answer; while it takes them all is well."""
+    monkeypatch.setattr("gateway.mqtt.wire.ANSWERS_BYTES_MAX", 400)
+    if version != "5" and asks[0] != 0x62:
+        asks = message("t", b"", qos=1, number=7, v5=False)
+    async with joined(protocol=version) as (link, talk):
+        wire = link._wire
+        assert wire is not None
+
+        async def answered(times: int) -> None:
+            talk.say(asks * times)
+            for _ in range(times):
+                await talk.packet()
+
+        await answered(150)
+        for _ in range(2):
+            wire.pause_writing()
+            await answered(100)
+            wire.resume_writing()
+        wire.pause_writing()
+        talk.say(asks * 101)
+        with pytest.raises(SinkUnavailable, match="takes no answers"):
+            await within(link.ended())
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_a_packet_of_more_than_a_mebibyte_is_not_waited_for(version: str) -> None:
+    """Also with 3.1.1, where a broker cannot be told."""
+    large = b"\x30" + packed_number(1024 * 1024)
+    async with scripted(
+        says((ACCEPTED_5 if version == "5" else ACCEPTED_3) + large), protocol=version
+    ) as options:
+        with pytest.raises(SinkUnavailable, match="claims 1048580 bytes"):
+            await opened_and_ended(options)
 
 
 async def test_leaving_does_not_wait_for_ever() -> None:
