@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 import re
+import types
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -134,10 +136,55 @@ FileName = Annotated[str, BeforeValidator(_from_folder, json_schema_input_type=s
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 
 
+class Bare(str):
+    """A text from where there are only texts, a cell of a table or a variable: it may stand for a number."""
+
+    __slots__ = ()
+
+
+#: What a field takes -> what is wrong with anything else.
+_PLAIN: Mapping[type, str] = {
+    bool: "must be true or false",
+    int: "must be a whole number",
+    float: "must be a number",
+}
+
+
+@cache
+def _plain(settings: type[BaseModel], field: str) -> type | None:
+    """bool, int or float where a field takes that and nothing else (but None); else None."""
+    kinds = {kind for kind in _kinds(settings.model_fields[field].annotation) if kind is not types.NoneType}
+    return kinds.pop() if len(kinds) == 1 and kinds <= _PLAIN.keys() else None
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [kind for part in get_args(annotation) for kind in _kinds(part)]
+    return [annotation]
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values are not guessed, nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_it_is_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Numbers stand without quotes, and are neither true nor false; durations are texts with a unit."""
+        if info.field_name is None or isinstance(value, Bare):
+            return value
+        kind = _plain(cls, info.field_name)
+        if kind is None:
+            return value
+        if isinstance(value, str):
+            raise refuse("plain", f"{_PLAIN[kind]}; write it without quotes")
+        if isinstance(value, bool) != (kind is bool):
+            raise refuse("plain", _PLAIN[kind])
+        return value
 
 
 class TagSettings(Settings):

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from connectors.settings import Bare
 from gateway.config.problems import did_you_mean
 
 ROWS_MAX = 1_000_000
@@ -72,7 +73,7 @@ def read_tag_rows(path: Path, address_key: str, known: Collection[str] = ()) -> 
             reason = f"has {len(cells)} cells but the table has {len(header)} columns"
             bad.append(BadRow(line, "", reason, f'a text with a "{delimiter}" in it needs quotes'))
             continue
-        rows.append({key: cell for key, cell in zip(header, cells, strict=False) if key and cell})
+        rows.append({key: Bare(cell) for key, cell in zip(header, cells, strict=False) if key and cell})
         lines.append(line)
         if len(rows) > ROWS_MAX:
             raise TagFileRefused(line, f"has more than {ROWS_MAX:,} rows", "split the list")

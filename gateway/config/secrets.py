@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from connectors.settings import Bare
 from gateway.config.lines import KeyPath
 
 #: Keys whose value is a secret and must be a reference.
@@ -50,7 +51,7 @@ def resolve_all(
             return value
         try:
             if is_reference(value):
-                return resolve(value, environment, directory)
+                return Bare(resolve(value, environment, directory))
             if (path and path[-1] in SECRET_KEYS) or _URL_WITH_PASSWORD.match(value):
                 raise Unresolved(
                     "is a secret written in the clear",
