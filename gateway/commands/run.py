@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import structlog
 import uvloop
 
 from gateway import log
@@ -19,11 +20,18 @@ from gateway.garbage import set_aside_what_stays
 #: minute; with the usual four, a few devices by dead names would keep all others from being found.
 LOOKUP_THREADS = "64"
 
+logger = structlog.get_logger(__name__)
+
 
 def run_gateway(path: Path, *, log_json: bool | None) -> None:
     """Run until a signal; raises what made it end before."""
     loaded = load(path)
     log.configure(loaded.configuration.gateway.log_level, json=log_json)
+    for warning in loaded.warnings:  # those of `andon check`; most who run it never do that
+        place = warning.file if warning.line is None else f"{warning.file}:{warning.line}"
+        logger.warning(
+            "odd configuration", place=place, key=warning.path, reason=warning.reason, hint=warning.hint
+        )
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)  # read when the first thread is needed
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(until_signal(Gateway(loaded, started=lambda _: set_aside_what_stays())))

@@ -123,6 +123,25 @@ async def test_a_second_gateway_on_the_same_journal_ends_with_3(running: Gateway
     assert "Traceback" not in done.stderr
 
 
+async def test_what_check_warns_of_is_logged_at_the_start(tmp_path: Path) -> None:
+    api, plc = free_port(), free_port()
+    config = tmp_path / "andon.toml"
+    broker = '[sparkplug]\nbroker = "mqtt://10.255.255.1:1883"\ngroup = "acme"\ncommands = true\n[api]'
+    text = CONFIG.format(api=api, plc=plc)
+    config.write_text(text.replace("[api]", broker), encoding="utf-8")
+    checked = json.loads((await later("check", str(config), "--json")).stdout)
+    async with gateway(config, api) as process:
+        lines = [json.loads(line) for line in process.words().splitlines()]
+
+    told = [line for line in lines if line["message"] == "odd configuration"]
+    assert checked["warnings"]
+    assert [(one["key"], one["reason"], one["hint"]) for one in told] == [
+        (warning["path"], warning["reason"], warning["hint"]) for warning in checked["warnings"]
+    ]
+    assert {one["level"] for one in told} == {"warning"}
+    assert str(config.name) in told[0]["place"]
+
+
 async def test_an_address_in_use_is_said_and_ends_with_1(running: GatewayProcess, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
