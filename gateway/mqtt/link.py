@@ -22,7 +22,7 @@ from gateway.mqtt.outbound import ACK, REC, OnAck, OnRefused, Outbound, Waiting
 from gateway.mqtt.pings import Pings
 from gateway.mqtt.properties import NONE, NotMqtt, with_alias
 from gateway.mqtt.reach import listens, reach, tls_failure
-from gateway.mqtt.reasons import ClosedByBroker, MessageRefused, failure
+from gateway.mqtt.reasons import SECTION, ClosedByBroker, MessageRefused, at, failure
 from gateway.mqtt.session import PACKET_BYTES_MAX, Session
 from gateway.mqtt.subscribing import in_packets, refused
 from gateway.mqtt.terms import Granted, Limits, Message, Will
@@ -55,7 +55,7 @@ class Link:
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
         self._v5 = options.protocol == "5"
-        self._out = Outbound(v5=self._v5)
+        self._out = Outbound(v5=self._v5, section=options.section)
         self._waiting = self._out.waiting
         self._waits = Waits()
         self._limit = min(options.inflight_max, IN_FLIGHT_MAX)
@@ -111,7 +111,7 @@ class Link:
                 await link._accepted
             opened = True
         except (SinkUnavailable, SinkRefused) as why:
-            why.hint = why.hint.replace("[mqtt]", options.section)
+            why.hint = at(why.hint, options.section)
             raise
         except TimeoutError as error:
             raise SinkUnavailable(
@@ -292,11 +292,16 @@ class Link:
         """
         for wanted in in_packets(filters, self._packet_max):
             self._open_wire()
-            number, packet = self._session.subscribe(wanted)
+            try:
+                number, packet = self._session.subscribe(wanted)
+            except SinkRefused as why:
+                why.hint = at(why.hint, self._options.section)
+                raise
             self._send(packet)
             wish, codes = await self._waits.wish(number, list(wanted), self._clock.monotonic())
-            if (why := refused(wish, codes)) is not None:
-                raise why
+            if (answer := refused(wish, codes)) is not None:
+                answer.hint = at(answer.hint, self._options.section)
+                raise answer
 
     # --- inside: what goes out
 
@@ -430,12 +435,12 @@ class Link:
             self._end(tls_failure(self._options, error))
         elif not self._accepted.done():
             # With TLS 1.3 its reason can be lost: it closes on what we have said meanwhile.
-            tls = "if it wants our certificate, check cert_file and key_file in [mqtt]"
+            tls = f"if it wants our certificate, check cert_file and key_file in {SECTION}"
             plain = "if it wants TLS, write mqtts://"
             self._end(
                 SinkUnavailable(
                     "the broker closed the connection instead of answering",
-                    hint='if it is an old one, set protocol = "3.1.1" in [mqtt]; '
+                    hint=f'if it is an old one, set protocol = "3.1.1" in {SECTION}; '
                     + (tls if self._options.tls else plain),
                 )
             )
@@ -454,7 +459,7 @@ class Link:
     def _over(self, why: SinkUnavailable | SinkRefused) -> None:
         if self._ended.done():
             return
-        why.hint = why.hint.replace("[mqtt]", self._options.section)
+        why.hint = at(why.hint, self._options.section)
         self._ended.set_result(why)
         if not self._accepted.done():
             self._accepted.set_exception(why)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gateway.mqtt import frames
 from gateway.mqtt.frames import Said
 from gateway.mqtt.properties import NotMqtt
-from gateway.mqtt.reasons import NOT_THE_MESSAGE, MessageRefused, failure
+from gateway.mqtt.reasons import NOT_THE_MESSAGE, MessageRefused, at, failure
 
 #: Called when the broker has acknowledged a message.
 OnAck = Callable[[], None]
@@ -41,12 +41,13 @@ class Outbound:
     What its owner is to be told gathers in `told`, in the order the broker said it.
     """
 
-    def __init__(self, *, v5: bool) -> None:
+    def __init__(self, *, v5: bool, section: str = "[mqtt]") -> None:
+        """`section`: where people set this connection, for hints."""
         self.waiting: dict[int, Waiting] = {}
         self.told: list[Callable[[], None]] = []
         self.acknowledged = self.refused = 0
         self._number = 0
-        self._v5 = v5
+        self._v5, self._section = v5, section
 
     def number(self, others: Container[int] = ()) -> int:
         """A packet identifier (1 to 65535) that nothing in flight has, nor `others`; there has to be one."""
@@ -128,5 +129,8 @@ class Outbound:
         if waiting.on_refused is None or said.code in NOT_THE_MESSAGE:
             raise why
         self.told.append(
-            partial(waiting.on_refused, MessageRefused(waiting.topic, said.code, why.reason, why.hint))
+            partial(
+                waiting.on_refused,
+                MessageRefused(waiting.topic, said.code, why.reason, at(why.hint, self._section)),
+            )
         )

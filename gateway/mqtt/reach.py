@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.options import LinkOptions, tls_context
+from gateway.mqtt.reasons import SECTION
 from gateway.mqtt.wire import Wire
 
 #: Words of TLS alerts (RFC 8446 section 6.2) that judge the certificate we showed, or that we showed none.
@@ -41,7 +42,7 @@ async def reach(
             raise _away(options, error) from error
         raise SinkUnavailable(  # it was there, and did not like how TLS begins
             f"the broker at {options.address} ends the connection when TLS begins: {error.strerror or error}",
-            hint="check that this port speaks TLS (mostly 8883); without TLS write mqtt:// in [mqtt]",
+            hint=f"check that this port speaks TLS (mostly 8883); without TLS write mqtt:// in {SECTION}",
         ) from error
     except OSError as error:
         raise _away(options, error) from error
@@ -50,7 +51,7 @@ async def reach(
 def _away(options: LinkOptions, error: OSError) -> SinkUnavailable:
     return SinkUnavailable(
         f"the broker at {options.address} cannot be reached: {error.strerror or error}",
-        hint="check that it runs, and the address in [mqtt]",
+        hint=f"check that it runs, and the address in {SECTION}",
     )
 
 
@@ -59,14 +60,14 @@ def tls_failure(options: LinkOptions, error: ssl.SSLError) -> SinkUnavailable | 
     if isinstance(error, ssl.SSLCertVerificationError):
         return SinkRefused(
             f"the certificate of the broker at {options.address} is not trusted: {error.verify_message}",
-            hint="set ca_file in [mqtt] to the authority that signed it, and use the name it was made for",
+            hint=f"set ca_file in {SECTION} to the authority that signed it, and use the name it is for",
         )
     reason = error.reason or str(error)
     if "ALERT" in reason and any(word in reason for word in _ABOUT_OUR_CERTIFICATE):
         said = reason.partition("ALERT_")[2].replace("_", " ").lower()
         return SinkRefused(
             f"the broker at {options.address} does not accept our certificate: {said}",
-            hint="set cert_file and key_file in [mqtt] to a pair that an authority of the broker signed",
+            hint=f"set cert_file and key_file in {SECTION} to a pair that an authority of the broker signed",
         )
     return SinkUnavailable(
         f"TLS with the broker at {options.address} fails: {reason}",

@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 from gateway.errors import SinkRefused, SinkUnavailable
 
-CREDENTIALS = "check user and password in [mqtt], and who the broker lets in"
+#: In a hint: where people set all this. No section and no name of a broker can hold it, see `at`.
+SECTION = "<section>"
+
+CREDENTIALS = f"check user and password in {SECTION}, and who the broker lets in"
 RIGHTS = "let this client publish to its topics in the broker's access rules"
 
 
@@ -41,8 +44,8 @@ class MessageRefused(NamedTuple):
 
 #: Codes a person has to deal with: what the broker means, and what to do.
 NEEDS_A_PERSON: dict[int, tuple[str, str]] = {
-    0x84: ("it does not speak this version of MQTT", 'set protocol = "3.1.1" in [mqtt]'),
-    0x85: ("it does not accept the client id", "set another client_id in [mqtt]"),
+    0x84: ("it does not speak this version of MQTT", f'set protocol = "3.1.1" in {SECTION}'),
+    0x85: ("it does not accept the client id", f"set another client_id in {SECTION}"),
     0x86: ("bad user name or password", CREDENTIALS),
     0x87: ("not authorised", RIGHTS),
     0x8A: ("this client is banned", "ask whoever runs the broker"),
@@ -52,8 +55,8 @@ NEEDS_A_PERSON: dict[int, tuple[str, str]] = {
     0x99: ("it does not accept the payload format", "ask whoever runs the broker"),
     0x9A: ("it does not keep retained messages", "allow retained messages in the broker; states need them"),
     0x9B: ("it does not support QoS 1", "allow QoS 1 in the broker; nothing else tells what arrived"),
-    0x9C: ("use another server", "set the address of that server in [mqtt]"),
-    0x9D: ("the server moved", "set its new address in [mqtt]"),
+    0x9C: ("use another server", f"set the address of that server in {SECTION}"),
+    0x9D: ("the server moved", f"set its new address in {SECTION}"),
     0x9E: ("it has no shared subscriptions", "ask whoever runs the broker"),
     0xA1: ("it has no subscription identifiers", "ask whoever runs the broker"),
     0xA2: ("it has no wildcard subscriptions", "ask whoever runs the broker"),
@@ -92,13 +95,18 @@ TAKEN_OVER = 0x8E
 NOT_THE_MESSAGE = frozenset({0x91, 0x92, 0x93})
 
 #: What to do about a client id in use twice.
-OWN_ID = "give every gateway an id of its own, or set client_id in [mqtt]"
+OWN_ID = f"give every gateway an id of its own, or set client_id in {SECTION}"
 #: For a broker that cannot say it: see `retry.KICKS_MAX`.
 PROBABLY_TAKEN = (
     "the broker closes the connection again and again; another client probably uses our client id"
 )
 #: To a broker that does not speak the 3.1.1 that is asked for.
-SPEAK_5 = 'set protocol = "5" in [mqtt]'
+SPEAK_5 = f'set protocol = "5" in {SECTION}'
+
+
+def at(hint: str, section: str) -> str:
+    """The hint, with the section of the broker it is about; done twice it stays the same."""
+    return hint.replace(SECTION, section)
 
 
 def failure(

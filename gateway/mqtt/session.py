@@ -22,7 +22,7 @@ from gateway.mqtt import frames
 from gateway.mqtt.mending import PAHO_FAILURES, within_paho, without_many_properties
 from gateway.mqtt.options import LinkOptions
 from gateway.mqtt.properties import NotMqtt, packed_bytes, packed_text
-from gateway.mqtt.reasons import failure
+from gateway.mqtt.reasons import SECTION, failure
 from gateway.mqtt.terms import Granted, Limits, Message, Will
 
 #: Largest packet a broker may send; it is told so in CONNECT.
@@ -157,7 +157,7 @@ class Session:
         except ValueError as error:
             raise SinkRefused(
                 f"the client id, user, password or will cannot be said in MQTT: {error}",
-                hint="shorten it, or take the strange character out, in [mqtt]",
+                hint=f"shorten it, or take the strange character out, in {SECTION}",
             ) from error
         return self.answer()
 
@@ -174,7 +174,7 @@ class Session:
         except ValueError as error:
             raise SinkRefused(
                 f"what is asked for is no topic of MQTT, among {', '.join(filters)[:200]!r}: {error}",
-                hint="check the topics in [mqtt]",
+                hint=f"check the topics in {SECTION}",
             ) from error
         return cast(int, wish), self.answer()
 

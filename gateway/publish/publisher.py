@@ -25,7 +25,7 @@ from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.certificates import CHECK_S, CertificateWatch
 from gateway.mqtt.link import Link, MessageRefused, listens
 from gateway.mqtt.options import LinkOptions, link_options
-from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, Renewed, TakenOver
+from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, Renewed, TakenOver, at
 from gateway.mqtt.retained import read_retained
 from gateway.mqtt.retry import Failure, Retry
 from gateway.publish.availability import Availability, Links
@@ -263,7 +263,7 @@ class MqttPublisher:
                 # A broker that closes and goes on listening meant us; one that died did not.
                 meant = isinstance(failure, ClosedByBroker) and await listens(self._options)
                 if meant and self.twin_known():
-                    failure = TakenOver(PROBABLY_TAKEN, hint=OWN_ID)
+                    failure = TakenOver(PROBABLY_TAKEN, hint=at(OWN_ID, self._options.section))
                 pause_s = self._retry.failed(
                     failure, up_for_s=up_for_s, random01=self._random01(), listens=meant
                 )
@@ -338,7 +338,7 @@ class MqttPublisher:
             return
         reason, hint = failure.reason, failure.hint
         if isinstance(failure, ClosedByBroker) and self._retry.alarm == "client_id_taken":
-            reason, hint = PROBABLY_TAKEN, OWN_ID
+            reason, hint = PROBABLY_TAKEN, at(OWN_ID, self._options.section)
         told = f"{reason}; {hint}" if hint else reason
         if told != self._last_error:  # once, not at every attempt
             log.warning(

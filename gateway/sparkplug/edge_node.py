@@ -27,7 +27,7 @@ from gateway.mqtt.certificates import CHECK_S, CertificateWatch
 from gateway.mqtt.link import Link, Will
 from gateway.mqtt.options import LinkOptions, link_options
 from gateway.mqtt.reach import listens
-from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, Renewed
+from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, Renewed, at
 from gateway.mqtt.retry import Failure, Retry
 from gateway.sparkplug.births import DeviceSpec, NodeSpec
 from gateway.sparkplug.commands import CommandPort, Commands
@@ -242,9 +242,9 @@ class EdgeNode:
         # A broker that closes and goes on listening meant us; one that died did not.
         meant = isinstance(failure, ClosedByBroker) and await listens(options)
         pause_s = self._retry.failed(failure, up_for_s=up_for_s, random01=self._random01(), listens=meant)
-        reason, hint = failure.reason, failure.hint.replace("[mqtt]", f"[{self._settings.section}]")
+        reason, hint = failure.reason, failure.hint
         if isinstance(failure, ClosedByBroker) and self._retry.alarm == "client_id_taken":
-            reason, hint = PROBABLY_TAKEN, OWN_ID
+            reason, hint = PROBABLY_TAKEN, at(OWN_ID, options.section)
         self._note(reason, hint, self._retry.alarm)
         return pause_s
 

@@ -181,14 +181,32 @@ async def test_the_codes_of_3_1_1_mean_the_same(code: int, kind: type[Exception]
     assert type(refused) is kind
 
 
-async def test_hints_name_the_section_they_are_about() -> None:
-    refused = await refusal(b"\x20\x03\x00\x86\x00", section="[sparkplug]")
-    assert "in [sparkplug]" in refused.hint
-    async with scripted(says(), section='[mqtt] "cloud"') as options:
+@pytest.mark.parametrize("section", ["[sparkplug]", '[[mqtt]] "cloud"', '[[sparkplug]] "cloud"'])
+async def test_hints_name_the_section_they_are_about_once(section: str) -> None:
+    for code, words in ((0x86, "check user and password in {}, and"), (0x8E, "or set client_id in {}")):
+        refused = await refusal(bytes([0x20, 3, 0, code, 0]), section=section)
+        assert words.format(section) in refused.hint
+    async with scripted(says(), section=section) as options:
         pass
     with pytest.raises(SinkUnavailable, match="cannot be reached") as away:
         await Link.open(options, SystemClock(), will=None)
-    assert 'the address in [mqtt] "cloud"' in away.value.hint
+    assert away.value.hint == f"check that it runs, and the address in {section}"
+
+
+async def test_hints_of_one_message_or_wish_name_the_section_too() -> None:
+    section = '[[mqtt]] "cloud"'
+    async with joined(section=section) as (link, talk):
+        told: list[MessageRefused] = []
+        link.publish("t", b"", on_refused=told.append)
+        await talk.packet()
+        talk.say(puback(1, 0x86))
+        await within(link.room(1))
+        assert [why.hint for why in told] == [
+            f"check user and password in {section}, and who the broker lets in"
+        ]
+        with pytest.raises(SinkRefused) as none:
+            await link.subscribe({"a+": 0})
+        assert none.value.hint == f"check the topics in {section}"
 
 
 # --- aliases
