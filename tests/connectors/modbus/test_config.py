@@ -25,6 +25,7 @@ from connectors.modbus.layout import (
     parse_type,
 )
 from connectors.modbus.tags import ModbusTag
+from connectors.settings import Bare
 
 FOLDER = Path(connectors.modbus.__file__).parent
 
@@ -195,7 +196,7 @@ def test_everything_may_come_as_text_from_a_csv_file() -> None:
         "offset": "-5",
         "deadband": "0.5",
     }
-    signal = tag(**row).signal("plc/t")
+    signal = tag(**{key: Bare(cell) for key, cell in row.items()}).signal("plc/t")
     assert (signal.tag, signal.address, signal.type.kind) == (
         "plc/t",
         Address(Table.HOLDING, 100),
