@@ -5,7 +5,7 @@ Pure: takes the sections that are right in themselves, by their places, and says
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from connectors.settings import ConnectionSettings
@@ -22,6 +22,7 @@ from gateway.publish.kinds import refusals
 from gateway.publish.tree import Plant, expand, plant, shared
 from gateway.sparkplug.names import clashes
 from statemodel.engine import EquipmentSpec
+from statemodel.types import UNKNOWN
 
 #: The sections of one name by their places; None where one is wrong in itself.
 Sections = Mapping[KeyPath, BrokerSettings | None]
@@ -47,9 +48,11 @@ def lint_brokers(
         return
     yield from _client_ids(gateway.id, everything)
     yield from _edge_nodes(gateway.id, everything)
-    of = plant(gateway, connections, equipment)
+    specs = list(equipment)
+    of = plant(gateway, connections, specs)
     yield from _topics(everything, of)
     yield from _devices(everything, of)
+    yield from _states(everything, specs)
 
 
 def _topics(sections: Mapping[KeyPath, BrokerSettings], of: Plant) -> Iterator[Finding]:
@@ -125,15 +128,41 @@ def _tls_files(sections: Mapping[KeyPath, BrokerSettings]) -> Iterator[Finding]:
             yield (*place, key), f"is of no use: {reason}", hint
 
 
-def broker_warnings(sections: Mapping[str, Sections]) -> Iterator[Finding]:
+def _states(
+    sections: Mapping[KeyPath, BrokerSettings], equipment: Sequence[EquipmentSpec]
+) -> Iterator[Finding]:
+    """States that only case tells apart: a device would have two such metrics."""
+    for place, settings in sections.items():
+        if not isinstance(settings, SparkplugSettings):
+            continue
+        models = {spec.model.name: spec.model for spec in equipment if settings.holds(spec.path)}
+        for model in models.values():
+            for first, second in clashes([UNKNOWN, *model.by_name]):
+                yield (
+                    place,
+                    f'the states "{first}" and "{second}" of model "{model.name}" differ in upper and lower '
+                    "case only",
+                    "Sparkplug has no two metrics like that: name one otherwise",
+                )
+
+
+def broker_warnings(
+    sections: Mapping[str, Sections], equipment: Iterable[EquipmentSpec]
+) -> Iterator[Finding]:
     """What is right in itself, and should be known to whoever is responsible for it."""
+    yield from _shown_by_none(sections.get("sparkplug", {}), equipment)
     for place, settings in ((place, one) for found in sections.values() for place, one in found.items()):
         if settings is None:
             continue
         if (key := _open_password(settings)) is not None:
             reason = "can be read by others on the network: mqtt:// goes without TLS"
             yield (*place, key), reason, 'write broker = "mqtts://host:8883" if the broker has TLS'
-        if isinstance(settings, SparkplugSettings) and settings.commands:
+        if not isinstance(settings, SparkplugSettings):
+            continue
+        if "repeat" in settings.model_fields_set and settings.primary_host is None:
+            hint = "set primary_host to the id of the host that must hear everything, or take it out"
+            yield (*place, "repeat"), "is of no use without primary_host", hint
+        if settings.commands:
             # Tags of an equipment are written by DCMD, those that no equipment is bound to by NCMD.
             topics = " and ".join(f"spBv1.0/{settings.group}/{verb}/#" for verb in ("NCMD", "DCMD"))
             reason = "lets everyone who may publish on the broker write to the machines"
@@ -142,6 +171,16 @@ def broker_warnings(sections: Mapping[str, Sections]) -> Iterator[Finding]:
                 reason,
                 f"let the broker allow publishing to {topics} to the host application alone",
             )
+
+
+def _shown_by_none(nodes: Sections, equipment: Iterable[EquipmentSpec]) -> Iterator[Finding]:
+    """Equipment that is below no `under`: who splits a plant into nodes may forget a line."""
+    sound = {place: node for place, node in nodes.items() if isinstance(node, SparkplugSettings)}
+    left = [spec for spec in equipment if not any(node.holds(spec.path) for node in sound.values())]
+    if left and sound:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        reason = f'leaves out "{left[0].path}"{more}: no edge node shows it'
+        yield (*list(sound)[-1], "under"), reason, "add a [[sparkplug]] for it, if hosts are to see it"
 
 
 def _open_password(settings: BrokerSettings) -> str | None:

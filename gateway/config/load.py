@@ -224,7 +224,7 @@ class _Loader:
         self.warnings += [
             Problem(relative(self.path), line_of(self.lines, place), path_text(place), reason, hint)
             for place, reason, hint in (
-                *broker_warnings(brokers),
+                *broker_warnings(brokers, specs),
                 *unreadable_files(brokers),
                 *thinned_inputs(configuration.connections, configuration.equipment),
             )

@@ -11,6 +11,9 @@ from connectors.settings import Duration, refuse
 from gateway.config.brokers import BrokerSettings, broker_address
 from gateway.sparkplug.names import fault_of_group, fault_of_id
 
+#: Longest `repeat`: all of it is told again whenever the host was away.
+REPEAT_MAX = timedelta(hours=1)
+
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
@@ -38,6 +41,14 @@ def _group(text: str) -> str:
     return text
 
 
+def _repeat(repeat: timedelta) -> timedelta:
+    if repeat > REPEAT_MAX:
+        raise refuse(
+            "duration", 'must be "1h" or less; one and a half times the host\'s keep-alive is enough'
+        )
+    return repeat
+
+
 #: Edge node id, host id: one level of a topic.
 SparkplugId = Annotated[str, AfterValidator(_level)]
 
@@ -61,9 +72,9 @@ class SparkplugSettings(BrokerSettings):
     """Only equipment at or below this path: an edge node for one line. Unset: all equipment."""
     primary_host: SparkplugId | None = None
     """Id of the host that must be online; while it is not, what happens is kept and told afterwards."""
-    repeat: Duration = timedelta(seconds=90)
+    repeat: Annotated[Duration, AfterValidator(_repeat)] = timedelta(seconds=90)
     """With a primary host: how much of what was told before it was away is told again, as history. It may
-    have been gone for one and a half times its keep-alive before the broker knew."""
+    have been gone for one and a half times its keep-alive before the broker knew. At most an hour."""
     store_tags: bool = True
     """Whether values of tags that gathered meanwhile are told afterwards too, beside events."""
     commands: bool = False

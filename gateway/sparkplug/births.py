@@ -10,7 +10,7 @@ Metrics of a device (null before there is a value):
     Conformance, Cause                                 of the move that led here
     Mode                                               where the model has unit modes and a tag shows it
     Previous State, Previous Duration                  the state left last, and how long it lasted, in seconds
-    Durations/Since, Durations/{State}                 seconds in each state since the gateway started
+    Durations Since, Durations/{State}                 seconds in each state since the gateway started
     Tags/{connection}/{name}                           a published tag; engUnit, Quality
     Equipment State                                    the first nine again, as one template
     Device Control/Rebirth                             true asks for another DBIRTH
@@ -42,6 +42,8 @@ NODE_REBIRTH, NEXT_SERVER, DEVICE_REBIRTH = (
 )
 BDSEQ = "bdSeq"
 BACKLOG = "Backlog/Events"
+#: Beside the folder of the durations: in it a state of that name would have the same metric.
+DURATIONS_SINCE = "Durations Since"
 
 #: What a state is made of, in this order, flat and as the members of the template.
 STATE_MEMBERS: Mapping[str, DataType] = {
@@ -134,7 +136,7 @@ class Device(Picture):
         points += [Point(name, datatype, None) for name, datatype in _PREVIOUS.items()]
         if spec.mode_tag is not None:
             points.append(Point("Mode", DataType.STRING, None))
-        points.append(Point("Durations/Since", DataType.DATETIME, started, started))
+        points.append(Point(DURATIONS_SINCE, DataType.DATETIME, started, started))
         points += [
             Point(f"Durations/{name}", DataType.DOUBLE, 0.0, started, _SECONDS) for name in spec.states
         ]

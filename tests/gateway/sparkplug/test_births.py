@@ -33,6 +33,14 @@ def values(device: Device) -> dict[str, object]:
     return {name: device.points[name].value for name in STATE_MEMBERS}
 
 
+def test_a_state_that_is_called_since_has_a_metric_of_its_own() -> None:
+    device = Device(DeviceSpec("oven-1", ("Since", "Held")), T0)
+    metrics = [point.name for point in device.all_points()]
+    assert device.points["Durations/Since"].value == 0.0
+    assert device.points["Durations Since"].value == T0
+    assert len({name.casefold() for name in metrics}) == len(metrics)
+
+
 def test_a_device_has_the_states_and_modes_of_its_model_and_the_tags_bound_to_it() -> None:
     spec = EquipmentSpec(
         "filler-1", "a/filler-1", PACKML, state="plc/state", mode="plc/mode", bind={"v": "plc/speed"}
@@ -46,6 +54,7 @@ def test_a_device_has_the_states_and_modes_of_its_model_and_the_tags_bound_to_it
     assert made.modes[1] == "Production"
     assert [tag.tag for tag in made.tags] == ["plc/speed", "plc/state"]
     assert {f"Durations/{state}" for state in ("Execute", "Held", UNKNOWN)} <= device.points.keys()
+    assert device.points["Durations Since"].value == T0
     assert {"Tags/plc/speed", "Tags/plc/state", "Mode"} <= device.points.keys()
     assert "Tags/plc/other" not in device.points
 
