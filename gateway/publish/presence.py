@@ -6,6 +6,9 @@ stands already, because it believed in the old one for longer. So we listen to o
 closing the connection: asked again, it no longer gives what it had retained, and then everything is said
 again.
 
+A broker of MQTT 3.1.1 cannot refuse a message: it acknowledges what it throws away. Where it goes on giving
+another status than the one it acknowledged, it keeps nothing of what we publish, and people are told.
+
 A broker need not let us listen. Whether it does shows in what comes, since some refuse without saying so;
 where it does not, `online` is said again now and then, more often at first.
 """
@@ -19,7 +22,8 @@ import structlog
 
 from connectors.base import Clock
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.mqtt.link import Link, Message
+from gateway.mqtt.link import Link, Message, MessageRefused
+from gateway.mqtt.reasons import RIGHTS
 from gateway.publish import payloads
 from gateway.publish.voice import Voice
 from gateway.together import together
@@ -33,15 +37,34 @@ AGAIN_S = 0.25
 UNHEARD_AFTER_S = (1.0, 2.0, 4.0, 8.0, 15.0, 25.0, 40.0)
 UNHEARD_EVERY_S = 60.0
 
+#: So many looks in a row that find another status than an acknowledged `online` mean that nothing is kept.
+UNKEPT_LOOKS = 2
+_NOT_AUTHORISED = 0x87
+UNKEPT = "the broker acknowledges and does not keep what we publish: rights"
+
 log = structlog.get_logger(__name__)
 
 
 class Presence:
-    """Keeps the status of one connection after another true. `lost` is called when the broker's store is."""
+    """Keeps the status of one connection after another true. `lost` is called when the broker's store is.
 
-    def __init__(self, voice: Voice, clock: Clock, lost: Callable[[], None], *, looks: bool = True) -> None:
+    `refused` is called as if the broker had said that it will not have our status, when it does not keep it.
+    """
+
+    def __init__(
+        self,
+        voice: Voice,
+        clock: Clock,
+        lost: Callable[[], None],
+        refused: Callable[[MessageRefused], None],
+        *,
+        looks: bool = True,
+    ) -> None:
         """`looks`: ask for the status now and then; needless with a broker inside this process."""
         self._voice, self._clock, self._lost, self._looks = voice, clock, lost, looks
+        self._refused = refused
+        self._acknowledged = self._otherwise = False
+        self._unkept = 0
         self._echo, self._wrong = asyncio.Event(), asyncio.Event()
         self._told = False
         self.heard = False
@@ -50,11 +73,14 @@ class Presence:
     def take(self, message: Message) -> None:
         """Somebody, perhaps ourselves, said something."""
         if message.topic == self._voice.topics.status:
+            # What it has kept, not what somebody says just now, such as the will of an older connection.
+            self._otherwise |= message.retained and message.payload != payloads.ONLINE
             (self._echo if message.payload == payloads.ONLINE else self._wrong).set()
 
     async def keep(self, link: Link) -> None:
         """Say `online`, and keep it said until the connection is over."""
         self.heard, self._told = False, False
+        self._acknowledged, self._unkept = False, 0
         self._echo.clear()
         self._wrong.clear()
         await self._say(link)
@@ -64,7 +90,10 @@ class Presence:
     async def _say(self, link: Link) -> None:
         if link.full:
             await link.room()
-        self._voice.status(link)
+        self._voice.status(link, self._has_it)
+
+    def _has_it(self) -> None:
+        self._acknowledged = True
 
     async def _ask(self, link: Link) -> bool:
         """Ask to hear our own status. Whether the broker agrees: where it does not, we stay all the same."""
@@ -91,14 +120,25 @@ class Presence:
             await self._clock.sleep(LOOK_EVERY_S)
             for _ in range(2):
                 self._echo.clear()
+                acknowledged, self._otherwise = self._acknowledged, False
                 agreed = await self._ask(link)
                 came = agreed and await self._echoes()
+                self._judge(came, acknowledged=acknowledged)
                 if came or not agreed:
                     break
             if agreed and not came and self.heard:
                 log.warning("the broker lost what it had retained; everything is said again")
                 self._lost()
             self.heard = came
+
+    def _judge(self, came: bool, *, acknowledged: bool) -> None:
+        """After one look: whether what was acknowledged before it is there."""
+        if came:
+            self._unkept = 0
+        elif acknowledged and self._otherwise:
+            self._unkept += 1
+            if self._unkept % UNKEPT_LOOKS == 0:
+                self._refused(MessageRefused(self._voice.topics.status, _NOT_AUTHORISED, UNKEPT, RIGHTS))
 
     async def _echoes(self) -> bool:
         try:

@@ -131,7 +131,11 @@ class MqttPublisher:
         self._truth = Truth(voice, self._states, self._tags, availability)
         self._wants = Wants(voice, self._truth.say)
         self._presence = Presence(
-            voice, clock, self._lost_store, looks=voice.kinds.status.retain and not settings.embedded
+            voice,
+            clock,
+            self._lost_store,
+            self._note_refused,
+            looks=voice.kinds.status.retain and not settings.embedded,
         )
         self._holdings = holdings or Holdings(None)
         self._reading = asyncio.Lock()

@@ -96,9 +96,9 @@ class Voice:
         rule = self.kinds.status
         return Will(self.topics.status, payloads.OFFLINE, qos=rule.qos, retain=rule.retain)
 
-    def status(self, link: Link) -> None:
+    def status(self, link: Link, on_ack: OnAck | None = None) -> None:
         """The gateway is there."""
-        self._say(link, self.topics.status, payloads.ONLINE, self.kinds.status)
+        self._say(link, self.topics.status, payloads.ONLINE, self.kinds.status, on_ack=on_ack)
 
     def state_topic(self, name: str) -> str:
         """Where the state of an equipment is said."""
@@ -156,7 +156,13 @@ class Voice:
         return link.publish(topic, b"", retain=True, on_ack=on_ack, on_refused=refused)
 
     def _say(
-        self, link: Link, topic: str, payload: bytes, rule: Rule, properties: bytes | None = None
+        self,
+        link: Link,
+        topic: str,
+        payload: bytes,
+        rule: Rule,
+        properties: bytes | None = None,
+        on_ack: OnAck | None = None,
     ) -> None:
         sent = link.publish(
             topic,
@@ -164,6 +170,7 @@ class Voice:
             qos=rule.qos,
             retain=rule.retain,
             properties=properties,
+            on_ack=on_ack,
             on_refused=self._refused,
         )
         if not sent:

@@ -67,6 +67,44 @@ async def test_a_state_refused_right_after_the_connect_is_tried_again(
 
 
 @pytest.mark.real
+async def test_a_broker_that_throws_away_what_it_acknowledges_is_told(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 3.1.1 it has no other way: all is acknowledged, nothing lags, and nobody hears a word."""
+    monkeypatch.setattr("gateway.publish.publisher.REFUSED_AGAIN_S", 1.0)
+    monkeypatch.setattr(presence, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(presence, "ECHO_S", 0.1)
+    rules = tmp_path / "rules"
+    rules.write_text("topic readwrite #\n")
+    rules.chmod(0o600)
+    mosquitto.lines.append(f"acl_file {rules}")
+    await mosquitto.start()
+    assert mosquitto._process is not None
+    plant = Plant(*NAMES)
+    settings = mosquitto.settings(protocol="3.1.1")
+    async with Running(plant.publisher(settings)) as publisher:
+        await plant.happen(5)
+        await within(plant.journal.wait_cursor(SINK, 5))
+        await until(publisher.is_heard, "it hears itself")
+        await asyncio.sleep(0.5)  # several looks
+        assert publisher.status().alarm == ""
+    rules.write_text("topic read #\n")
+    mosquitto._process.send_signal(signal.SIGHUP)
+    async with Running(plant.publisher(settings)) as publisher:
+        await plant.happen(5)
+        await within(plant.journal.wait_cursor(SINK, 10))
+        await until(lambda: publisher.status().alarm == "refused", "the alarm")
+        told = publisher.status().last_error or ""
+        assert "the broker acknowledges and does not keep what we publish: rights" in told
+        assert "andon/line-1/status" in told
+        assert "access rules" in told
+        rules.write_text("topic readwrite #\n")
+        mosquitto._process.send_signal(signal.SIGHUP)
+        await until(lambda: publisher.status().last_error is None, "well again")
+        assert publisher.status().connects == 1
+
+
+@pytest.mark.real
 @pytest.mark.parametrize(
     ("granted", "why"),
     [
