@@ -11,23 +11,27 @@ from rich.text import Text
 from gateway.commands.show import out, print_json
 from gateway.config.load import Loaded, load
 from gateway.config.mqtt import MqttSettings
+from gateway.config.sparkplug import SparkplugSettings
+from gateway.publish.kinds import Rule
 from gateway.publish.tree import Said, expand, plant
+from gateway.sparkplug.names import Names, Verb
 from statemodel.durations import format_duration
 
 
 def show_topics(path: Path, *, json: bool) -> None:
     """Print every topic of a configuration; raises `ConfigurationRefused` with everything that is wrong."""
     loaded = load(path, secrets_of=())
-    if not loaded.configuration.mqtt and not json:
-        out.print("there is no [mqtt], so there are no topics", style="dim", markup=False)
-    for settings in loaded.configuration.mqtt:
-        said = topics_of(loaded, settings)
+    trees = {one.sink: topics_of(loaded, one) for one in loaded.configuration.mqtt}
+    trees |= {one.sink: edge_node_topics(loaded, one) for one in loaded.configuration.sparkplug}
+    if not trees and not json:
+        out.print("there is no [mqtt] and no [sparkplug], so there are no topics", style="dim", markup=False)
+    for sink, said in trees.items():
         if json:
             for one in said:
-                print_json({"broker": settings.sink, **_data(one)})
+                print_json({"broker": sink, **_data(one)})
         else:
-            if len(loaded.configuration.mqtt) > 1:
-                out.print(Text(settings.sink, style="bold"))
+            if len(trees) > 1:
+                out.print(Text(sink, style="bold"))
             out.print(_table(said))
 
 
@@ -36,6 +40,21 @@ def topics_of(loaded: Loaded, settings: MqttSettings) -> list[Said]:
     configuration = loaded.configuration
     of = plant(configuration.gateway, configuration.connections, loaded.equipment)
     return list(expand(settings, of))
+
+
+def edge_node_topics(loaded: Loaded, settings: SparkplugSettings) -> list[Said]:
+    """What an edge node will say. Nothing of it is retained, and only the will is acknowledged."""
+    names = Names(settings.group, settings.edge_node_for(loaded.configuration.gateway.id))
+    node = [
+        Said(names.topic(verb), verb, "", Rule(qos=int(verb is Verb.NDEATH), retain=False))
+        for verb in (Verb.NBIRTH, Verb.NDATA, Verb.NDEATH)
+    ]
+    return node + [
+        Said(names.topic(verb, spec.name), verb, spec.name, Rule(qos=0, retain=False))
+        for spec in loaded.equipment
+        if settings.holds(spec.path)
+        for verb in (Verb.DBIRTH, Verb.DDATA, Verb.DDEATH)
+    ]
 
 
 def _data(said: Said) -> dict[str, object]:

@@ -22,8 +22,12 @@ def _listed(value: Any) -> Any:
 def _addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
     if not addresses:
         raise ValueError('names no broker; write "mqtt://host:1883"')
-    for address in addresses:
-        broker_address(address)
+    for number, address in enumerate(addresses, 1):
+        try:
+            broker_address(address)
+        except ValueError as error:  # of several, say which; not by its words, there may be a secret in them
+            which = f"address {number} of the list " if len(addresses) > 1 else ""
+            raise ValueError(f"{which}{error}") from error
     if len(set(addresses)) < len(addresses):
         raise ValueError("names a broker twice; each is tried in turn, so once is enough")
     return addresses

@@ -92,6 +92,24 @@ def test_without_a_broker_there_are_no_topics(config: Path) -> None:
     assert (told.exit_code, "no [mqtt]" in told.stdout) == (0, True)
 
 
+def test_an_edge_node_has_topics_too(config: Path) -> None:
+    before, _, after = CONFIG.partition("[[mqtt]]")
+    node = '[sparkplug]\nbroker = "mqtt://h:1"\ngroup = "acme"\n[[connections]]'
+    config.write_text(before + node + after.partition("[[connections]]")[2])
+    told = CliRunner().invoke(app, ["topics", str(config)])
+    assert told.exit_code == 0
+    assert "no topics" not in told.stdout
+    lines = [line.split() for line in told.stdout.splitlines()]
+    assert ["spBv1.0/acme/NBIRTH/line-1", "NBIRTH", "0", "no", "-"] in lines
+    assert ["spBv1.0/acme/NDEATH/line-1", "NDEATH", "1", "no", "-"] in lines
+    assert ["spBv1.0/acme/DDATA/line-1/filler-1", "DDATA", "0", "no", "-", "filler-1"] in lines
+    told = CliRunner().invoke(app, ["topics", str(config), "--json"])
+    told_ = [json.loads(line) for line in told.stdout.splitlines()]
+    assert {(line["broker"], line["kind"]) for line in told_} == {
+        ("sparkplug", kind) for kind in ("NBIRTH", "NDATA", "NDEATH", "DBIRTH", "DDATA", "DDEATH")
+    }
+
+
 def test_templates_that_will_not_do_are_refused(config: Path) -> None:
     config.write_text(CONFIG.replace("{equipment}", "{level9}"))
     told = CliRunner().invoke(app, ["topics", str(config)])

@@ -74,11 +74,17 @@ def plant(folder: Path, **more: str) -> Path:
         ("mqtt", "clear_removed = 1", "must be true or false", ""),
         ("mqtt", "inflight_max = true", "must be a whole number", ""),
         ("mqtt", 'topics.state.qos = "1"', "must be a whole number", "without quotes"),
+        (
+            "mqtt",
+            '[sparkplug]\ngroup = "g"\nbroker = ["mqtt://a:1", "b:2"]',
+            "address 2 of the list does not begin with mqtt:// or mqtts://",
+            'write "mqtt://host:1883"',
+        ),
         ("connection", 'unit = "1"', "must be a whole number", "without quotes"),
         ("tag", ', publish = "true"', "must be true or false", "without quotes"),
     ],
 )
-def test_a_number_or_a_switch_written_as_text_is_refused(
+def test_what_is_not_what_it_is_meant_for_is_refused(
     tmp_path: Path, section: str, written: str, reason: str, hint: str
 ) -> None:
     with pytest.raises(ConfigurationRefused) as refused:
