@@ -3,8 +3,9 @@
 The numbers of Sparkplug's messages leave no other order, so nobody else sends. Whoever hands something in
 waits for it (`told`), which bounds what lies here: one stretch of news, one of history, one set of births.
 
-A broker may take small packets only. DATA is then told in several messages. Of what is too large even so,
-or cannot be written, no number is used up: a hole in the numbers makes hosts ask for births again and again.
+A broker may take small packets only. DATA is then told in several messages. A value that is too large even so
+is told as null with bad quality, so that nobody takes the one before it for good. Of what cannot be told at
+all no number is used up: a hole in the numbers makes hosts ask for births again and again.
 Knows no session, journal or equipment.
 """
 
@@ -19,9 +20,11 @@ import structlog
 
 from gateway.errors import SinkRefused
 from gateway.mqtt.link import Link
+from gateway.sparkplug.datatypes import DataType
 from gateway.sparkplug.messages import NUMBERS, Publication
 from gateway.sparkplug.names import Names, Verb
-from gateway.sparkplug.payload import Metric, Payload, WrongValue, encode
+from gateway.sparkplug.payload import Metric, Payload, Property, WrongValue, encode
+from gateway.sparkplug.pictures import QUALITY_BAD, QUALITY_GOOD
 
 #: So much is sent before anything else in the process gets its turn.
 TURN_MESSAGES, TURN_BYTES = 16, 64_000
@@ -31,6 +34,16 @@ UNREAD_BYTES_MAX = 1_000_000
 _HEAD_BYTES_MAX = 16
 
 _DATA = frozenset({Verb.NDATA, Verb.DDATA})
+_BIRTHS = frozenset({Verb.NBIRTH, Verb.DBIRTH})
+#: What a value that the broker does not take is told with, and the next one that it takes.
+_TOO_LARGE = {
+    "Quality": Property(DataType.INT32, QUALITY_BAD),
+    "Substatus": Property(DataType.STRING, "too_large"),
+}
+_FITS_AGAIN = {
+    "Quality": Property(DataType.INT32, QUALITY_GOOD),
+    "Substatus": Property(DataType.STRING, None),
+}
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +62,9 @@ class Outbox:
         self._moved = asyncio.Event()
         self._born: set[str] = set()
         self._unborn: set[str] = set()
+        #: Aliases of metrics that have a quality, and of those that were too large last.
+        self._rated: set[int] = set()
+        self._nulled: set[int] = set()
         #: What a person should know, by device: of these hosts do not hear all there is.
         self.warnings: dict[str, str] = {}
         #: Messages that were not sent since their device has no birth that the broker takes.
@@ -143,7 +159,7 @@ class Outbox:
 
     def _said(self, publication: Publication) -> tuple[int, bool]:
         """Bytes sent, and whether everything was."""
-        payload, parts, count, size, all_sent = publication.payload, [publication.payload.metrics], 0, 0, True
+        payload, parts, count, size, all_sent = publication.payload, [self._metrics(publication)], 0, 0, True
         while parts:
             metrics = parts.pop()
             try:
@@ -161,8 +177,35 @@ class Outbox:
             else:
                 all_sent = False
                 self._warn(publication, len(body))
+                if publication.verb in _DATA and metrics[0].value is not None:
+                    parts.append((self._null(metrics[0]),))
         self._shift += count - 1
         return size, all_sent
+
+    def _metrics(self, publication: Publication) -> Sequence[Metric]:
+        """What a message says; of what was too large before, that it is good again."""
+        metrics = publication.payload.metrics
+        if publication.verb in _BIRTHS:  # all is said anew, with its quality
+            born = {metric.alias: "Quality" in metric.properties for metric in metrics}
+            self._nulled -= {alias for alias in born if alias is not None}
+            self._rated |= {alias for alias, rated in born.items() if rated and alias is not None}
+        elif self._nulled and publication.verb in _DATA:
+            return tuple(self._again(metric) for metric in metrics)
+        return metrics
+
+    def _again(self, metric: Metric) -> Metric:
+        if metric.alias not in self._nulled or metric.historical:
+            return metric
+        self._nulled.discard(metric.alias)
+        return metric if metric.properties else msgspec.structs.replace(metric, properties=_FITS_AGAIN)
+
+    def _null(self, metric: Metric) -> Metric:
+        """Stands for a value that is too large."""
+        if metric.alias not in self._rated:
+            return msgspec.structs.replace(metric, value=None)
+        if not metric.historical:
+            self._nulled.add(metric.alias)
+        return msgspec.structs.replace(metric, value=None, properties=_TOO_LARGE)
 
     def _body(self, payload: Payload, metrics: Sequence[Metric], before: int) -> bytes:
         """The bytes of a message, or of a part of it that so many went before."""
@@ -181,6 +224,7 @@ class Outbox:
             return
         log.error("a message is too large", topic=publication.topic, bytes=size, packet_bytes_max=packet_max)
         who = device or "the node"
-        self.warnings[device] = (
-            f"{who}: a {publication.verb} is too large for the broker; hosts do not hear it"
-        )
+        told = "a value is too large for the broker; hosts see null"
+        if publication.verb not in _DATA:
+            told = f"a {publication.verb} is too large for the broker; hosts do not hear it"
+        self.warnings[device] = f"{who}: {told}"

@@ -13,6 +13,7 @@ __all__ = ["mosquitto"]
 
 #: Births of the site fit into this, and little more.
 PACKET_MAX = 4_000
+SPEED = "Tags/oven-plc/speed"
 
 
 def host_at(port: int) -> SparkplugHost:
@@ -40,6 +41,34 @@ async def test_a_message_that_is_too_large_leaves_no_hole_in_the_numbers(
             await host.wait(lambda: host.value("oven", "Tags/oven-plc/speed") == "c", "the next value")
             assert node.status().connects == 1
         assert host.problems == []
+
+
+async def test_a_value_that_is_too_large_is_null_and_bad_until_the_next_one(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """Else hosts would keep the one before it, with quality good."""
+    mosquitto.lines.append(f"max_packet_size {PACKET_MAX}")
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "oven") as plant, host_at(mosquitto.port) as host:
+        node = plant.node(mosquitto.port)
+        async with Running(node):
+            await host.wait(lambda: host.verbs().count("DBIRTH") == 1, "the birth")
+            told = host.told["oven", SPEED]
+            expected: list[str | None] = [None]  # as it was born, without a value
+            for value in ("a", "b" * PACKET_MAX, "c", "d"):
+                await plant.measure("oven", value)
+                expected.append(None if len(value) > 1 else value)
+                await host.wait(
+                    lambda: [told.value for told in host.told["oven", SPEED]] == expected, value[:1]
+                )
+            *_, large, small, last = host.told["oven", SPEED]
+            said = {name: item.value for name, item in large.properties.items()}
+            assert (large.value, said) == (None, {"Quality": 0, "Substatus": "too_large"})
+            said = {name: item.value for name, item in small.properties.items()}
+            assert (small.value, said) == ("c", {"Quality": 192, "Substatus": None})
+            assert (last.value, last.properties) == ("d", {})
+            assert "hosts see null" in node.status().warnings[0]
+            assert host.problems == []
 
 
 async def test_a_page_of_history_is_told_in_messages_that_fit(mosquitto: Mosquitto, tmp_path: Path) -> None:
