@@ -57,6 +57,8 @@ REPEAT_S = 2.0
 STOP_S = 3.0
 #: With several servers: how long one has to say that the primary host is there, in seconds.
 HOST_WAIT_S = 5.0
+#: For what is held for a dead device the kept cursor waits until so many events have come after it.
+HELD_EVENTS_MAX = 10_000
 
 log = structlog.get_logger(__name__)
 
@@ -420,6 +422,9 @@ class EdgeNode:
             await self._look_for_oldest(progress.cursor.seq)
 
     async def _save(self, cursor: Cursor) -> None:
+        held = self._session.held_seq
+        if held is not None and cursor.seq - held < HELD_EVENTS_MAX:
+            cursor = Cursor(min(cursor.seq, held - 1), cursor.batch)
         if cursor.beyond(self._saved) != self._saved:
             self._saved = cursor.beyond(self._saved)
             await self._journal.advance(self.sink, self._saved)

@@ -407,3 +407,28 @@ async def test_a_renewed_certificate_is_used_and_the_node_says_that_it_leaves(
             assert "NDEATH" in host.verbs()
             assert node.status().last_error is None
         assert host.problems == []
+
+
+async def test_what_is_held_for_a_dead_device_outlives_the_process(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant:
+        node = plant.node(mosquitto.port)
+        async with Running(node), SparkplugHost(mosquitto.port, GROUP, "line-1") as host:
+            await until(node, lambda status: status.connected, "born")
+            await plant.lose("oven")
+            await host.wait(lambda: "DDEATH" in host.verbs("oven"), "its death")
+            held = (await plant.move("oven", "Held")).seq
+            await plant.move("filler")
+            await until(node, lambda status: status.lag_events == 0, "all that can be told was told")
+            async with asyncio.timeout(10):
+                while (await plant.journal.cursor(node.sink)).seq < held - 1:
+                    await asyncio.sleep(0.05)
+        await plant.restore("oven")
+        async with (
+            SparkplugHost(mosquitto.port, GROUP, "line-1") as host,
+            Running(plant.node(mosquitto.port)),
+        ):
+            await host.wait(lambda: held in host.values("oven", "Seq"), "what was held", 5)
+            assert host.problems == []

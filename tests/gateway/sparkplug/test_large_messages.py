@@ -53,7 +53,6 @@ async def test_a_value_that_is_too_large_is_null_and_bad_until_the_next_one(
         node = plant.node(mosquitto.port)
         async with Running(node):
             await host.wait(lambda: host.verbs().count("DBIRTH") == 1, "the birth")
-            told = host.told["oven", SPEED]
             expected: list[str | None] = [None]  # as it was born, without a value
             for value in ("a", "b" * PACKET_MAX, "c", "d"):
                 await plant.measure("oven", value)
