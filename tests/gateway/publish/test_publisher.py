@@ -312,6 +312,13 @@ async def test_a_client_id_in_use_twice_is_told_with_what_to_do() -> None:
         assert "set client_id" in (publisher.status().last_error or "")
 
 
+async def test_whose_client_id_is_taken_is_told_by_its_section() -> None:
+    publisher = Plant("filler-1").publisher(MqttSettings(name="cloud", broker="mqtt://127.0.0.1:1"))
+    publisher._retry.alarm = "client_id_taken"
+    publisher._note(ClosedByBroker("closed"), 1.0)
+    assert (publisher.status().last_error or "").endswith('set client_id in [[mqtt]] "cloud"')
+
+
 async def test_what_comes_during_a_pause_is_seen_to_wait() -> None:
     plant = Plant("filler-1")
     publisher = plant.publisher(MqttSettings(broker="mqtt://127.0.0.1:1"))
