@@ -18,7 +18,7 @@ from gateway.mqtt.link import Link
 from gateway.mqtt.terms import Will
 from gateway.sparkplug import births, edge_node
 from gateway.sparkplug.host import PrimaryHost
-from gateway.sparkplug.inbox import Inbox
+from gateway.sparkplug.inbox import Inbox, Writes
 from gateway.sparkplug.messages import Member, Messages, Publication
 from gateway.sparkplug.session import Session
 
@@ -26,6 +26,7 @@ START = "start data and clean stop"
 REBIRTHS = "links are lost and restored"
 BREAKS = "connections break"
 HOST = "a host is waited for"
+QUALITY = "tags are bad and good again"
 
 
 class Bug(NamedTuple):
@@ -178,6 +179,57 @@ def a_replay_passes_for_the_present() -> Iterator[None]:
         ]
 
     with _around(Messages, "history", present):
+        yield
+
+
+@bug(BREAKS, "payloads-metric-timestamp-in-UTC")
+def history_is_dated_when_it_is_told() -> Iterator[None]:
+    def dated(original: Any, self: Any, member: Any, points: Any, now: Any) -> Any:
+        return [
+            _metrics(publication, lambda metric: _but(metric, at=now.at))
+            for publication in original(self, member, points, now)
+        ]
+
+    with _around(Messages, "history", dated):
+        yield
+
+
+def _without_quality(metric: Any, unwanted: Callable[[Any], bool]) -> Any:
+    kept = {
+        key: value
+        for key, value in metric.properties.items()
+        if key != "Quality" or not unwanted(value.value)
+    }
+    return _but(metric, properties=kept)
+
+
+@bug(QUALITY, "payloads-propertyset-quality-value-value")
+def births_call_everything_good() -> Iterator[None]:
+    def good(original: Any, self: Any, *rest: Any) -> Any:
+        return _metrics(original(self, *rest), lambda metric: _without_quality(metric, lambda _: True))
+
+    with _around(Messages, "birth", good):
+        yield
+
+
+@bug(QUALITY, "payloads-propertyset-quality-value-value")
+def bad_is_never_taken_back() -> Iterator[None]:
+    def kept(original: Any, self: Any, *rest: Any) -> Any:
+        return _metrics(
+            original(self, *rest), lambda metric: _without_quality(metric, lambda quality: quality == 192)
+        )
+
+    with _around(Messages, "_said", kept):
+        yield
+
+
+@bug("a host writes", "topics-dcmd-topic", "operational-behavior-data-commands-dcmd-verb")
+def a_write_is_done_twice() -> Iterator[None]:
+    async def twice(original: Any, self: Any, *rest: Any) -> None:
+        await original(self, *rest)
+        await original(self, *rest)
+
+    with _around(Writes, "_write", twice):
         yield
 
 

@@ -222,7 +222,10 @@ def a_wrong_device_command_changes_nothing(story: Story) -> Iterator[Verdict]:
 
 
 def _writes(story: Story, *, obeyed: bool) -> Iterator[Verdict]:
-    """Writes to devices reach the equipment exactly when they can be obeyed."""
+    """Writes to devices reach the equipment once when they can be obeyed, else never.
+
+    Whoever plays the host asks for each value once.
+    """
     written = [(packet.number, note.about, note.value) for packet, note in story.noted(WRITTEN)]
     for session in story.sessions if story.facts.commands else ():
         for command in session.heard:
@@ -233,8 +236,9 @@ def _writes(story: Story, *, obeyed: bool) -> Iterator[Verdict]:
                     continue
                 value = value_of(metric.raw, metric.born.datatype)
                 about = f"{command.device}:{metric.name}"
-                done = any(n > command.number and (a, v) == (about, value) for n, a, v in written)
-                problem = None if done == obeyed else f"{about} = {value!r} was {'not ' * obeyed}written"
+                times = sum(n > command.number and (a, v) == (about, value) for n, a, v in written)
+                wanted = int(obeyed)
+                problem = None if times == wanted else f"{about} = {value!r} was written {times} times"
                 yield Verdict(command.number, problem)
 
 

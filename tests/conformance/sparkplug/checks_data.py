@@ -28,6 +28,9 @@ COUNTED = ("NBIRTH", "NDATA", "DBIRTH", "DDATA", "DDEATH")
 #: How far the clock of whoever stamps and of whoever listens may be apart, in milliseconds.
 AHEAD_MS_MAX = 15_000.0
 
+#: How long the value before may still be on its way when the next one is there, in milliseconds.
+READ_MS_MAX = 500.0
+
 
 def _follows(story: Story, *kinds: str) -> Iterator[Verdict]:
     """One more than the message before, whichever it was; 0 follows 255. Begins anew with an NBIRTH."""
@@ -224,12 +227,26 @@ def _session_at(story: Story, number: int, device: str) -> Session | None:
 
 @proves("payloads-metric-timestamp-in-UTC")
 def metrics_are_stamped_in_utc(story: Story) -> Iterator[Verdict]:
-    """Not after the message that holds them was sent, and in this century."""
+    """Not after the message that holds them was sent, and in this century.
+
+    What is historical has the time at which it was so: before its next value came, where that is noted.
+    """
+    notes: dict[str, list[tuple[float, Any]]] = {}
+    for packet, note in story.noted(CHANGED):
+        notes.setdefault(note.about, []).append((packet.at_ms, note.value))
     for message in story.of(*BIRTHS, *DATA):
         for metric in message.metrics:
             at = metric.raw.timestamp
             ahead_ms = at - message.packet.at_ms
             right = at > 946_684_800_000 and ahead_ms < AHEAD_MS_MAX
+            if right and metric.raw.is_historical:
+                known = notes.get(f"{message.device}:{metric.name}", [])
+                ends = [
+                    known[place + 1][0] if place + 1 < len(known) else message.packet.at_ms
+                    for place, (_, value) in enumerate(known)
+                    if _same(metric.value, value)
+                ]
+                right = not ends or at <= max(end for end in ends) + READ_MS_MAX
             yield Verdict(message.number, None if right else f"{metric.name} is stamped {at}")
 
 

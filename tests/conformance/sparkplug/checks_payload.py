@@ -9,13 +9,16 @@ from tests.conformance.sparkplug.checks_births import REBIRTH, definitions
 from tests.conformance.sparkplug.decoder import (
     BASIC_TYPES,
     DATASET,
+    GOOD,
     INT32,
     QUALITY,
     properties_of,
+    quality_of,
     wrong_value,
 )
 from tests.conformance.sparkplug.judging import Verdict, proves
-from tests.conformance.sparkplug.story import BIRTHS, DATA, Message, Metric, Story
+from tests.conformance.sparkplug.story import BAD, BIRTHS, DATA, GOOD_AGAIN, Message, Metric, Story
+from tests.conformance.sparkplug.wire import Note, Packet
 
 #: Data types by number: all, and those a property may have besides the basic ones.
 DATA_TYPES = range(1, 35)
@@ -145,8 +148,38 @@ def quality_is_an_int32(story: Story) -> Iterator[Verdict]:
         yield _verdict(message, problem)
 
 
+def _untrue(story: Story) -> Iterator[Verdict]:
+    """A birth calls no bad tag good, and what is good again is called so, whatever a host remembers."""
+    bad: dict[str, bool] = {}
+    said: dict[str, tuple[int, int]] = {}
+    events: list[Message | tuple[Packet, Note]] = [*story.of(*BIRTHS, *DATA), *story.noted(BAD, GOOD_AGAIN)]
+    for event in sorted(events, key=_number):
+        if not isinstance(event, Message):
+            bad[event[1].about] = event[1].what == BAD
+            continue
+        for metric in event.metrics if not event.broken else ():
+            about, quality = f"{event.device}:{metric.name}", quality_of(metric.raw)
+            if about not in bad or metric.raw.is_historical:
+                continue
+            if event.kind in BIRTHS:
+                said[about] = event.number, GOOD if quality is None else quality
+                if bad[about]:
+                    yield _verdict(event, "a bad tag is born good" if said[about][1] == GOOD else None)
+            elif quality is not None:
+                said[about] = event.number, quality
+    for about, (number, quality) in said.items():
+        if not bad[about]:
+            yield Verdict(number, None if quality == GOOD else f"{about} is never good again")
+
+
+def _number(event: Message | tuple[Packet, Note]) -> int:
+    return event.number if isinstance(event, Message) else event[0].number
+
+
 @proves("payloads-propertyset-quality-value-value")
 def quality_is_0_192_or_500(story: Story) -> Iterator[Verdict]:
+    """And the right one of them, where it is noted how a tag is."""
+    yield from _untrue(story)
     for message, metric, quality in _qualities(story):
         right = quality.WhichOneof("value") == "int_value" and quality.int_value in QUALITIES
         yield _verdict(message, None if right else f"{metric.name}: quality {quality.int_value}")

@@ -12,7 +12,8 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,16 @@ class Machine(ScriptedDevice):
         words = [int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2)]
         self.hold(address, *words)
 
+    def written(self) -> Iterator[tuple[str, Any]]:
+        """Every value that was written to a tag, as often as it was."""
+        tags = {address: (tag, form) for tag, (address, form) in ADDRESSES.items()}
+        for request in self.requests:
+            if request.writes and request.start in tags:
+                tag, form = tags[request.start]
+                one = request.function in (5, 6)
+                data = request.pdu[3:] if one else request.pdu[6:]
+                yield tag, struct.unpack(form, data)[0]
+
     def get(self, tag: str) -> Any:
         address, form = ADDRESSES[tag]
         words = range(address, address + struct.calcsize(form) // 2)
@@ -386,6 +397,17 @@ class Rig:
             while not _same(self.devices[device].get(tag), value):
                 await asyncio.sleep(0.01)
         self.record.note(WRITTEN, f"{device.removesuffix('-plc')}:Tags/{device}/{tag}", value)
+
+    def note_more_writes(self, device: str) -> None:
+        """Note what was written to a PLC more often than `written` waited for it."""
+        owner = device.removesuffix("-plc")
+        noted = Counter((note.about, note.value) for _, note in self.story.noted(WRITTEN))
+        for tag, value in self.devices[device].written():
+            about = f"{owner}:Tags/{device}/{tag}"
+            if noted[about, value] > 0:
+                noted[about, value] -= 1
+            else:
+                self.record.note(WRITTEN, about, value)
 
     def alias(self, device: str, name: str) -> int:
         """What a metric is called by now."""

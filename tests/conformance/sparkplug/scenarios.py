@@ -15,7 +15,16 @@ from tests.conformance.sparkplug import decoder
 from tests.conformance.sparkplug.checks_commands import REBIRTH_EVERY_MS
 from tests.conformance.sparkplug.decoder import quality_of
 from tests.conformance.sparkplug.rig import GROUP, HOST, NODE, Rig, now_ms, rig
-from tests.conformance.sparkplug.story import ANOTHER, AWAY, CHANGED, LOST, Metric, Transcript
+from tests.conformance.sparkplug.story import (
+    ANOTHER,
+    AWAY,
+    BAD,
+    CHANGED,
+    GOOD_AGAIN,
+    LOST,
+    Metric,
+    Transcript,
+)
 
 #: How long something is waited for that may never come, in seconds.
 IMPATIENT_S = 10.0
@@ -168,9 +177,11 @@ async def tags_are_bad_and_good_again(rig: Rig) -> None:
     after = len(rig.record.packets)
     rig.devices["filler-plc"].refused["holding", 20] = 2
     await rig.said(("DDATA",), "filler", bad("Tags/filler-plc/temp"), after=after, what="a bad temperature")
+    rig.record.note(BAD, "filler:Tags/filler-plc/temp")
     after = len(rig.record.packets)
     await rig.host.ask_rebirth()
     await rig.born("filler", after=after)
+    rig.record.note(GOOD_AGAIN, "filler:Tags/filler-plc/temp")
     del rig.devices["filler-plc"].refused["holding", 20]
     del rig.devices["hall"].refused["holding", 20]
     await rig.change("hall", "temp", 5.5)
@@ -275,6 +286,7 @@ async def a_host_writes(rig: Rig) -> None:
     await host.command(fill("Tags/filler-plc/temp", 9, 44.5), "filler")
     await rig.written("filler-plc", "temp", 44.5)
     await asyncio.sleep(1.5)  # as above
+    rig.note_more_writes("filler-plc")
     assert machine.get("speed") == 160
     await rig.change("filler-plc", "speed", 90)
 

@@ -22,6 +22,8 @@ BIRTHS, DATA, COMMANDS = ("NBIRTH", "DBIRTH"), ("NDATA", "DDATA"), ("NCMD", "DCM
 #: What a note in the record can say. `about` is a device (or a metric), `value` what is said with it.
 LOST, RESTORED, CHANGED, WRITTEN = "link lost", "link restored", "changed", "written"
 STOPPED, KILLED, AWAY = "asked to stop", "killed", "cable cut"
+#: A tag has no good value any more, and its edge node knows it; later it has. `about` as with `CHANGED`.
+BAD, GOOD_AGAIN = "bad", "good again"
 #: Another host than the one waited for says that it is online; `about` is which.
 ANOTHER = "another host is online"
 
