@@ -7,6 +7,7 @@ Stop: connectors first, then the last words into the journal, then a moment for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -64,6 +65,8 @@ _log = structlog.get_logger("andon")
 FAREWELL_S_MAX = 5.0
 #: How long the broker waits at the start for the database to confirm the journal.
 MEETING_S_MAX = 5.0
+#: How long it waits for what happened between the last end and this start to be on record.
+KNOWN_S_MAX = 5.0
 
 
 @dataclass
@@ -109,6 +112,8 @@ class _Run:
         self.settings = owner.loaded.configuration
         self.version = installed_version("andon-gateway")
         self.sinks: dict[str, SinkOf] = {}
+        #: What a restart has to admit is on record.
+        self.known = asyncio.Event()
 
     async def until(self, stop: asyncio.Event) -> None:
         await self._open_journal()
@@ -124,9 +129,9 @@ class _Run:
             if historian is not None:
                 self._start_sink(group, "historian", historian.run())
             for publisher in self.publishing.publishers:
-                self._start_sink(group, publisher.sink, publish_when_met(publisher.run, historian))
+                self._start_sink(group, publisher.sink, self._publish_when_known(publisher.run, historian))
             for node in nodes:
-                self._start_sink(group, node.sink, publish_when_met(node.run, historian))
+                self._start_sink(group, node.sink, self._publish_when_known(node.run, historian))
             self._start_sink(
                 group,
                 "availability",
@@ -140,6 +145,7 @@ class _Run:
             pipeline = group.create_task(self.pipeline.run(), name="pipeline")
             for lost in self._lost_while_away():
                 await self.pipeline.offer(lost)
+            self._start_sink(group, "beginning", self._begin())
             connections = [
                 group.create_task(item.run(), name=f"connection {item.settings.name}")
                 for item in self.supervised
@@ -383,6 +389,21 @@ class _Run:
         self.late.committed()
 
     # -- running -------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        await self.pipeline.caught_up()
+        self.known.set()
+
+    async def _publish_when_known(
+        self, publish: Callable[[], Awaitable[None]], historian: Historian | None
+    ) -> None:
+        """Tell the broker once what a restart has to admit is on record: no state of before the end is said as
+        the present one. A full journal takes no such record: it waits for the broker, not the broker for it.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KNOWN_S_MAX):
+                await self.known.wait()
+        await publish_when_met(publish, historian)
 
     def _start_sink(self, group: asyncio.TaskGroup, name: str, work: Coroutine[Any, Any, None]) -> None:
         self.sink_tasks.append(group.create_task(work, name=name))

@@ -69,8 +69,15 @@ class _Asked(msgspec.Struct, frozen=True):
     done: asyncio.Future[Recorded]
 
 
+class _Mark(msgspec.Struct, frozen=True):
+    """Somebody waits until all before it is durable and told."""
+
+    at: datetime
+    done: asyncio.Future[None]
+
+
 #: What waits for the pipeline, and what time itself adds.
-_Item = Event | Gap | DeviceEvent | _Reread | _Asked
+_Item = Event | Gap | DeviceEvent | _Reread | _Asked | _Mark
 
 
 class EventLog(Protocol):
@@ -172,6 +179,7 @@ class Pipeline:
         #: What the next commit holds, and whose proofs of life belong to it.
         self._records: list[Recordable] = []
         self._asked: list[tuple[int, asyncio.Future[Recorded]]] = []
+        self._marks: list[asyncio.Future[None]] = []
         self._batches: list[SampleBatch] = []
         self._proved: set[str] = set()
         self._recorded_before = 0
@@ -203,6 +211,12 @@ class Pipeline:
         done: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
         await self._queue.put(_Asked(event, self._clock.now(), done))
         return await done
+
+    async def caught_up(self) -> None:
+        """Return when everything that was handed in before is durable and told. Waits while it is behind."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._queue.put(_Mark(self._clock.now(), done))
+        await done
 
     def seen(self, connection: str, at: datetime) -> None:
         """A connection proved that it lives. Counts only when nothing it said before is still waiting here,
@@ -306,15 +320,17 @@ class Pipeline:
                 records.append(event)
             elif isinstance(event, DeviceEvent):
                 self._take_device_event(event, records)
+            elif isinstance(event, _Mark):
+                self._marks.append(event.done)
             elif isinstance(event, _Asked):
                 self._asked.append((len(records), event.done))
                 records.append(event.event)
                 self.counts.corrections += 1
             else:
                 self._take(event, records, batches)
-            if not isinstance(event, Tick | _Asked):
+            if not isinstance(event, Tick | _Asked | _Mark):
                 self._waiting[event.connection] = max(0, self._waiting[event.connection] - 1)
-        if not events or self._finished or records or self._has_waited():
+        if not events or self._finished or records or self._marks or self._has_waited():
             await self._commit()
 
     def _has_waited(self) -> bool:
@@ -338,6 +354,7 @@ class Pipeline:
         else:
             proofs = {name: alive[name] for name in self._proved}
         asked, self._asked = self._asked, []
+        marks, self._marks = self._marks, []
         self._records, self._batches, self._commit_by_s = [], [], float("inf")
         self._proved.clear()
         self._recorded_before = self.counts.recorded
@@ -351,6 +368,9 @@ class Pipeline:
         for place, done in asked:
             if not done.done():
                 done.set_result(recorded[place])
+        for mark in marks:
+            if not mark.done():
+                mark.set_result(None)
 
     def _distrust(self, now: datetime, records: list[Recordable], batches: list[SampleBatch]) -> None:
         """What nobody has proved in time is bad before anything later is looked at."""

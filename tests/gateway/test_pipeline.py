@@ -240,6 +240,27 @@ async def test_a_burst_is_split_so_that_its_first_events_are_not_held_up() -> No
     assert len(bench.states) == COMMIT_EVENTS_MAX + 10
 
 
+async def test_who_waits_for_all_before_hears_when_it_is_durable_and_told() -> None:
+    bench = Bench()
+    bench.log.open.clear()
+    await bench.pipeline.offer(bench.batch(state=6))
+    await bench.pipeline.offer(SourceLost("plc", bench.clock.now(), "cable cut"))
+    waiting = asyncio.create_task(bench.pipeline.caught_up())
+    running = asyncio.create_task(bench.pipeline.run())
+    await asyncio.sleep(0)
+    while bench.pipeline.backlog:
+        await asyncio.sleep(0)
+    assert not waiting.done()
+
+    bench.log.open.set()
+    await waiting
+
+    assert bench.states == ["Execute", "Unknown"]
+    await bench.pipeline.caught_up()  # also when there is nothing to wait for
+    await bench.pipeline.finish([])
+    await running
+
+
 async def test_a_lost_source_is_recorded_and_its_tags_turn_bad() -> None:
     bench = Bench()
     await bench.pipeline.offer(bench.batch(state=6))

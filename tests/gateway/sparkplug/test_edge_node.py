@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.support.sparkplug_host import SparkplugHost
 __all__ = ["broker", "mosquitto"]
 
 
-def host_at(port: int, **more: str) -> SparkplugHost:
+def host_at(port: int, **more: Any) -> SparkplugHost:
     return SparkplugHost(port, GROUP, "line-1", **more)
 
 
