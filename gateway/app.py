@@ -397,8 +397,9 @@ class _Run:
     async def _publish_when_known(
         self, publish: Callable[[], Awaitable[None]], historian: Historian | None
     ) -> None:
-        """Tell the broker once what a restart has to admit is on record: no state of before the end is said as
-        the present one. A full journal takes no such record: it waits for the broker, not the broker for it.
+        """Tell the broker once what a restart has to admit is on record: no state of before is said as today's.
+
+        A full journal takes no such record: it waits for the broker, not the broker for it.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KNOWN_S_MAX):
