@@ -397,7 +397,7 @@ class _Run:
     async def _publish_when_known(
         self, publish: Callable[[], Awaitable[None]], historian: Historian | None
     ) -> None:
-        """Tell the broker once what a restart has to admit is on record: no state of before is said as today's.
+        """Tell the broker once what a restart has to admit is on record: nothing of before is said as new.
 
         A full journal takes no such record: it waits for the broker, not the broker for it.
         """

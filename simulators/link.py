@@ -17,6 +17,8 @@ CONNECTIONS_MAX: Final = 64
 _CHUNK_BYTES: Final = 65536
 _OUTLET_CHUNKS_MAX: Final = 256
 _CLOSE_S_MAX: Final = 0.5
+#: asyncio hands on a connection that it has accepted within so many turns of its loop.
+_TURNS_OF_ACCEPTING: Final = 4
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -60,6 +62,10 @@ class Link:
     async def delivered(self) -> None:
         """Wait until everything sent is written."""
         await self._outlet.join()
+
+    def abort(self) -> None:
+        """End the connection at once; nothing more is written. Does nothing on one that has ended."""
+        self._writer.transport.abort()
 
     def reset(self) -> None:
         """Cut the connection at once, with a TCP reset."""
@@ -118,6 +124,7 @@ class Gate:
         if self._server is not None:
             self._server.close()
             self._server = None
+        await _accepted()
         for link in self._links.values():
             link.reset()
         await self._end_links()
@@ -133,10 +140,11 @@ class Gate:
         if self._server is not None:
             self._server.close()
             self._server = None
-        await self._end_links()
         if self._reserve is not None:
             self._reserve.close()
             self._reserve = None
+        await _accepted()
+        await self._end_links()
 
     async def _listen(self) -> None:
         assert self._reserve is not None
@@ -180,10 +188,18 @@ class Gate:
         await link.delivered()
 
     async def _end_links(self) -> None:
-        tasks = list(self._links)
-        for task in tasks:
+        links = dict(self._links)
+        for task in links:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*links, return_exceptions=True)
+        for link in links.values():  # a task that was cancelled before it began has closed nothing
+            link.abort()
+
+
+async def _accepted() -> None:
+    """Let connections that the closed listener had taken already come through: nobody else would end them."""
+    for _ in range(_TURNS_OF_ACCEPTING):
+        await asyncio.sleep(0)
 
 
 def _bound(family: int, host: str, port: int) -> socket.socket:

@@ -29,7 +29,9 @@ class SmallPlc:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-            self.cut()
+            for _ in range(4):  # what it had accepted already comes through within some turns of the loop
+                self.cut()
+                await asyncio.sleep(0)
             await self._server.wait_closed()
             self._server = None
 
