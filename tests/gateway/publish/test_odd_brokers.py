@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.config.schema import MqttSettings
 from gateway.errors import SinkRefused, SinkUnavailable
@@ -299,7 +300,7 @@ async def test_a_new_state_does_not_queue_behind_events_on_a_slow_line(mosquitto
 
 @pytest.mark.real
 async def test_what_follows_a_refused_event_is_not_said_again_with_every_try(
-    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until somebody mends the rules it is tried for days; whoever listens to the others hears them once."""
     monkeypatch.setattr("gateway.publish.events.REFUSED_AGAIN_S", 0.2)
@@ -312,22 +313,24 @@ async def test_what_follows_a_refused_event_is_not_said_again_with_every_try(
     mosquitto.lines.append(f"acl_file {rules}")
     await mosquitto.start()
     plant = Plant(*NAMES)
-    async with (
-        Subscriber(mosquitto.port) as listening,
-        Running(plant.publisher(mosquitto.settings())) as publisher,
-    ):
-        await until(lambda: publisher.status().connected, "connected")
-        events = await plant.happen(10)  # the first is of machine-1, the eighth of machine-0
-        await until(lambda: publisher.status().refused > 8, "it was tried again and again")
-        assert publisher.status().lag_events == 10
-        assert publisher.status().oldest_unsent_at == events[0].recorded_at
-        assert [heard.seq for heard in listening.events()] == [2, 3, 4, 5, 6, 7, 10]
-        assert capsys.readouterr().out.count("the broker refuses a message") == 2, "once for each topic"
-        await plant.happen(1)
-        await listening.wait(lambda: any(m.seq == 11 for m in listening.on("/_state")), "states go on")
-        rules.write_text("topic readwrite #\n")
-        assert mosquitto._process is not None
-        mosquitto._process.send_signal(signal.SIGHUP)
-        await within(plant.journal.wait_cursor(SINK, 11))
-        await listening.wait(lambda: [m.seq for m in listening.events()][-11:] == [*range(1, 12)], "all")
-        assert publisher.status().connects == 1
+    with capture_logs() as lines:
+        async with (
+            Subscriber(mosquitto.port) as listening,
+            Running(plant.publisher(mosquitto.settings())) as publisher,
+        ):
+            await until(lambda: publisher.status().connected, "connected")
+            events = await plant.happen(10)  # the first is of machine-1, the eighth of machine-0
+            await until(lambda: publisher.status().refused > 8, "it was tried again and again")
+            assert publisher.status().lag_events == 10
+            assert publisher.status().oldest_unsent_at == events[0].recorded_at
+            assert [heard.seq for heard in listening.events()] == [2, 3, 4, 5, 6, 7, 10]
+            refusals = [line for line in lines if line["event"] == "the broker refuses a message"]
+            assert len(refusals) == 2, "once for each topic"
+            await plant.happen(1)
+            await listening.wait(lambda: any(m.seq == 11 for m in listening.on("/_state")), "states go on")
+            rules.write_text("topic readwrite #\n")
+            assert mosquitto._process is not None
+            mosquitto._process.send_signal(signal.SIGHUP)
+            await within(plant.journal.wait_cursor(SINK, 11))
+            await listening.wait(lambda: [m.seq for m in listening.events()][-11:] == [*range(1, 12)], "all")
+            assert publisher.status().connects == 1
