@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from typing import NoReturn
 
 from connectors.errors import ConnectionLost, DeviceRefused
 from connectors.modbus.client import Client, describe
@@ -97,7 +98,7 @@ def _context(tls: TlsSettings) -> ssl.SSLContext:
             # Only this authority, and not all those of the system.
             context = _only(context, tls.ca)
         if tls.certificate is not None:
-            context.load_cert_chain(tls.certificate, tls.key)
+            context.load_cert_chain(tls.certificate, tls.key, password=lambda: _refuse_encrypted(tls))
     except OSError as error:  # an SSLError is one
         files = ", ".join(filter(None, (tls.ca, tls.certificate, tls.key)))
         raise DeviceRefused(
@@ -105,6 +106,14 @@ def _context(tls: TlsSettings) -> ssl.SSLContext:
             hint="each is a PEM file the gateway may read, and key and certificate belong together",
         ) from error
     return context
+
+
+def _refuse_encrypted(tls: TlsSettings) -> NoReturn:
+    """Called when a key wants a password: without this OpenSSL would ask whoever sits at the terminal."""
+    raise DeviceRefused(
+        f"the key of the TLS settings ({tls.key or tls.certificate}) is encrypted, and nobody can be asked",
+        hint="name a key without a password that only the gateway may read",
+    )
 
 
 def _only(like: ssl.SSLContext, authority: str) -> ssl.SSLContext:

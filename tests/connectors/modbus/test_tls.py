@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from connectors.errors import DeviceRefused
 from tests.connectors.contract import RecordingLink, running
@@ -55,6 +57,31 @@ async def test_files_that_are_not_there_are_named(certificates: Certificates) ->
     tls = certificates.settings(key="/nowhere/andon.key")
     with pytest.raises(DeviceRefused, match=r"/nowhere/andon\.key"):
         await connector("tls://127.0.0.1:1", tls=tls).run(RecordingLink())
+
+
+def locked_key(certificates: Certificates, folder: Path) -> str:
+    """The client's key behind a password."""
+    plain = serialization.load_pem_private_key(
+        Path(str(certificates.settings()["key"])).read_bytes(), password=None
+    )
+    locked = folder / "locked.key"
+    locked.write_bytes(
+        plain.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    return str(locked)
+
+
+async def test_an_encrypted_key_is_refused_and_nobody_is_asked(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    settings = certificates.settings(key=locked_key(certificates, tmp_path))
+    with pytest.raises(DeviceRefused, match=r"locked\.key\) is encrypted") as caught:
+        await connector("tls://127.0.0.1:1", tls=settings).read_once()
+    assert "without a password" in caught.value.hint
 
 
 async def test_plain_modbus_behind_a_tls_endpoint_is_said(certificates: Certificates) -> None:
