@@ -7,6 +7,7 @@ each with a name of its own then. Nothing here opens a socket or knows what is s
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
@@ -73,9 +74,9 @@ class BrokerSettings(Settings):
         return self.section if self.name is None else f"{self.section}-{self.name}"
 
     @property
+    @abstractmethod
     def addresses(self) -> tuple[str, ...]:
         """The broker's addresses, in the order they are tried."""
-        raise NotImplementedError
 
     @property
     def embedded(self) -> bool:
