@@ -40,6 +40,9 @@ class Proxy:
         await asyncio.gather(*self._pairs, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # taken just before the cut
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._pairs.add(task)
