@@ -1,4 +1,4 @@
-"""The audit trail as the API and everybody who must leave a trace in it see it: what is told, what is kept, the port.
+"""The audit trail as those see it who must leave a trace in it: what is told, what is kept, the port.
 
 Knows what an entry says and what a verdict names. Does not know files, hashes or keys: gateway/audit/ does.
 """
@@ -22,13 +22,14 @@ DETAILS_MAX = 40
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody did or tried to do.
 
-    `action` is one of a small vocabulary with dots ("login", "session.end", "user.add", "key.remove", "command",
-    "command.approve", "command.arm", "config.apply", "config.rollback", "correction", "export", "audit.verify",
-    "access.denied"). `actor` is the name of the principal and `kind` what it is ("user", "key", "token", "local",
-    "anonymous", "gateway"). `via` is the way it came ("rest", "cli", "mqtt", "sparkplug", "file", "gateway"),
-    `target` what it was done to, `result` "ok", "refused", "failed" or a status of a command, `code` the problem
-    code where there is one. `detail` has plain values and never secrets: those the configuration resolved are
-    taken out before it is written. `peer` is the address it came from, "" for none.
+    `action` is one of a small vocabulary with dots ("login", "session.end", "user.add", "key.remove",
+    "command", "command.approve", "command.arm", "config.apply", "config.rollback", "correction", "export",
+    "audit.verify", "access.denied"). `actor` is the name of the principal and `kind` what it is ("user",
+    "key", "token", "local", "anonymous", "gateway"). `via` is the way it came ("rest", "cli", "mqtt",
+    "sparkplug", "file", "gateway"), `target` what it was done to, `result` "ok", "refused", "failed" or a
+    status of a command, `code` the problem code where there is one. `detail` has plain values and never
+    secrets: those the configuration resolved are taken out before it is written. `peer` is the address it
+    came from, "" for none.
     """
 
     action: str
@@ -43,10 +44,14 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry as it is kept: `n` counts from 1 without a hole, `at` is UTC, `previous` and `hash` are the chain
-    (SHA-256, hexadecimal). `hash` covers every other field and `previous`."""
+    """An entry as it is kept, its fields in the order of its bytes.
+
+    `n` counts from 1 without a hole, `at` is UTC. `previous` is the hash of the record before; `hash` is
+    SHA-256 over the bytes of all fields before it. Both are hexadecimal.
+    """
 
     n: int
+    previous: str
     at: datetime
     action: str
     actor: str
@@ -57,13 +62,15 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     detail: Mapping[str, Scalar]
     peer: str
-    previous: str
     hash: str
 
 
 class AuditHead(msgspec.Struct, frozen=True):
-    """Where the chain stands: the number and hash of its newest record, signed (Ed25519) by the key whose public
-    half is `key`; both are hexadecimal. `n` is 0 and `hash` the genesis value while there is no record."""
+    """Where the chain stands: number and hash of its newest record, signed (Ed25519).
+
+    `key` is the public half of the key; hash, signature and key are hexadecimal. `n` is 0 and `hash` all
+    zeros while there is no record.
+    """
 
     n: int
     hash: str
@@ -73,10 +80,11 @@ class AuditHead(msgspec.Struct, frozen=True):
 
 
 class AuditFault(msgspec.Struct, frozen=True):
-    """One thing that does not fit. `n` is the first record it concerns, None for none; `place` is the file and line.
+    """One thing that does not fit.
 
-    `kind` is one of "changed", "missing", "reordered", "truncated", "rewritten", "head", "key", "checkpoint",
-    "anchor", "unreadable".
+    `n` is the first record it concerns, None for none; `place` is the file and line. `kind` is one of
+    "changed", "missing", "reordered", "truncated", "rewritten", "torn", "head", "key", "checkpoint",
+    "unreadable".
     """
 
     kind: str
@@ -108,7 +116,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class AuditUnavailable(Exception):
-    """The audit trail cannot be written (or, from `read` and `verify`, not be read) now; `reason` is for people.
+    """The audit trail cannot be written (`read` and `verify`: not be read) now; `reason` is for people.
 
     Whatever needed the record must not be done.
     """
@@ -143,8 +151,9 @@ class Audit(Protocol):
         from_: datetime | None = None,
         to: datetime | None = None,
     ) -> Sequence[AuditRecord]:
-        """Records with `n > after` and `from_ <= at < to`, oldest first, at most `limit`. `action` also means those
-        below it: "command" finds "command.approve".
+        """Records with `n > after` and `from_ <= at < to`, oldest first, at most `limit`.
+
+        `action` also means those below it: "command" finds "command.approve".
 
         Raises:
             AuditUnavailable: the files cannot be read.
