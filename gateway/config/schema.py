@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from connectors.settings import ConnectionSettings, Duration, Name, Settings
+from gateway.config.access import LOOPBACK, AccessSettings
 from gateway.config.brokers import ADDRESS
 from gateway.config.mqtt import MqttSettings as MqttSettings
 from gateway.config.sparkplug import SparkplugSettings as SparkplugSettings
@@ -142,7 +143,7 @@ class HistorianSettings(Settings):
         )
 
 
-class ApiSettings(Settings):
+class ApiSettings(AccessSettings):
     """REST and streams."""
 
     listen: str = "127.0.0.1:8420"
@@ -155,6 +156,16 @@ class ApiSettings(Settings):
         if match is None or int(match["port"]) > 65535:
             raise ValueError('is not an address to listen on; write "127.0.0.1:8420"')
         return listen
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.listen.rpartition(":")[0].strip("[]") in LOOPBACK
+
+    @property
+    def lets_in_anybody(self) -> bool:
+        """Whether callers without credentials may read."""
+        return self.anonymous == "viewer" or (self.anonymous is None and self.loopback)
 
 
 class EquipmentSettings(Settings):

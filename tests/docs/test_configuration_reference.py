@@ -17,6 +17,7 @@ from connectors.modbus.tags import ModbusGroup, ModbusLimits, ModbusTag
 from connectors.opcua.config import OpcuaConnection, OpcuaEvents, OpcuaGroup, OpcuaTag, Security
 from connectors.registry import default_registry
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
+from gateway.config.access import OidcSettings
 from gateway.config.mqtt import TopicSettings
 from gateway.config.schema import (
     ApiSettings,
@@ -47,6 +48,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[mqtt.topics]`": TopicSettings,
     "`[sparkplug]`": SparkplugSettings,
     "`[api]`": ApiSettings,
+    "`[api.oidc]`": OidcSettings,
     "`[[connections]]`": ConnectionSettings,
     "Groups": GroupSettings,
     "Tags": TagSettings,
