@@ -15,7 +15,15 @@ from api.examples import PROBLEM_DETAILS
 from api.operation import Answer, Operation
 from api.params import Param
 from api.problems import KINDS, SNAPSHOT, Kind, ProblemDetails
-from statemodel.records import ToldCorrection, ToldDeviceEvent, ToldRejection, ToldSource, ToldTransition
+from statemodel.records import (
+    ToldAuditAnchor,
+    ToldCommand,
+    ToldCorrection,
+    ToldDeviceEvent,
+    ToldRejection,
+    ToldSource,
+    ToldTransition,
+)
 
 #: What each noun is, for the head of its section.
 TAGS: Mapping[str, str] = {
@@ -37,7 +45,10 @@ and a `hint`. `GET` routes answer `HEAD` too. `POST` routes take JSON, only from
 """
 
 _REF = "#/components/schemas/{name}"
-_EVENT_TYPES = (ToldTransition, ToldRejection, ToldSource, ToldDeviceEvent, ToldCorrection)
+_EVENT_TYPES = (
+    *(ToldTransition, ToldRejection, ToldSource, ToldDeviceEvent, ToldCorrection),
+    *(ToldCommand, ToldAuditAnchor),
+)
 
 
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from statemodel.engine import Engine
 from statemodel.records import Recorded
 from statemodel.stale import StaleWatch
 from statemodel.types import (
+    AuditAnchor,
+    CommandTold,
     Correction,
     DeviceEvent,
     Event,
@@ -64,7 +66,7 @@ class _Reread(msgspec.Struct, frozen=True):
 class _Asked(msgspec.Struct, frozen=True):
     """An event somebody waits for: `done` gets it as it was recorded. It is about no connection."""
 
-    event: Correction
+    event: Correction | CommandTold | AuditAnchor
     at: datetime
     done: asyncio.Future[Recorded]
 
@@ -203,7 +205,7 @@ class Pipeline:
             self._waiting[event.connection] -= 1
             raise
 
-    async def record(self, event: Correction) -> Recorded:
+    async def record(self, event: Correction | CommandTold | AuditAnchor) -> Recorded:
         """Record what somebody asks for, in order with everything else; returns it once it is durable.
 
         Waits while the pipeline is behind. It is recorded also when the caller stops waiting.

@@ -13,7 +13,10 @@ import msgspec
 
 from statemodel.types import (
     UNKNOWN,
+    AuditAnchor,
     Cause,
+    CommandStatus,
+    CommandTold,
     Conformance,
     CorrectedState,
     Correction,
@@ -23,6 +26,7 @@ from statemodel.types import (
     Rejection,
     SourceLost,
     SourceRestored,
+    TagValue,
     Transition,
 )
 
@@ -35,6 +39,8 @@ TYPE_OF: dict[type, str] = {
     Gap: "gap",
     DeviceEvent: "device_event",
     Correction: "correction",
+    CommandTold: "command",
+    AuditAnchor: "audit_anchor",
 }
 
 
@@ -42,7 +48,7 @@ class Recorded(msgspec.Struct, frozen=True):
     """An event the journal holds: its number, its identity, and the bytes every consumer gets.
 
     `seq` counts all events of a `stream` from 1 without a gap. `id` is the same on every re-delivery.
-    `equipment` and `path` are empty for events about a connection.
+    `equipment` and `path` are empty for events about a connection or about the gateway itself.
     """
 
     stream: str
@@ -210,6 +216,59 @@ class ToldCorrection(msgspec.Struct, frozen=True):
         return _without_envelope(self, Correction)
 
 
+class ToldCommand(msgspec.Struct, frozen=True):
+    """JSON form of a command that was accepted, or has ended. `equipment` is null when it is for none."""
+
+    stream: str
+    seq: int
+    id: str
+    type: str
+    gateway: str
+    equipment: str | None
+    path: str
+    command_id: str
+    tag: str
+    command: str
+    value: TagValue
+    status: CommandStatus
+    code: str
+    reason: str
+    read: TagValue
+    requested_by: str
+    approved_by: str
+    via: str
+    dry_run: bool
+    key: str
+    at: datetime
+    recorded_at: datetime
+
+    def event(self) -> CommandTold:
+        """The command without its envelope."""
+        told = msgspec.structs.replace(self, equipment=self.equipment or "")
+        return _without_envelope(told, CommandTold)
+
+
+class ToldAuditAnchor(msgspec.Struct, frozen=True, kw_only=True):
+    """JSON form of where the audit trail stood. It is about the gateway, so `equipment` is null."""
+
+    stream: str
+    seq: int
+    id: str
+    type: str
+    gateway: str
+    equipment: None = None
+    at: datetime
+    recorded_at: datetime
+    n: int
+    hash: str
+    signature: str
+    key: str
+
+    def event(self) -> AuditAnchor:
+        """The anchor without its envelope."""
+        return _without_envelope(self, AuditAnchor)
+
+
 class EquipmentState(msgspec.Struct, frozen=True):
     """JSON form of a state: what retained MQTT topics and `GET /equipment/{name}/state` give.
 
@@ -231,7 +290,15 @@ class EquipmentState(msgspec.Struct, frozen=True):
     corrected: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-Told = ToldTransition | ToldRejection | ToldSource | ToldDeviceEvent | ToldCorrection
+Told = (
+    ToldTransition
+    | ToldRejection
+    | ToldSource
+    | ToldDeviceEvent
+    | ToldCorrection
+    | ToldCommand
+    | ToldAuditAnchor
+)
 
 _TOLD_AS: dict[type, type[Told]] = {
     Transition: ToldTransition,
@@ -241,9 +308,11 @@ _TOLD_AS: dict[type, type[Told]] = {
     Gap: ToldSource,
     DeviceEvent: ToldDeviceEvent,
     Correction: ToldCorrection,
+    CommandTold: ToldCommand,
+    AuditAnchor: ToldAuditAnchor,
 }
 
-_E = TypeVar("_E", Rejection, DeviceEvent, Correction)
+_E = TypeVar("_E", Rejection, DeviceEvent, Correction, CommandTold, AuditAnchor)
 
 
 def _without_envelope(told: Told, event: type[_E]) -> _E:
@@ -255,6 +324,8 @@ _decode_transition = msgspec.json.Decoder(ToldTransition).decode
 _decode_rejection = msgspec.json.Decoder(ToldRejection).decode
 _decode_device_event = msgspec.json.Decoder(ToldDeviceEvent).decode
 _decode_correction = msgspec.json.Decoder(ToldCorrection).decode
+_decode_command = msgspec.json.Decoder(ToldCommand).decode
+_decode_audit_anchor = msgspec.json.Decoder(ToldAuditAnchor).decode
 _decode_source = msgspec.json.Decoder(ToldSource).decode
 
 
@@ -268,6 +339,9 @@ def tell(event: Recordable, *, gateway: str, stream: str, seq: int, recorded_at:
     if type(event) is Transition:  # what there is most of, and what is waited for
         return _tell_transition(event, gateway, stream, seq, recorded_at)
     type_ = TYPE_OF[type(event)]
+    fields = msgspec.structs.asdict(event)
+    if type_ == "command":
+        fields["equipment"] = fields["equipment"] or None
     told = _TOLD_AS[type(event)](
         stream=stream,
         seq=seq,
@@ -275,7 +349,7 @@ def tell(event: Recordable, *, gateway: str, stream: str, seq: int, recorded_at:
         type=type_,
         gateway=gateway,
         recorded_at=recorded_at,
-        **msgspec.structs.asdict(event),
+        **fields,
     )
     return _recorded(told, event, _encode(told))
 
@@ -347,6 +421,10 @@ def read_told(json: bytes, type_: str) -> Recorded:
         told = _decode_device_event(json)
     elif type_ == "correction":
         told = _decode_correction(json)
+    elif type_ == "command":
+        told = _decode_command(json)
+    elif type_ == "audit_anchor":
+        told = _decode_audit_anchor(json)
     else:
         told = _decode_source(json)
     return _recorded(told, told.event(), json)
@@ -359,7 +437,7 @@ def _recorded(told: Told, event: Recordable, json: bytes) -> Recorded:
         id=told.id,
         type=told.type,
         equipment=told.equipment or "",
-        path="" if isinstance(told, ToldSource | ToldDeviceEvent) else told.path,
+        path="" if isinstance(told, ToldSource | ToldDeviceEvent | ToldAuditAnchor) else told.path,
         at=told.at,
         recorded_at=told.recorded_at,
         event=event,

@@ -306,5 +306,73 @@ class Correction(msgspec.Struct, frozen=True):
     cause: Cause | None = None
 
 
+class CommandStatus(StrEnum):
+    """How far a command has come; all but `accepted` are final.
+
+    `accepted`: judged, durable, waiting for an approval or on its way. `refused`: nothing was sent.
+    `written`: the device took it and nobody could read it back. `verified`: read back as it was written.
+    `mismatch`: read back otherwise. `expired`: its time was over before anything was sent. `unknown`: it was
+    sent, or may have been, and no answer says what became of it.
+    """
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    WRITTEN = "written"
+    VERIFIED = "verified"
+    MISMATCH = "mismatch"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+
+
+class CommandTold(msgspec.Struct, frozen=True):
+    """A command has come this far: once when it is accepted, once when it ends.
+
+    `command_id` is its identity, the same both times. It names either a `tag` (full id) and a `value`, or a
+    `command` of `equipment`; what it does not name is empty. `equipment` and `path` are of whom it is for,
+    empty when nothing configured allows it. `code` and `reason` say why it was refused, or what is doubtful.
+    `read` is what was read back. With `dry_run` nothing is written whatever the status says.
+    """
+
+    command_id: str
+    equipment: str
+    path: str
+    tag: str
+    command: str
+    value: TagValue
+    requested_by: str
+    via: str
+    status: CommandStatus
+    at: datetime
+    code: str = ""
+    reason: str = ""
+    read: TagValue = None
+    approved_by: str = ""
+    dry_run: bool = False
+    key: str = ""
+
+
+class AuditAnchor(msgspec.Struct, frozen=True):
+    """Where the audit trail stood at `at`: record `n` ends its chain with `hash` (both hexadecimal, as is
+    `signature`, made with the key `key` names). Kept outside of the trail, it shows later that nothing up to
+    there was changed or taken away.
+    """
+
+    n: int
+    hash: str
+    signature: str
+    key: str
+    at: datetime
+
+
 #: What the journal numbers with `seq`.
-Recordable = Transition | Rejection | SourceLost | SourceRestored | Gap | DeviceEvent | Correction
+Recordable = (
+    Transition
+    | Rejection
+    | SourceLost
+    | SourceRestored
+    | Gap
+    | DeviceEvent
+    | Correction
+    | CommandTold
+    | AuditAnchor
+)

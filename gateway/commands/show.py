@@ -129,6 +129,11 @@ def event_line(
         _append_device_event(line, event)
     elif event["type"] == "correction":
         _append_correction(line, event)
+    elif event["type"] == "command":
+        _append_command(line, event)
+    elif event["type"] == "audit_anchor":
+        line.append("audit trail     ", style="bold")
+        line.append(f"anchored at record {event['n']}", style="dim")
     else:
         line.append(f"{event['connection']:<16}", style="bold")
         line.append(
@@ -154,6 +159,21 @@ def _append_correction(line: Text, event: Mapping[str, Any]) -> None:
         line.append(f"was {states}", style="yellow")
         line.append(f" within {age_text(lasted)}")
     line.append(f"  {_plain(event['reason'])}, says {_plain(event['author'])}", style="dim")
+
+
+_COMMAND_STYLE = {"accepted": "dim", "verified": "green", "written": "green", "refused": "yellow"}
+
+
+def _append_command(line: Text, event: Mapping[str, Any]) -> None:
+    line.append(f"{event['equipment'] or event['tag'].partition('/')[0]:<16}", style="bold")
+    what = f"{_plain(event['tag'])} = {_plain(str(event['value']))}" if event["tag"] else event["command"]
+    line.append(f"command {_plain(what)} ")
+    line.append(event["status"], style=_COMMAND_STYLE.get(event["status"], "red"))
+    if event["dry_run"]:
+        line.append(" (dry run)", style="dim")
+    if event["reason"]:
+        line.append(f"  {_plain(event['reason'])}", style="dim")
+    line.append(f"  says {_plain(event['requested_by'])}", style="dim")
 
 
 def _append_device_event(line: Text, event: Mapping[str, Any]) -> None:

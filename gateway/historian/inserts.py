@@ -26,6 +26,8 @@ async def insert_events(
         ("insert_source_events", rows.source_events),
         ("insert_device_events", rows.device_events),
         ("insert_corrections", rows.corrections),
+        ("insert_commands", rows.commands),
+        ("insert_audit_anchors", rows.audit_anchors),
     ):
         if columns:
             await connection.execute(SQL[name], gateway, stream, *columns)

@@ -15,6 +15,8 @@ import msgspec
 from statemodel.machine import SOURCE_AHEAD_MAX, SOURCE_BEHIND_MAX
 from statemodel.records import Recorded
 from statemodel.types import (
+    AuditAnchor,
+    CommandTold,
     Correction,
     DeviceEvent,
     Gap,
@@ -23,6 +25,7 @@ from statemodel.types import (
     SourceLost,
     SourceRestored,
     TagSample,
+    TagValue,
     Transition,
 )
 
@@ -78,11 +81,14 @@ class EventRows(msgspec.Struct):
     source_events: list[list[Any]]
     device_events: list[list[Any]]
     corrections: list[list[Any]]
+    commands: list[list[Any]]
+    audit_anchors: list[list[Any]]
 
 
 def event_rows(events: Iterable[Recorded]) -> EventRows:
     """Events as columns; a table without rows has no columns."""
     transitions, rejections, source_events, device_events, corrections = [], [], [], [], []
+    commands, audit_anchors = [], []
     for recorded in events:
         event, body = recorded.event, recorded.json.decode()
         match event:
@@ -96,7 +102,11 @@ def event_rows(events: Iterable[Recorded]) -> EventRows:
                 device_events.append(_device_event(recorded, event, body))
             case Correction():
                 corrections.append(_correction(recorded, event, body))
-    tables = (transitions, rejections, source_events, device_events, corrections)
+            case CommandTold():
+                commands.append(_command(recorded, event, body))
+            case AuditAnchor():
+                audit_anchors.append(_audit_anchor(recorded, event, body))
+    tables = (transitions, rejections, source_events, device_events, corrections, commands, audit_anchors)
     return EventRows(*([list(c) for c in zip(*rows, strict=True)] for rows in tables))
 
 
@@ -190,6 +200,47 @@ def _correction(recorded: Recorded, event: Correction, body: str) -> tuple[Any, 
         None if event.cause is None else to_jsonb(event.cause),
         body,
     )
+
+
+def _command(recorded: Recorded, event: CommandTold, body: str) -> tuple[Any, ...]:
+    return (
+        recorded.seq,
+        clean(event.command_id),
+        clean(event.equipment),
+        clean(event.path),
+        clean(event.tag),
+        clean(event.command),
+        _in_words(event.value),
+        event.status.value,
+        clean(event.code),
+        clean(event.reason),
+        _in_words(event.read),
+        clean(event.requested_by),
+        clean(event.approved_by),
+        clean(event.via),
+        event.dry_run,
+        event.at,
+        recorded.recorded_at,
+        body,
+    )
+
+
+def _audit_anchor(recorded: Recorded, event: AuditAnchor, body: str) -> tuple[Any, ...]:
+    return (
+        recorded.seq,
+        event.n,
+        clean(event.hash),
+        clean(event.signature),
+        clean(event.key),
+        event.at,
+        recorded.recorded_at,
+        body,
+    )
+
+
+def _in_words(value: TagValue) -> str | None:
+    """A value as people read it: a command is looked at, not summed up."""
+    return None if value is None else clean(value if isinstance(value, str) else str(value))
 
 
 def to_jsonb(value: msgspec.Struct | tuple[msgspec.Struct, ...]) -> str:

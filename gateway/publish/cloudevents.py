@@ -12,7 +12,7 @@ from datetime import datetime
 
 from gateway.mqtt.properties import Id, number, pack, packed_number, packed_text
 from statemodel.records import TYPE_OF, EquipmentState, Recorded
-from statemodel.types import TagSample
+from statemodel.types import AuditAnchor, CommandTold, TagSample
 
 #: Version of the specification that all this follows.
 SPECVERSION = "1.0"
@@ -21,6 +21,9 @@ JSON = "application/json"
 
 #: Types of CloudEvent. Consumers filter by them; they never change their meaning.
 TYPES = {name: f"andon.{name}" for name in (*TYPE_OF.values(), "state", "tag")}
+
+#: Subject of events that are about no equipment and no connection: an attribute is never empty.
+_SUBJECTS_OF = {CommandTold: "commands", AuditAnchor: "audit"}
 
 _LATE = bytes((Id.USER,)) + packed_text("late") + packed_text("true")
 #: A user property up to its value.
@@ -53,7 +56,7 @@ class CloudEvents:
 
     def event(self, event: Recorded, *, late: bool = False) -> bytes:
         """Of an event: its own id, which is the same on every delivery."""
-        subject = event.equipment or getattr(event.event, "connection", "")
+        subject = event.equipment or getattr(event.event, "connection", "") or _SUBJECTS_OF[type(event.event)]
         parts = self._parts(event.type, event.id, event.at, subject)
         parts += _property(_SEQUENCE, b"%020d" % event.seq)
         return _with_length(parts + _LATE if late else parts)

@@ -13,7 +13,7 @@ from gateway.config.mqtt import MqttSettings
 from gateway.config.problems import path_text
 from gateway.publish.kinds import Kinds
 from gateway.publish.templates import OF_EQUIPMENT, NotATemplate, Unfilled, template, wrong
-from gateway.publish.topics import CONNECTION_TYPES, OFFERS, Place
+from gateway.publish.topics import CONNECTION_TYPES, GATEWAY_TYPES, OFFERS, Place
 from gateway.publish.tree import Plant, Said, things, topics_of
 
 #: Keys below the section, reason, hint.
@@ -79,7 +79,7 @@ def _may_share(said: Said, other: Said) -> bool:
 def _table(settings: MqttSettings, key: str) -> str:
     """The table whose template a kind or type of event follows; empty: it is said as without settings."""
     kind, _, type_ = key.partition("/")
-    for name in (key,) if type_ in CONNECTION_TYPES else (key, kind):
+    for name in (key,) if type_ in CONNECTION_TYPES | GATEWAY_TYPES else (key, kind):
         rule = settings.topics.get(name)
         if rule is not None and rule.topic is not None:
             return name

@@ -7,7 +7,7 @@
     {enterprise}/{site}/_tag/{connection}/{tag}             a tag no equipment is bound to, retained
     andon/{gateway}/status                                  online or offline, retained
     andon/{gateway}/_connection/{connection}                the same of one connection, retained
-    andon/{gateway}/_event/{type}                           what happened to a connection
+    andon/{gateway}/_event/{type}                           what happened to a connection, or to the gateway
 
 Levels of places begin with a letter or digit (configuration sees to that), so the levels that begin with an
 underscore can never be mistaken for a place. Where the settings have templates of their own, those hold; what
@@ -21,10 +21,15 @@ from typing import NamedTuple
 
 from gateway.publish.templates import OF_EQUIPMENT, OF_SITE, NotATemplate, Unfilled, template, wrong
 from statemodel.records import TYPE_OF, Recorded
-from statemodel.types import DeviceEvent, Gap, SourceLost, SourceRestored
+from statemodel.types import AuditAnchor, DeviceEvent, Gap, SourceLost, SourceRestored
 
-#: Types of event that are about a connection; all others are about an equipment.
+#: Types of event that are about a connection.
 CONNECTION_TYPES = frozenset(TYPE_OF[kind] for kind in (SourceLost, SourceRestored, Gap, DeviceEvent))
+#: Types of event that are about the gateway itself; all others are about an equipment.
+GATEWAY_TYPES = frozenset((TYPE_OF[AuditAnchor],))
+
+#: Where events go that are about no equipment.
+_OF_GATEWAY = "andon/{gateway}/_event/{type}"
 
 #: The tree without any settings, by key of `[mqtt.topics]`.
 DEFAULTS: Mapping[str, str] = {
@@ -34,8 +39,15 @@ DEFAULTS: Mapping[str, str] = {
     "status": "andon/{gateway}/status",
     "availability": "{enterprise}/{site}/{path}/_availability",
     "connection": "andon/{gateway}/_connection/{connection}",
-    **{f"event/{type_}": "andon/{gateway}/_event/{type}" for type_ in CONNECTION_TYPES},
+    **{f"event/{type_}": _OF_GATEWAY for type_ in CONNECTION_TYPES | GATEWAY_TYPES},
 }
+
+
+def _about(type_: str) -> frozenset[str]:
+    if type_ in CONNECTION_TYPES:
+        return frozenset(("connection",))
+    return frozenset() if type_ in GATEWAY_TYPES else OF_EQUIPMENT
+
 
 #: What there is to fill a template of each kind with.
 OFFERS: Mapping[str, frozenset[str]] = {
@@ -45,10 +57,7 @@ OFFERS: Mapping[str, frozenset[str]] = {
     "status": OF_SITE,
     "availability": OF_SITE | OF_EQUIPMENT,
     "connection": OF_SITE | {"connection"},
-    **{
-        f"event/{type_}": OF_SITE | {"type"} | ({"connection"} if type_ in CONNECTION_TYPES else OF_EQUIPMENT)
-        for type_ in TYPE_OF.values()
-    },
+    **{f"event/{type_}": OF_SITE | {"type"} | _about(type_) for type_ in TYPE_OF.values()},
 }
 
 #: Topics kept so that they need not be made again; beyond it they are.
@@ -118,6 +127,10 @@ class Topics:
         if event.type in CONNECTION_TYPES:
             connection = getattr(about, "connection", "")
             topic = self._kept_or_filled(f"event/{event.type}", connection=connection, type=event.type)
+        elif event.type in GATEWAY_TYPES:
+            topic = self._kept_or_filled(f"event/{event.type}", type=event.type)
+        elif not event.path:  # a command for nothing that is configured
+            topic = self._fill(_OF_GATEWAY, None, {"type": event.type})
         else:
             place = Place(event.equipment, event.path, getattr(about, "model", ""))
             topic = self._kept_or_filled(f"event/{event.type}", place, type=event.type)

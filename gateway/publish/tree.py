@@ -14,7 +14,7 @@ from gateway.config.mqtt import MqttSettings
 from gateway.config.published import published
 from gateway.config.schema import GatewaySettings
 from gateway.publish.kinds import Kinds, Rule
-from gateway.publish.topics import CONNECTION_TYPES, Place, Topics
+from gateway.publish.topics import CONNECTION_TYPES, GATEWAY_TYPES, Place, Topics
 from statemodel.engine import EquipmentSpec
 from statemodel.records import TYPE_OF
 
@@ -101,6 +101,8 @@ def things(of: Plant) -> Iterator[Thing]:
         if type_ in CONNECTION_TYPES:
             for connection in of.connections:
                 yield f"event/{type_}", connection, None, {"connection": connection, "type": type_}
+        elif type_ in GATEWAY_TYPES:
+            yield f"event/{type_}", "", None, {"type": type_}
         else:
             for place in of.equipment:
                 yield f"event/{type_}", place.equipment, place, {"type": type_}

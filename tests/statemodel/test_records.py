@@ -12,8 +12,11 @@ from statemodel.records import event_id, read_told, state_after, tell
 from statemodel.types import (
     MESSAGE_CHARS_MAX,
     TEXT_CHARS_MAX,
+    AuditAnchor,
     Cause,
     CauseInput,
+    CommandStatus,
+    CommandTold,
     Conformance,
     CorrectedState,
     Correction,
@@ -90,6 +93,12 @@ EVENTS: list[Recordable] = [
         cause=CAUSE,
     ),
     Correction("filler-1", "a", "packml", AT, AT, (), "a mistake", "anna", withdraws="s-7"),
+    CommandTold(
+        *("c-1", "filler-1", "filling/line-1/filler-1", "filler-plc/speed_sp", "", 90.5, "anna", "rest"),
+        *(CommandStatus.MISMATCH, AT, "read_back", "read 80.0", 80.0, "berta", True, "4711"),
+    ),
+    CommandTold("c-2", "", "", "a/b", "", None, "bo", "mqtt", CommandStatus.REFUSED, AT, "not_allowed", "no"),
+    AuditAnchor(7, "00ff", "ab", "k-1", AT),
 ]
 
 

@@ -281,6 +281,33 @@ FROM unnest(
 )
 ON CONFLICT (gateway, stream, seq) DO NOTHING
 
+-- name: insert_commands
+INSERT INTO andon.command (
+    gateway, stream, seq, command_id, equipment, path, tag, command, value, status, code, reason, read,
+    requested_by, approved_by, via, dry_run, at, recorded_at, body
+)
+SELECT
+    $1::text, $2::uuid, seq, command_id, equipment, path, tag, command, value, status, code, reason, read,
+    requested_by, approved_by, via, dry_run, at, recorded_at, body::json
+FROM unnest(
+    $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+    $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::boolean[],
+    $18::timestamptz[], $19::timestamptz[], $20::text[]
+) AS t (
+    seq, command_id, equipment, path, tag, command, value, status, code, reason, read,
+    requested_by, approved_by, via, dry_run, at, recorded_at, body
+)
+ON CONFLICT (gateway, stream, seq) DO NOTHING
+
+-- name: insert_audit_anchors
+INSERT INTO andon.audit_anchor (gateway, stream, seq, n, hash, signature, key, at, recorded_at, body)
+SELECT $1::text, $2::uuid, seq, n, hash, signature, key, at, recorded_at, body::json
+FROM unnest(
+    $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[],
+    $10::text[]
+) AS t (seq, n, hash, signature, key, at, recorded_at, body)
+ON CONFLICT (gateway, stream, seq) DO NOTHING
+
 -- name: set_aside
 INSERT INTO andon.set_aside (gateway, stream, kind, type, numbering, first, last, sqlstate, reason, body)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -308,6 +335,10 @@ SELECT min(seq) FROM (
     (SELECT seq FROM andon.device_event WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
     UNION ALL
     (SELECT seq FROM andon.correction WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
+    UNION ALL
+    (SELECT seq FROM andon.command WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
+    UNION ALL
+    (SELECT seq FROM andon.audit_anchor WHERE gateway = $1 AND stream = $2 ORDER BY seq LIMIT 1)
     UNION ALL
     (
         SELECT first FROM andon.set_aside
@@ -343,6 +374,16 @@ SELECT seq, type, body FROM (
     )
     UNION ALL
     (
+        SELECT seq, 'command', body::text FROM andon.command
+        WHERE gateway = $1 AND stream = $2 AND seq > $3 ORDER BY seq LIMIT $4
+    )
+    UNION ALL
+    (
+        SELECT seq, 'audit_anchor', body::text FROM andon.audit_anchor
+        WHERE gateway = $1 AND stream = $2 AND seq > $3 ORDER BY seq LIMIT $4
+    )
+    UNION ALL
+    (
         SELECT first, type, body FROM andon.set_aside
         WHERE gateway = $1 AND stream = $2 AND numbering = 'event' AND kind = 'event' AND first > $3
         ORDER BY first LIMIT $4
@@ -374,6 +415,16 @@ SELECT seq, body FROM (
     UNION ALL
     (
         SELECT seq, body::text FROM andon.correction
+        WHERE gateway = $1 AND stream = $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT seq, body::text FROM andon.command
+        WHERE gateway = $1 AND stream = $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT seq, body::text FROM andon.audit_anchor
         WHERE gateway = $1 AND stream = $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1
     )
     UNION ALL

@@ -21,7 +21,10 @@ from gateway.publish.kinds import Kinds
 from gateway.publish.marks import Marks
 from statemodel.records import TYPE_OF, EquipmentState, Recorded, tell
 from statemodel.types import (
+    AuditAnchor,
     Cause,
+    CommandStatus,
+    CommandTold,
     Conformance,
     Correction,
     DeviceEvent,
@@ -47,6 +50,10 @@ EVENTS: tuple[Recordable, ...] = (
     Gap("filler-plc", AT, AT + timedelta(seconds=1), "full"),
     DeviceEvent("filler-plc", AT, "Alarm", "Filler", 700, "stop", "1", AT, AT),
     Correction("filler-1", "filling/filler-1", "packml", AT, AT + timedelta(hours=1), (), "why", "anna"),
+    CommandTold(
+        "c", "filler-1", "filling/filler-1", "p/sp", "", 9, "anna", "rest", CommandStatus.VERIFIED, AT
+    ),
+    AuditAnchor(7, "00ff", "ab", "k-1", AT),
 )  # fmt: skip
 
 
@@ -133,7 +140,7 @@ def test_every_event_is_a_cloud_event(event: Recordable, late: bool) -> None:
     attributes = cloud_event(marks().event(told, late=late))
     assert attributes["id"] == told.id
     assert attributes["type"] == f"andon.{told.type}"
-    assert attributes["subject"] == told.equipment or attributes["subject"] == "filler-plc"
+    assert attributes["subject"] == told.equipment or attributes["subject"] in ("filler-plc", "audit")
     assert datetime.fromisoformat(attributes["time"]) == told.at
     assert attributes["source"] == "urn:andon:gateway:acme:berlin:line-1"
     assert attributes["dataschema"] == f"urn:andon:schema:{told.type}:1"

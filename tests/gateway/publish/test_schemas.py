@@ -18,8 +18,11 @@ from gateway.publish.cloudevents import TYPES, dataschema
 from gateway.publish.schemas import NAMES, schema
 from statemodel.records import TYPE_OF, EquipmentState, state_after, tell
 from statemodel.types import (
+    AuditAnchor,
     Cause,
     CauseInput,
+    CommandStatus,
+    CommandTold,
     Conformance,
     CorrectedState,
     Correction,
@@ -70,6 +73,12 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
         *(NAME, NAME, NAME, TIME, TIME, st.lists(INTERVAL, max_size=3).map(tuple), TEXT, TEXT),
         *(st.none() | TEXT, st.none() | TEXT, st.none() | CAUSE),
     ),
+    CommandTold: st.builds(
+        CommandTold,
+        *(NAME, TEXT, TEXT, TEXT, TEXT, VALUE, TEXT, TEXT, st.sampled_from(CommandStatus), TIME),
+        *(TEXT, TEXT, VALUE, TEXT, st.booleans(), TEXT),
+    ),
+    AuditAnchor: st.builds(AuditAnchor, COUNT, TEXT, TEXT, TEXT, TIME),
 }
 SAMPLE = st.builds(TagSample, NAME, VALUE, QUALITY, st.none() | TIME, TIME, TEXT)
 

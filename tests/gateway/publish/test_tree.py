@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from gateway.config.mqtt import KINDS, MqttSettings
 from gateway.config.schema import GatewaySettings
 from gateway.publish.judging import judge
-from gateway.publish.topics import CONNECTION_TYPES, OFFERS, Place
+from gateway.publish.topics import CONNECTION_TYPES, GATEWAY_TYPES, OFFERS, Place
 from gateway.publish.tree import Plant, expand, shared, topics_of
-from statemodel.records import TYPE_OF, Recorded
-from statemodel.types import Rejection, SourceLost
+from statemodel.records import TYPE_OF, Recorded, tell
+from statemodel.types import AuditAnchor, CommandStatus, CommandTold, Rejection, SourceLost
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 GATEWAY = GatewaySettings(id="line-1", enterprise="acme", site="berlin")
@@ -137,11 +137,21 @@ def test_whatever_the_templates_an_event_of_long_ago_has_a_topic(given_: dict[st
         assert may_be(topics.state(place))
 
 
+def test_what_is_about_nothing_configured_is_told_by_the_gateway() -> None:
+    topics = topics_of(MqttSettings(broker="mqtt://h:1"), GATEWAY)
+    refused = CommandTold("c", "", "", "plc/sp", "", 9, "anna", "rest", CommandStatus.REFUSED, AT)
+    anchor = AuditAnchor(1, "ab", "cd", "k", AT)
+    for event, type_ in ((refused, "command"), (anchor, "audit_anchor")):
+        told = tell(event, gateway="g-1", stream="s", seq=1, recorded_at=AT)
+        assert topics.event(told) == f"andon/{topics.status.split('/')[1]}/_event/{type_}"
+
+
 def test_every_type_of_event_is_of_equipment_or_of_a_connection() -> None:
     of = plant(1)
     told = {(said.key, said.about) for said in expand(MqttSettings(broker="mqtt://h:1"), of)}
     for type_ in TYPE_OF.values():
         about = {"plc", "hall"} if type_ in CONNECTION_TYPES else {"filler-1"}
+        about = {""} if type_ in GATEWAY_TYPES else about
         assert {name for key, name in told if key == f"event/{type_}"} == about
 
 
