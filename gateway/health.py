@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -51,7 +51,7 @@ class HealthReport:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._came_round_s = clock.monotonic()
-        self.supervised: Sequence[Supervised] = ()
+        self.supervised: Collection[Supervised] = ()
         self.sinks: Mapping[str, SinkOf] = {}
         #: Why the journal takes nothing at present, and what else is wrong with it; None when all is well.
         self.journal_full: Callable[[], str | None] = lambda: None

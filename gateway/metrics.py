@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,7 +27,7 @@ class Exposition(Collector):
         self,
         *,
         pipeline: Pipeline,
-        supervised: Sequence[Supervised],
+        supervised: Collection[Supervised],
         sinks: Mapping[str, SinkOf],
         accounts: Accounts,
         journal: Callable[[], Mapping[str, float]],

@@ -85,7 +85,7 @@ def test_it_is_not_started_again_when_that_cannot_help() -> None:
 
 
 def test_it_has_the_time_it_needs_to_stop() -> None:
-    from gateway.app import FAREWELL_S_MAX
+    from gateway.assembly.ending import FAREWELL_S_MAX
 
     patience_s = parse_duration(SETTINGS["TimeoutStopSec"][0]).total_seconds()
 

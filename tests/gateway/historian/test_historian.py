@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import MEETING_S_MAX, publish_when_met
+from gateway.assembly.ending import MEETING_S_MAX, publish_when_met
 from gateway.errors import JournalForeign, SinkRefused
 from gateway.historian import EquipmentMeta, TagMeta
 from gateway.historian.portions import Portion

@@ -1,0 +1,89 @@
+"""The API: what its ports are in this gateway, and the server that listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from api.app import create_app
+from api.ports import Ports
+from api.server import Server
+from api.settings import ApiSettings
+from connectors.base import Clock
+from gateway.accounts.report import AccountsReport
+from gateway.assembly.core import Core
+from gateway.assembly.record import Record
+from gateway.config.load import Loaded
+from gateway.configured import unrecorded_tags
+from gateway.correcting import CorrectionDesk
+from gateway.errors import StartFailed
+from gateway.health import HealthReport, SinkOf
+from gateway.historian.historian import Historian
+from gateway.history import JoinedHistory
+from gateway.journal import words
+from gateway.metrics import Exposition
+from gateway.models import ModelCatalogue
+from gateway.reconcile.wiring import Reconciling
+from gateway.supervisor import Supervised
+from gateway.tag_history import JoinedTagHistory
+
+
+def build_ports(
+    loaded: Loaded,
+    record: Record,
+    core: Core,
+    clock: Clock,
+    *,
+    history: JoinedHistory,
+    historian: Historian | None,
+    health: HealthReport,
+    accounts: AccountsReport,
+    supervised: Mapping[str, Supervised],
+    sinks: Mapping[str, SinkOf],
+    reconciling: Reconciling,
+    version: str,
+) -> Ports:
+    """What the API asks."""
+    journal = record.journal
+    return Ports(
+        live=core.live,
+        history=history,
+        tag_history=JoinedTagHistory(journal, historian, unrecorded=unrecorded_tags(loaded)),
+        models=ModelCatalogue(loaded.models),
+        health=health,
+        metrics=Exposition(
+            pipeline=core.pipeline,
+            supervised=supervised.values(),
+            sinks=sinks,
+            accounts=accounts,
+            more=reconciling.figures,
+            journal=lambda: words.figures(journal.stats(), journal.position),
+            snapshots=record.snapshots.figures,
+            clock=clock,
+            version=version,
+        ),
+        version=version,
+        accounts=accounts,
+        reconciler=reconciling.reconciler,
+        corrections=CorrectionDesk(loaded.equipment, history, core.pipeline.record, clock),
+    )
+
+
+async def listen(loaded: Loaded, ports: Ports, clock: Clock) -> tuple[Server, str] | None:
+    """Serve the ports as `[api]` says; the server and its address, or None without that section.
+
+    Raises:
+        StartFailed: the address cannot be listened on.
+    """
+    settings = loaded.configuration.api
+    if settings is None:
+        return None
+    host, _, port = settings.listen.rpartition(":")
+    server = Server(create_app(ports, ApiSettings(), now=clock.now), host=host.strip("[]"), port=int(port))
+    try:
+        await server.start()
+    except OSError as error:
+        raise StartFailed(
+            f"cannot listen on {settings.listen}: {error.strerror or error}",
+            hint="is another gateway running? choose another [api] listen address",
+        ) from error
+    return server, f"http://{host}:{server.port}"

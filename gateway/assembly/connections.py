@@ -1,0 +1,40 @@
+"""The connections: each a connector of its protocol, supervised."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from connectors.base import Clock
+from connectors.protocol import Environment
+from connectors.settings import ConnectionSettings
+from gateway.config.load import Loaded
+from gateway.pipeline import Pipeline
+from gateway.supervisor import Supervised
+from gateway.turnstile import Turnstile
+
+
+class Builder:
+    """Builds connections for one pipeline; they share the turnstile that says when each may connect."""
+
+    def __init__(self, pipeline: Pipeline, clock: Clock) -> None:
+        self._pipeline, self._clock = pipeline, clock
+        self._turnstile = Turnstile()
+
+    def build(self, settings: ConnectionSettings, loaded: Loaded, *, known_down: bool) -> Supervised:
+        """One connection, not started. With `known_down` its loss is on record already."""
+        environment = Environment(clock=self._clock, data_dir=loaded.data_dir)
+        return Supervised(
+            settings,
+            loaded.registry.protocols[settings.protocol].build(settings, environment),
+            self._pipeline,
+            self._clock,
+            known_down=known_down,
+            turnstile=self._turnstile,
+        )
+
+    def build_all(self, loaded: Loaded, lost: Collection[str]) -> dict[str, Supervised]:
+        """All of a configuration, by name; the losses of those in `lost` are on record already."""
+        return {
+            settings.name: self.build(settings, loaded, known_down=settings.name in lost)
+            for settings in loaded.configuration.connections
+        }

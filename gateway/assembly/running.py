@@ -1,0 +1,186 @@
+"""One run of the gateway: builds the parts, owns every task, starts and stops them in the right order.
+
+Start: journal, what was true before, parts that can refuse (addresses, embedded servers), then connectors.
+Stop: connectors first, then the last words into the journal, then a moment for the sinks to hand them on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from connectors.base import Clock
+from gateway.accounts.report import AccountsReport
+from gateway.assembly.addresses import Addresses, without_secrets
+from gateway.assembly.api import build_ports, listen
+from gateway.assembly.brokers import build_brokers
+from gateway.assembly.connections import Builder
+from gateway.assembly.core import Core, build_engine, build_late, build_live, build_pipeline, watch_journal
+from gateway.assembly.ending import hand_on, publish_when_known, say_farewell
+from gateway.assembly.historian import build_historian
+from gateway.assembly.record import open_record
+from gateway.config.load import Loaded
+from gateway.corrections import CorrectionBook
+from gateway.health import HealthReport, SinkOf
+from gateway.history import JoinedHistory
+from gateway.reconcile.wiring import JournalRecord, Reconciling
+
+_log = structlog.get_logger("andon")
+
+
+class Running:
+    """The parts of one run, in the order they are built. `build` once, then `work` once."""
+
+    def __init__(self, loaded: Loaded, clock: Clock, version: str, stack: AsyncExitStack) -> None:
+        self.loaded, self.clock, self.version, self.stack = loaded, clock, version, stack
+        self.addresses = Addresses()
+        self.sinks: dict[str, SinkOf] = {}
+        self.sink_tasks: list[asyncio.Task[None]] = []
+        #: What a restart has to admit is on record.
+        self.known = asyncio.Event()
+
+    async def build(self) -> None:
+        """Build everything and listen; nothing is read from a device yet.
+
+        Raises:
+            GatewayError: a part could not start; the exit code says which.
+        """
+        loaded, clock = self.loaded, self.clock
+        self.record = record = await open_record(loaded, clock, self.version, self.stack)
+        engine = build_engine(loaded, record, clock)
+        record.snapshots.keeper.engine = engine.snapshot
+        self.health = HealthReport(clock)
+        watch_journal(self.health, record)
+        self.historian = await build_historian(loaded, record, clock, self.addresses, self.stack)
+        if self.historian is not None:
+            self.sinks["historian"] = self.historian
+        self.corrections = await CorrectionBook.open(record.journal, self.historian)
+        history = JoinedHistory(record.journal, self.historian, self.corrections)
+        live = build_live(loaded, record, engine, history)
+        known = JournalRecord(record.journal, history)
+        self.brokers = await build_brokers(
+            loaded, record, clock, live=live, known=known, version=self.version, stack=self.stack
+        )
+        self.addresses.broker = self.brokers.addresses
+        for sink in self.brokers.sinks:
+            self.sinks[sink.sink] = sink
+        late = build_late(loaded, record, engine, history, clock)
+        pipeline = build_pipeline(
+            loaded,
+            record,
+            clock,
+            engine=engine,
+            live=live,
+            late=late,
+            health=self.health,
+            hearers=(self.brokers.publishing.links.announce, self.corrections.announce),
+            feeds=self.brokers.feeds,
+        )
+        self.core = Core(engine, live, late, pipeline)
+        lost = {words.connection for words in record.lost_while_away(loaded, clock.now())}
+        self.supervised = Builder(pipeline, clock).build_all(loaded, lost)
+        live.supervised = self.supervised
+        self.reconciling = Reconciling(
+            loaded,
+            journal=record.journal,
+            clock=clock,
+            live=live.states,
+            memories=engine.memories,
+            historian=self.historian,
+            dsn=self.addresses.database,
+            publishers=self.brokers.publishing.publishers,
+            record=known,
+            ownership=self.brokers.publishing.ownership,
+        )
+        await self._serve(history)
+
+    async def _serve(self, history: JoinedHistory) -> None:
+        accounts = AccountsReport(self.record.accounts, self.core.pipeline.counts, self.sinks)
+        self.health.supervised = self.supervised.values()
+        self.health.sinks = self.sinks
+        self.health.books = accounts.trouble
+        self.health.more = self.reconciling.parts_of_health
+        ports = build_ports(
+            self.loaded,
+            self.record,
+            self.core,
+            self.clock,
+            history=history,
+            historian=self.historian,
+            health=self.health,
+            accounts=accounts,
+            supervised=self.supervised,
+            sinks=self.sinks,
+            reconciling=self.reconciling,
+            version=self.version,
+        )
+        if (served := await listen(self.loaded, ports, self.clock)) is not None:
+            server, self.addresses.api = served
+            self.stack.push_async_callback(server.stop)
+
+    async def work(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
+        """Work until `stop` is set; `started` is told when every part has begun.
+
+        Raises:
+            GatewayError: a part that must not fail has failed.
+        """
+        record, core, brokers = self.record, self.core, self.brokers
+        async with asyncio.TaskGroup() as group:
+            if self.historian is not None:
+                self._start(group, "historian", self.historian.run())
+            for sink in brokers.sinks:
+                self._start(group, sink.sink, publish_when_known(sink.run, self.known, self.historian))
+            watch = brokers.publishing.links.keep_watch(lambda: record.journal.stats().full, self.clock)
+            self._start(group, "availability", watch)
+            self._start(group, "accounts", record.accounts.run())
+            self._start(group, "corrections", self.corrections.run())
+            self._start(group, "late", core.late.run())
+            self._start(group, "reconciling", self.reconciling.run())
+            self._start(group, "snapshots", record.snapshots.keeper.run())
+            pipeline = group.create_task(core.pipeline.run(), name="pipeline")
+            for lost in record.lost_while_away(self.loaded, self.clock.now()):
+                await core.pipeline.offer(lost)
+            self._start(group, "beginning", self._begin())
+            connections = [
+                group.create_task(item.run(), name=f"connection {name}")
+                for name, item in self.supervised.items()
+            ]
+            self.health.started = True
+            self._say_started()
+            started()
+            await stop.wait()
+            _log.info("stopping", gateway=self.loaded.configuration.gateway.id)
+            for task in connections:
+                task.cancel()
+            await asyncio.gather(*connections, return_exceptions=True)
+            now = self.clock.now()
+            last_words = [words for item in self.supervised.values() for words in item.farewell(now)]
+            await say_farewell(last_words, core.pipeline, pipeline, record)
+            await hand_on(self.sinks, self.clock)
+            for task in self.sink_tasks:
+                task.cancel()
+
+    async def _begin(self) -> None:
+        await self.core.pipeline.caught_up()
+        self.known.set()
+
+    def _start(self, group: asyncio.TaskGroup, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self.sink_tasks.append(group.create_task(work, name=name))
+
+    def _say_started(self) -> None:
+        where, settings = self.addresses, self.loaded.configuration
+        _log.info(
+            "started",
+            version=self.version,
+            gateway=settings.gateway.id,
+            equipment=len(settings.equipment),
+            connections=len(settings.connections),
+            api=where.api or None,
+            broker=where.broker or None,
+            database=without_secrets(where.database) or None,
+            stream=self.record.journal.stream,
+        )
