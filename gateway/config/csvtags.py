@@ -17,6 +17,7 @@ import msgspec
 
 from connectors.settings import Bare
 from gateway.config.problems import did_you_mean
+from gateway.config.sources import DISK, Files
 
 ROWS_MAX = 1_000_000
 
@@ -48,7 +49,7 @@ class TagFileRefused(Exception):
         self.hint = hint
 
 
-def read_tag_rows(path: Path, address_key: str, known: Collection[str] = ()) -> TagRows:
+def read_tag_rows(path: Path, address_key: str, known: Collection[str] = (), files: Files = DISK) -> TagRows:
     """Read a tag list. `known` are the columns there may be; any when it is empty.
 
     `address` and `node` both name the column of the protocol's address, so a list can be written either way.
@@ -56,7 +57,7 @@ def read_tag_rows(path: Path, address_key: str, known: Collection[str] = ()) -> 
     Raises:
         TagFileRefused: there is no such file, or it is no table.
     """
-    text = _text(path)
+    text = _text(path, files)
     first_line = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(",;\t", key=first_line.count)
     header: list[str] = []
@@ -82,9 +83,9 @@ def read_tag_rows(path: Path, address_key: str, known: Collection[str] = ()) -> 
     return TagRows(tuple(rows), tuple(lines), tuple(bad))
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, files: Files) -> str:
     try:
-        raw = path.read_bytes()
+        raw = files.read(path)
     except OSError as error:
         hint = "the path is relative to the configuration file"
         raise TagFileRefused(None, f"cannot be read: {error.strerror}", hint) from error

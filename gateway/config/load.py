@@ -7,7 +7,6 @@ and, for everything that spans sections, by `lint`.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from connectors.registry import Registry, default_registry
 from connectors.settings import FOLDER, ConnectionSettings
 from gateway.config.brokers import BrokerSettings
 from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
-from gateway.config.lines import KeyPath, line_of, locate
+from gateway.config.lines import KeyPath, line_of
 from gateway.config.lint import MODEL_FILE, Finding, lint, thinned_inputs
 from gateway.config.lint_brokers import broker_warnings, lint_brokers
 from gateway.config.problems import (
@@ -30,8 +29,10 @@ from gateway.config.problems import (
     explain_all,
     keys_at,
     path_text,
-    relative,
 )
+from gateway.config.reading import load_model as load_model
+from gateway.config.reading import model_warnings
+from gateway.config.reading import read_toml as read_toml
 from gateway.config.schema import (
     ApiSettings,
     Configuration,
@@ -41,14 +42,11 @@ from gateway.config.schema import (
     MqttSettings,
     SparkplugSettings,
 )
-from gateway.config.secrets import is_reference, resolve_all
+from gateway.config.secrets import Allowed, is_reference, resolve_all
+from gateway.config.sources import DISK, Files, Read
 from statemodel.builtin import BUILTIN
-from statemodel.check import check as check_model
-from statemodel.definition import read_model
 from statemodel.engine import EquipmentSpec
 from statemodel.model import Model
-
-FILE_BYTES_MAX = 10_000_000
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "gateway": GatewaySettings,
@@ -57,20 +55,6 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
 }
 #: Those that may stand once, [mqtt], or several times, [[mqtt]].
 _BROKERS: Mapping[str, type[BrokerSettings]] = {"mqtt": MqttSettings, "sparkplug": SparkplugSettings}
-#: Part of the parser's message, or of the line -> what people mostly meant.
-_TOML_HINTS = (
-    (';s="', 'a text with double quotes in it stands in single quotes: \'ns=3;s="DB"."x"\''),
-    ("Invalid value", 'texts stand in quotes, as in name = "plc"; true and false are written small'),
-    ("Unescaped", "write a path with / or in single quotes"),
-    (
-        "Cannot declare",
-        "a section stands once; of connections, groups, equipment and brokers each begins with [[...]]",
-    ),
-    (
-        "Cannot overwrite",
-        "a key stands once in its section; a section is either [one] or [[each]] of several, never both",
-    ),
-)
 _S = TypeVar("_S", bound=BaseModel)
 #: Where a tag stands in a connection, for its keys.
 _A_TAG: KeyPath = ("groups", 0, "tags", 0)
@@ -87,6 +71,10 @@ class Loaded:
     equipment: Sequence[EquipmentSpec]
     registry: Registry
     warnings: Sequence[Problem] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """The files it was read from, as they were, by their names seen from the folder of `path`."""
+    references: Mapping[KeyPath, str] = field(default_factory=dict)
+    """Where a value stands for a secret: place in `configuration` -> the reference as written."""
 
     @property
     def data_dir(self) -> Path:
@@ -113,11 +101,14 @@ def load(
     environment: Mapping[str, str] | None = None,
     registry: Registry | None = None,
     secrets_of: Collection[str] | None = None,
+    files: Files = DISK,
+    allowed: Allowed | None = None,
 ) -> Loaded:
     """Read and judge a configuration file and everything it names.
 
     With `secrets_of` only the secrets of those sections must be there: any other reference that leads nowhere
-    stays as it is written, for what needs no link and no database.
+    stays as it is written, for what needs no link and no database. Files come from `files`; `allowed` may
+    forbid references to secrets.
 
     Raises:
         ConfigurationRefused: with every problem found, in the order of the file.
@@ -127,10 +118,12 @@ def load(
         environment=os.environ if environment is None else environment,
         registry=registry or default_registry(),
         secrets_of=_TOP_KEYS if secrets_of is None else secrets_of,
+        files=Read(files, path),
+        allowed=allowed,
     )
     loaded = loader.load()
     if loaded is None or loader.problems:
-        main = relative(path)
+        main = files.shown(path)
         raise ConfigurationRefused(
             sorted(
                 loader.problems, key=lambda problem: (problem.file != main, problem.file, problem.line or 0)
@@ -145,6 +138,8 @@ class _Loader:
     environment: Mapping[str, str]
     registry: Registry
     secrets_of: Collection[str]
+    files: Read
+    allowed: Allowed | None = None
     problems: list[Problem] = field(default_factory=list)
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     model_files: dict[Path, Model | None] = field(default_factory=dict)
@@ -157,7 +152,7 @@ class _Loader:
     def problem(self, path: KeyPath, reason: str, hint: str = "") -> None:
         reason, hint = self.left.get(path, (reason, hint))  # what is wrong with it is that it leads nowhere
         self.problems.append(
-            Problem(relative(self.path), line_of(self.lines, path), path_text(path), reason, hint)
+            Problem(self.files.shown(self.path), line_of(self.lines, path), path_text(path), reason, hint)
         )
 
     def file_problem(self, place: KeyPath, name: str, problem: Problem) -> None:
@@ -168,12 +163,13 @@ class _Loader:
             self.problems.append(problem)
 
     def load(self) -> Loaded | None:
-        read = read_toml(self.path)
+        read = read_toml(self.path, self.files)
         if isinstance(read, Problem):
             self.problems.append(read)
             return None
         data, self.lines = read
-        data, unresolved = resolve_all(data, (), self.environment, self.path.parent)
+        references = _references(data)
+        data, unresolved = resolve_all(data, (), self.environment, self.path.parent, self.allowed)
         for place, reason, hint in unresolved:
             if place[0] in self.secrets_of or not is_reference(_at(data, place)):
                 self.problem(place, reason, hint)
@@ -222,7 +218,7 @@ class _Loader:
             equipment=tuple(item for item in equipment if item),
         )
         self.warnings += [
-            Problem(relative(self.path), line_of(self.lines, place), path_text(place), reason, hint)
+            Problem(self.files.shown(self.path), line_of(self.lines, place), path_text(place), reason, hint)
             for place, reason, hint in (
                 *broker_warnings(brokers, specs),
                 *unreadable_files(brokers),
@@ -236,6 +232,8 @@ class _Loader:
             equipment=specs,
             registry=self.registry,
             warnings=tuple(self.warnings),
+            files=dict(self.files.files),
+            references=references,
         )
 
     def warn_of_open_doors(self, api: ApiSettings | None) -> None:
@@ -245,7 +243,7 @@ class _Loader:
         line = line_of(self.lines, ("api", "listen"))
         reason = "opens the API to the network, and it asks nobody for a password"
         self.warnings.append(
-            Problem(relative(self.path), line, "api.listen", reason, 'keep "127.0.0.1:8420"')
+            Problem(self.files.shown(self.path), line, "api.listen", reason, 'keep "127.0.0.1:8420"')
         )
 
     def tables(self, data: Mapping[str, Any], name: str) -> list[Any]:
@@ -321,16 +319,18 @@ class _Loader:
                 own = group.get("tags", [])
                 own = own if isinstance(own, list) else []
                 try:
-                    rows = read_tag_rows(path, protocol.csv_key, keys_at(protocol.settings, _A_TAG))
+                    rows = read_tag_rows(
+                        path, protocol.csv_key, keys_at(protocol.settings, _A_TAG), self.files
+                    )
                 except TagFileRefused as refused:
                     self.file_problem(
                         (*place, "groups", number, "tags_csv"),
                         group["tags_csv"],
-                        Problem(relative(path), refused.line, "", refused.reason, refused.hint),
+                        Problem(self.files.shown(path), refused.line, "", refused.reason, refused.hint),
                     )
                 else:
                     self.problems += [
-                        Problem(relative(path), bad.line, bad.column, bad.reason, bad.hint)
+                        Problem(self.files.shown(path), bad.line, bad.column, bad.reason, bad.hint)
                         for bad in rows.bad
                     ]
                     files[number] = (path, rows, len(own))
@@ -343,11 +343,11 @@ class _Loader:
         match place:
             case (str() as first, str() as name, *rest) if first == MODEL_FILE:
                 path = self.path.parent / name
-                read = read_toml(path)
+                read = read_toml(path, self.files)
                 lines = {} if isinstance(read, Problem) else read[1]
                 inner = tuple(rest)
                 self.problems.append(
-                    Problem(relative(path), line_of(lines, inner), path_text(inner), reason, hint)
+                    Problem(self.files.shown(path), line_of(lines, inner), path_text(inner), reason, hint)
                 )
                 return
             case ("connections", int() as index, "groups", int() as group, "tags", int() as tag, *rest):
@@ -355,7 +355,7 @@ class _Loader:
                 if rows is not None and tag >= own:
                     line, column = rows.lines[tag - own], path_text(tuple(rest))
                     hint = hint or _decimal_comma(str(rows.rows[tag - own].get(column, "")))
-                    self.problems.append(Problem(relative(path), line, column, reason, hint))
+                    self.problems.append(Problem(self.files.shown(path), line, column, reason, hint))
                     return
             case _:
                 pass
@@ -375,18 +375,22 @@ class _Loader:
         path = self.path.parent / item.model
         if path in self.model_files:
             return self.model_files[path]
-        model, problems = load_model(path)
+        model, problems = load_model(path, self.files)
         self.model_files[path] = model
         for problem in problems:
             self.file_problem(place, item.model, problem)
         if model is None:
             return None
-        self.warnings += model_warnings(model, path)
+        self.warnings += model_warnings(model, path, self.files)
         namesake = next(
             (f for f, m in self.model_files.items() if m and m.name == model.name and f != path), None
         )
         if model.name in BUILTIN or namesake is not None:
-            whose = f"that of {relative(namesake)}" if namesake is not None else "that of a built-in model"
+            whose = (
+                f"that of {self.files.shown(namesake)}"
+                if namesake is not None
+                else "that of a built-in model"
+            )
             self.problem(
                 place, f'the model in {item.model} is named "{model.name}", {whose}', "name it otherwise"
             )
@@ -398,6 +402,19 @@ def _at(data: Any, place: KeyPath) -> Any:
     for key in place:
         data = data[key]
     return data
+
+
+def _references(data: Any, place: KeyPath = ()) -> dict[KeyPath, str]:
+    """Every reference to a secret, by its place in the settings made of parsed TOML."""
+    if is_reference(data):
+        # What stands once, [mqtt], is the first of several among the settings.
+        return {((place[0], 0, *place[1:]) if _stands_alone(place) else place): data}
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return {found: text for key, value in inner for found, text in _references(value, (*place, key)).items()}
+
+
+def _stands_alone(place: KeyPath) -> bool:
+    return len(place) > 1 and place[0] in _BROKERS and not isinstance(place[1], int)
 
 
 def _decimal_comma(cell: str) -> str:
@@ -422,67 +439,3 @@ def equipment_spec(item: EquipmentSettings, model: Model) -> EquipmentSpec:
         counters=item.counters,
         tags=item.tags,
     )
-
-
-def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]] | Problem:
-    """Parsed TOML and the lines of its keys, or why it cannot be had."""
-    name = relative(path)
-    try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            return Problem(
-                name, None, "", f"is larger than {FILE_BYTES_MAX // 1_000_000} MB", "is it the right file?"
-            )
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        return Problem(name, None, "", "there is no such file", "check the path")
-    except IsADirectoryError:
-        return Problem(name, None, "", "is a folder, not a file", "name the .toml file in it")
-    except OSError as error:
-        return Problem(name, None, "", f"cannot be read: {error.strerror}", "check who may read it")
-    except UnicodeDecodeError as error:
-        return Problem(name, None, "", f"is not UTF-8 text (byte {error.start})", "save it as UTF-8")
-    try:
-        return tomllib.loads(text), locate(text)
-    except tomllib.TOMLDecodeError as error:
-        message, _, position = str(error).partition(" (at ")
-        line = position.removeprefix("line ").split(",")[0]
-        number = int(line) if line.isdigit() else None
-        written = text.splitlines()[number - 1] if number else ""
-        hint = next((hint for sign, hint in _TOML_HINTS if sign in message or sign in written), "see toml.io")
-        return Problem(name, number, "", f"is not valid TOML: {message}", hint)
-    except RecursionError:
-        return Problem(name, None, "", "is nested too deeply to be a configuration", "is it the right file?")
-
-
-def load_model(path: Path) -> tuple[Model | None, tuple[Problem, ...]]:
-    """A model of the user's own from its file, or everything that is wrong with it."""
-    read = read_toml(path)
-    if isinstance(read, Problem):
-        return None, (read,)
-    data, lines = read
-    model, found = read_model(data)
-    problems = tuple(
-        Problem(
-            relative(path),
-            line_of(lines, _as_key_path(problem.path)),
-            problem.path,
-            problem.reason,
-            problem.hint,
-        )
-        for problem in found
-    )
-    return model, problems
-
-
-def model_warnings(model: Model, path: Path) -> tuple[Problem, ...]:
-    """What is odd about a model but no reason to refuse it."""
-    return tuple(
-        Problem(relative(path), None, problem.path, problem.reason, problem.hint)
-        for problem in check_model(model)
-        if problem.severity == "warning"
-    )
-
-
-def _as_key_path(text: str) -> KeyPath:
-    words = text.replace("]", "").replace("[", ".").split(".")
-    return tuple(int(word) if word.isdigit() else word for word in words if word)

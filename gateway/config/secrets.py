@@ -6,7 +6,7 @@ A resolved secret is kept only in the settings that need it. Messages name the r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from gateway.config.lines import KeyPath
 SECRET_KEYS = frozenset({"password", "secret", "token", "key_password", "encryption_key"})
 
 _URL_WITH_PASSWORD = re.compile(r"^[a-z0-9+]+://[^/@\s]*:[^/@\s]+@")
+
+
+#: Says why the reference at a place must not be followed, as reason and hint; None when it may.
+Allowed = Callable[[KeyPath, str], tuple[str, str] | None]
 
 
 class Unresolved(Exception):
@@ -34,7 +38,11 @@ def is_reference(value: object) -> bool:
 
 
 def resolve_all(
-    value: Any, path: KeyPath, environment: Mapping[str, str], directory: Path
+    value: Any,
+    path: KeyPath,
+    environment: Mapping[str, str],
+    directory: Path,
+    allowed: Allowed | None = None,
 ) -> tuple[Any, list[tuple[KeyPath, str, str]]]:
     """A copy of parsed TOML with every reference resolved, and what was wrong with any of them.
 
@@ -51,6 +59,8 @@ def resolve_all(
             return value
         try:
             if is_reference(value):
+                if allowed is not None and (refusal := allowed(path, value)) is not None:
+                    raise Unresolved(*refusal)
                 return Bare(resolve(value, environment, directory))
             if (path and path[-1] in SECRET_KEYS) or _URL_WITH_PASSWORD.match(value):
                 raise Unresolved(
