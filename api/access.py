@@ -187,7 +187,7 @@ class SessionView(msgspec.Struct, frozen=True):
 
 
 class NewUser(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A user to add. `areas` null is everything. The user has to change the password unless told otherwise."""
+    """A user to add. `areas` null is everything. The user has to change the password unless it is said."""
 
     name: AccountName
     password: Password
@@ -201,7 +201,7 @@ class UserChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     password: Password | msgspec.UnsetType = msgspec.UNSET
     roles: Roles | msgspec.UnsetType = msgspec.UNSET
-    areas: Areas | None | msgspec.UnsetType = msgspec.UNSET
+    areas: Areas | msgspec.UnsetType | None = msgspec.UNSET
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
     must_change_password: bool | msgspec.UnsetType = msgspec.UNSET
 

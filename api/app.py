@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.guard import Guard
 from api.hints import nearest, shown
 from api.openapi import document
 from api.operation import Context, Operation, serve_operation
@@ -49,7 +50,7 @@ def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetim
     `app.state.streams` is the `Streams` of this application; `app.state.operations` are all its routes.
     """
     streams = Streams(settings.streams_max, settings.retry_after_s)
-    context = Context(ports, settings, now, streams)
+    context = Context(ports, settings, now, streams, Guard(ports.access))
     described = OpenApiDocument()
     operations = (
         *equipment.operations(settings),

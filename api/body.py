@@ -1,16 +1,10 @@
-"""What is sent to be done: who may send it, and how its body is read.
-
-Until there are users and roles, only this machine may change anything: the request comes from a loopback
-address and names a loopback host, so that neither the network nor a web page that a browser on this machine
-shows can send one. Bodies are JSON, bounded in size and time, and read strictly. Knows no noun.
-"""
+"""How the body of a request is read: as JSON, bounded in size and time, and strictly. Knows no noun."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_address
 from typing import Any, NoReturn
 
 import msgspec
@@ -18,14 +12,13 @@ from fastapi import Request
 
 from api.problems import ParameterError, Problem
 
-#: Longest body, and longest wait for it.
+#: Longest body where an operation does not say, and longest wait for any.
 BODY_BYTES_MAX = 65_536
 _BODY_S = 10.0
 #: The connection is closed, or the client could go on sending for as long as it likes.
 _CLOSE = ((b"connection", b"close"),)
 #: Codes a route with a body may answer with.
 BODY_CODES = (
-    "only_from_this_machine",
     "unsupported_media_type",
     "body_too_large",
     "body_too_slow",
@@ -33,38 +26,7 @@ BODY_CODES = (
 )
 
 
-def refuse_others(request: Request) -> None:
-    """Let only this machine through.
-
-    Raises:
-        Problem: `only_from_this_machine`.
-    """
-    peer = request.client.host if request.client is not None else ""
-    if not _is_loopback(peer):
-        where = peer or "an unknown address"
-        raise Problem("only_from_this_machine", f"The request comes from {where}.", headers=_CLOSE)
-    host = request.headers.get("host", "")
-    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-    if name.lower() != "localhost" and not _is_loopback(name):
-        raise Problem(
-            "only_from_this_machine",
-            "The request names another host than this machine.",
-            hint="Use http://127.0.0.1 and the port of the API.",
-            headers=_CLOSE,
-        )
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return False
-    # A listener of both families sees a caller over IPv4 as ::ffff:a.b.c.d.
-    inner = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return (inner or found).is_loopback
-
-
-async def read_body(request: Request, type_: type) -> Any:
+async def read_body(request: Request, type_: type, bytes_max: int = BODY_BYTES_MAX) -> Any:
     """The body of a request as a value of a type.
 
     Raises:
@@ -79,9 +41,9 @@ async def read_body(request: Request, type_: type) -> Any:
         async with asyncio.timeout(_BODY_S):
             async for chunk in request.stream():
                 raw += chunk
-                if len(raw) > BODY_BYTES_MAX:
+                if len(raw) > bytes_max:
                     raise Problem(
-                        "body_too_large", f"The body has more than {BODY_BYTES_MAX} bytes.", headers=_CLOSE
+                        "body_too_large", f"The body has more than {bytes_max} bytes.", headers=_CLOSE
                     )
     except TimeoutError:
         raise Problem(

@@ -41,7 +41,8 @@ TAGS: Mapping[str, str] = {
 _INTRODUCTION = """
 What state every machine is in, was in, and why. Times are RFC 3339 in UTC, lengths of time are seconds.
 Unknown parameters are refused rather than ignored. Every problem is an RFC 9457 document with a stable `code`
-and a `hint`. `GET` routes answer `HEAD` too. `POST` routes take JSON, only from the gateway's own machine.
+and a `hint`. `GET` routes answer `HEAD` too. What changes anything takes JSON.
+`x-needs` is the permission a route needs.
 """
 
 _REF = "#/components/schemas/{name}"
@@ -111,6 +112,7 @@ def _operation(operation: Operation, references: Mapping[Any, Any]) -> dict[str,
         responses[str(status)] = _merged(responses.get(str(status)), response)
     told: dict[str, Any] = {
         "operationId": operation.name(),
+        "x-needs": operation.needs.value,
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": " ".join(operation.description.split()),

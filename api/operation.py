@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from api.body import BODY_CODES, read_body, refuse_others
+from api.access import Permission, Principal
+from api.body import BODY_BYTES_MAX, BODY_CODES, read_body
+from api.guard import HEADERS, Guard, peer_of
 from api.params import Param, read_query
 from api.ports import Ports
 from api.problems import Problem
@@ -25,7 +27,14 @@ from api.streams import Streams
 #: Prefix of everything that has a version.
 PREFIX = "/api/v1"
 
-_HEADERS_READ = frozenset((b"accept-encoding", b"idempotency-key", b"if-none-match", b"last-event-id"))
+_HEADERS_READ = HEADERS | {
+    b"accept-encoding",
+    b"content-type",
+    b"idempotency-key",
+    b"if-match",
+    b"if-none-match",
+    b"last-event-id",
+}
 _HEADERS_OF_BODY = frozenset((b"content-length", b"transfer-encoding"))
 
 
@@ -36,16 +45,21 @@ class Context(msgspec.Struct, frozen=True):
     settings: ApiSettings
     now: Callable[[], datetime]
     streams: Streams
+    guard: Guard
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One request, read and judged. `headers` holds only those that some route uses, in lower case; `body` is
-    what the operation's type made of it, None where there is none."""
+    """One request, read and judged. `headers` holds only those that some route uses, in lower case; `by` is
+    who sends it, already allowed to; `body` is what the operation's type made of it, None where there is
+    none; `peer` is the address it comes from and `secure` says that it came over TLS."""
 
     path: Mapping[str, str]
     query: Mapping[str, Any]
     headers: Mapping[bytes, bytes]
+    by: Principal
     body: Any = None
+    peer: str = ""
+    secure: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -68,11 +82,11 @@ class Body(msgspec.Struct, frozen=True):
 
     type_: type
     examples: Mapping[str, Any] = {}
+    bytes_max: int = BODY_BYTES_MAX
 
 
-class Operation(msgspec.Struct, frozen=True):
-    """One route: GET, or POST when it has a `body`. `problems` lists the codes it may answer with, besides
-    those every such route has."""
+class _Described(msgspec.Struct, frozen=True):
+    """What an operation is, but for who may have it done."""
 
     path: str
     tag: str
@@ -84,10 +98,34 @@ class Operation(msgspec.Struct, frozen=True):
     problems: Sequence[str] = ()
     body: Body | None = None
 
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Operation(_Described, frozen=True, kw_only=True):
+    """One route. `problems` lists the codes it may answer with, besides those every such route has.
+
+    `needs` has no default: what nobody thought about cannot be served. `scoped` says that the handler looks
+    at the areas of `Call.by` itself (see `api/scope.py`); where it does not, callers with areas are refused.
+    """
+
+    needs: Permission
+    method: Method = "GET"
+    scoped: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ValueError: a body is taken by a method that has none.
+        """
+        if self.body is not None and self.method in ("GET", "DELETE"):
+            raise ValueError(f"{self.path}: {self.method} takes no body")
+
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods it answers."""
-        return ("GET", "HEAD") if self.body is None else ("POST",)
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
     def name(self) -> str:
         """Unique name of the operation, stable for generated clients: that of its handler."""
@@ -99,9 +137,14 @@ class Operation(msgspec.Struct, frozen=True):
 
     def codes(self) -> tuple[str, ...]:
         """Every problem code this route may answer with."""
-        of_body = ("unexpected_body",) if self.body is None else BODY_CODES
-        common = ("unknown_parameter", "invalid_parameter", *of_body)
-        own = tuple(code for code in self.problems if code not in common)
+        common = ["unknown_parameter", "invalid_parameter", "wrong_host", "too_many_requests", "locked_out"]
+        common += ("unexpected_body",) if self.body is None else BODY_CODES
+        if self.needs is not Permission.PUBLIC:
+            common += ("unauthenticated", "invalid_credentials", "session_ended")
+            common += ("forbidden", "password_must_change")
+        if self.method != "GET":
+            common.append("cross_site")
+        own = [code for code in self.problems if code not in common]
         return (*common, *own, "internal_error")
 
 
@@ -116,31 +159,31 @@ class _DirectRoute(APIRoute):
 def serve_operation(app: FastAPI, operation: Operation, context: Context) -> None:
     """Add the route of an operation to the application."""
     query = operation.query()
-    handler, body = operation.handler, operation.body
+    handler, body, guard = operation.handler, operation.body, context.guard
+    needs, scoped = operation.needs, operation.scoped
 
     async def endpoint(request: Request) -> Response:
         scope = request.scope
         headers: dict[bytes, bytes] = {}
+        has_body = False
         for name, value in scope["headers"]:
             if name in _HEADERS_READ:
                 headers[name] = value
             elif name in _HEADERS_OF_BODY and value != b"0":
-                raise _body_refused()
-        call = Call(scope["path_params"], read_query(scope["query_string"], query), headers)
-        return await handler(context, call)
-
-    async def endpoint_of_body(request: Request) -> Response:
-        assert body is not None, "served only where there is one"
-        refuse_others(request)
-        scope = request.scope
-        headers = {name: value for name, value in scope["headers"] if name in _HEADERS_READ}
+                has_body = True
+        by = await guard.admit(scope, headers, needs, scoped=scoped)
+        if body is None and has_body:
+            raise _body_refused()
         asked = read_query(scope["query_string"], query)
-        sent = await read_body(request, body.type_)
-        return await handler(context, Call(scope["path_params"], asked, headers, sent))
+        sent = None if body is None else await read_body(request, body.type_, body.bytes_max)
+        secure = scope["scheme"] == "https"
+        return await handler(
+            context, Call(scope["path_params"], asked, headers, by, sent, peer_of(scope), secure)
+        )
 
     app.router.add_api_route(
         operation.path,
-        endpoint if body is None else endpoint_of_body,
+        endpoint,
         methods=list(operation.methods),
         name=operation.name(),
         response_model=None,
@@ -153,6 +196,6 @@ def _body_refused() -> Problem:
     # The connection is closed, or the client could go on sending its body for as long as it likes.
     return Problem(
         "unexpected_body",
-        "The request has a body; GET requests have none.",
+        "The request has a body; this route reads none.",
         headers=((b"connection", b"close"),),
     )

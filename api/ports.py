@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from api.access import Access
 from api.accounting import Accounts
 from api.corrections import Corrections
 from api.reconciliation import Reconciler
@@ -297,3 +298,4 @@ class Ports(msgspec.Struct, frozen=True):
     accounts: Accounts
     reconciler: Reconciler
     corrections: Corrections
+    access: Access | None = None

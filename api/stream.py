@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.access import Permission
 from api.cursor import resume_after, too_old, write_cursor
 from api.examples import EVENT_STREAM, EXAMPLE_CURSOR
 from api.operation import PREFIX, Answer, Call, Context, Operation
@@ -305,6 +306,8 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
                 "stopping",
                 "history_unavailable",
             ),
+            needs=Permission.READ,
+            scoped=True,
         ),
     )
 

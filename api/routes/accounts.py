@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from api import params
+from api.access import Permission
 from api.accounting import AccountsView, TagAccount
 from api.examples import EXAMPLE_CONNECTION, EXAMPLE_TAG
 from api.operation import PREFIX, Answer, Call, Context, Operation
@@ -118,6 +119,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "`recorded` + `shed` + `in_hand`.",
             get_accounts,
             (Answer(200, "The books.", "application/json", AccountsView, {"adds_up": _VIEW}),),
+            needs=Permission.READ,
         ),
         Operation(
             f"{PREFIX}/accounts/tags",
@@ -143,6 +145,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 ),
                 params.limit(settings.page_limit, settings.page_limit_max),
             ),
+            needs=Permission.READ,
         ),
         Operation(
             f"{PREFIX}/tags/{{connection}}/{{name}}/account",
@@ -157,5 +160,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 params.text("name", "Name of the tag within its connection.", EXAMPLE_TAG, "path"),
             ),
             ("unknown_tag",),
+            needs=Permission.READ,
+            scoped=True,
         ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from api import params
+from api.access import Permission
 from api.examples import CONNECTION_LIST, CONNECTION_VIEW, EXAMPLE_CONNECTION
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.paging import page_by_key
@@ -55,6 +56,8 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 params.text("after", "Only what follows this name: `next` of the page before.", "filler-plc"),
                 params.limit(settings.page_limit, settings.page_limit_max),
             ),
+            needs=Permission.READ,
+            scoped=True,
         ),
         Operation(
             f"{PREFIX}/connections/{{name}}",
@@ -65,5 +68,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             (Answer(200, "The connection.", "application/json", ConnectionView, {"up": CONNECTION_VIEW}),),
             (params.text("name", "Name of the connection, as configured.", EXAMPLE_CONNECTION, "path"),),
             ("unknown_connection",),
+            needs=Permission.READ,
+            scoped=True,
         ),
     )

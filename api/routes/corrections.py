@@ -11,6 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from api import params
+from api.access import Permission
 from api.corrections import KeyReused, NotRecorded, WantedCorrection
 from api.cursor import write_cursor
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
@@ -149,6 +150,9 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                     },
                 },
             ),
+            needs=Permission.CORRECT,
+            method="POST",
+            scoped=True,
         ),
         Operation(
             path,
@@ -184,5 +188,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 params.limit(settings.page_limit, settings.page_limit_max),
             ),
             ("unknown_equipment", "history_unavailable"),
+            needs=Permission.READ,
+            scoped=True,
         ),
     )

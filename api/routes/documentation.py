@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from api.access import Permission
 from api.operation import Answer, Call, Context, Operation
 from api.responses import PAGE_HEADERS, tagged_answer
 from api.settings import ApiSettings
@@ -38,6 +39,8 @@ class OpenApiDocument:
                     Answer(200, "The document.", "application/json", {"type": "object"}, {"head": _HEAD}),
                     Answer(304, "The client has it already."),
                 ),
+                needs=Permission.READ,
+                scoped=True,
             ),
             _page("/docs", "page.html", "text/html", "read_docs", "This page"),
             _page("/", "page.html", "text/html", "read_front", "This page, for who types only the address"),
@@ -62,6 +65,8 @@ def _page(path: str, file: str, media: str, name: str, summary: str) -> Operatio
             Answer(200, "The file.", media, {"type": "string"}, {"begins": body.decode().splitlines()[0]}),
             Answer(304, "The client has it already."),
         ),
+        needs=Permission.READ,
+        scoped=True,
     )
 
 

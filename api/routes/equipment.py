@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from api import params
+from api.access import Permission
 from api.cursor import resume_after, write_cursor
 from api.examples import EQUIPMENT_LIST, EQUIPMENT_VIEW, EXAMPLE_EQUIPMENT, STATE, TIMELINE, TRANSITION_LIST
 from api.operation import PREFIX, Answer, Call, Context, Operation
@@ -149,6 +150,8 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 params.text("after", "Only what follows this name: `next` of the page before.", "filler-1"),
                 limit,
             ),
+            needs=Permission.READ,
+            scoped=True,
         ),
         Operation(
             f"{PREFIX}/equipment/{{name}}",
@@ -159,6 +162,8 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             (Answer(200, "The equipment.", "application/json", EquipmentView, {"one": EQUIPMENT_VIEW}),),
             (NAME,),
             ("unknown_equipment",),
+            needs=Permission.READ,
+            scoped=True,
         ),
         Operation(
             f"{PREFIX}/equipment/{{name}}/state",
@@ -174,6 +179,8 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             ),
             (NAME, params.time("at", "The instant asked for. It must not lie in the future."), KNOWN_AT),
             ("unknown_equipment", "no_state_yet", "history_unavailable"),
+            needs=Permission.READ,
+            scoped=True,
         ),
         Operation(
             f"{PREFIX}/equipment/{{name}}/transitions",
@@ -199,6 +206,8 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 limit,
             ),
             ("unknown_equipment", "too_old", "other_stream", "from_the_future", "history_unavailable"),
+            needs=Permission.READ,
+            scoped=True,
         ),
         Operation(
             f"{PREFIX}/equipment/{{name}}/timeline",
@@ -221,5 +230,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 long_limit,
             ),
             ("unknown_equipment", "history_unavailable"),
+            needs=Permission.READ,
+            scoped=True,
         ),
     )

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from starlette.responses import Response
 
 from api import params
+from api.access import Permission
 from api.cursor import Cursor, resume_after, too_old
 from api.examples import EXAMPLE_CURSOR, EXPLANATION
 from api.operation import PREFIX, Answer, Call, Context, Operation
@@ -139,5 +140,7 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
                 "from_the_future",
                 "history_unavailable",
             ),
+            needs=Permission.READ,
+            scoped=True,
         ),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from api.access import Permission
 from api.examples import LIVE, METRICS, READY
 from api.operation import Answer, Call, Context, Operation
 from api.responses import Ready, json_answer
@@ -54,6 +55,8 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
                 Answer(200, "It lives.", "application/json", Liveness, {"ok": LIVE}),
                 Answer(503, "It does not.", "application/json", Liveness, {"failing": {"status": "failing"}}),
             ),
+            needs=Permission.PUBLIC,
+            scoped=True,
         ),
         Operation(
             "/readyz",
@@ -71,6 +74,8 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
                     {"failing": READY | {"status": "failing", "ready": False}},
                 ),
             ),
+            needs=Permission.PUBLIC,
+            scoped=True,
         ),
         Operation(
             "/metrics",
@@ -79,5 +84,6 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
             "Counters and gauges for Prometheus, with the prefix `andon_`.",
             metrics,
             (Answer(200, "Prometheus text.", "text/plain", {"type": "string"}, {"link": METRICS}),),
+            needs=Permission.READ,
         ),
     )

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from starlette.responses import Response
 
+from api.access import Permission
 from api.examples import KPI
 from api.hints import shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
@@ -191,5 +192,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 ),
             ),
             ("unknown_equipment", "history_unavailable"),
+            needs=Permission.READ,
+            scoped=True,
         ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from api import params
+from api.access import Permission
 from api.examples import MODEL, MODEL_LIST
 from api.hints import did_you_mean, shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
@@ -49,6 +50,8 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 params.text("after", "Only what follows this name: `next` of the page before.", "packml"),
                 params.limit(settings.page_limit, settings.page_limit_max),
             ),
+            needs=Permission.READ,
+            scoped=True,
         ),
         Operation(
             f"{PREFIX}/models/{{name}}",
@@ -59,5 +62,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             (Answer(200, "The model.", "application/json", {"type": "object"}, {"own model": MODEL}),),
             (params.text("name", "Name of the model.", "packml", "path"),),
             ("unknown_model",),
+            needs=Permission.READ,
+            scoped=True,
         ),
     )

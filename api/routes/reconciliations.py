@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from api.access import Permission
 from api.examples import RECONCILIATION
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
 from api.problems import Problem
@@ -48,6 +49,7 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
                     {"one": {"items": [RECONCILIATION]}},
                 ),
             ),
+            needs=Permission.READ,
         ),
         Operation(
             f"{PREFIX}/reconciliations",
@@ -65,5 +67,7 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
                 ReconciliationRequest,
                 {"look": {"repair": False}, "mend everything": {"repair": True, "full": True}},
             ),
+            needs=Permission.REPAIR,
+            method="POST",
         ),
     )

@@ -11,6 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from api import params
+from api.access import Permission
 from api.examples import EXAMPLE_CONNECTION, EXAMPLE_TAG, TAG_BUCKETS, TAG_SAMPLES
 from api.hints import shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
@@ -177,5 +178,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 params.limit(settings.page_limit_max, settings.page_limit_max),
             ),
             ("unknown_tag", "history_unavailable"),
+            needs=Permission.READ,
+            scoped=True,
         ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from api import params
+from api.access import Permission
 from api.examples import EXAMPLE_CONNECTION, EXAMPLE_TAG, TAG_LIST, TAG_VIEW
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.paging import page_by_key
@@ -64,6 +65,8 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 ),
                 params.limit(settings.page_limit, settings.page_limit_max),
             ),
+            needs=Permission.READ,
+            scoped=True,
         ),
         Operation(
             f"{PREFIX}/tags/{{connection}}/{{name}}",
@@ -77,5 +80,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 params.text("name", "Name of the tag within its connection.", EXAMPLE_TAG, "path"),
             ),
             ("unknown_tag",),
+            needs=Permission.READ,
+            scoped=True,
         ),
     )

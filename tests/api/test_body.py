@@ -11,8 +11,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.responses import Response
 
+from api.access import Permission
 from api.app import _answer_failures
 from api.body import BODY_BYTES_MAX, BODY_CODES
+from api.guard import Guard
 from api.operation import Answer, Body, Call, Context, Operation, serve_operation
 from api.problems import KINDS, ProblemDetails
 from api.responses import json_answer
@@ -40,6 +42,8 @@ OPERATION = Operation(
     handler=switch_lamp,
     answers=(Answer(200, "Done."),),
     body=Body(Lamp, {"green": {"color": "green"}}),
+    needs=Permission.CORRECT,
+    method="POST",
 )
 
 
@@ -47,7 +51,7 @@ OPERATION = Operation(
 def served(plant: Plant) -> FastAPI:
     settings = ApiSettings()
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    context = Context(make_ports(plant), settings, lambda: plant.now_at, Streams(1, 1))
+    context = Context(make_ports(plant), settings, lambda: plant.now_at, Streams(1, 1), Guard(None))
     serve_operation(app, OPERATION, context)
     _answer_failures(app, (OPERATION,), settings)
     return app
@@ -89,7 +93,7 @@ async def test_every_loopback_address_is_this_machine(connect: Connect, peer: st
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded"])
 async def test_what_a_header_says_of_the_peer_is_not_believed(connect: Connect, header: str) -> None:
     answer = await connect("10.0.0.7").post(PATH, json={"color": "green"}, headers={header: "127.0.0.1"})
-    assert answer.status_code == 403
+    assert answer.status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -105,9 +109,10 @@ async def test_what_a_header_says_of_the_peer_is_not_believed(connect: Connect, 
 )
 async def test_others_are_refused_before_anything_is_read(connect: Connect, peer: str, host: str) -> None:
     answer = await connect(peer, host).post(PATH, content=b"{", headers={"content-type": "text/plain"})
-    assert answer.status_code == 403
-    assert answer.json()["code"] == "only_from_this_machine"
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "unauthenticated"
     assert answer.headers["connection"] == "close"
+    assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
 @pytest.mark.parametrize(

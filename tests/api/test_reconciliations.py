@@ -50,7 +50,7 @@ async def test_only_this_machine_may_ask_for_one(plant: Plant) -> None:
     app = create_app(make_ports(plant), ApiSettings(), now=lambda: plant.now_at)
     async with connected(app, peer="10.0.0.7") as client:
         answer = await client.post(PATH, json={})
-        assert (answer.status_code, answer.json()["code"]) == (403, "only_from_this_machine")
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 
 
 def connected(app: Any, *, peer: str = "127.0.0.1") -> httpx.AsyncClient:

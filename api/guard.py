@@ -1,0 +1,185 @@
+"""The one door: every request passes here before anything of it is done.
+
+It asks who the caller is and whether one of the caller's roles has what the operation needs; what nobody
+allowed is refused. What a browser could be talked into by a foreign page is refused here too. Knows the
+port of users and keys; knows no noun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from api.access import NOBODY, Access, Denied, Permission, Principal, Role
+from api.problems import Problem
+
+#: Name of the cookie of a browser's session.
+COOKIE = "andon_session"
+
+#: Headers the guard looks at, in lower case; whoever calls it collects them.
+HEADERS = frozenset((b"authorization", b"cookie", b"host", b"origin", b"x-andon"))
+
+_COOKIE = COOKIE.encode() + b"="
+_SAFE_METHODS = ("GET", "HEAD")
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="andon"')
+_CLOSE = (b"connection", b"close")  # or the client could go on sending its body for as long as it likes
+_BEARER_BYTES_MAX = 8192
+
+_ALL_ROLES = frozenset(Role)
+_VIEWER = frozenset((Role.VIEWER,))
+
+
+class Guard:
+    """Who may come in. One for the whole application."""
+
+    def __init__(self, access: Access | None, hosts: frozenset[str] | None = None) -> None:
+        """`hosts` are the names a request may call this machine by, besides its loopback ones; None: any."""
+        self._access = access
+        self._hosts = hosts
+
+    async def admit(
+        self,
+        scope: MutableMapping[str, Any],
+        headers: Mapping[bytes, bytes],
+        needs: Permission,
+        *,
+        scoped: bool = False,
+    ) -> Principal:
+        """Who sends a request, if that one may have it done.
+
+        `headers` are those of `HEADERS` the request has. `scoped` says that the operation looks at the areas
+        of the caller by itself; where it does not, callers with areas are refused.
+
+        Raises:
+            Problem: `wrong_host`, `cross_site`, `unauthenticated`, `invalid_credentials`, `session_ended`,
+                `locked_out`, `too_many_requests`, `forbidden` or `password_must_change`.
+        """
+        if self._hosts is not None:
+            _refuse_other_hosts(headers.get(b"host", b""), self._hosts)
+        upgrade = scope["type"] == "websocket"
+        changes = not upgrade and scope["method"] not in _SAFE_METHODS
+        bearer, by_cookie = _credential(headers)
+        if changes or upgrade:
+            _refuse_other_sites(headers, must_say=by_cookie and changes)
+        peer = peer_of(scope)
+        access = self._access
+        if access is None:
+            principal = _by_address(peer, headers)
+        else:
+            try:
+                principal = await access.who(bearer, peer)
+            except Denied as denied:
+                if needs is not Permission.PUBLIC or denied.code in ("locked_out", "too_many_requests"):
+                    raise denied_problem(denied) from None
+                principal = NOBODY
+        if not principal.may(needs):
+            raise _refused(principal, needs)
+        if principal.areas is not None and not scoped and needs is not Permission.PUBLIC:
+            raise Problem(
+                "forbidden",
+                "This tells of the whole plant, and you may see a part of it.",
+                headers=(_CLOSE,) if changes else (),
+            )
+        return principal
+
+    def still(self, principal: Principal) -> bool:
+        """Whether a principal that was let in would be let in again; memory only."""
+        return self._access is None or self._access.still(principal)
+
+
+def denied_problem(denied: Denied) -> Problem:
+    """A refusal of the port as a problem."""
+    headers = [_CLOSE]
+    if denied.code in ("unauthenticated", "invalid_credentials", "session_ended"):
+        headers.append(_CHALLENGE)
+    if denied.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % denied.retry_after_s))
+    return Problem(denied.code, denied.reason, headers=headers)
+
+
+def peer_of(scope: Mapping[str, Any]) -> str:
+    """The address a request comes from; empty where it is not known."""
+    client = scope.get("client")
+    if not client:
+        return ""
+    host: str = client[0]
+    # A listener of both families sees a caller over IPv4 as ::ffff:a.b.c.d.
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address, as text, is one of this machine to itself."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    inner = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return (inner or found).is_loopback
+
+
+def host_name(host: bytes) -> str:
+    """The name in a Host header, in lower case and without port and brackets."""
+    text = host.decode("latin-1")
+    name = text.rpartition("]")[0].removeprefix("[") if text.startswith("[") else text.partition(":")[0]
+    return name.lower()
+
+
+def _credential(headers: Mapping[bytes, bytes]) -> tuple[str | None, bool]:
+    """The token a request carries, and whether a cookie brought it."""
+    given = headers.get(b"authorization")
+    if given is not None:
+        scheme, _, token = given.partition(b" ")
+        if scheme.lower() != b"bearer" or not token or len(token) > _BEARER_BYTES_MAX:
+            raise Problem(
+                "invalid_credentials",
+                "The Authorization header is not of the kind taken here.",
+                hint="Send Authorization: Bearer and the token or key.",
+                headers=(_CHALLENGE, _CLOSE),
+            )
+        return token.strip().decode("latin-1"), False
+    cookies = headers.get(b"cookie")
+    if cookies is not None:
+        for part in cookies.split(b";"):
+            part = part.strip()
+            if part.startswith(_COOKIE):
+                return part[len(_COOKIE) :][:_BEARER_BYTES_MAX].decode("latin-1"), True
+    return None, False
+
+
+def _refuse_other_hosts(host: bytes, hosts: frozenset[str]) -> None:
+    """A page whose name was pointed at this machine names its own host."""
+    name = host_name(host)
+    if name != "localhost" and name not in hosts and not is_loopback(name):
+        raise Problem("wrong_host", "The request names another host than this machine.", headers=(_CLOSE,))
+
+
+def _refuse_other_sites(headers: Mapping[bytes, bytes], *, must_say: bool) -> None:
+    """Browsers send cookies by themselves, and say from which page."""
+    origin = headers.get(b"origin")
+    if origin is not None and origin.partition(b"://")[2].lower() != headers.get(b"host", b"").lower():
+        raise Problem("cross_site", "The request comes from a page of another site.", headers=(_CLOSE,))
+    if must_say and (origin is None or headers.get(b"x-andon") != b"1"):
+        raise Problem(
+            "cross_site",
+            "A request by cookie that changes something says that it is meant.",
+            hint="Send the headers X-Andon: 1 and Origin, or use a token in the Authorization header.",
+            headers=(_CLOSE,),
+        )
+
+
+def _by_address(peer: str, headers: Mapping[bytes, bytes]) -> Principal:
+    """Where nobody keeps users: this machine may do all, others may look."""
+    host = host_name(headers.get(b"host", b""))
+    if is_loopback(peer) and (host == "localhost" or is_loopback(host)):
+        return Principal("local", "local", _ALL_ROLES)
+    return Principal("anonymous", "anonymous", _VIEWER)
+
+
+def _refused(principal: Principal, needs: Permission) -> Problem:
+    if principal.limited:
+        return Problem("password_must_change", "The password has to be changed first.", headers=(_CLOSE,))
+    if principal.kind == "anonymous":
+        reason = "This is not open to callers who do not say who they are."
+        return Problem("unauthenticated", reason, headers=(_CHALLENGE, _CLOSE))
+    return Problem("forbidden", f'It needs the permission "{needs}".', headers=(_CLOSE,))
