@@ -60,15 +60,25 @@ class ChangeFilter:
         self._source_time: dict[str, bool] = {}
         self._timers = Timers()
         for connection in connections:
-            rules = {
-                connection.tag_id(tag): _Deadband(tag.deadband, tag.range, group.report_times(tag).report_max)
-                for group in connection.groups
-                for tag in group.tags
-                if tag.deadband
-            }
-            if rules:
-                self._rules[connection.name] = rules
-                self._source_time[connection.name] = connection.time == "source"
+            self.add(connection)
+
+    def add(self, connection: ConnectionSettings) -> None:
+        """One more connection."""
+        rules = {
+            connection.tag_id(tag): _Deadband(tag.deadband, tag.range, group.report_times(tag).report_max)
+            for group in connection.groups
+            for tag in group.tags
+            if tag.deadband
+        }
+        if rules:
+            self._rules[connection.name] = rules
+            self._source_time[connection.name] = connection.time == "source"
+
+    def drop(self, connection: str) -> None:
+        """A connection is taken out, with all that is remembered of it."""
+        self.forget(connection)
+        self._rules.pop(connection, None)
+        self._source_time.pop(connection, None)
 
     def set_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Ranges the device gave, by full tag id."""

@@ -12,18 +12,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
-
-import msgspec
 
 from connectors.base import Clock
 from connectors.settings import ConnectionSettings
-from gateway.filters import ChangeFilter, no_communication
+from gateway.errors import GatewayError
+from gateway.filters import no_communication
 from gateway.repeats import Repeats
-from gateway.reporting import Report, Reporter
+from gateway.reporting import Report
+from gateway.sieve import Sieve
+from gateway.waiting import Asked, Counts, EventLog, Exchanged, Item, Listener, Mark, Reread, Turn
 from statemodel.engine import Engine
 from statemodel.records import Recorded
-from statemodel.stale import StaleWatch
 from statemodel.types import (
     AuditAnchor,
     CommandTold,
@@ -52,77 +51,6 @@ LINGER_SAMPLES_MAX = 1000
 
 
 _BAD = Quality.BAD
-
-
-class _Reread(msgspec.Struct, frozen=True):
-    """A group with stale tags, or with a heartbeat that is due, was read completely at `at`, and what it had
-    to say is ahead in the queue."""
-
-    connection: str
-    group: str
-    at: datetime
-
-
-class _Asked(msgspec.Struct, frozen=True):
-    """An event somebody waits for: `done` gets it as it was recorded. It is about no connection."""
-
-    event: Correction | CommandTold | AuditAnchor
-    at: datetime
-    done: asyncio.Future[Recorded]
-
-
-class _Mark(msgspec.Struct, frozen=True):
-    """Somebody waits until all before it is durable and told."""
-
-    at: datetime
-    done: asyncio.Future[None]
-
-
-#: What waits for the pipeline, and what time itself adds.
-_Item = Event | Gap | DeviceEvent | _Reread | _Asked | _Mark
-
-
-class EventLog(Protocol):
-    """The part of the journal the pipeline needs."""
-
-    async def append(
-        self,
-        events: Sequence[Recordable],
-        batches: Sequence[SampleBatch] = ...,
-        alive: Mapping[str, datetime | None] = ...,
-    ) -> Sequence[Recorded]:
-        """Number and keep; returns when it is durable. `alive` None: the connection is known to be down."""
-        ...
-
-
-class Listener(Protocol):
-    """Whoever shows what is true now."""
-
-    def samples(self, samples: Sequence[TagSample]) -> None:
-        """Newest values, recorded or not."""
-        ...
-
-    def announce(self, recorded: Sequence[Recorded]) -> None:
-        """Events that are now durable, in order."""
-        ...
-
-
-class Counts:
-    """What has passed, for metrics and loss accounting."""
-
-    def __init__(self) -> None:
-        self.samples = 0
-        self.bad_samples = 0
-        self.passed = 0
-        self.made = 0
-        self.not_recorded = 0
-        self.recorded = 0
-        self.transitions = 0
-        self.rejections = 0
-        self.corrections = 0
-        self.commits = 0
-        self.device_events = 0
-        self.repeated_events = 0
 
 
 class Pipeline:
@@ -156,17 +84,8 @@ class Pipeline:
         """
         self._engine = engine
         self._log = log
-        self._connections = {connection.name: connection for connection in connections}
-        self._unrecorded = frozenset(
-            connection.tag_id(tag)
-            for connection in connections
-            for tag in connection.tags()
-            if not tag.record
-        )
-        self._filter = ChangeFilter(connections)
-        self._reporter = Reporter(connections)
+        self._sieve = Sieve(connections)
         self._topics = tuple(topics)
-        self._stale = stale_watch(connections)
         #: When a group with stale tags, or a heartbeat that is due, was first read again.
         self._first_reading: dict[str, datetime] = {}
         self._listeners = tuple(listeners)
@@ -174,9 +93,9 @@ class Pipeline:
         self._clock = clock
         self._heartbeat_s = heartbeat.total_seconds()
         #: None, put last, ends the work.
-        self._queue: asyncio.Queue[_Item | None] = asyncio.Queue(QUEUE_EVENTS_MAX)
+        self._queue: asyncio.Queue[Item | None] = asyncio.Queue(QUEUE_EVENTS_MAX)
         self._finished = False
-        self._waiting = dict.fromkeys(self._connections, 0)
+        self._waiting = dict.fromkeys(self._sieve.connections, 0)
         self._alive: dict[str, datetime | None] = dict(alive)
         #: What the next commit holds, and whose proofs of life belong to it.
         self._records: list[Recordable] = []
@@ -197,12 +116,16 @@ class Pipeline:
         self.counts = Counts()
 
     async def offer(self, event: SampleBatch | SourceLost | SourceRestored | Gap | DeviceEvent) -> None:
-        """Hand in what happened. Waits while the pipeline is behind."""
+        """Hand in what happened. Waits while the pipeline is behind. Of a connection that has been taken out
+        nothing is taken in any more."""
+        if event.connection not in self._waiting:
+            return
         self._waiting[event.connection] += 1
         try:
             await self._queue.put(event)
         except asyncio.CancelledError:
-            self._waiting[event.connection] -= 1
+            if event.connection in self._waiting:
+                self._waiting[event.connection] -= 1
             raise
 
     async def record(self, event: Correction | CommandTold | AuditAnchor) -> Recorded:
@@ -211,19 +134,35 @@ class Pipeline:
         Waits while the pipeline is behind. It is recorded also when the caller stops waiting.
         """
         done: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
-        await self._queue.put(_Asked(event, self._clock.now(), done))
+        await self._queue.put(Asked(event, self._clock.now(), done))
         return await done
 
     async def caught_up(self) -> None:
         """Return when everything that was handed in before is durable and told. Waits while it is behind."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._queue.put(_Mark(self._clock.now(), done))
+        await self._queue.put(Mark(self._clock.now(), done))
         await done
+
+    async def exchange(self, turn: Callable[[datetime], Turn]) -> None:
+        """Go on with another configuration from a place in the queue on: all before it is judged, recorded
+        and told by the present one, all behind it by the next. Returns when what the exchange itself moves is
+        durable and told. It is made also when the caller stops waiting.
+
+        Raises:
+            ValueError, LookupError, GatewayError: what `turn` has raised; nothing has changed then.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._queue.put(Exchanged(self._clock.now(), turn, done))
+        await done
+
+    def publish_to(self, topics: Sequence[Callable[[Sequence[TagSample]], None]]) -> None:
+        """From now on these are told of each tag as its report times say."""
+        self._topics = tuple(topics)
 
     def seen(self, connection: str, at: datetime) -> None:
         """A connection proved that it lives. Counts only when nothing it said before is still waiting here,
         so that the durable proof of life never runs ahead of the durable events."""
-        if not self._waiting[connection]:
+        if self._waiting.get(connection) == 0:
             self._alive[connection] = max(at, self._alive.get(connection) or at)
 
     def read(self, connection: str, group: str, at: datetime) -> None:
@@ -233,20 +172,21 @@ class Pipeline:
         first had to say is in the queue ahead, and a newer value is not overtaken by the proof of an old one.
         The same goes for those whose last word is to be told again now and then.
         """
+        if connection not in self._waiting:
+            return
         key = f"{connection}/{group}"
-        stale, beat = self._stale.read(key, at), self._reporter.read(key, at)
+        stale, beat = self._sieve.stale.read(key, at), self._sieve.reporter.read(key, at)
         if not stale and not beat:
             self._first_reading.pop(key, None)
         elif key not in self._first_reading:
             self._first_reading[key] = at
         elif not self._queue.full():
             self._waiting[connection] += 1
-            self._queue.put_nowait(_Reread(connection, key, self._first_reading.pop(key)))
+            self._queue.put_nowait(Reread(connection, key, self._first_reading.pop(key)))
 
     def ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Ranges of tags (full ids) the device gave, ahead of the first sample of its session."""
-        self._filter.set_ranges(ranges)
-        self._reporter.set_ranges(ranges)
+        self._sieve.set_ranges(ranges)
 
     @property
     def backlog(self) -> int:
@@ -265,17 +205,12 @@ class Pipeline:
             await self.offer(words)
         await self._queue.put(None)
 
-    async def _next(self) -> list[_Item]:
+    async def _next(self) -> list[Item]:
         """What has arrived, or a tick when time itself is due, or nothing when it is time for a commit."""
         if not self._queue.empty():
             return self._arrived(self._queue.get_nowait())
         pause_s = max(0.0, min(self._commit_by_s, self._heartbeat_by_s) - self._clock.monotonic())
-        wakes = (
-            self._wake_at,
-            self._stale.wake_at(),
-            self._filter.wake_at(),
-            self._reporter.wake_at(),
-        )
+        wakes = (self._wake_at, self._sieve.wake_at())
         wake_at = min((at for at in wakes if at is not None), default=None)
         if wake_at is not None:
             pause_s = min(pause_s, max(0.0, (wake_at - self._clock.now()).total_seconds()))
@@ -287,9 +222,9 @@ class Pipeline:
             return [Tick(now)] if wake_at is not None and now >= wake_at else []
         return self._arrived(first)
 
-    def _arrived(self, first: _Item | None) -> list[_Item]:
+    def _arrived(self, first: Item | None) -> list[Item]:
         """An event and those behind it."""
-        events: list[_Item] = []
+        events: list[Item] = []
         event = first
         while event is not None:
             events.append(event)
@@ -299,41 +234,73 @@ class Pipeline:
         self._finished = True
         return events
 
-    async def _work(self, events: Sequence[_Item]) -> None:
+    async def _work(self, events: Sequence[Item]) -> None:
         """Filter and step each event; commit what has come together when it is time, then tell."""
-        records, batches = self._records, self._batches
         for event in events:
+            if isinstance(event, Exchanged):
+                await self._exchange(event)
+                continue
+            if not isinstance(event, Tick | Asked | Mark) and event.connection not in self._waiting:
+                continue  # said while its connection was being taken out
+            records, batches = self._records, self._batches
             now = event.received_at if isinstance(event, SampleBatch | DeviceEvent) else event.at
             self._distrust(now, records, batches)
             if isinstance(event, SampleBatch):
                 self._prove(event)
                 self._take_batch(event, records, batches)
-            elif isinstance(event, _Reread):
-                fresh = SampleBatch(event.connection, event.at, self._stale.fresh(event.group, event.at))
-                self._stale.note(fresh)
+            elif isinstance(event, Reread):
+                proved = self._sieve.stale.fresh(event.group, event.at)
+                fresh = SampleBatch(event.connection, event.at, proved)
+                self._sieve.stale.note(fresh)
                 self._take_batch(fresh, records, batches)
                 self._tell(
                     event.connection,
                     event.at,
-                    self._reporter.proved(event.group, event.at, event.at),
+                    self._sieve.reporter.proved(event.group, event.at, event.at),
                     batches,
                 )
             elif isinstance(event, Gap):
                 records.append(event)
             elif isinstance(event, DeviceEvent):
                 self._take_device_event(event, records)
-            elif isinstance(event, _Mark):
+            elif isinstance(event, Mark):
                 self._marks.append(event.done)
-            elif isinstance(event, _Asked):
+            elif isinstance(event, Asked):
                 self._asked.append((len(records), event.done))
                 records.append(event.event)
                 self.counts.corrections += 1
             else:
                 self._take(event, records, batches)
-            if not isinstance(event, Tick | _Asked | _Mark):
+            if not isinstance(event, Tick | Asked | Mark):
                 self._waiting[event.connection] = max(0, self._waiting[event.connection] - 1)
-        if not events or self._finished or records or self._marks or self._has_waited():
+        if not events or self._finished or self._records or self._marks or self._has_waited():
             await self._commit()
+
+    async def _exchange(self, wanted: Exchanged) -> None:
+        """All before this is durable first, so that what fails later leaves nothing half told."""
+        await self._commit()
+        try:
+            turn = wanted.turn(wanted.at)
+        except (ValueError, LookupError, GatewayError) as error:
+            if not wanted.done.done():
+                wanted.done.set_exception(error)
+            return
+        self._sieve.exchange(turn.gone, turn.come)
+        for name in turn.gone:
+            del self._waiting[name]
+            self._alive.pop(name, None)
+            for key in [key for key in self._first_reading if key.partition("/")[0] == name]:
+                del self._first_reading[key]
+        for connection in turn.come:
+            self._waiting[connection.name] = 0
+        self._engine = turn.engine
+        turn.taken()
+        self._records.extend(turn.farewells)
+        self.counts.transitions += len(turn.farewells)
+        self._step(Tick(wanted.at), self._records)  # equipment that means something else now says so
+        await self._commit()
+        if not wanted.done.done():
+            wanted.done.set_result(None)
 
     def _has_waited(self) -> bool:
         """Whether samples have waited long enough for others, or all proofs of life for a commit."""
@@ -376,20 +343,20 @@ class Pipeline:
 
     def _distrust(self, now: datetime, records: list[Recordable], batches: list[SampleBatch]) -> None:
         """What nobody has proved in time is bad before anything later is looked at."""
-        due = self._stale.wake_at()
+        due = self._sieve.stale.wake_at()
         if due is not None and due <= now:
-            for batch in self._stale.overdue(now):
+            for batch in self._sieve.stale.overdue(now):
                 self._take_batch(batch, records, batches)
-        for batch in self._filter.due(now):
+        for batch in self._sieve.filter.due(now):
             self.counts.passed += len(batch.samples)  # it had been taken for no news
             self._step(batch, records)
             self._keep(batch, batch, batches)
-        for connection, report in self._reporter.due(now).items():
+        for connection, report in self._sieve.reporter.due(now).items():
             self._tell(connection, now, report, batches)
 
     def _prove(self, batch: SampleBatch) -> None:
         """A batch from the device: its connection lives, and its tags are not stale."""
-        self._stale.note(batch)
+        self._sieve.stale.note(batch)
         self._proved.add(batch.connection)
         self._alive[batch.connection] = max(
             batch.received_at, self._alive.get(batch.connection) or batch.received_at
@@ -410,7 +377,7 @@ class Pipeline:
     def _take_batch(self, batch: SampleBatch, records: list[Recordable], batches: list[SampleBatch]) -> None:
         if not batch.samples:
             return
-        passed = self._filter.apply(batch)
+        passed = self._sieve.filter.apply(batch)
         self.counts.samples += len(batch.samples)
         self.counts.passed += len(passed.samples)
         self.counts.bad_samples += len([None for sample in passed.samples if sample.quality is _BAD])
@@ -431,10 +398,12 @@ class Pipeline:
             # Down connections have no proof of life: a restart must not report their loss again.
             self._alive[event.connection] = None
             self._proved.add(event.connection)
-            self._filter.forget(event.connection)
-            self._stale.forget(event.connection)
-            self._tell(event.connection, event.at, self._reporter.end(event.connection, event.at), batches)
-            lost = no_communication(self._connections[event.connection], event.at)
+            self._sieve.filter.forget(event.connection)
+            self._sieve.stale.forget(event.connection)
+            self._tell(
+                event.connection, event.at, self._sieve.reporter.end(event.connection, event.at), batches
+            )
+            lost = no_communication(self._sieve.connections[event.connection], event.at)
             for listener in self._listeners:
                 listener.samples(lost.samples)
             self._publish(lost.samples)
@@ -456,7 +425,7 @@ class Pipeline:
         if passed.samples:
             for listener in self._listeners:
                 listener.samples(passed.samples)
-        report = self._reporter.take(batch, passed)
+        report = self._sieve.reporter.take(batch, passed)
         if report is not None:
             self._tell(batch.connection, batch.received_at, report, batches)
         elif passed.samples:
@@ -467,7 +436,7 @@ class Pipeline:
         """Tell what the rules of a connection's tags let through at this instant."""
         self._publish(report.topics)
         if report.history:
-            source_time = self._connections[connection].time == "source"
+            source_time = self._sieve.connections[connection].time == "source"
             self._record(SampleBatch(connection, at, tuple(report.history), source_time), batches)
 
     def _publish(self, samples: Sequence[TagSample]) -> None:
@@ -477,23 +446,11 @@ class Pipeline:
 
     def _record(self, batch: SampleBatch, batches: list[SampleBatch]) -> None:
         kept = batch
-        if self._unrecorded:
-            samples = tuple(sample for sample in batch.samples if sample.tag not in self._unrecorded)
+        if self._sieve.unrecorded:
+            samples = tuple(sample for sample in batch.samples if sample.tag not in self._sieve.unrecorded)
             if len(samples) != len(batch.samples):
                 kept = SampleBatch(batch.connection, batch.received_at, samples, batch.source_time)
                 self.counts.not_recorded += len(batch.samples) - len(samples)
         if kept.samples:
             batches.append(kept)
             self.counts.recorded += len(kept.samples)
-
-
-def stale_watch(connections: Iterable[ConnectionSettings]) -> StaleWatch:
-    """The watch over the tags that may not go without proof for long."""
-    limits, groups = {}, {}
-    for connection in connections:
-        for group in connection.groups:
-            for tag in group.tags:
-                if (limit := connection.stale_limit(group, tag)) is not None:
-                    limits[connection.tag_id(tag)] = limit
-                    groups[connection.tag_id(tag)] = f"{connection.name}/{group.name}"
-    return StaleWatch(limits, groups)

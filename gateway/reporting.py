@@ -239,18 +239,30 @@ class Reporter:
         self._telling = Timers()
         self._opening = Timers()
         for connection in connections:
-            tags = {}
-            for group in connection.groups:
-                readings = _Group()
-                for tag in group.tags:
-                    times = group.report_times(tag)
-                    if tag.swing is not None or times.report_min is not None or times.heartbeat is not None:
-                        tags[connection.tag_id(tag)] = item = _Tag(connection, group, tag, readings)
-                        readings.tags.append(item)
-                if readings.tags:
-                    self._groups[f"{connection.name}/{group.name}"] = readings
-            if tags:
-                self._tags[connection.name] = tags
+            self.add(connection)
+
+    def add(self, connection: ConnectionSettings) -> None:
+        """One more connection."""
+        tags = {}
+        for group in connection.groups:
+            readings = _Group()
+            for tag in group.tags:
+                times = group.report_times(tag)
+                if tag.swing is not None or times.report_min is not None or times.heartbeat is not None:
+                    tags[connection.tag_id(tag)] = item = _Tag(connection, group, tag, readings)
+                    readings.tags.append(item)
+            if readings.tags:
+                self._groups[f"{connection.name}/{group.name}"] = readings
+        if tags:
+            self._tags[connection.name] = tags
+
+    def drop(self, connection: str) -> None:
+        """A connection is taken out; what is still held back of it is given up: ask for its `end` before."""
+        for name in self._tags.pop(connection, {}):
+            self._telling.cancel(name)
+            self._opening.cancel(name)
+        for group in [name for name in self._groups if name.startswith(connection + "/")]:
+            del self._groups[group]
 
     def set_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Ranges the device gave, by full tag id; before the first sample of a session."""

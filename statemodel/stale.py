@@ -39,6 +39,28 @@ class StaleWatch:
         self._due: list[tuple[datetime, str]] = []
         self._queued: set[str] = set()
 
+    def add(self, limits: Mapping[str, timedelta], groups: Mapping[str, str]) -> None:
+        """Watch further tags, with the same meaning as at the beginning."""
+        self._limits.update(limits)
+        found = {tag: group for tag, group in groups.items() if tag in limits}
+        self._group_of.update(found)
+        for group in found.values():
+            self._read_at.setdefault(group, None)
+
+    def drop(self, connection: str) -> None:
+        """The tags of a connection are watched no more."""
+        self.forget(connection)
+        prefix = connection + "/"
+        for tag in [tag for tag in self._limits if tag.startswith(prefix)]:
+            del self._limits[tag]
+            group = self._group_of.pop(tag, None)
+            if group is not None:
+                self._read_at.pop(group, None)
+                self._stale.pop(group, None)
+            self._queued.discard(tag)
+        self._due = [(at, tag) for at, tag in self._due if not tag.startswith(prefix)]
+        heapq.heapify(self._due)
+
     def note(self, batch: SampleBatch) -> None:
         """Take in samples on their way."""
         if not self._limits:

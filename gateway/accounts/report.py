@@ -12,7 +12,7 @@ from gateway.accounts.books import Books, Line
 from gateway.accounts.keeper import Accounts
 from gateway.accounts.values import Losses
 from gateway.health import SinkOf
-from gateway.pipeline import Counts
+from gateway.waiting import Counts
 
 
 class AccountsReport:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.accounts.keeper import Accounts
 from gateway.accounts.report import AccountsReport
-from gateway.pipeline import Counts
+from gateway.waiting import Counts
 from tests.gateway.journal.builders import ManualClock, batch, kept_house, opened, transition
 
 
