@@ -1,0 +1,1 @@
+"""The audit trail: who did what, kept so that whoever changes it afterwards is found out."""
