@@ -8,6 +8,16 @@ The plant goes on living under every fault; only what can be seen of it on that 
     exceptions   Modbus: every request is answered with exception `code`
     wrong        Modbus: every answer is wrong in the way `how` says
     bad_quality  OPC UA: the named nodes have the status code `status`
+
+and of writes alone:
+
+    lost_answers, late_answers, cut_answers
+                 a `share` of the writes is carried out, and then the answer is lost, held back by `delay_s`,
+                 or the connection is reset in its stead
+    ignored_writes
+                 a `share` of the writes is answered with yes, and not carried out
+    deaf         machines take no commands
+    keep_request machines leave `CmdChangeRequest` as it was written
 """
 
 from __future__ import annotations
@@ -22,7 +32,8 @@ from simulators.ledger import rfc3339
 from simulators.link import Gate
 from simulators.modbus_server import ModbusServer
 from simulators.opcua_server import OpcuaServer
-from simulators.orders import STATUSES, Fault
+from simulators.orders import STATUSES, WRITE_FAULTS, Fault
+from simulators.writes import Trouble
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -168,10 +179,23 @@ class _BadQuality:
         await self._server.mend(fault.nodes or self._server.nodes, datetime.now(UTC))
 
 
+class _OfWrites:
+    def __init__(self, trouble: Trouble) -> None:
+        self._trouble = trouble
+
+    async def put_on(self, fault: Fault) -> None:
+        self._trouble.put_on(fault.kind, fault.share, fault.delay_s)
+
+    async def take_off(self, fault: Fault) -> None:
+        self._trouble.take_off(fault.kind)
+
+
 def _effect(fault: Fault, server: ModbusServer | OpcuaServer) -> _Effect:
     at_gate: dict[str, Callable[[Gate], _Effect]] = {"drop": _Drop, "freeze": _Freeze, "late": _Late}
     if fault.kind in at_gate:
         return at_gate[fault.kind](server.gate)
+    if fault.kind in WRITE_FAULTS:
+        return _OfWrites(server.trouble)
     if isinstance(server, OpcuaServer):
         return _BadQuality(server)
     return _Exceptions(server) if fault.kind == "exceptions" else _Wrong(server)

@@ -43,9 +43,10 @@ class Link:
         await self._gate.thawed.wait()
         return data
 
-    async def send(self, data: bytes) -> None:
-        """Hand bytes to the client, delayed as the gate says; waits when too many are on their way."""
-        await self._outlet.put((asyncio.get_running_loop().time() + self._gate.delay_s, data))
+    async def send(self, data: bytes, delay_s: float = 0.0) -> None:
+        """Hand bytes to the client, delayed as the gate says and by `delay_s`; waits when too many are on
+        their way."""
+        await self._outlet.put((asyncio.get_running_loop().time() + self._gate.delay_s + delay_s, data))
 
     async def deliver(self) -> None:
         """Write what was sent when it is due, until cancelled. Raises OSError when the client is gone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from simulators.modbus_pdu import COILS, DISCRETES, HOLDING, INPUT, Block
+from simulators.modbus_pdu import COILS, DISCRETES, HOLDING, INPUT, Block, Limit
 
 NAMESPACE: Final = "urn:andon:plant"
 SERVERS: Final = ("opcua-a", "opcua-b", "modbus-a", "modbus-b")
@@ -25,6 +25,8 @@ class Node:
     tag: str
     kind: str
     writable: bool = False
+    range: tuple[float, float] | None = None
+    """What a client may write; anything else is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,10 @@ class OpcuaGroup:
     nodes: tuple[Node, ...]
 
 
-COMMAND_NODE, ARM_NODE = "CntrlCmd", "CmdChangeRequest"
+COMMAND_NODE, ARM_NODE, SPEED_NODE = "CntrlCmd", "CmdChangeRequest", "CmdMachSpeed"
+SPEED_RANGE: Final = (0.0, 400.0)
+"""Speeds a machine of the line can be given, 1/min."""
+_PARAMETER_RANGE: Final = (-1000.0, 1000.0)
 
 _PACKML_NODES: Final = (
     Node("StateCurrent", "Int32"),
@@ -53,6 +58,8 @@ _PACKML_NODES: Final = (
     Node("Product", "String"),
     Node(COMMAND_NODE, "Int32", writable=True),
     Node(ARM_NODE, "Boolean", writable=True),
+    Node(SPEED_NODE, "Float", writable=True, range=SPEED_RANGE),
+    *(Node(f"Parameter{n}", "Float", writable=True, range=_PARAMETER_RANGE) for n in (1, 2, 3, 4)),
 )
 _LINE_NODES: Final = (
     Node("Running", "Boolean"),
@@ -107,6 +114,15 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Setpoint:
+    """Two writable registers (float32, ABCD) that give a machine its speed."""
+
+    address: int
+    owner: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModbusMap:
     """All that one server answers for, on unit 1."""
 
@@ -116,6 +132,8 @@ class ModbusMap:
     writable: dict[str, tuple[Block, ...]]
     places: tuple[Place, ...]
     triggers: tuple[Trigger, ...] = field(default=())
+    setpoints: tuple[Setpoint, ...] = ()
+    limits: tuple[Limit, ...] = ()
 
 
 def _at(owner: str, *rows: tuple[str, str, str, str, float]) -> tuple[Place, ...]:
@@ -133,13 +151,13 @@ def _at(owner: str, *rows: tuple[str, str, str, str, float]) -> tuple[Place, ...
 MODBUS: Final[dict[str, ModbusMap]] = {
     "modbus-a": ModbusMap(
         blocks={
-            HOLDING: (range(64), range(100, 120)),
+            HOLDING: (range(64), range(100, 122)),
             INPUT: (range(64),),
             COILS: (range(16),),
             DISCRETES: (range(16),),
         },
         mirrored=(range(64),),
-        writable={HOLDING: (range(100, 120),), COILS: (range(16),)},
+        writable={HOLDING: (range(100, 122),), COILS: (range(16),)},
         places=_at(
             "palletiser-1",
             ("holding:0", "uint16", "", "state", 1),
@@ -168,6 +186,8 @@ MODBUS: Final[dict[str, ModbusMap]] = {
             ("discrete:3", "bool", "", "fault", 1),
         ),
         triggers=(Trigger(HOLDING, 101, "palletiser-1", argument=100),),
+        setpoints=(Setpoint(120, "palletiser-1", SPEED_NODE),),
+        limits=(Limit(HOLDING, 120, *SPEED_RANGE),),
     ),
     "modbus-b": ModbusMap(
         blocks={

@@ -41,6 +41,23 @@ class Write:
     table: str
     address: int
     values: tuple[int, ...]
+    before: tuple[int, ...] = ()
+    """What stood there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Two registers that are one float32 (ABCD), and what it may be: the unit refuses everything else."""
+
+    table: str
+    address: int
+    low: float
+    high: float
+
+    def holds(self, words: Sequence[int]) -> bool:
+        """Whether the registers stand for a value that is allowed."""
+        (value,) = struct.unpack(">f", struct.pack(">2H", *words))
+        return bool(self.low <= value <= self.high)
 
 
 @dataclass(slots=True)
@@ -51,6 +68,7 @@ class Unit:
     writable: Mapping[str, Sequence[Block]] = field(default_factory=dict)
     hands_on: frozenset[tuple[str, int]] = frozenset()
     """Writable places that do not keep what is written: the write is handed on, the plant decides."""
+    limits: Sequence[Limit] = ()
     values: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def read(self, table: str, address: int, count: int) -> list[int]:
@@ -62,10 +80,26 @@ class Unit:
         """Raises `Refused` when a part is not writable; then nothing is written."""
         self._judge(self.blocks, table, address, len(values))
         self._judge(self.writable, table, address, len(values))
+        for limit in self.limits:
+            self._judge_limit(limit, table, address, values)
+        before = tuple(self.values.get((table, place), 0) for place in range(address, address + len(values)))
         for place, value in enumerate(values, address):
             if (table, place) not in self.hands_on:
                 self.values[table, place] = value
-        return Write(table, address, tuple(values))
+        return Write(table, address, tuple(values), before)
+
+    def _judge_limit(self, limit: Limit, table: str, address: int, values: Sequence[int]) -> None:
+        places = range(limit.address, limit.address + 2)
+        if table != limit.table or not any(address <= place < address + len(values) for place in places):
+            return
+        after = [
+            values[place - address]
+            if address <= place < address + len(values)
+            else self.values.get((table, place), 0)
+            for place in places
+        ]
+        if not limit.holds(after):
+            raise Refused(ILLEGAL_VALUE)
 
     @staticmethod
     def _judge(blocks: Mapping[str, Sequence[Block]], table: str, address: int, count: int) -> None:

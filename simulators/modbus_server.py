@@ -16,12 +16,15 @@ from simulators.maps import ModbusMap, Place, Trigger
 from simulators.modbus_pdu import HOLDING, INPUT, NO_RESPONSE_FROM_TARGET, Unit, Write, answer, exception
 from simulators.packml import COMMANDS
 from simulators.registers import encode
+from simulators.writes import ADDRESS_OF, EXECUTED, IGNORED, REFUSED, Fate, Trouble, WriteLedger
 
 _HEADER: Final = struct.Struct(">HHHB")
 _ADU_LENGTH_MAX: Final = 254
 
 OnCommand = Callable[[str, str], None]
 """Told (equipment, command) when a client writes to a place that commands a machine."""
+OnAdjust = Callable[[str, str, float], None]
+"""Told (equipment, tag, value) when a client has given a machine a set point."""
 
 WRONGS: Final = ("transaction", "unit", "function", "short", "truncated")
 """Ways in which answers can be wrong: see `_spoiled`."""
@@ -31,16 +34,28 @@ class ModbusServer:
     """One port with its units. Call `put` with tag values; clients read them."""
 
     def __init__(
-        self, name: str, host: str, port: int, map_: ModbusMap, unit: int, on_command: OnCommand
+        self,
+        name: str,
+        host: str,
+        port: int,
+        map_: ModbusMap,
+        unit: int,
+        on_command: OnCommand,
+        on_adjust: OnAdjust | None = None,
+        ledger: WriteLedger | None = None,
     ) -> None:
         self.name = name
         self.gate = Gate(host, port, self._serve)
+        self.trouble = Trouble(name)
+        self.ledger = ledger if ledger is not None else WriteLedger()
+        """Of the writes that come in."""
         self.exception_code: int | None = None
         """While set, every request is answered with this exception."""
         self.wrong: str | None = None
         """While set, every answer is wrong in this way (one of `WRONGS`)."""
         self._map = map_
         self._on_command = on_command
+        self._on_adjust = on_adjust
         self._places: dict[tuple[str, str], list[Place]] = {}
         for place in map_.places:
             self._places.setdefault((place.owner, place.tag), []).append(place)
@@ -49,6 +64,7 @@ class ModbusServer:
             blocks=map_.blocks,
             writable=map_.writable,
             hands_on=frozenset(key for key, trigger in self._triggers.items() if trigger.words),
+            limits=map_.limits,
         )
         self._units = {unit: self._unit}
 
@@ -65,6 +81,8 @@ class ModbusServer:
 
     def command_taken(self, equipment: str) -> None:
         """The machine has taken a command: the place that armed it goes back to zero."""
+        if self.trouble.keeps_request:
+            return
         for (table, address), trigger in self._triggers.items():
             if trigger.owner == equipment and trigger.argument is not None:
                 self._unit.values[table, address] = 0
@@ -91,36 +109,80 @@ class ModbusServer:
                 return  # not Modbus, or out of step: there is no way back but a new connection
             request = await link.read_exactly(length - 1)
             reply = self._answer(unit, request)
+            fate, delay_s = self.trouble.fate() if request[0] in ADDRESS_OF else (Fate.ANSWERED, 0.0)
+            if fate is Fate.CUT:
+                link.reset()
+                return
+            if fate is Fate.LOST:
+                continue
             if self.wrong is None:
-                await link.send(_HEADER.pack(transaction, 0, len(reply) + 1, unit) + reply)
+                await link.send(_HEADER.pack(transaction, 0, len(reply) + 1, unit) + reply, delay_s)
             else:
-                await link.send(_spoiled(self.wrong, transaction, unit, reply))
+                await link.send(_spoiled(self.wrong, transaction, unit, reply), delay_s)
 
     def _answer(self, unit: int, request: bytes) -> bytes:
+        writes = request[0] in ADDRESS_OF
+        reply: bytes
+        write: Write | None = None
+        done = EXECUTED
         if self.exception_code is not None:
-            return exception(request[0], self.exception_code)
-        if unit not in self._units:
-            return exception(request[0], NO_RESPONSE_FROM_TARGET)
-        reply, write = answer(self._units[unit], request)
+            reply = exception(request[0], self.exception_code)
+        elif unit not in self._units:
+            reply = exception(request[0], NO_RESPONSE_FROM_TARGET)
+        elif writes and self.trouble.ignores():
+            reply, done = _as_if_done(request), IGNORED
+        else:
+            reply, write = answer(self._units[unit], request)
+        if writes:
+            self._note(unit, request, reply, done)
         if write is not None:
             self._hand_on(write)
         return reply
 
+    def _note(self, unit: int, request: bytes, reply: bytes, done: str) -> None:
+        refused = bool(reply[0] & 0x80)
+        address = int.from_bytes(request[1:3], "big")
+        start = 6 if request[0] in (15, 16) else 3
+        size = 1 if request[0] == 15 else 2
+        data = request[start:]
+        values = [int.from_bytes(data[at : at + size], "big") for at in range(0, len(data), size)]
+        self.ledger.note(
+            self.name if unit in self._units else f"{self.name}/{unit}",
+            f"FC{request[0]}",
+            f"{ADDRESS_OF[request[0]]}:{address}",
+            values,
+            REFUSED if refused else done,
+            reply[1] if refused else 0,
+        )
+
     def _hand_on(self, write: Write) -> None:
-        for address, value in enumerate(write.values, write.address):
+        for address, value, before in zip(
+            range(write.address, write.address + len(write.values)), write.values, write.before, strict=True
+        ):
             trigger = self._triggers.get((write.table, address))
-            if trigger is not None:
-                word = self._word(trigger, value)
+            if trigger is not None and not self.trouble.deaf:
+                word = self._word(trigger, value, before)
                 if word is not None:
                     self._on_command(trigger.owner, word)
+        for setpoint in self._map.setpoints:
+            touched = range(write.address - 1, write.address + len(write.values))
+            if self._on_adjust is not None and write.table == HOLDING and setpoint.address in touched:
+                words = [self._unit.values.get((HOLDING, setpoint.address + place), 0) for place in (0, 1)]
+                (value_f,) = struct.unpack(">f", struct.pack(">2H", *words))
+                self._on_adjust(setpoint.owner, setpoint.tag, value_f)
 
-    def _word(self, trigger: Trigger, value: int) -> str | None:
+    def _word(self, trigger: Trigger, value: int, before: int) -> str | None:
         if trigger.argument is None:
             return dict(trigger.words).get(value)
-        if value == 0:
-            return None
+        if value == 0 or before != 0:
+            return None  # only the rising edge hands a command over; the falling one arms anew
         code = self._unit.values.get((trigger.table, trigger.argument), 0)
         return COMMANDS.get(code, f"CntrlCmd {code}")
+
+
+def _as_if_done(request: bytes) -> bytes:
+    """The answer that says yes."""
+    return request[:5] if request[0] in (15, 16) else request
 
 
 def _spoiled(how: str, transaction: int, unit: int, reply: bytes) -> bytes:

@@ -15,20 +15,23 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from asyncua import ua as _ua
-from asyncua.common.callback import CallbackType
 from asyncua.server.server import Server
 
 from simulators.address_space import CopyingServer
 from simulators.alarms import ALARMED, NAME, SEVERITY, alarm_of
 from simulators.link import Gate, Link
 from simulators.machine import Value
-from simulators.maps import ARM_NODE, COMMAND_NODE, NAMESPACE, OpcuaGroup
+from simulators.maps import ARM_NODE, COMMAND_NODE, NAMESPACE, SPEED_NODE, OpcuaGroup
+from simulators.opcua_relay import Outgoing
+from simulators.opcua_writes import JudgedWrites
 from simulators.packml import COMMANDS
 from simulators.plant import Change
+from simulators.writes import Fate, Trouble, WriteLedger
 
 ua: Any = _ua  # its annotations ask for wrapper types (Int32, String, DateTime) where it takes plain values
 
 OnCommand = Callable[[str, str], None]
+OnAdjust = Callable[[str, str, float], None]
 
 _INNER_HOST: Final = "127.0.0.1"
 _EMPTY: Final[dict[str, Value]] = {"Boolean": False, "String": "", "Float": 0.0, "Double": 0.0}
@@ -38,12 +41,23 @@ class OpcuaServer:
     """One OPC UA server with its groups of nodes. Call `put` with tag values; clients read or subscribe."""
 
     def __init__(
-        self, name: str, host: str, port: int, groups: tuple[OpcuaGroup, ...], on_command: OnCommand
+        self,
+        name: str,
+        host: str,
+        port: int,
+        groups: tuple[OpcuaGroup, ...],
+        on_command: OnCommand,
+        on_adjust: OnAdjust | None = None,
+        ledger: WriteLedger | None = None,
     ) -> None:
         self.name = name
         self.gate = Gate(host, port, self._relay)
+        self.trouble = Trouble(name)
+        self.ledger = ledger if ledger is not None else WriteLedger()
+        """Of the writes that come in."""
         self._groups = groups
         self._on_command = on_command
+        self._on_adjust = on_adjust
         self._server = Server(CopyingServer())
         self._inner_port = 0
         self._clock: asyncio.Task[None] | None = None
@@ -53,7 +67,10 @@ class OpcuaServer:
         self._latest: dict[tuple[str, str], Value] = {}
         self._spoilt: dict[tuple[str, str], int] = {}
         self._armed: dict[Any, tuple[str, Any]] = {}
+        self._writable: dict[Any, tuple[str, str]] = {}
+        self._ranges: dict[Any, tuple[float, float]] = {}
         self._alarms: dict[str, Any] = {}
+        self._unjudged: Any = None
 
     @property
     def endpoint(self) -> str:
@@ -77,8 +94,11 @@ class OpcuaServer:
         server.set_identity_tokens([ua.AnonymousIdentityToken])
         server.disable_clock()  # its clock takes a second to stop; ours is below
         await self._add_nodes(await server.register_namespace(NAMESPACE))
-        server.subscribe_server_callback(CallbackType.PostWrite, self._written)
         await server.start()
+        self._unjudged = server.iserver.attribute_service  # what the server writes at its start and end
+        server.iserver.attribute_service = JudgedWrites(
+            server.iserver.aspace, self._ranges, self.trouble, self._note, self._written
+        )
         assert server.bserver is not None
         self._inner_port = server.bserver.port
         self._clock = asyncio.create_task(self._tell_time())
@@ -90,6 +110,7 @@ class OpcuaServer:
             self._clock.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._clock
+            self._server.iserver.attribute_service = self._unjudged
             await self._server.stop()
             self._clock = None
 
@@ -121,6 +142,8 @@ class OpcuaServer:
 
     async def command_taken(self, equipment: str, at: datetime) -> None:
         """The machine has taken a command: `CmdChangeRequest` goes back to false."""
+        if self.trouble.keeps_request:
+            return
         await self.put(((equipment, ARM_NODE, False),), at)
 
     async def tell_alarms(self, changes: Iterable[Change], at: datetime) -> None:
@@ -165,6 +188,10 @@ class OpcuaServer:
                 if node.writable:
                     await variable.set_writable()
                 key = (group.owner, node.tag)
+                if node.writable:
+                    self._writable[node_id] = key
+                if node.range is not None:
+                    self._ranges[node_id] = node.range
                 self._kinds[key], self._node_ids[key], self._names[name] = kind, node_id, key
                 self._latest[key] = first
                 await self._tell(key, now)
@@ -173,17 +200,23 @@ class OpcuaServer:
             if group.owner in ALARMED:
                 await self._add_alarm(group, index)
 
-    def _written(self, event: Any, _service: Any) -> None:
-        """After a client's write: was a command handed over?"""
-        if not event.is_external:
+    def _note(self, node: str, value: object, done: str, code: int) -> None:
+        self.ledger.note(self.name, "Write", node, [value], done, code)
+
+    def _written(self, node_id: Any, before: Any, value: Any) -> None:
+        """After a client's write: was a command handed over, or a set point?"""
+        key = self._writable.get(node_id)
+        if key is None:
             return
-        for item, result in zip(event.request_params.NodesToWrite, event.response_params, strict=True):
-            armed = self._armed.get(item.NodeId)
-            if armed is None or not result.is_good() or not item.Value.Value.Value:
-                continue
-            owner, command_node = armed
-            code = self._present(command_node)
-            self._on_command(owner, COMMANDS.get(code, f"CntrlCmd {code}"))
+        self._latest[key] = value
+        if key[1] == SPEED_NODE and self._on_adjust is not None:
+            self._on_adjust(key[0], key[1], value)
+        armed = self._armed.get(node_id)
+        if armed is None or not value or before or self.trouble.deaf:
+            return  # only the rising edge hands a command over; the falling one arms anew
+        owner, command_node = armed
+        code = self._present(command_node)
+        self._on_command(owner, COMMANDS.get(code, f"CntrlCmd {code}"))
 
     def _present(self, node_id: Any) -> Any:
         value: Any = self._server.iserver.read_attribute_value(node_id).Value
@@ -207,9 +240,18 @@ class OpcuaServer:
         """Pass bytes between a client and the inner server until either closes."""
         reader, writer = await asyncio.open_connection(_INNER_HOST, self._inner_port)
         inwards = asyncio.create_task(_pump_in(link, writer))
+        outgoing = Outgoing()
         try:
             while data := await reader.read(65536):
-                await link.send(data)
+                for message, answers_write in outgoing.messages(data):
+                    fate, delay_s = self.trouble.fate() if answers_write else (Fate.ANSWERED, 0.0)
+                    if fate is Fate.CUT:
+                        link.reset()
+                        return
+                    if fate is Fate.LOST:
+                        outgoing.take_out()
+                    else:
+                        await link.send(outgoing.numbered(message), delay_s)
         finally:
             inwards.cancel()
             writer.close()

@@ -38,8 +38,19 @@ FAULTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "exceptions": (_MODBUS, ("code",)),
     "wrong": (_MODBUS, ("how",)),
     "bad_quality": (_OPCUA, ("nodes", "status")),
+    "lost_answers": (_ANY, ("share",)),
+    "late_answers": (_ANY, ("share", "delay_s")),
+    "cut_answers": (_ANY, ("share",)),
+    "ignored_writes": (_ANY, ("share",)),
+    "deaf": (_ANY, ()),
+    "keep_request": (_ANY, ()),
 }
 """Each kind of fault: the protocols it exists for, and its own settings."""
+
+WRITE_FAULTS: Final = (
+    *("lost_answers", "late_answers", "cut_answers", "ignored_writes", "deaf", "keep_request"),
+)
+"""Those that concern what clients write, and nothing else."""
 
 EXCEPTION_CODES: Final = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
 _FAULT_KEYS: Final = ("fault", "server", "seconds")
@@ -62,7 +73,7 @@ class Fault:
     server: str
     seconds: float | None = None
     delay_s: float = 0.5
-    """`late`: how long every answer is held back."""
+    """`late`, `late_answers`: how long an answer is held back."""
     code: int = 4
     """`exceptions`: the Modbus exception code."""
     how: str = "transaction"
@@ -71,6 +82,8 @@ class Fault:
     """`bad_quality`: node names such as `Filler.StateCurrent`; none means all of the server."""
     status: str = "BadDeviceFailure"
     """`bad_quality`: the status code's name."""
+    share: float = 0.3
+    """`lost_answers` and the other faults of some writes: which share of them is hit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,15 @@ class Command:
 
     equipment: str
     word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adjust:
+    """A set point a client wrote for one machine."""
+
+    equipment: str
+    tag: str
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +128,7 @@ class Quit:
     """Stop the simulator."""
 
 
-Order = Fault | Clear | Command | Randomness | Go | Quit
+Order = Fault | Clear | Command | Adjust | Randomness | Go | Quit
 
 
 def read_order(raw: Mapping[str, object]) -> Order:
@@ -168,6 +190,10 @@ def _is_span(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _SPAN_S_MAX
 
 
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+
+
 def _is_one_of(*allowed: object) -> Callable[[object], bool]:
     return lambda value: any(type(value) is type(choice) and value == choice for choice in allowed)
 
@@ -182,6 +208,7 @@ _SETTINGS: Final[dict[str, tuple[Callable[[object], bool], str]]] = {
     "code": (_is_one_of(*EXCEPTION_CODES), f"one of {', '.join(map(str, EXCEPTION_CODES))}"),
     "how": (_is_one_of(*WRONGS), f"one of {', '.join(WRONGS)}"),
     "status": (_is_one_of(*STATUSES), f"one of {', '.join(STATUSES)}"),
+    "share": (_is_share, "a number above 0, 1 at most"),
     "nodes": (_are_names, 'a list of names such as "Filler.StateCurrent"'),
 }
 

@@ -129,6 +129,13 @@ class Plant:
         self._note(machine, before, now_s, changes)
         return refusal, Moment(now_s, tuple(changes), self._news((equipment,)))
 
+    def adjust(self, now_s: float, equipment: str, speed_per_min: float) -> Moment:
+        """Give a machine of the line its speed. Returns what changed."""
+        for machine in self._line:
+            if machine.name == equipment:
+                machine.set_speed_per_min = speed_per_min
+        return Moment(now_s, (), self._news((equipment,)))
+
     def set_random(self, now_s: float, on: bool, equipment: str | None = None) -> str | None:
         """Let one machine (or all) decide for itself, or stop doing so. Returns the reason of a refusal."""
         if equipment is not None and equipment not in self._machines:

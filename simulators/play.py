@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simulators.machine import NEVER, Pace
-from simulators.orders import Clear, Command, Fault, Randomness
+from simulators.orders import Adjust, Clear, Command, Fault, Randomness
 from simulators.plant import Change, Moment, Plant
 from simulators.scenario import Scenario
 
@@ -65,8 +65,10 @@ class Play:
         self._done = self._done or done
         return Beat(moment, done=done)
 
-    def order(self, now_s: float, order: Command | Randomness) -> tuple[str | None, Moment]:
+    def order(self, now_s: float, order: Command | Adjust | Randomness) -> tuple[str | None, Moment]:
         """Hand an order to the plant at `now_s`, not later than `next_s`. Returns the reason of a refusal."""
+        if isinstance(order, Adjust):
+            return None, self.plant.adjust(now_s, order.equipment, order.value)
         if isinstance(order, Command):
             return self.plant.command(now_s, order.equipment, order.word)
         return self.plant.set_random(now_s, order.on, order.equipment), Moment(now_s, (), ())

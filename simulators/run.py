@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
         "--speed", type=float, default=1.0, help="plant seconds per second, 0.1 to 100 (default 1)"
     )
     options.add_argument("--ledger", type=Path, metavar="FILE", help="write every true state change here")
+    options.add_argument("--writes", type=Path, metavar="FILE", help="write what clients wrote here")
     options.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     options.add_argument(
         "--port-base",
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=arguments.seed,
             speed=arguments.speed,
             ledger=arguments.ledger,
+            writes=arguments.writes,
             host=arguments.host,
             port_base=arguments.port_base,
             allow_remote=arguments.allow_remote,

@@ -23,10 +23,11 @@ from simulators.ledger import Ledger, rfc3339
 from simulators.maps import MODBUS, OPCUA, PORTS, SERVERS, UNIT
 from simulators.modbus_server import ModbusServer
 from simulators.opcua_server import OpcuaServer
-from simulators.orders import Clear, Command, Fault, Go, Order, Quit
+from simulators.orders import Adjust, Clear, Command, Fault, Go, Order, Quit
 from simulators.plant import Moment
 from simulators.play import Play
 from simulators.scenario import Scenario, load
+from simulators.writes import WriteLedger
 
 LATE_S_MAX: Final = 0.02
 """When the computer was busy for longer than this, the plant clock waits instead of making up for it:
@@ -48,6 +49,8 @@ class Options:
     seed: int = 1
     speed: float = 1.0
     ledger: Path | None = None
+    writes: Path | None = None
+    """Where to write down what clients wrote."""
     host: str = "127.0.0.1"
     port_base: int | None = None
     allow_remote: bool = False
@@ -116,11 +119,11 @@ class Simulation:
             load(scenario) if isinstance(scenario, str) else scenario, options.seed, options.speed
         )
         self._opcua = {
-            name: OpcuaServer(name, options.host, options.port(name), groups, self._command_from(name))
+            name: OpcuaServer(name, options.host, options.port(name), groups, *self._ears(name))
             for name, groups in OPCUA.items()
         }
         self._modbus = {
-            name: ModbusServer(name, options.host, options.port(name), map_, UNIT, self._command_from(name))
+            name: ModbusServer(name, options.host, options.port(name), map_, UNIT, *self._ears(name))
             for name, map_ in MODBUS.items()
         }
         servers: dict[str, ModbusServer | OpcuaServer] = {**self._opcua, **self._modbus}
@@ -128,6 +131,7 @@ class Simulation:
         self._faults = FaultDesk(self._servers, say)
         self._orders: asyncio.Queue[Order] = asyncio.Queue(_ORDERS_MAX)
         self._ledger: Ledger | None = None
+        self._writes: WriteLedger | None = None
         self._clock: PlantClock | None = None
         self._driver: asyncio.Task[None] | None = None
 
@@ -144,6 +148,9 @@ class Simulation:
         """
         try:
             self._ledger = Ledger(self.options.ledger)
+            self._writes = WriteLedger(self.options.writes)
+            for server in self._servers.values():
+                server.ledger = self._writes
             for opcua in self._opcua.values():
                 await opcua.load()
             await self._publish(self._play.begin().moment)
@@ -182,6 +189,8 @@ class Simulation:
             await server.gate.close()
         if self._ledger is not None:
             self._ledger.close()
+        if self._writes is not None:
+            self._writes.close()
 
     async def _drive(self) -> None:
         """Sleep until the next beat or order, carry it out, and again; until `Quit`."""
@@ -257,16 +266,23 @@ class Simulation:
         for opcua in self._opcua.values():
             await opcua.command_taken(equipment, datetime.now(UTC))
 
-    def _command_from(self, server: str) -> Any:
-        def on_command(equipment: str, word: str) -> None:
-            try:
-                self._orders.put_nowait(Command(equipment, word))
-            except asyncio.QueueFull:
-                self._say(
-                    {"event": "refused", "by": server, "reason": f"{equipment}: too many orders at once"}
-                )
+    def _ears(self, server: str) -> Any:
+        """What a server is to tell of: commands and set points that clients wrote."""
 
-        return on_command
+        def take(order: Command | Adjust) -> None:
+            try:
+                self._orders.put_nowait(order)
+            except asyncio.QueueFull:
+                reason = f"{order.equipment}: too many orders at once"
+                self._say({"event": "refused", "by": server, "reason": reason})
+
+        def on_command(equipment: str, word: str) -> None:
+            take(Command(equipment, word))
+
+        def on_adjust(equipment: str, tag: str, value: float) -> None:
+            take(Adjust(equipment, tag, value))
+
+        return on_command, on_adjust
 
     def _tell_done(self, plant_s: float) -> None:
         assert self._ledger is not None

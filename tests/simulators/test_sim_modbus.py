@@ -212,6 +212,7 @@ async def test_what_is_not_modbus_ends_the_connection(server: ModbusServer, fram
     writer.close()
 
 
+@pytest.mark.writes
 async def test_pymodbus_reads_what_was_put(server: ModbusServer) -> None:
     server.put(
         [
@@ -249,6 +250,7 @@ async def test_pymodbus_reads_what_was_put(server: ModbusServer) -> None:
     client.close()
 
 
+@pytest.mark.writes
 async def test_writes_that_command_are_handed_on_and_not_kept() -> None:
     told: list[tuple[str, str]] = []
 
@@ -272,8 +274,10 @@ async def test_writes_that_command_are_handed_on_and_not_kept() -> None:
     await client.write_register(101, 1, device_id=1)
     await client.write_registers(100, [8, 1], device_id=1)
     assert (await client.read_holding_registers(100, count=2, device_id=1)).registers == [8, 1]
+    assert told[2:] == [("palletiser-1", "start")], "nothing is taken while the last request stands"
     palletiser.command_taken("palletiser-1")
     assert (await client.read_holding_registers(100, count=2, device_id=1)).registers == [8, 0]
+    await client.write_register(101, 1, device_id=1)
     client.close()
     assert told[2:] == [("palletiser-1", "start"), ("palletiser-1", "abort")]
     for server in (oven, palletiser):

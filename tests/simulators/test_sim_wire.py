@@ -177,6 +177,7 @@ async def test_a_scenario_that_ends_says_so_once_and_goes_on_serving(tmp_path: P
     assert done["transitions"] == len(lines(path)) - 6
 
 
+@pytest.mark.writes
 async def test_clients_command_machines(plant: Simulation, ear: Ear) -> None:
     async with Client(plant.endpoints["opcua-a"]) as client:
         await node(client, "Filler.CntrlCmd").write_value(ua.Variant(2, ua.VariantType.Int32))
