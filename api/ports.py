@@ -169,6 +169,10 @@ class LiveView(Protocol):
         """One tag by its full id, or None."""
         ...
 
+    def tags_of(self, equipment: str) -> Sequence[str]:
+        """Full ids of the tags that belong to a configured equipment: its inputs and what is told with it."""
+        ...
+
     def connections(self) -> Sequence[ConnectionView]:
         """All connections, in the order of the configuration."""
         ...

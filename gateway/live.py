@@ -7,7 +7,7 @@ anything and nothing is shown that is not durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -58,7 +58,7 @@ class Live:
         self._source = source
         self._specs = {spec.name: spec for spec in equipment}
         self._states = {
-            spec.name: _first_state(spec, memories[spec.name], last.get(spec.name)) for spec in equipment
+            spec.name: first_state(spec, memories[spec.name], last.get(spec.name)) for spec in equipment
         }
         self._why = {
             name: item.event.cause.text for name, item in last.items() if isinstance(item.event, Transition)
@@ -66,13 +66,38 @@ class Live:
         #: A snapshot must not claim a sequence whose states it does not show yet.
         self._announced_seq = source.position().last_seq
         self._samples: dict[str, TagSample] = {}
-        self._tags = {
-            connection.tag_id(tag): (connection.name, tag.name, group.name, tag.unit)
-            for connection in connections
-            for group in connection.groups
-            for tag in group.tags
-        }
+        self._tags = _tags_of(connections)
         self.supervised: dict[str, Supervised] = {}
+
+    def exchange(
+        self,
+        connections: Sequence[ConnectionSettings],
+        equipment: Sequence[EquipmentSpec],
+        states: Mapping[str, EquipmentState],
+        why: Mapping[str, str],
+        gone: Collection[str],
+    ) -> None:
+        """Show another configuration from now on. `states` and `why` are those of equipment that was not shown
+        before; of connections in `gone` nothing is known any more."""
+        before = self._states
+        self._specs = {spec.name: spec for spec in equipment}
+        self._states = {
+            spec.name: msgspec.structs.replace(before[spec.name], path=spec.path, model=spec.model.name)
+            if spec.name in before
+            else states[spec.name]
+            for spec in equipment
+        }
+        self._why = {name: text for name, text in {**why, **self._why}.items() if name in self._specs}
+        self._tags = _tags_of(connections)
+        self._samples = {
+            tag: sample
+            for tag, sample in self._samples.items()
+            if tag in self._tags and tag.partition("/")[0] not in gone
+        }
+
+    def latest(self, tags: Iterable[str]) -> Mapping[str, TagSample]:
+        """The newest sample of each of these tags (full ids) that has one."""
+        return {tag: self._samples[tag] for tag in tags if tag in self._samples}
 
     # -- the pipeline tells --------------------------------------------------------------------
 
@@ -85,7 +110,7 @@ class Live:
         """Events that are now durable, in order."""
         for item in recorded:
             self._announced_seq = item.seq
-            if isinstance(item.event, Transition):
+            if isinstance(item.event, Transition) and item.equipment in self._specs:
                 self._states[item.equipment] = state_after(item.event, item.seq)
                 self._why[item.equipment] = item.event.cause.text
 
@@ -145,6 +170,10 @@ class Live:
         connection, name, group, unit = self._tags[tag]
         return TagView(tag, connection, name, group, unit, self._samples.get(tag))
 
+    def tags_of(self, equipment: str) -> Sequence[str]:
+        """Full ids of the tags of a configured equipment; see `api.ports.LiveView.tags_of`."""
+        return self._specs[equipment].shown
+
     def connections(self) -> Sequence[ConnectionView]:
         """All connections, in the order of the configuration."""
         bad: dict[str, dict[str, str]] = {}
@@ -190,7 +219,18 @@ class Live:
         return f"no value yet from {', '.join(missing)}" if missing else "no usable value yet"
 
 
-def _first_state(spec: EquipmentSpec, memory: EquipmentMemory, last: Recorded | None) -> EquipmentState:
+def _tags_of(connections: Sequence[ConnectionSettings]) -> dict[str, tuple[str, str, str, str]]:
+    """Connection, name, group and unit of each tag, by its full id."""
+    return {
+        connection.tag_id(tag): (connection.name, tag.name, group.name, tag.unit)
+        for connection in connections
+        for group in connection.groups
+        for tag in group.tags
+    }
+
+
+def first_state(spec: EquipmentSpec, memory: EquipmentMemory, last: Recorded | None) -> EquipmentState:
+    """What is shown of an equipment before its next transition."""
     if last is not None and isinstance(last.event, Transition):
         return state_after(last.event, last.seq)
     return EquipmentState(

@@ -48,7 +48,7 @@ async def list_tag_accounts(context: Context, call: Call) -> Response:
 
 async def get_tag_account(context: Context, call: Call) -> Response:
     """The account of one tag."""
-    view = find_tag(context.ports.live, call.path["connection"], call.path["name"])
+    view = find_tag(context.ports.live, call.path["connection"], call.path["name"], call.by)
     return json_answer(context.ports.accounts.tag(view.tag))
 
 

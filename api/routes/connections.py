@@ -57,7 +57,6 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 params.limit(settings.page_limit, settings.page_limit_max),
             ),
             needs=Permission.READ,
-            scoped=True,
         ),
         Operation(
             f"{PREFIX}/connections/{{name}}",
@@ -69,6 +68,5 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             (params.text("name", "Name of the connection, as configured.", EXAMPLE_CONNECTION, "path"),),
             ("unknown_connection",),
             needs=Permission.READ,
-            scoped=True,
         ),
     )

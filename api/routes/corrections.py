@@ -44,7 +44,7 @@ class CorrectionList(msgspec.Struct, frozen=True):
 
 async def correct_equipment(context: Context, call: Call) -> Response:
     """Record a correction."""
-    view = find_equipment(context.ports.live, call.path["name"])
+    view = find_equipment(context.ports.live, call.path["name"], call.by)
     header = call.headers.get(b"idempotency-key")
     key = None if header is None else read_header(header, _KEY)
     try:
@@ -63,7 +63,7 @@ async def correct_equipment(context: Context, call: Call) -> Response:
 
 async def list_corrections(context: Context, call: Call) -> Response:
     """Corrections that touch a range."""
-    view = find_equipment(context.ports.live, call.path["name"])
+    view = find_equipment(context.ports.live, call.path["name"], call.by)
     known_at = known_at_of(context, call)
     position = context.ports.live.position()
     from_, to = call.query["from"] or _LONG_AGO, call.query["to"] or _FAR_AHEAD

@@ -18,7 +18,7 @@ from api.ports import EquipmentView
 from api.problems import Problem
 from api.ranges import KNOWN_AT, known_at_of
 from api.responses import encode_json, json_answer, list_answer, tagged_answer
-from api.routes.find import find_equipment
+from api.routes.find import find_equipment, seen_equipment
 from api.schemas import EquipmentList, Timeline, TransitionList
 from api.settings import ApiSettings
 from statemodel.records import EquipmentState
@@ -29,20 +29,22 @@ async def list_equipment(context: Context, call: Call) -> Response:
     live = context.ports.live
     position = live.position()  # taken first: the states then hold at least everything up to it
     limit = call.query["limit"] or context.settings.page_limit
-    items, next_ = page_by_key(live.equipment(), lambda view: view.name, call.query["after"], limit)
+    items, next_ = page_by_key(
+        seen_equipment(live, call.by), lambda view: view.name, call.query["after"], limit
+    )
     page = EquipmentList(items, next_, position.stream, position.last_seq)
     return await list_answer(page, call.headers, context.settings.gzip_bytes_min)
 
 
 async def get_equipment(context: Context, call: Call) -> Response:
     """One equipment with its state."""
-    return json_answer(find_equipment(context.ports.live, call.path["name"]))
+    return json_answer(find_equipment(context.ports.live, call.path["name"], call.by))
 
 
 async def get_equipment_state(context: Context, call: Call) -> Response:
     """The state now, or at an instant."""
     live = context.ports.live
-    view = find_equipment(live, call.path["name"])
+    view = find_equipment(live, call.path["name"], call.by)
     at, known_at = call.query["at"], known_at_of(context, call)
     then = at or known_at
     state = view.state if then is None else await _state_at(context, view.name, then, known_at)
@@ -66,7 +68,7 @@ async def _state_at(context: Context, name: str, at: datetime, known_at: datetim
 async def list_transitions(context: Context, call: Call) -> Response:
     """Transitions after a cursor, oldest first, as they were journalled."""
     live = context.ports.live
-    view = find_equipment(live, call.path["name"])
+    view = find_equipment(live, call.path["name"], call.by)
     from_, to = call.query["from"], call.query["to"]
     if from_ is not None and to is not None and from_ >= to:
         raise _window_refused()
@@ -87,7 +89,7 @@ async def list_transitions(context: Context, call: Call) -> Response:
 async def get_timeline(context: Context, call: Call) -> Response:
     """The states between two instants as intervals."""
     live = context.ports.live
-    view = find_equipment(live, call.path["name"])
+    view = find_equipment(live, call.path["name"], call.by)
     now = context.now()
     known_at = known_at_of(context, call)
     now = now if known_at is None else min(now, known_at)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from starlette.responses import Response
 
 from api import params
-from api.access import Permission
+from api.access import Permission, Principal
 from api.cursor import Cursor, resume_after, too_old
 from api.examples import EXAMPLE_CURSOR, EXPLANATION
 from api.operation import PREFIX, Answer, Call, Context, Operation
@@ -27,12 +27,12 @@ _INSTANT = timedelta(microseconds=1)
 
 async def explain_state(context: Context, call: Call) -> Response:
     """Explain the transition that led to the state now, at an instant, or the one of a sequence."""
-    view = find_equipment(context.ports.live, call.path["name"])
+    view = find_equipment(context.ports.live, call.path["name"], call.by)
     seq, at = call.query["seq"], call.query["at"]
     if seq is not None and at is not None:
         raise invalid_parameter("at", "it cannot be given together with seq", "Leave one of them out.")
     if seq is not None:
-        recorded = await _transition_numbered(context, view.name, seq)
+        recorded = await _transition_numbered(context, view.name, seq, call.by)
     else:
         recorded = await _transition_in_force(context, view, at)
     history = context.ports.history
@@ -74,7 +74,7 @@ async def _transition_in_force(context: Context, view: EquipmentView, at: dateti
     )
 
 
-async def _transition_numbered(context: Context, name: str, cursor: Cursor) -> Recorded:
+async def _transition_numbered(context: Context, name: str, cursor: Cursor, by: Principal) -> Recorded:
     """The transition of this number.
 
     Raises:
@@ -91,6 +91,8 @@ async def _transition_numbered(context: Context, name: str, cursor: Cursor) -> R
         raise too_old(cursor.seq - 1, error.position) from None
     if recorded is None:
         raise Problem("unknown_transition", f"Event {cursor.seq} is not held any more.")
+    if recorded.equipment != name and not by.sees(recorded.path):
+        raise Problem("unknown_transition", f"Event {cursor.seq} is not a transition of {name}.")
     if recorded.type != "transition" or recorded.equipment != name:
         kind = recorded.type.replace("_", " ")
         about = f" of {recorded.equipment}" if recorded.equipment else ""

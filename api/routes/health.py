@@ -18,9 +18,11 @@ async def healthz(context: Context, _: Call) -> Response:
     return json_answer(Liveness("ok" if alive else "failing"), 200 if alive else 503)
 
 
-async def readyz(context: Context, _: Call) -> Response:
-    """Whether the gateway does its work, part by part."""
+async def readyz(context: Context, call: Call) -> Response:
+    """Whether the gateway does its work; part by part for callers who may see everything."""
     report = context.ports.health.report()
+    if call.by.areas is not None or not call.by.may(Permission.READ):
+        report = {"status": report["status"], "ready": report["ready"]}
     return json_answer(report, 200 if report["ready"] else 503)
 
 
@@ -62,7 +64,8 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
             "/readyz",
             "health",
             "Readiness",
-            "The report of every part with its reason: 200 when the gateway is ready, 503 when it is not.",
+            "The report of every part with its reason: 200 when the gateway is ready, 503 when it is not. "
+            "Callers who may not see everything are told `status` and `ready` alone.",
             readyz,
             (
                 Answer(200, "Ready, perhaps degraded.", "application/json", _REPORT, {"degraded": READY}),

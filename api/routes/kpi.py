@@ -36,7 +36,7 @@ _SHIFT = re.compile(
 async def get_kpi(context: Context, call: Call) -> Response:
     """Figures of a range and of each of its buckets."""
     live = context.ports.live
-    view = find_equipment(live, call.path["name"])
+    view = find_equipment(live, call.path["name"], call.by)
     query = call.query
     known_at = known_at_of(context, call)
     now = context.now() if known_at is None else min(context.now(), known_at)

@@ -39,7 +39,7 @@ class _Place(msgspec.Struct, frozen=True):
 
 async def get_tag_history(context: Context, call: Call) -> Response:
     """Samples of a range, or its buckets."""
-    view = find_tag(context.ports.live, call.path["connection"], call.path["name"])
+    view = find_tag(context.ports.live, call.path["connection"], call.path["name"], call.by)
     query, now = call.query, context.now()
     to = min(query["to"] or now, now)  # what has not happened yet is not told
     after: _Place | None = query["after"]

@@ -7,12 +7,13 @@ from starlette.responses import Response
 from api import params
 from api.access import Permission
 from api.examples import EXAMPLE_CONNECTION, EXAMPLE_TAG, TAG_LIST, TAG_VIEW
+from api.hints import did_you_mean
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.paging import page_by_key
 from api.params import invalid_parameter
 from api.ports import TagView
 from api.responses import json_answer, list_answer
-from api.routes.find import connection_hint, find_tag
+from api.routes.find import connection_names, find_tag, seen_tags
 from api.schemas import TagList
 from api.settings import ApiSettings
 
@@ -22,11 +23,12 @@ async def list_tags(context: Context, call: Call) -> Response:
     live = context.ports.live
     position = live.position()
     connection, quality = call.query["connection"], call.query["quality"]
-    if connection is not None and all(view.name != connection for view in live.connections()):
+    seen = seen_tags(live, call.by)
+    if connection is not None and connection not in (names := connection_names(live, call.by)):
         reason = f'no connection is named "{connection}"'
-        raise invalid_parameter("connection", reason, connection_hint(live, connection))
+        raise invalid_parameter("connection", reason, did_you_mean(connection, names))
     limit = call.query["limit"] or context.settings.page_limit
-    wanted = [view for view in live.tags() if connection is None or view.connection == connection]
+    wanted = [view for view in seen if connection is None or view.connection == connection]
     items, next_ = page_by_key(
         [view for view in wanted if quality is None or _quality(view) == quality],
         lambda view: view.tag,
@@ -39,7 +41,7 @@ async def list_tags(context: Context, call: Call) -> Response:
 
 async def get_tag(context: Context, call: Call) -> Response:
     """One tag with its latest sample."""
-    return json_answer(find_tag(context.ports.live, call.path["connection"], call.path["name"]))
+    return json_answer(find_tag(context.ports.live, call.path["connection"], call.path["name"], call.by))
 
 
 def _quality(view: TagView) -> str:

@@ -167,6 +167,9 @@ class LiveTwin:
     def tag(self, tag: str) -> TagView | None:
         return next((view for view in self.tags() if view.tag == tag), None)
 
+    def tags_of(self, equipment: str) -> Sequence[str]:
+        return ["oven-plc/temp"] if equipment == "oven-1" else ["filler-plc/state", "filler-plc/speed"]
+
     def connections(self) -> Sequence[ConnectionView]:
         return [self._connection("filler-plc", "opcua", "up"), self._connection("oven-plc", "modbus", "down")]
 
