@@ -13,6 +13,7 @@ import msgspec
 
 from api.access import Access
 from api.accounting import Accounts
+from api.auditing import Audit
 from api.corrections import Corrections
 from api.reconciliation import Reconciler
 from statemodel.records import EquipmentState, Recorded
@@ -303,3 +304,4 @@ class Ports(msgspec.Struct, frozen=True):
     reconciler: Reconciler
     corrections: Corrections
     access: Access | None = None
+    audit: Audit | None = None

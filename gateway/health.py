@@ -60,6 +60,8 @@ class HealthReport:
         self.books: Callable[[], str | None] = lambda: None
         #: Further parts, each as the report shows it.
         self.more: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+        #: What is wrong with the audit trail.
+        self.audit: Callable[[], str | None] = lambda: None
         #: Why the last snapshot came to nothing.
         self.snapshots: Callable[[], str | None] = lambda: None
         self.started = False
@@ -87,6 +89,8 @@ class HealthReport:
         }
         if (wrong := self.books()) is not None:
             parts["accounts"] = {"ok": False, "reason": wrong}
+        if unaudited := self.audit():
+            parts["audit"] = {"ok": False, "reason": unaudited}
         if untaken := self.snapshots():
             parts["snapshots"] = {"ok": False, "reason": untaken}
         parts.update({name: dict(part) for name, part in self.more().items()})

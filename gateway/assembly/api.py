@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
 from api.app import create_app
 from api.ports import Ports
@@ -10,8 +11,11 @@ from api.server import Server
 from api.settings import ApiSettings
 from connectors.base import Clock
 from gateway.accounts.report import AccountsReport
+from gateway.assembly.auditing import figures as audit_figures
 from gateway.assembly.core import Core
 from gateway.assembly.record import Record
+from gateway.audit.anchoring import Anchoring
+from gateway.audit.trail import AuditTrail
 from gateway.config.load import Loaded
 from gateway.configured import unrecorded_tags
 from gateway.correcting import CorrectionDesk
@@ -40,6 +44,8 @@ def build_ports(
     supervised: Mapping[str, Supervised],
     sinks: Mapping[str, SinkOf],
     reconciling: Reconciling,
+    audit: AuditTrail,
+    anchoring: Anchoring,
     version: str,
 ) -> Ports:
     """What the API asks."""
@@ -55,7 +61,7 @@ def build_ports(
             supervised=supervised.values(),
             sinks=sinks,
             accounts=accounts,
-            more=reconciling.figures,
+            more=lambda: chain(reconciling.figures(), audit_figures(audit, anchoring)),
             journal=lambda: words.figures(journal.stats(), journal.position),
             snapshots=record.snapshots.figures,
             clock=clock,
@@ -64,6 +70,7 @@ def build_ports(
         version=version,
         accounts=accounts,
         reconciler=reconciling.reconciler,
+        audit=audit,
         corrections=CorrectionDesk(loaded.equipment, history, core.pipeline.record, clock),
     )
 

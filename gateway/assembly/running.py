@@ -17,12 +17,15 @@ from connectors.base import Clock
 from gateway.accounts.report import AccountsReport
 from gateway.assembly.addresses import Addresses, without_secrets
 from gateway.assembly.api import build_ports, listen
-from gateway.assembly.brokers import build_brokers
+from gateway.assembly.auditing import build_anchoring, open_audit
+from gateway.assembly.brokers import Brokers
 from gateway.assembly.connections import Builder
 from gateway.assembly.core import Core, build_engine, build_late, build_live, build_pipeline, watch_journal
 from gateway.assembly.ending import hand_on, publish_when_known, say_farewell
 from gateway.assembly.historian import build_historian
 from gateway.assembly.record import open_record
+from gateway.assembly.servers import Servers
+from gateway.assembly.tasks import Tasks
 from gateway.config.load import Loaded
 from gateway.corrections import CorrectionBook
 from gateway.health import HealthReport, SinkOf
@@ -51,23 +54,27 @@ class Running:
         """
         loaded, clock = self.loaded, self.clock
         self.record = record = await open_record(loaded, clock, self.version, self.stack)
+        self.audit = await open_audit(loaded, clock, self.stack)
         engine = build_engine(loaded, record, clock)
         record.snapshots.keeper.engine = engine.snapshot
         self.health = HealthReport(clock)
         watch_journal(self.health, record)
-        self.historian = await build_historian(loaded, record, clock, self.addresses, self.stack)
+        self.servers = Servers()
+        self.stack.push_async_callback(self.servers.settle, None)
+        await self.servers.ensure(loaded)
+        self.addresses.psql, self.addresses.database = self.servers.psql, self.servers.dsn(loaded)
+        self.historian = build_historian(loaded, record, clock, self.addresses.database)
         if self.historian is not None:
             self.sinks["historian"] = self.historian
         self.corrections = await CorrectionBook.open(record.journal, self.historian)
-        history = JoinedHistory(record.journal, self.historian, self.corrections)
+        self.history = history = JoinedHistory(record.journal, self.historian, self.corrections)
         live = build_live(loaded, record, engine, history)
         known = JournalRecord(record.journal, history)
-        self.brokers = await build_brokers(
-            loaded, record, clock, live=live, known=known, version=self.version, stack=self.stack
-        )
+        self.brokers = Brokers(record, clock, live, known, self.version)
+        self.brokers.links.exchange(connection.name for connection in loaded.configuration.connections)
+        self.brokers.exchange(loaded, self.servers.broker_port(loaded), record.last)
         self.addresses.broker = self.brokers.addresses
-        for sink in self.brokers.sinks:
-            self.sinks[sink.sink] = sink
+        self.sinks.update(self.brokers.sinks)
         late = build_late(loaded, record, engine, history, clock)
         pipeline = build_pipeline(
             loaded,
@@ -77,10 +84,13 @@ class Running:
             live=live,
             late=late,
             health=self.health,
-            hearers=(self.brokers.publishing.links.announce, self.corrections.announce),
+            hearers=(self.brokers.links.announce, self.corrections.announce),
             feeds=self.brokers.feeds,
         )
         self.core = Core(engine, live, late, pipeline)
+        self.anchoring = build_anchoring(
+            self.audit, loaded, record, pipeline, clock, dsn=self.addresses.database, stack=self.stack
+        )
         lost = {words.connection for words in record.lost_while_away(loaded, clock.now())}
         self.supervised = Builder(pipeline, clock).build_all(loaded, lost)
         live.supervised = self.supervised
@@ -92,9 +102,9 @@ class Running:
             memories=engine.memories,
             historian=self.historian,
             dsn=self.addresses.database,
-            publishers=self.brokers.publishing.publishers,
+            publishers=self.brokers.publishers,
             record=known,
-            ownership=self.brokers.publishing.ownership,
+            ownership=self.brokers.ownership,
         )
         await self._serve(history)
 
@@ -103,6 +113,7 @@ class Running:
         self.health.supervised = self.supervised.values()
         self.health.sinks = self.sinks
         self.health.books = accounts.trouble
+        self.health.audit = self.audit.trouble
         self.health.more = self.reconciling.parts_of_health
         ports = build_ports(
             self.loaded,
@@ -116,6 +127,8 @@ class Running:
             supervised=self.supervised,
             sinks=self.sinks,
             reconciling=self.reconciling,
+            audit=self.audit,
+            anchoring=self.anchoring,
             version=self.version,
         )
         if (served := await listen(self.loaded, ports, self.clock)) is not None:
@@ -132,15 +145,17 @@ class Running:
         async with asyncio.TaskGroup() as group:
             if self.historian is not None:
                 self._start(group, "historian", self.historian.run())
-            for sink in brokers.sinks:
+            for sink in brokers.sinks.values():
                 self._start(group, sink.sink, publish_when_known(sink.run, self.known, self.historian))
-            watch = brokers.publishing.links.keep_watch(lambda: record.journal.stats().full, self.clock)
+            watch = brokers.links.keep_watch(lambda: record.journal.stats().full, self.clock)
             self._start(group, "availability", watch)
             self._start(group, "accounts", record.accounts.run())
             self._start(group, "corrections", self.corrections.run())
             self._start(group, "late", core.late.run())
             self._start(group, "reconciling", self.reconciling.run())
             self._start(group, "snapshots", record.snapshots.keeper.run())
+            self._start(group, "audit", self.audit.run())
+            self._start(group, "anchoring", self.anchoring.run())
             pipeline = group.create_task(core.pipeline.run(), name="pipeline")
             for lost in record.lost_while_away(self.loaded, self.clock.now()):
                 await core.pipeline.offer(lost)

@@ -89,6 +89,10 @@ class AuditTrail:
         self._worker = Worker("audit")
         await self._try()
 
+    def hide(self, secrets: Sequence[str]) -> None:
+        """Take these out of what is recorded from now on: another configuration has others."""
+        self.scrubber = Scrubber(secrets)
+
     async def run(self) -> None:
         """Come back when it could not be written, until cancelled."""
         while True:
@@ -199,8 +203,8 @@ class AuditTrail:
             return f"the audit trail is not what was written: {self.verdict.faults[0].reason}"
         if self._standing is not None and self._standing.bytes >= _WARN_SHARE * self._limits.bytes_max:
             return (
-                f"the audit trail takes {self._standing.bytes} of {self._limits.bytes_max} bytes; when it is full "
-                "commands are refused: export and remove its oldest records"
+                f"the audit trail takes {self._standing.bytes} of {self._limits.bytes_max} bytes; "
+                "when it is full commands are refused: export and remove its oldest records"
             )
         return None
 

@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from connectors.settings import ConnectionSettings, Duration, Name, Settings
 from gateway.config.access import LOOPBACK, AccessSettings
+from gateway.config.audit import AuditSettings
 from gateway.config.brokers import ADDRESS
 from gateway.config.mqtt import MqttSettings as MqttSettings
 from gateway.config.sparkplug import SparkplugSettings as SparkplugSettings
@@ -83,6 +84,7 @@ class GatewaySettings(Settings):
     journal: JournalSettings = JournalSettings()
     snapshots: SnapshotSettings = SnapshotSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
+    audit: AuditSettings = AuditSettings()
     late: Literal["correct", "keep"] = "correct"
     """What samples do that tell of a time already told: correct it, by an event of its own, or nothing."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -18,6 +18,7 @@ from connectors.opcua.config import OpcuaConnection, OpcuaEvents, OpcuaGroup, Op
 from connectors.registry import default_registry
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
 from gateway.config.access import OidcSettings
+from gateway.config.audit import AuditSettings
 from gateway.config.mqtt import TopicSettings
 from gateway.config.schema import (
     ApiSettings,
@@ -40,6 +41,7 @@ HEADER = ("key", "type", "default", "meaning")
 #: Heading of the page -> whose settings stand under it.
 SECTIONS: dict[str, type[BaseModel]] = {
     "`[gateway]`": GatewaySettings,
+    "`[gateway.audit]`": AuditSettings,
     "`[gateway.journal]`": JournalSettings,
     "`[gateway.reconcile]`": ReconcileSettings,
     "`[gateway.snapshots]`": SnapshotSettings,

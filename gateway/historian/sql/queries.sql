@@ -308,6 +308,9 @@ FROM unnest(
 ) AS t (seq, n, hash, signature, key, at, recorded_at, body)
 ON CONFLICT (gateway, stream, seq) DO NOTHING
 
+-- name: audit_anchors
+SELECT n, hash, signature, key, at FROM andon.audit_anchor WHERE gateway = $1 ORDER BY n DESC LIMIT $2
+
 -- name: set_aside
 INSERT INTO andon.set_aside (gateway, stream, kind, type, numbering, first, last, sqlstate, reason, body)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
