@@ -10,7 +10,7 @@ from gateway.errors import GatewayError
 
 
 class ExchangeFailed(GatewayError):
-    """The new configuration could not be made to run; the old one runs again, as if nothing had been asked."""
+    """The new configuration could not be made to run; the old one runs again, as if nobody had asked."""
 
 
 class Exchange(Protocol):
