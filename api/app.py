@@ -38,7 +38,7 @@ from api.routes import (
 )
 from api.routes.documentation import OpenApiDocument
 from api.settings import ApiSettings
-from api.stream import operations as stream_operations
+from api.streaming import sse, websocket
 from api.streams import Streams
 
 _log = logging.getLogger("andon.api")
@@ -49,15 +49,22 @@ def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetim
 
     `app.state.streams` is the `Streams` of this application; `app.state.operations` are all its routes.
     """
-    streams = Streams(settings.streams_max, settings.retry_after_s)
-    context = Context(ports, settings, now, streams, Guard(ports.access))
+    guard = Guard(ports.access)
+    streams = Streams(
+        settings.streams_max,
+        settings.retry_after_s,
+        of_one_max=settings.streams_of_one_max,
+        still=guard.still,
+    )
+    context = Context(ports, settings, now, streams, guard)
     described = OpenApiDocument()
     operations = (
         *equipment.operations(settings),
         *explain.operations(settings),
         *kpi.operations(settings),
         *corrections.operations(settings),
-        *stream_operations(settings),
+        *sse.operations(settings),
+        *websocket.operations(settings),
         *tags.operations(settings),
         *tag_history.operations(settings),
         *accounts.operations(settings),
@@ -79,6 +86,7 @@ def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetim
     )
     for operation in operations:
         serve_operation(app, operation, context)
+    websocket.serve_websocket(app, context)
     app.openapi = lambda: told  # type: ignore[method-assign]
     app.state.streams = streams
     app.state.operations = operations

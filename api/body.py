@@ -49,10 +49,15 @@ async def read_body(request: Request, type_: type, bytes_max: int = BODY_BYTES_M
         raise Problem(
             "body_too_slow", f"The body was not there after {_BODY_S:.0f} s.", headers=_CLOSE
         ) from None
-    return _decoded(bytes(raw), type_)
+    return decoded(bytes(raw), type_)
 
 
-def _decoded(raw: bytes, type_: type) -> Any:
+def decoded(raw: bytes, type_: type) -> Any:
+    """JSON as a value of a type.
+
+    Raises:
+        Problem: `invalid_body`.
+    """
     if not raw:
         _refuse("$", "the body is empty", "Send a JSON object.")
     try:

@@ -153,6 +153,13 @@ _KINDS = (
         "Send it in one go.",
     ),
     Kind(
+        "stalled",
+        408,
+        "Nothing was taken",
+        "The client of a stream took nothing for as long as it may. Told at the end of the stream.",
+        "Continue after the last cursor; read faster, ask for less, or ask with coalesce=true.",
+    ),
+    Kind(
         "reconciliation_running",
         409,
         "Reconciliation at work",
@@ -229,6 +236,13 @@ _KINDS = (
         "Invalid body",
         "The body cannot be read, or something in it is not what the route takes; `errors` says where.",
         "Compare it with the example at /docs.",
+    ),
+    Kind(
+        "upgrade_required",
+        426,
+        "Upgrade required",
+        "A plain request came to where a WebSocket is served.",
+        "Open a WebSocket, or use GET /api/v1/events.",
     ),
     Kind(
         "internal_error",

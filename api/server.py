@@ -17,9 +17,13 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from api.stream import ABORT
+from api.streaming.pump import TRANSPORT
 
 _STOP_S = 5  # for requests under way; then they are cancelled
+_MESSAGE_BYTES_MAX = 65_536  # of a WebSocket's client, which sends one
+#: How often the other side of a WebSocket is asked whether it is there, and how long it may take: what it has
+#: not read yet stands before the question.
+_PING_S, _PONG_S = 20.0, 40.0
 
 
 class _Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
@@ -28,10 +32,15 @@ class _Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     request_s: float = 10.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Hand over the means to cut this connection off; start the clock of its first request."""
+        """Hand over what it takes to cut this connection off; start the clock of its first request."""
         super().connection_made(transport)
-        self.app_state: dict[str, Any] = {**self.app_state, ABORT: transport.abort}
+        self.app_state: dict[str, Any] = {**self.app_state, TRANSPORT: transport}
         self._deadline = self.loop.call_later(self.request_s, self._give_up)
+
+    def handle_websocket_upgrade(self) -> None:
+        """The request has arrived as a whole."""
+        self._deadline.cancel()
+        super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
@@ -106,7 +115,11 @@ class Server:
         config = uvicorn.Config(
             self._app,
             http=self._protocol,
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=_MESSAGE_BYTES_MAX,
+            ws_ping_interval=_PING_S,
+            ws_ping_timeout=_PONG_S,
+            ws_per_message_deflate=False,  # a client could have a few bytes grow to anything
             lifespan="off",
             log_config=None,
             access_log=False,

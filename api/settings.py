@@ -13,12 +13,20 @@ class ApiSettings(msgspec.Struct, frozen=True):
 
     heartbeat_s: float = 15.0
     """An event stream is never silent for longer than this."""
-    stall_s: float = 10.0
+    stall_s: float = 8.0
     """A stream whose client takes nothing for this long is closed."""
+    last_word_s: float = 2.0
+    """How long the reason may take to reach a client; then its connection is dropped."""
+    first_message_s: float = 10.0
+    """How long a WebSocket may take to say what it wants."""
+    coalesce_behind_events: int = 100
+    """A client that asked for it is told the newest states only while it is behind by more events."""
     retry_ms: int = 2000
     """How long browsers wait before they reconnect a stream."""
     streams_max: int = 2000
-    """Event streams open at once; one more is refused with `too_many_streams`."""
+    """Event streams open and requests waiting at once; one more is refused with `too_many_streams`."""
+    streams_of_one_max: int = 1200
+    """How many of them one principal may hold."""
     page_limit: int = 100
     """Items on a page when the request does not say."""
     page_limit_max: int = 1000

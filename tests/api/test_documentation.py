@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.routing import WebSocketRoute
 
 import api
 from api.ports import ConnectionView, EquipmentView, TagView
@@ -34,10 +35,15 @@ def _operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_routes_served_are_routes_documented(app: FastAPI, document: dict[str, Any]) -> None:
-    served = {(route.path, method) for route in app.routes for method in route.methods}  # type: ignore[attr-defined]
+    upgrades = {route.path for route in app.routes if isinstance(route, WebSocketRoute)}
+    assert upgrades == {
+        path for path, item in document["paths"].items() if "101" in item.get("get", {}).get("responses", {})
+    }
+    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+    assert len(routes) + len(upgrades) == len(app.routes)
+    served = {(route.path, method) for route in routes for method in route.methods or ()}
     documented = {(path, method.upper()) for path, item in document["paths"].items() for method in item}
     assert served == documented | {(path, "HEAD") for path, method in documented if method == "GET"}
-    assert all(isinstance(route, APIRoute) for route in app.routes)
     assert all(
         (method == "post") == ("requestBody" in operation) and method in ("get", "post")
         for item in document["paths"].values()
@@ -195,6 +201,9 @@ def test_the_guide_states_the_limits_there_are() -> None:
         f"| open event streams | {limits.streams_max} |",
         f"At least every {limits.heartbeat_s:g} s there is a comment",
         f"takes nothing for {limits.stall_s:g} s is cut off",
+        f"and {limits.last_word_s:g} s later the",
+        f"more than {limits.coalesce_behind_events} events behind",
+        f"by one principal | {limits.streams_of_one_max} |",
         f"covers the {limits.timeline_s / 3600:g} hours before",
         f"retry: {limits.retry_ms}",
     ):
