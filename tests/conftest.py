@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.support import no_writes
+
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("long", deadline=None, print_blob=True, max_examples=10_000)
 settings.load_profile(os.environ.get("ANDON_TEST_PROFILE", "default"))
@@ -23,6 +25,11 @@ MISSING = {
     "node-opcua": not (os.environ.get("ANDON_TEST_OPCUA_PEER") and shutil.which("node")),
     "sparkplug-payload": not (os.environ.get("ANDON_TEST_SPARKPLUG_PEER") and shutil.which("node")),
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """No device is written to in the whole run, but by tests that say that they write."""
+    config.pluginmanager.register(no_writes, "andon-no-writes")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

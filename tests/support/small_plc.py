@@ -7,6 +7,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
+from tests.support.no_writes import note_modbus
+
 
 class SmallPlc:
     """Answers reads of holding registers from one list; remembers when it was asked."""
@@ -61,6 +63,7 @@ class _Conversation(asyncio.Protocol):
         while len(self._buffer) >= 12:  # a read request: header, function, start, count
             request, self._buffer = self._buffer[:12], self._buffer[12:]
             start, count = int.from_bytes(request[8:10], "big"), int.from_bytes(request[10:12], "big")
+            note_modbus("SmallPlc", request[7], start)
             words = self._plc.registers[start : start + count]
             payload = b"".join(word.to_bytes(2, "big") for word in words)
             pdu = bytes([request[7], len(payload)]) + payload

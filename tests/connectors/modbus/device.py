@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.connectors.modbus.wires import WIRES, Pty, Wire
+from tests.support.no_writes import note_modbus
 
 #: Function code -> table.
 TABLES = {
@@ -236,6 +237,7 @@ class ScriptedDevice:
     async def _one(self, request: Request, writer: Any) -> None:
         self.requests.append(request)
         self._asked.set()
+        note_modbus("ScriptedDevice", request.function, request.start)
         if request.unit in self.silent_units or request.function in self.deaf_to:
             return
         fault = self.faults.pop(0) if self.faults else self.always

@@ -19,6 +19,8 @@ from statemodel.types import TagValue
 from tests.connectors.contract import RecordingLink, SystemClock, outcome, running
 from tests.connectors.modbus.device import Fault, Request, ScriptedDevice, Send, instead, silent
 
+pytestmark = pytest.mark.writes
+
 TAGS = [
     {"name": "run", "address": "coil:3"},
     {"name": "setpoint", "address": "holding:10", "type": "int16", "scale": 0.1},

@@ -22,6 +22,8 @@ from tests.connectors.contract import RecordingLink, running
 from tests.connectors.opcua.cable import Cable
 from tests.connectors.opcua.plant import URI, Plant, build
 
+pytestmark = pytest.mark.writes
+
 T = ua.VariantType
 HELD: tuple[tuple[str, Any, ua.VariantType], ...] = (
     ("state", 6, T.Int32),
