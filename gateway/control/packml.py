@@ -1,4 +1,4 @@
-"""Commands by name for PackML machines: the handshake of `CntrlCmd` and `CmdChangeRequest`, and what came of it.
+"""Commands by name for PackML machines: the handshake of `CntrlCmd` and `CmdChangeRequest`, and its end.
 
 The number of the command is written, read back, and only then the request is raised: a request raised over a
 number that never arrived would carry out the command of before. It worked when the machine has moved as its
@@ -32,6 +32,11 @@ from statemodel.types import UNKNOWN, CommandStatus, Quality, TagSample, TagValu
 LOOK_S = 0.02
 #: How long a request of before may take to be read as taken back, before a new one is refused.
 SETTLE_S_MAX = 2.0
+#: How long a request that was never seen raised is looked at before it counts as taken back: the machine may
+#: have been quicker than two readings, or the reading be one of before.
+QUIET_S = 0.5
+#: A number that stood there before and whose write was not answered is looked at for so long.
+SAME_S = 1.0
 #: How long it is looked for that our taking back of a request has arrived.
 WITHDRAWN_S_MAX = 2.0
 
@@ -148,16 +153,15 @@ class PackmlCarrier:
         if (halt := check()) is not None:
             return halted(halt)
         async with self._watching(order.equipment) as moved:
+            raised_at = self._clock.now()
             raised = await self._write(order, packml.request, high)
             if raised.outcome is WriteOutcome.REFUSED:
                 return _refused(f"{packml.request}: {raised.reason}; the machine was not asked for anything")
-            await self._until(
-                lambda: (
-                    _decided(way, moved.moves)
-                    and (packml.reset == "gateway" or self._reads(packml.request, low))
-                ),
-                until_s,
-            )
+            await self._until(lambda: _decided(moved.moves), until_s)
+            if packml.reset == "machine":
+                quiet_s = self._clock.monotonic() + QUIET_S
+                await self._until(lambda: not self._newest_is_before(packml.request, raised_at), quiet_s)
+                await self._until(lambda: self._reads(packml.request, low), max(until_s, quiet_s))
             stands = await self._withdraw(order, packml, low)
         return self._told(order, way, moved.moves, raised, stands)
 
@@ -192,9 +196,10 @@ class PackmlCarrier:
 
         Where it stood there before, nothing new is told of it; then the device's yes is enough.
         """
-        same = before is not None and before.quality is Quality.GOOD and before.value == number
-        if same and written.outcome is WriteOutcome.ACCEPTED and self._reads(packml.command, number):
-            return
+        if before is not None and before.quality is Quality.GOOD and before.value == number:
+            looked_s = self._clock.monotonic() + (SAME_S if written.outcome is WriteOutcome.UNKNOWN else 0.0)
+            if not await self._until(lambda: not self._reads(packml.command, number), looked_s):
+                return
 
         def arrived() -> bool:
             sample = self._newest(packml.command)
@@ -284,7 +289,7 @@ class PackmlCarrier:
 
     def _newest(self, tag: str) -> TagSample | None:
         view = self._sight.tag(tag)
-        return None if view is None else view.sample
+        return None if view is None else view.latest
 
     def _good(self, tag: str | None) -> TagSample | None:
         sample = None if tag is None else self._newest(tag)
@@ -308,7 +313,7 @@ def _packml(order: Order) -> PackmlSettings:
     return order.rule.packml
 
 
-def _decided(way: Way, moves: Sequence[Transition]) -> bool:
+def _decided(moves: Sequence[Transition]) -> bool:
     """Whether the machine has moved, as commanded or otherwise."""
     return any(move.to_state != UNKNOWN for move in moves)
 
