@@ -11,18 +11,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from api.kinds import ACCESS_KINDS, Kind
+
 #: Where a caller whose cursor is of no use any more starts again.
 SNAPSHOT = "/api/v1/equipment"
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """One row of the table: `meaning` says when it happens, `hint` what usually helps."""
-
-    code: str
-    status: int
-    title: str
-    meaning: str
-    hint: str
 
 
 _KINDS = (
@@ -46,48 +38,6 @@ _KINDS = (
         "Unexpected body",
         "A request carries a body to a route that reads none.",
         "Send the request without a body.",
-    ),
-    Kind(
-        "unauthenticated",
-        401,
-        "Unauthenticated",
-        "The request does not say who sends it, and what it asks for is not open to everybody.",
-        "Send Authorization: Bearer with a session's token or an API key; POST /api/v1/sessions logs in.",
-    ),
-    Kind(
-        "invalid_credentials",
-        401,
-        "Invalid credentials",
-        "The name, the password, the token or the key is not right.",
-        "Check them; keys and tokens may have been revoked.",
-    ),
-    Kind(
-        "session_ended",
-        401,
-        "Session ended",
-        "The session of the request is over: by time, by logging out, or because somebody ended it.",
-        "Log in again.",
-    ),
-    Kind(
-        "forbidden",
-        403,
-        "Forbidden",
-        "The caller is known and may not do this.",
-        "GET /api/v1/sessions/own shows your roles and areas; an admin can change them.",
-    ),
-    Kind(
-        "password_must_change",
-        403,
-        "Password must be changed",
-        "The user's password was given by somebody else and has to be changed before anything else is done.",
-        "Send the old and the new one to POST /api/v1/sessions/own/password, then log in again.",
-    ),
-    Kind(
-        "cross_site",
-        403,
-        "From another site",
-        "A page of another site had a browser send the request, or it cannot be told that none did.",
-        "Use the pages of the gateway itself, or send a token in the Authorization header.",
     ),
     Kind(
         "not_found",
@@ -195,27 +145,6 @@ _KINDS = (
         "Send less at once.",
     ),
     Kind(
-        "wrong_host",
-        421,
-        "Wrong host",
-        "The gateway listens for this machine only, and the request names another host.",
-        "Use http://127.0.0.1 and the port of the API, or name the host in [api] hosts.",
-    ),
-    Kind(
-        "locked_out",
-        429,
-        "Locked out",
-        "Too many logins with this name or from this address have failed.",
-        "Try again after the time in Retry-After.",
-    ),
-    Kind(
-        "too_many_requests",
-        429,
-        "Too many requests",
-        "More requests came from this caller or this address than the gateway takes.",
-        "Ask less often; try again after the time in Retry-After.",
-    ),
-    Kind(
         "unsupported_media_type",
         415,
         "Not JSON",
@@ -282,7 +211,7 @@ _KINDS = (
 )
 
 #: Every problem by its code.
-KINDS: dict[str, Kind] = {kind.code: kind for kind in _KINDS}
+KINDS: dict[str, Kind] = {kind.code: kind for kind in (*_KINDS, *ACCESS_KINDS)}
 
 
 class ParameterError(msgspec.Struct, frozen=True, omit_defaults=True):
