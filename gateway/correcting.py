@@ -45,6 +45,10 @@ class CorrectionDesk:
         #: By equipment and key, what the journal has yet to take, whether somebody still waits for it or not.
         self._on_the_way: dict[tuple[str, str], tuple[Correction, asyncio.Task[Recorded]]] = {}
 
+    def exchange(self, specs: Sequence[EquipmentSpec]) -> None:
+        """From now on corrections are taken of this equipment."""
+        self._specs = {spec.name: spec for spec in specs}
+
     async def correct(self, equipment: str, wanted: WantedCorrection, key: str | None) -> Recorded:
         """See `api.corrections.Corrections.correct`."""
         try:
@@ -58,7 +62,9 @@ class CorrectionDesk:
                     if not _same(known.event, wanted):
                         raise KeyReused
                     return known
-                event = await self._judged(self._specs[equipment], wanted, key, now)
+                if (spec := self._specs.get(equipment)) is None:
+                    raise NotRecorded("the equipment has just been taken out of the configuration")
+                event = await self._judged(spec, wanted, key, now)
                 return await asyncio.shield(self._sent(event))
         except TimeoutError as error:
             reason = f"the journal has not taken it within {RECORD_S_MAX:g} s"

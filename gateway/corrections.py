@@ -66,6 +66,10 @@ class CorrectionBook:
             book._forgotten_at = book._of[name][0].recorded_at  # there was no place for those before it
         return book
 
+    def use(self, historian: Historian | None) -> None:
+        """From now on ask this database, or none."""
+        self._historian = historian
+
     def announce(self, recorded: Sequence[Recorded]) -> None:
         """Events that have just become durable."""
         for one in recorded:

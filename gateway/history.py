@@ -46,6 +46,10 @@ class JoinedHistory:
         self._journal, self._historian = journal, historian
         self._book = book or CorrectionBook(journal, historian)
 
+    def use(self, historian: Historian | None) -> None:
+        """From now on ask this database, or none."""
+        self._historian = historian
+
     # -- `api.ports.History`
 
     async def state_at(

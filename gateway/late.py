@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -128,6 +128,28 @@ class LateSamples:
         self._news = asyncio.Event()
         self.corrections = self.given_up = 0
 
+    def exchange(
+        self,
+        specs: Iterable[EquipmentSpec],
+        connections: Sequence[ConnectionSettings],
+        *,
+        engine: Engine,
+        changed: Collection[str],
+        mode: Literal["correct", "keep"],
+    ) -> None:
+        """Watch another configuration from now on. Equipment in `changed` is judged otherwise than before, so
+        nothing that was noted of it serves any more."""
+        self._engine = engine
+        self._specs = {} if mode == "keep" else {spec.name: spec for spec in judgeable(specs, connections)}
+        kept = self._specs.keys() - set(changed)
+        self._anchors = {
+            name: self._anchors[name] if name in kept and name in self._anchors else deque(maxlen=ANCHORS_MAX)
+            for name in self._specs
+        }
+        fed = {tag.partition("/")[0] for spec in self._specs.values() for tag in spec.inputs.values()}
+        self._links = {name: self._links.get(name) or _Link() for name in fed}
+        self._jobs = {name: job for name, job in self._jobs.items() if name in kept}
+
     # -- notes, on the way of the data
 
     def committed(self) -> None:
@@ -196,7 +218,8 @@ class LateSamples:
         self._news.set()
 
     def _links_of(self, name: str) -> list[_Link]:
-        tags = self._specs[name].inputs.values()
+        spec = self._specs.get(name)
+        tags = () if spec is None else spec.inputs.values()
         return [self._links[connection] for connection in dict.fromkeys(t.partition("/")[0] for t in tags)]
 
     # -- the work, beside it
@@ -269,6 +292,8 @@ class LateSamples:
         if not told or len(told) == _TOLD_MAX or told[0].begin > begin:
             self._give_up(name, "what was told of that time is not to be had")
             return ""
+        if self._specs.get(name) is not spec:
+            return ""  # another configuration holds by now: what it would have been told is of no use
         if judged[-1].state != told[-1].state:
             return f"it would now be in {judged[-1].state}, and it is in {told[-1].state}"
         changes = what_changes(told, judged, late_at)

@@ -77,8 +77,8 @@ class Live:
         why: Mapping[str, str],
         gone: Collection[str],
     ) -> None:
-        """Show another configuration from now on. `states` and `why` are those of equipment that was not shown
-        before; of connections in `gone` nothing is known any more."""
+        """Show another configuration from now on. `states` and `why` are those of equipment that was not
+        shown before; of connections in `gone` nothing is known any more."""
         before = self._states
         self._specs = {spec.name: spec for spec in equipment}
         self._states = {

@@ -16,6 +16,10 @@ class ModelCatalogue:
     def __init__(self, used: Mapping[str, Model]) -> None:
         self._models = dict(BUILTIN) | dict(used)
 
+    def exchange(self, used: Mapping[str, Model]) -> None:
+        """Other models are in use from now on."""
+        self._models = dict(BUILTIN) | dict(used)
+
     def names(self) -> Sequence[str]:
         """Names, built-in ones first."""
         return list(self._models)

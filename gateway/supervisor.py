@@ -77,6 +77,8 @@ class Supervised:
         self.surprises = 0
         self.gaps = 0
         self._reported_down = known_down
+        #: A loss that is on its way into the journal.
+        self._owed: SourceLost | None = None
         self.polled = {group.name: Cycles() for group in settings.groups}
 
     async def run(self) -> None:
@@ -94,8 +96,8 @@ class Supervised:
                 failure = await self._one_session(session)
             finally:
                 self._place.leave()
+                session.closed = True
             lasted_s = 0.0 if session.up_s is None else self._clock.monotonic() - session.up_s
-            session.closed = True
             await self._went_down(failure, session)
             pause_s = self._pause_s(failure, lasted_s, was_up=session.up_s is not None)
             self.retry_at = self._clock.now() + timedelta(seconds=pause_s)
@@ -142,7 +144,9 @@ class Supervised:
             reason=failure.reason,
             hint=failure.hint or None,
         )
-        await self._pipeline.offer(SourceLost(self.settings.name, lost_at, failure.reason))
+        self._owed = SourceLost(self.settings.name, lost_at, failure.reason)
+        await self._pipeline.offer(self._owed)
+        self._owed = None
 
     async def came_up(self) -> None:
         """The device has answered in this session."""
@@ -162,11 +166,18 @@ class Supervised:
         reason = TAKEN_UP if was_taken_up(self.connector) else ""
         await self._pipeline.offer(SourceRestored(self.settings.name, self._clock.now(), reason))
 
-    def farewell(self, at: datetime) -> Sequence[Gap | SourceLost]:
-        """What to record when the process stops on purpose: from now on nobody looks at this device."""
+    def farewell(self, at: datetime, reason: str = "the gateway was stopped") -> Sequence[Gap | SourceLost]:
+        """What to record when it is stopped on purpose: from now on nobody looks at this device."""
+        if self._owed is not None:
+            return (*self._losses.rest(), self._owed)
         if self.link != "up":
             return ()
-        return (*self._losses.rest(), SourceLost(self.settings.name, at, "the gateway was stopped"))
+        return (*self._losses.rest(), SourceLost(self.settings.name, at, reason))
+
+    @property
+    def reported_down(self) -> bool:
+        """Whether it is on record that the connection is lost."""
+        return self._reported_down
 
     def note_cycle(self, group: str, duration_s: float, lateness_s: float, skipped: int) -> None:
         """Remember the figures of one poll cycle."""

@@ -37,6 +37,14 @@ class JoinedTagHistory:
         self._journal, self._historian = journal, historian
         self._unrecorded = frozenset(unrecorded)
 
+    def use(self, historian: Historian | None) -> None:
+        """From now on ask this database, or none."""
+        self._historian = historian
+
+    def leave_out(self, unrecorded: Collection[str]) -> None:
+        """From now on these tags are left out."""
+        self._unrecorded = frozenset(unrecorded)
+
     async def samples(
         self, tag: str, from_: datetime, to: datetime, *, limit: int, skip: int = 0
     ) -> TagSamples:

@@ -1,85 +1,125 @@
-"""The brokers: the embedded one where it is asked for; publishers and edge nodes, each a sink of its own."""
+"""What tells brokers: publishers and edge nodes, each a sink of its own that can be exchanged by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 from connectors.base import Clock
 from gateway.assembly.record import Record
-from gateway.config.brokers import embedded_port
 from gateway.config.load import Loaded
 from gateway.configured import TagFeed, published_tags
 from gateway.live import Live
-from gateway.mqtt.embedded_broker import EmbeddedBroker
+from gateway.publish.availability import Links
 from gateway.publish.ownership import Record as Known
-from gateway.publish.publisher import MqttPublisher
-from gateway.publish.wiring import Publishing, publishing
+from gateway.publish.publisher import MqttPublisher, introduce
+from gateway.publish.wiring import PublisherParts, ownership_of, publisher_of, told_by_publisher
 from gateway.sparkplug.edge_node import EdgeNode
-from gateway.sparkplug.wiring import edge_nodes
+from gateway.sparkplug.wiring import edge_node_of, told_by_node
+from statemodel.records import Recorded
+
+#: What tells one broker.
+BrokerSink = MqttPublisher | EdgeNode
 
 
-@dataclass
 class Brokers:
-    """What tells brokers, none of it connected yet; `feeds` are what the newest values have to go to."""
+    """All that tells brokers, by the name of the sink. Builds them; whoever owns the tasks runs them."""
 
-    publishing: Publishing
-    nodes: Sequence[EdgeNode]
-    feeds: Sequence[TagFeed]
+    def __init__(self, record: Record, clock: Clock, live: Live, known: Known, version: str) -> None:
+        self._record, self._clock, self._live, self._known = record, clock, live, known
+        self._version = version
+        self.links = Links()
+        self.sinks: dict[str, BrokerSink] = {}
+        self.feeds: list[TagFeed] = []
+        self._told: dict[str, object] = {}
 
     @property
-    def sinks(self) -> Sequence[MqttPublisher | EdgeNode]:
-        """All of them, those of `[mqtt]` first."""
-        return (*self.publishing.publishers, *self.nodes)
+    def publishers(self) -> Sequence[MqttPublisher]:
+        """Those of `[mqtt]`."""
+        return [sink for sink in self.sinks.values() if isinstance(sink, MqttPublisher)]
 
     @property
     def addresses(self) -> str:
         """Of the brokers of `[mqtt]`, for people."""
-        return ", ".join(one.options.address for one in self.publishing.publishers)
+        return ", ".join(one.options.address for one in self.publishers)
 
+    def outdated(self, loaded: Loaded, port: int | None) -> Collection[str]:
+        """The present sinks that do not serve this configuration."""
+        told = self._all_told(loaded, port)
+        return [name for name in self.sinks if told.get(name) != self._told[name]]
 
-async def build_brokers(
-    loaded: Loaded,
-    record: Record,
-    clock: Clock,
-    *,
-    live: Live,
-    known: Known,
-    version: str,
-    stack: AsyncExitStack,
-) -> Brokers:
-    """Everything that tells brokers. `stack` stops an embedded one.
+    def try_out(self, loaded: Loaded, port: int | None) -> None:
+        """Build everything once for nothing.
 
-    Raises:
-        StartFailed: the embedded broker does not start.
-    """
-    port = await _embedded_broker(loaded, stack)
-    parts = publishing(
-        loaded,
-        journal=record.journal,
-        live=live,
-        clock=clock,
-        record=known,
-        last=record.last,
-        embedded_port=port,
-    )
-    nodes = edge_nodes(
-        loaded, journal=record.journal, live=live, clock=clock, version=version, embedded_port=port
-    )
-    published = published_tags(loaded)
-    feeds = [TagFeed(published, publisher.publish_tag) for publisher in parts.publishers]
-    feeds += [TagFeed(node.tags, node.publish_tag) for node in nodes]
-    return Brokers(parts, nodes, feeds)
+        Raises:
+            GatewayError: something cannot be built.
+        """
+        for settings in loaded.configuration.mqtt:
+            publisher_of(settings, loaded, self._parts(loaded, Links(), {}), port)
+        for node in loaded.configuration.sparkplug:
+            self._node(node.sink, loaded, port)
 
+    def exchange(
+        self, loaded: Loaded, port: int | None, last: Mapping[str, Recorded]
+    ) -> Sequence[BrokerSink]:
+        """Take out what does not serve this configuration, which must not run any more, and build what is
+        missing; gives the new ones, which do not run yet. `last` has the newest transition of each equipment
+        of before now."""
+        for name in self.outdated(loaded, port):
+            gone = self.sinks.pop(name)
+            if isinstance(gone, MqttPublisher):
+                gone.retire()
+        told = self._all_told(loaded, port)
+        parts = self._parts(loaded, self.links, last)
+        come: list[BrokerSink] = []
+        sinks: dict[str, BrokerSink] = {}
+        for settings in loaded.configuration.mqtt:
+            sink: BrokerSink | None = self.sinks.get(settings.sink)
+            if sink is None:
+                sink = publisher_of(settings, loaded, parts, port)
+                come.append(sink)
+            sinks[settings.sink] = sink
+        for node in loaded.configuration.sparkplug:
+            sink = self.sinks.get(node.sink)
+            if sink is None:
+                sink = self._node(node.sink, loaded, port)
+                come.append(sink)
+            sinks[node.sink] = sink
+        self.sinks, self._told = sinks, told
+        self.ownership = parts.ownership
+        introduce(self.publishers)
+        published = published_tags(loaded)
+        self.feeds = [
+            TagFeed(published if isinstance(sink, MqttPublisher) else sink.tags, sink.publish_tag)
+            for sink in sinks.values()
+        ]
+        for sink in come:
+            wanted = published if isinstance(sink, MqttPublisher) else sink.tags
+            for sample in self._live.latest(wanted).values():
+                sink.publish_tag(sample)
+        return come
 
-async def _embedded_broker(loaded: Loaded, stack: AsyncExitStack) -> int | None:
-    """Start the one that all sections which ask for it share; its port."""
-    settings = loaded.configuration
-    port = embedded_port((*settings.mqtt, *settings.sparkplug))
-    if port is None:
-        return None
-    broker = EmbeddedBroker(port)
-    await broker.start()
-    stack.push_async_callback(broker.stop)
-    return broker.port
+    def _all_told(self, loaded: Loaded, port: int | None) -> dict[str, object]:
+        stream = self._record.journal.stream
+        settings = loaded.configuration
+        told = {one.sink: told_by_publisher(one, loaded, port) for one in settings.mqtt}
+        told |= {
+            one.sink: told_by_node(one, loaded, version=self._version, stream=stream, embedded_port=port)
+            for one in settings.sparkplug
+        }
+        return told
+
+    def _parts(self, loaded: Loaded, links: Links, last: Mapping[str, Recorded]) -> PublisherParts:
+        ownership = ownership_of(loaded, clock=self._clock, record=self._known, last=last)
+        return PublisherParts(self._record.journal, self._live, self._clock, links, ownership)
+
+    def _node(self, sink: str, loaded: Loaded, port: int | None) -> EdgeNode:
+        [settings] = [one for one in loaded.configuration.sparkplug if one.sink == sink]
+        return edge_node_of(
+            settings,
+            loaded,
+            journal=self._record.journal,
+            live=self._live,
+            clock=self._clock,
+            version=self._version,
+            embedded_port=port,
+        )

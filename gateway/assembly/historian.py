@@ -1,37 +1,21 @@
-"""The database: the embedded server where one is asked for, and the sink that writes history."""
+"""The sink that writes history, and what it is told of tags and equipment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 
 from connectors.base import Clock
-from gateway.assembly.addresses import Addresses
 from gateway.assembly.record import Record
 from gateway.config.load import Loaded
-from gateway.embedded_postgres import EmbeddedPostgres
 from gateway.historian.historian import Historian
 from gateway.historian.values import EquipmentMeta, TagMeta
 
 
-async def build_historian(
-    loaded: Loaded, record: Record, clock: Clock, addresses: Addresses, stack: AsyncExitStack
-) -> Historian | None:
-    """The historian, not connected yet; None without `[historian]`. `stack` stops an embedded server.
-
-    Raises:
-        StartFailed: the embedded server does not start.
-    """
+def build_historian(loaded: Loaded, record: Record, clock: Clock, dsn: str) -> Historian | None:
+    """The historian, not connected yet; None without `[historian]`."""
     settings = loaded.configuration.historian
     if settings is None:
         return None
-    dsn = settings.dsn
-    if dsn == "embedded":
-        server = EmbeddedPostgres(loaded.data_dir)
-        dsn = await server.start()
-        stack.push_async_callback(server.stop)
-        addresses.psql = server.psql_hint
-    addresses.database = dsn
     return Historian(
         dsn,
         journal=record.journal,

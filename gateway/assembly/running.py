@@ -7,9 +7,8 @@ Stop: connectors first, then the last words into the journal, then a moment for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any
 
 import structlog
 
@@ -42,7 +41,6 @@ class Running:
         self.loaded, self.clock, self.version, self.stack = loaded, clock, version, stack
         self.addresses = Addresses()
         self.sinks: dict[str, SinkOf] = {}
-        self.sink_tasks: list[asyncio.Task[None]] = []
         #: What a restart has to admit is on record.
         self.known = asyncio.Event()
 
@@ -143,48 +141,41 @@ class Running:
         """
         record, core, brokers = self.record, self.core, self.brokers
         async with asyncio.TaskGroup() as group:
+            self.tasks = Tasks(group)
             if self.historian is not None:
-                self._start(group, "historian", self.historian.run())
+                self.tasks.start("historian", self.historian.run())
             for sink in brokers.sinks.values():
-                self._start(group, sink.sink, publish_when_known(sink.run, self.known, self.historian))
+                self.tasks.start(sink.sink, publish_when_known(sink.run, self.known, self.historian))
             watch = brokers.links.keep_watch(lambda: record.journal.stats().full, self.clock)
-            self._start(group, "availability", watch)
-            self._start(group, "accounts", record.accounts.run())
-            self._start(group, "corrections", self.corrections.run())
-            self._start(group, "late", core.late.run())
-            self._start(group, "reconciling", self.reconciling.run())
-            self._start(group, "snapshots", record.snapshots.keeper.run())
-            self._start(group, "audit", self.audit.run())
-            self._start(group, "anchoring", self.anchoring.run())
+            self.tasks.start("availability", watch)
+            self.tasks.start("accounts", record.accounts.run())
+            self.tasks.start("corrections", self.corrections.run())
+            self.tasks.start("late", core.late.run())
+            self.tasks.start("reconciling", self.reconciling.run())
+            self.tasks.start("snapshots", record.snapshots.keeper.run())
+            self.tasks.start("audit", self.audit.run())
+            self.tasks.start("anchoring", self.anchoring.run())
             pipeline = group.create_task(core.pipeline.run(), name="pipeline")
             for lost in record.lost_while_away(self.loaded, self.clock.now()):
                 await core.pipeline.offer(lost)
-            self._start(group, "beginning", self._begin())
-            connections = [
-                group.create_task(item.run(), name=f"connection {name}")
-                for name, item in self.supervised.items()
-            ]
+            self.tasks.start("beginning", self._begin())
+            for name, item in self.supervised.items():
+                self.tasks.start(task_of(name), item.run())
             self.health.started = True
             self._say_started()
             started()
             await stop.wait()
             _log.info("stopping", gateway=self.loaded.configuration.gateway.id)
-            for task in connections:
-                task.cancel()
-            await asyncio.gather(*connections, return_exceptions=True)
+            await self.tasks.end(map(task_of, self.supervised))
             now = self.clock.now()
             last_words = [words for item in self.supervised.values() for words in item.farewell(now)]
             await say_farewell(last_words, core.pipeline, pipeline, record)
             await hand_on(self.sinks, self.clock)
-            for task in self.sink_tasks:
-                task.cancel()
+            await self.tasks.end(self.tasks.names())
 
     async def _begin(self) -> None:
         await self.core.pipeline.caught_up()
         self.known.set()
-
-    def _start(self, group: asyncio.TaskGroup, name: str, work: Coroutine[Any, Any, None]) -> None:
-        self.sink_tasks.append(group.create_task(work, name=name))
 
     def _say_started(self) -> None:
         where, settings = self.addresses, self.loaded.configuration
@@ -199,3 +190,8 @@ class Running:
             database=without_secrets(where.database) or None,
             stream=self.record.journal.stream,
         )
+
+
+def task_of(connection: str) -> str:
+    """The name of the task of a connection."""
+    return f"connection {connection}"

@@ -28,10 +28,15 @@ from gateway.historian.questions import Questions
 from gateway.historian.session import Session, open_session
 from gateway.historian.values import EquipmentMeta, ServerInfo, SinkStatus, TagMeta
 from gateway.journal import Cursor, Journal
+from gateway.together import together
 
 log = structlog.get_logger(__name__)
 
 _REFUSED_PAUSE_S = 30.0
+
+
+class _Described(Exception):
+    """There are other tags or equipment to tell the database of."""
 
 
 class Historian(Questions):
@@ -54,6 +59,8 @@ class Historian(Questions):
         self._journal, self._settings, self._clock = journal, settings, clock
         self._tags, self._equipment = tags, equipment
         self._drain = Drain(journal, place=self._place, settings=settings, clock=clock, books=deliveries)
+        #: Tags or equipment are others than the present session has told the database.
+        self._described = asyncio.Event()
         self._other_streams = False
         self._connected = False
         self._met = asyncio.Event()
@@ -73,6 +80,12 @@ class Historian(Questions):
             oldest_unsent_at=lambda: self._drain.progress().oldest_unsent_at,
         )
         journal.require(SINK, events=True, batches=True)
+
+    def describe(self, tags: Mapping[str, TagMeta], equipment: Mapping[str, EquipmentMeta]) -> None:
+        """Tell the database of other tags and equipment from now on: at once where it is there, which takes
+        a connection anew, else when it is."""
+        self._tags, self._equipment = tags, equipment
+        self._described.set()
 
     # -- what others may know
 
@@ -143,6 +156,8 @@ class Historian(Questions):
                 began_s, refused = self._clock.monotonic(), False
                 try:
                     await self._run_session()
+                except _Described:
+                    continue
                 except (SinkUnavailable, SinkRefused) as error:
                     refused = isinstance(error, SinkRefused)
                     self._lost(error)
@@ -158,6 +173,7 @@ class Historian(Questions):
             self._readers.drop()
 
     async def _run_session(self) -> None:
+        self._described.clear()
         async with self._open_session() as session:
             self._other_streams = await session.has_other_streams()
             await self._drain.meet(session)
@@ -170,7 +186,11 @@ class Historian(Questions):
                     hint="was a backup restored, or the journal moved away? if not, is data_dir mounted?",
                 )
             self._greet(session.info)
-            await self._drain.run(session, self._open_another)
+            await together(self._drain.run(session, self._open_another), self._until_described())
+
+    async def _until_described(self) -> None:
+        await self._described.wait()
+        raise _Described
 
     def _open_session(self, *, late: bool = False) -> AbstractAsyncContextManager[Session]:
         return open_session(

@@ -206,6 +206,10 @@ class Journal:
         """From now on nothing is freed that this sink has not read."""
         self._worker.submit(partial(self._store.require, sink, Needs(events, batches)), _nobody_waits)
 
+    def release(self, sink: str) -> None:
+        """A sink is no more: what it has not read is freed like everything else. Its cursor is kept."""
+        self._worker.submit(partial(self._store.release, sink), _nobody_waits)
+
     async def keep(self, name: str, body: bytes, *, now: bool = False) -> None:
         """Keep some bytes under a name, in place of those kept before. Durable with the next commit or within
         a second, with `now` when this returns (unless the disk is full); carried from segment to segment, and

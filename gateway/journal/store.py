@@ -216,6 +216,10 @@ class Store(Shelf):
         """From now on nothing is freed that this sink has not read."""
         self.required[sink] = needs
 
+    def release(self, sink: str) -> None:
+        """Nothing waits for this sink any more."""
+        self.required.pop(sink, None)
+
     def keep_house(self) -> None:
         """What must happen now and then: keep cursors, begin a segment by age, free, keep the reserve.
 

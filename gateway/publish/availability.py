@@ -33,6 +33,10 @@ class Links:
         """Their names, in the order of the configuration."""
         return tuple(self._up)
 
+    def exchange(self, connections: Iterable[str]) -> None:
+        """These are the connections from now on; those that stay are as they were."""
+        self._up = {name: self._up.get(name, False) for name in connections}
+
     def announce(self, recorded: Sequence[Recorded]) -> None:
         """These are now on record."""
         for item in recorded:
@@ -71,6 +75,10 @@ class Links:
         """From now on tell somebody which connection has changed."""
         self._hearers.append(hearer)
 
+    def unhear(self, hearer: Callable[[str], None]) -> None:
+        """Tell somebody no more."""
+        self._hearers.remove(hearer)
+
 
 class Availability:
     """What each of some topics has to say: `online` while all connections it depends on are up.
@@ -101,6 +109,10 @@ class Availability:
     def tell(self, news: Callable[[], None]) -> None:
         """Call this when something is due."""
         self._news = news
+
+    def retire(self) -> None:
+        """Nothing is said here any more."""
+        self._links.unhear(self._changed)
 
     def all_due(self) -> None:
         """Everything has to be said again."""

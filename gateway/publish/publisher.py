@@ -166,6 +166,10 @@ class MqttPublisher:
         finally:
             await self._holdings.add(self._truth.marked())
 
+    def retire(self) -> None:
+        """Once it does not run any more and another takes its place: let go of what is shared with others."""
+        self._truth.retire()
+
     def publish_tag(self, sample: TagSample) -> None:
         """Say the newest value of a tag as soon as there is room; tags that are not published are ignored.
 

@@ -23,6 +23,10 @@ class Truth:
         self._news = asyncio.Event()
         availability.tell(self._news.set)
 
+    def retire(self) -> None:
+        """Nothing is said here any more."""
+        self._availability.retire()
+
     @property
     def topics(self) -> Mapping[str, Held]:
         """Every topic the configuration has, and what it is about."""

@@ -2,65 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
 from connectors.base import Clock
 from gateway.config.load import Loaded
+from gateway.config.schema import MqttSettings
 from gateway.configured import feeding_connections, published_tags
 from gateway.journal.journal import Journal
 from gateway.live import Live
 from gateway.publish.availability import Links
 from gateway.publish.holdings import Holdings
 from gateway.publish.ownership import Ownership, Record
-from gateway.publish.publisher import MqttPublisher, introduce
+from gateway.publish.publisher import MqttPublisher
 from statemodel.records import Recorded
 
 
-class Publishing(NamedTuple):
-    """The publishers. `links` has to hear what is recorded; `ownership` judges what is ours in a broker."""
+class PublisherParts(NamedTuple):
+    """What all publishers share. `links` has to hear what is recorded; `ownership` judges what is ours in a
+    broker."""
 
-    publishers: Sequence[MqttPublisher]
+    journal: Journal
+    live: Live
+    clock: Clock
     links: Links
     ownership: Ownership
 
 
-def publishing(
-    loaded: Loaded,
-    *,
-    journal: Journal,
-    live: Live,
-    clock: Clock,
-    record: Record,
-    last: Mapping[str, Recorded],
-    embedded_port: int | None,
-) -> Publishing:
-    """One publisher for each `[mqtt]`; each is a sink of its own.
+def ownership_of(loaded: Loaded, *, clock: Clock, record: Record, last: Mapping[str, Recorded]) -> Ownership:
+    """Judges what lies in a broker. `last` has the newest transition of each equipment of before now."""
+    return Ownership(record, gateway=loaded.configuration.gateway.id, started_at=clock.now(), last=last)
 
-    `last` has the newest transition of each equipment before this start.
-    """
+
+def publisher_of(
+    settings: MqttSettings, loaded: Loaded, parts: PublisherParts, embedded_port: int | None
+) -> MqttPublisher:
+    """The publisher of one `[mqtt]`, a sink of its own."""
+    gateway, live = loaded.configuration.gateway, parts.live
+    return MqttPublisher(
+        settings,
+        journal=parts.journal,
+        gateway=gateway,
+        equipment={spec.name: (spec.path, partial(live.state, spec.name)) for spec in loaded.equipment},
+        models={spec.name: spec.model.name for spec in loaded.equipment},
+        tags=published_tags(loaded),
+        links=parts.links,
+        feeds=feeding_connections(loaded),
+        holdings=Holdings(
+            loaded.data_dir,
+            sink=settings.sink,
+            gateway=gateway.id,
+            others=[other.sink for other in loaded.configuration.mqtt],
+        ),
+        ownership=parts.ownership,
+        embedded_port=embedded_port if settings.embedded else None,
+        clock=parts.clock,
+    )
+
+
+def told_by_publisher(settings: MqttSettings, loaded: Loaded, embedded_port: int | None) -> object:
+    """Everything of a configuration that the publisher of one `[mqtt]` depends on: where two configurations
+    give the same, the same publisher serves both."""
     gateway = loaded.configuration.gateway
-    ownership = Ownership(record, gateway=gateway.id, started_at=clock.now(), last=last)
-    links = Links(connection.name for connection in loaded.configuration.connections)
-    sinks = [settings.sink for settings in loaded.configuration.mqtt]
-    tags, feeds = published_tags(loaded), feeding_connections(loaded)
-    publishers = [
-        MqttPublisher(
-            settings,
-            journal=journal,
-            gateway=gateway,
-            equipment={spec.name: (spec.path, partial(live.state, spec.name)) for spec in loaded.equipment},
-            models={spec.name: spec.model.name for spec in loaded.equipment},
-            tags=tags,
-            links=links,
-            feeds=feeds,
-            holdings=Holdings(loaded.data_dir, sink=settings.sink, gateway=gateway.id, others=sinks),
-            ownership=ownership,
-            embedded_port=embedded_port if settings.embedded else None,
-            clock=clock,
-        )
-        for settings in loaded.configuration.mqtt
-    ]
-    introduce(publishers)
-    return Publishing(publishers, links, ownership)
+    return (
+        settings,
+        (gateway.id, gateway.enterprise, gateway.site),
+        embedded_port if settings.embedded else None,
+        tuple((spec.name, spec.path, spec.model.name) for spec in loaded.equipment),
+        published_tags(loaded),
+        feeding_connections(loaded),
+        tuple(connection.name for connection in loaded.configuration.connections),
+    )

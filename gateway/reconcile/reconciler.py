@@ -44,6 +44,10 @@ class Reconciler:
         self.gentle = False
         self.runs = self.repaired = self.unrepaired = 0
 
+    def exchange(self, parts: Sequence[Part], settings: ReconcileSettings) -> None:
+        """Compare these parts from now on; what was reported stays. While it does not run."""
+        self._parts, self._settings = parts, settings
+
     # -- for others
 
     async def reconcile(self, *, repair: bool, full: bool) -> Reconciliation:

@@ -54,18 +54,32 @@ class Reconciling:
         record: Record,
         ownership: Ownership,
     ) -> None:
-        configuration = loaded.configuration
-        self._clock = clock
+        self._clock, self._journal, self._record = clock, journal, record
+        self._memory = MemoryPart(journal, live, memories)
         self.twins: TwinWatch | None = None
         self._asking: Readers | None = None
-        parts: list[Part] = [MemoryPart(journal, live, memories)]
+        self.reconciler = Reconciler((), loaded.configuration.gateway.reconcile, clock)
+        self.exchange(loaded, historian, dsn, publishers, ownership)
+
+    def exchange(
+        self,
+        loaded: Loaded,
+        historian: Historian | None,
+        dsn: str,
+        publishers: Sequence[MqttPublisher],
+        ownership: Ownership,
+    ) -> None:
+        """Compare what this configuration has, from now on. While it does not run."""
+        configuration = loaded.configuration
+        self.twins = self._asking = None
+        parts: list[Part] = [self._memory]
         if historian is not None and configuration.historian is not None:
-            parts += self._of_database(loaded, journal, historian, dsn)
+            parts += self._of_database(loaded, self._journal, historian, dsn)
         for publisher in publishers:
             settings = publisher.settings
             broker = BrokerPart(
                 publisher,
-                record,
+                self._record,
                 ownership,
                 embedded=settings.embedded,
                 connected=lambda publisher=publisher: publisher.status().connected,  # type: ignore[misc]
@@ -74,7 +88,7 @@ class Reconciling:
             )
             parts.append(broker)
             publisher.twin_known = self._has_twin
-        self.reconciler = Reconciler(parts, configuration.gateway.reconcile, clock)
+        self.reconciler.exchange(parts, configuration.gateway.reconcile)
 
     def _of_database(
         self, loaded: Loaded, journal: Journal, historian: Historian, dsn: str

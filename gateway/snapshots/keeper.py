@@ -115,6 +115,13 @@ class Keeper:
         self._turn = asyncio.Lock()
         self._moment_s_max = max(_MOMENT_S, 2 * heartbeat.total_seconds())
 
+    def exchange(self, identity: Identity, settings: SnapshotSettings) -> None:
+        """Another configuration holds from now on: the next snapshot is a full one, and says so."""
+        self._identity, self._parent = identity, None
+        if settings.encryption_key != self._settings.encryption_key:
+            self.folder = SnapshotFolder(self.folder.directory.parent / FOLDER, settings.encryption_key)
+        self._settings = settings
+
     def committed(self) -> None:
         """The engine and the journal are at the same place; costs nothing unless a snapshot is wanted."""
         moment = self._moment

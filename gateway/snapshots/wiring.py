@@ -62,13 +62,7 @@ async def begin(
     Never fails: what cannot be used is told, and the gateway goes on from the journal alone.
     """
     settings = loaded.configuration.gateway.snapshots
-    identity = Identity(
-        gateway=loaded.configuration.gateway.id,
-        version=version,
-        configuration=configuration_sum(loaded),
-        models={model.name: model_sum(model) for model in loaded.models.values()},
-        sinks=_sinks(loaded),
-    )
+    identity = identity_of(loaded, version)
     keeper = Keeper(
         loaded.data_dir,
         identity=identity,
@@ -100,6 +94,17 @@ async def begin(
         log.info("a snapshot is kept of what was before", change=reason, version=was.version)
         await keeper.keep_what_was(_as_it_was(newest, memories), was, reason)
     return Snapshots(keeper, resumed.engine)
+
+
+def identity_of(loaded: Loaded, version: str) -> Identity:
+    """What snapshots say of the gateway as it is configured."""
+    return Identity(
+        gateway=loaded.configuration.gateway.id,
+        version=version,
+        configuration=configuration_sum(loaded),
+        models={model.name: model_sum(model) for model in loaded.models.values()},
+        sinks=_sinks(loaded),
+    )
 
 
 def _sinks(loaded: Loaded) -> tuple[str, ...]:
@@ -139,10 +144,12 @@ def configuration_sum(loaded: Loaded) -> str:
     """SHA-256 of the configuration file and of every file of models and tags that it names."""
     digest = hashlib.sha256()
     for path in _files_of(loaded):
-        try:
-            data = path.read_bytes()
-        except OSError:
-            continue  # it was read a moment ago; gone now, it is another configuration
+        data = loaded.files.get(path.relative_to(loaded.path.parent).as_posix())
+        if data is None:
+            try:
+                data = path.read_bytes()
+            except OSError:
+                continue  # it was read a moment ago; gone now, it is another configuration
         digest.update(f"{path.name} {len(data)}\n".encode() + data)
     return digest.hexdigest()
 

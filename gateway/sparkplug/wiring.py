@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from connectors.base import Clock
 from connectors.settings import ConnectionSettings, TagSettings
@@ -56,24 +56,40 @@ class LivePresent:
         return "connecting" if supervised is None else supervised.link
 
 
-def edge_nodes(
-    loaded: Loaded, *, journal: Journal, live: Live, clock: Clock, version: str, embedded_port: int | None
-) -> Sequence[EdgeNode]:
-    """One for each `[sparkplug]`; each is a sink of its own. What a host may write goes to the connectors."""
-    writing = Writing(lambda: {name: item.connector for name, item in live.supervised.items()})
-    return [
-        EdgeNode(
-            settings,
-            journal=journal,
-            gateway=loaded.configuration.gateway,
-            equipment=equipment_of(settings, loaded, version=version, stream=journal.stream),
-            present=LivePresent(live),
-            clock=clock,
-            commands=writing,
-            embedded_port=embedded_port,
-        )
-        for settings in loaded.configuration.sparkplug
-    ]
+def edge_node_of(
+    settings: SparkplugSettings,
+    loaded: Loaded,
+    *,
+    journal: Journal,
+    live: Live,
+    clock: Clock,
+    version: str,
+    embedded_port: int | None,
+) -> EdgeNode:
+    """The edge node of one `[sparkplug]`, a sink of its own. What a host may write goes to the connectors."""
+    return EdgeNode(
+        settings,
+        journal=journal,
+        gateway=loaded.configuration.gateway,
+        equipment=equipment_of(settings, loaded, version=version, stream=journal.stream),
+        present=LivePresent(live),
+        clock=clock,
+        commands=Writing(lambda: {name: item.connector for name, item in live.supervised.items()}),
+        embedded_port=embedded_port,
+    )
+
+
+def told_by_node(
+    settings: SparkplugSettings, loaded: Loaded, *, version: str, stream: str, embedded_port: int | None
+) -> object:
+    """Everything of a configuration that the edge node of one `[sparkplug]` depends on."""
+    gateway = loaded.configuration.gateway
+    return (
+        settings,
+        (gateway.id, gateway.enterprise, gateway.site),
+        embedded_port if settings.embedded else None,
+        equipment_of(settings, loaded, version=version, stream=stream),
+    )
 
 
 def equipment_of(settings: SparkplugSettings, loaded: Loaded, *, version: str, stream: str) -> Equipment:
