@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.benchmarks import (
+    audit,
     engine,
     fleet,
     historian,
@@ -40,6 +41,7 @@ PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
     "sparkplug": sparkplug.measure,
     "historian": historian.measure,
     "queries": queries.measure,
+    "audit": audit.measure,
 }
 
 
