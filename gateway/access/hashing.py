@@ -57,6 +57,11 @@ class Hashing:
         """The hash of a password, in this thread."""
         return self._argon2.hash(normal(password))
 
+    @property
+    def full(self) -> bool:
+        """Whether one more would be refused."""
+        return self._pending >= self._pending_max
+
     async def hash(self, password: str) -> str:
         """The hash of a password.
 
@@ -81,7 +86,7 @@ class Hashing:
         return Match(hash_ is not None, hash_ is not None and self._argon2.check_needs_rehash(hash_))
 
     async def _aside(self, work: Callable[[], _T]) -> _T:
-        if self._pending >= self._pending_max:
+        if self.full:
             raise TooManyAtOnce
         self._pending += 1
         try:

@@ -27,6 +27,8 @@ USERS, KEYS, LOCK = "users.json", "keys.json", "lock"
 USED, RECORDED = "used.json", "recorded.json"
 #: The secret of the local command line, new at each start; that of the first admin, until it is changed.
 LOCAL_KEY, FIRST_ADMIN = "local.key", "first-admin"
+#: Name of the first admin.
+FIRST = "admin"
 
 FILE_BYTES_MAX = 16_000_000
 
