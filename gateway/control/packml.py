@@ -23,6 +23,8 @@ from connectors.base import Clock, WriteOutcome, Written
 from gateway.config.control import PackmlSettings
 from gateway.control.carrying import Carried, Check, Halt, Order, halted
 from gateway.control.moves import Way, way_of
+from gateway.control.readings import Readings
+from gateway.control.tags import WRITE_S_MAX, Write
 from statemodel.engine import EquipmentSpec
 from statemodel.packml import COMMAND_CODES
 from statemodel.records import EquipmentState, Recorded
@@ -32,13 +34,12 @@ from statemodel.types import UNKNOWN, CommandStatus, Quality, TagSample, TagValu
 LOOK_S = 0.02
 #: How long a request of before may take to be read as taken back, before a new one is refused.
 SETTLE_S_MAX = 2.0
-#: How long a request that was never seen raised is looked at before it counts as taken back: the machine may
-#: have been quicker than two readings, or the reading be one of before.
-QUIET_S = 0.5
-#: A number that stood there before and whose write was not answered is looked at for so long.
-SAME_S = 1.0
 #: How long it is looked for that our taking back of a request has arrived.
 WITHDRAWN_S_MAX = 2.0
+
+
+#: Wall clock and monotonic.
+Instant = tuple[datetime, float]
 
 
 class Sight(Protocol):
@@ -61,14 +62,6 @@ class Sight(Protocol):
         ...
 
 
-class WritePort(Protocol):
-    """Whoever carries one value to a device; `gateway.writing.Writing`."""
-
-    async def write(self, equipment: str | None, tag: str, value: TagValue, source: str) -> Written:
-        """Write it at most once. Every failure is an outcome in the answer."""
-        ...
-
-
 class _Moved(msgspec.Struct):
     """The moves of one equipment since its request was raised."""
 
@@ -87,9 +80,16 @@ class PackmlCarrier:
     """Keeps `gateway.control.carrying.Carrier` for rules with `packml`."""
 
     def __init__(
-        self, sight: Sight, port: WritePort, clock: Clock, specs: Callable[[], Mapping[str, EquipmentSpec]]
+        self,
+        sight: Sight,
+        readings: Readings,
+        write: Write,
+        clock: Clock,
+        specs: Callable[[], Mapping[str, EquipmentSpec]],
     ) -> None:
-        self._sight, self._port, self._clock, self._specs = sight, port, clock, specs
+        """`write` is that of `gateway.writing.Writing`, `specs` the equipment as configured now."""
+        self._sight, self._readings, self._write_to = sight, readings, write
+        self._clock, self._specs = clock, specs
         self._turns: dict[str, asyncio.Lock] = {}
 
     def sends(self, order: Order) -> str:
@@ -107,9 +107,11 @@ class PackmlCarrier:
         spec = self._specs().get(order.equipment)
         if spec is None:
             return Halt("not_allowed", f'there is no equipment "{order.equipment}" any more')
-        mode = self._good(spec.mode) if spec.mode is not None else None
+        shown = None if spec.mode is None else self._sight.tag(spec.mode)
+        mode = None if shown is None else shown.latest
+        good = mode is not None and mode.quality is Quality.GOOD
         state = self._sight.state(order.equipment)
-        return way_of(spec, state.state, order.command, None if mode is None else mode.value)
+        return way_of(spec, state.state, order.command, mode.value if mode is not None and good else None)
 
     def standing(self, rules: Mapping[str, PackmlSettings]) -> Mapping[str, str]:
         """Requests that are raised now although nobody here is at it, by equipment, in words."""
@@ -142,27 +144,25 @@ class PackmlCarrier:
         low, high = await self._levels(packml)
         self._judged(order)
         number = COMMAND_CODES[order.command]
-        before = self._newest(packml.command)
         if (halt := check()) is not None:
             return halted(halt)
         written = await self._write(order, packml.command, number)
         if written.outcome is WriteOutcome.REFUSED:
             return _refused(f"{packml.command}: {written.reason}; the machine was not asked for anything")
-        await self._command_stands(packml, number, before, written, until_s)
+        await self._command_stands(packml, number, written, until_s)
         way = self._judged(order)  # it may have moved meanwhile, or too much time have passed
         if (halt := check()) is not None:
             return halted(halt)
         async with self._watching(order.equipment) as moved:
-            raised_at = self._clock.now()
+            raised_at = self._instant()
             raised = await self._write(order, packml.request, high)
             if raised.outcome is WriteOutcome.REFUSED:
                 return _refused(f"{packml.request}: {raised.reason}; the machine was not asked for anything")
-            await self._until(lambda: _decided(moved.moves), until_s)
+            # Another move may be the machine's own, just before it looked; only time tells.
+            await self._until(lambda: _hit(way, moved.moves) is not None, until_s)
             if packml.reset == "machine":
-                quiet_s = self._clock.monotonic() + QUIET_S
-                await self._until(lambda: not self._newest_is_before(packml.request, raised_at), quiet_s)
-                await self._until(lambda: self._reads(packml.request, low), max(until_s, quiet_s))
-            stands = await self._withdraw(order, packml, low)
+                await self._until(lambda: self._reads(packml.request, low, raised_at), until_s)
+            stands = await self._withdraw(order, packml, low, raised_at)
         return self._told(order, way, moved.moves, raised, stands)
 
     async def _levels(self, packml: PackmlSettings) -> tuple[TagValue, TagValue]:
@@ -185,48 +185,31 @@ class PackmlCarrier:
         return way
 
     async def _command_stands(
-        self,
-        packml: PackmlSettings,
-        number: int,
-        before: TagSample | None,
-        written: Written,
-        until_s: float,
+        self, packml: PackmlSettings, number: int, written: Written, until_s: float
     ) -> None:
-        """Return when the number has been read back.
-
-        Where it stood there before, nothing new is told of it; then the device's yes is enough.
-        """
-        if before is not None and before.quality is Quality.GOOD and before.value == number:
-            looked_s = self._clock.monotonic() + (SAME_S if written.outcome is WriteOutcome.UNKNOWN else 0.0)
-            if not await self._until(lambda: not self._reads(packml.command, number), looked_s):
-                return
-
-        def arrived() -> bool:
-            sample = self._newest(packml.command)
-            return sample is not None and sample is not before and self._reads(packml.command, number)
-
-        if await self._until(arrived, until_s):
+        """Return when the number has been read back."""
+        over = self._instant()
+        if await self._until(lambda: self._reads(packml.command, number, over), until_s):
             return
         left = f"{packml.request} was not raised, so the machine was not asked for anything"
-        sample = self._newest(packml.command)
+        sample = self._readings.since(packml.command, *over)
         if written.outcome is WriteOutcome.UNKNOWN or sample is None or sample.quality is not Quality.GOOD:
-            why = written.reason or "it has not been read since"
+            why = written.reason or "it has not been read since with good quality"
             raise _Over(
                 Carried(CommandStatus.UNKNOWN, "command_not_seen", f"{packml.command}: {why}; {left}")
             )
         reason = f"{packml.command} reads {sample.value}, not {number}; {left}"
         raise _Over(Carried(CommandStatus.MISMATCH, "command_not_seen", reason, sample.value))
 
-    async def _withdraw(self, order: Order, packml: PackmlSettings, low: TagValue) -> str:
+    async def _withdraw(self, order: Order, packml: PackmlSettings, low: TagValue, raised_at: Instant) -> str:
         """See that the request stands no longer; in words why it still does, or may."""
-        if packml.reset == "machine" and self._reads(packml.request, low):
+        if packml.reset == "machine" and self._reads(packml.request, low, raised_at):
             return ""
-        asked_at = self._clock.now()
         written = await self._write(order, packml.request, low)
-        until_s = self._clock.monotonic() + WITHDRAWN_S_MAX
-        if await self._until(lambda: self._reads_since(packml.request, low, asked_at), until_s):
+        over = self._instant()
+        if await self._until(lambda: self._reads(packml.request, low, over), over[1] + WITHDRAWN_S_MAX):
             return ""
-        if written.outcome is WriteOutcome.ACCEPTED and self._newest_is_before(packml.request, asked_at):
+        if written.outcome is WriteOutcome.ACCEPTED and self._readings.since(packml.request, *over) is None:
             return f"{packml.request} was taken back and has not been read since"
         return f"{packml.request} may still be raised: {written.reason or 'it is read as raised'}"
 
@@ -236,14 +219,14 @@ class PackmlCarrier:
         """What became of it, as far as it was seen."""
         state = self._sight.state(order.equipment).state
         more = f"; {stands}" if stands else ""
-        for move in moves:
-            if move.to_state == UNKNOWN:
-                continue
-            if move.to_state in way.states:
-                code = "request_stands" if stands else ""
-                return Carried(CommandStatus.VERIFIED, code, stands, move.to_state)
-            reason = f"it went to {move.to_state}, and {order.command} leads to {way.words}{more}"
-            return Carried(CommandStatus.MISMATCH, "other_move", reason, move.to_state)
+        if (hit := _hit(way, moves)) is not None:
+            code = "request_stands" if stands else ""
+            return Carried(CommandStatus.VERIFIED, code, stands, hit.to_state)
+        others = [move for move in moves if move.to_state != UNKNOWN]
+        if others:
+            went = " and ".join(move.to_state for move in others[-3:])
+            reason = f"it went to {went}, and {order.command} leads to {way.words}{more}"
+            return Carried(CommandStatus.MISMATCH, "other_move", reason, state)
         if raised.outcome is WriteOutcome.UNKNOWN:
             return Carried(CommandStatus.UNKNOWN, "request_unknown", f"{raised.reason}{more}", state)
         if state == UNKNOWN:
@@ -255,7 +238,12 @@ class PackmlCarrier:
     # Looking and writing.
 
     async def _write(self, order: Order, tag: str, value: TagValue) -> Written:
-        return await self._port.write(order.equipment, tag, value, order.source)
+        try:
+            async with asyncio.timeout(WRITE_S_MAX):
+                return await self._write_to(order.equipment, tag, value, order.source)
+        except TimeoutError:
+            reason = f"the connector has not answered within {WRITE_S_MAX:g} s"
+            return Written(tag, WriteOutcome.UNKNOWN, reason)
 
     @asynccontextmanager
     async def _watching(self, equipment: str) -> AsyncIterator[_Moved]:
@@ -287,25 +275,17 @@ class PackmlCarrier:
             await self._clock.sleep(min(LOOK_S, left_s))
         return True
 
-    def _newest(self, tag: str) -> TagSample | None:
-        view = self._sight.tag(tag)
-        return None if view is None else view.latest
+    def _instant(self) -> Instant:
+        return self._clock.now(), self._clock.monotonic()
 
-    def _good(self, tag: str | None) -> TagSample | None:
-        sample = None if tag is None else self._newest(tag)
+    def _good(self, tag: str) -> TagSample | None:
+        sample = self._readings.newest(tag)
         return sample if sample is not None and sample.quality is Quality.GOOD else None
 
-    def _reads(self, tag: str, value: TagValue) -> bool:
-        sample = self._good(tag)
-        return sample is not None and sample.value == value
-
-    def _reads_since(self, tag: str, value: TagValue, at: datetime) -> bool:
-        """Whether it reads so, in what came after an instant; what it was all the time is told but once."""
-        return self._reads(tag, value) and not self._newest_is_before(tag, at)
-
-    def _newest_is_before(self, tag: str, at: datetime) -> bool:
-        sample = self._newest(tag)
-        return sample is None or sample.received_at < at
+    def _reads(self, tag: str, value: TagValue, since: Instant | None = None) -> bool:
+        """Whether it reads so, in a reading taken after an instant if one is given."""
+        sample = self._readings.newest(tag) if since is None else self._readings.since(tag, *since)
+        return sample is not None and sample.quality is Quality.GOOD and sample.value == value
 
 
 def _packml(order: Order) -> PackmlSettings:
@@ -313,9 +293,9 @@ def _packml(order: Order) -> PackmlSettings:
     return order.rule.packml
 
 
-def _decided(moves: Sequence[Transition]) -> bool:
-    """Whether the machine has moved, as commanded or otherwise."""
-    return any(move.to_state != UNKNOWN for move in moves)
+def _hit(way: Way, moves: Sequence[Transition]) -> Transition | None:
+    """The move that shows that the command was carried out."""
+    return next((move for move in moves if move.to_state in way.states), None)
 
 
 def _refused(reason: str) -> Carried:
