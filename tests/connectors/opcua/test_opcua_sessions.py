@@ -369,6 +369,7 @@ async def test_a_call_the_server_finds_too_large_is_halved_for_the_whole_session
     assert await _sizes_of_calls(plant, tmp_path, refuse_above=2) == [5, 2, 2, 1]
 
 
+@pytest.mark.writes
 @pytest.mark.parametrize(
     ("code", "service"),
     [

@@ -132,7 +132,9 @@ class Machine:
 
     async def carried(self, word: str = "Start", *, check: Any = None, **packml: Any) -> Carried:
         carrier = self.carrier()
-        return await self.run(carrier.carry(self.order(word, **packml), check or (lambda: None)))
+        work = carrier.carry(self.order(word, **packml), check or (lambda: None))
+        carried: Carried = await self.run(work)
+        return carried
 
     async def run(self, work: Any) -> Any:
         task = asyncio.ensure_future(work)
@@ -228,7 +230,8 @@ def test_the_mode_takes_part_in_what_is_allowed() -> None:
 def test_a_way_goes_on_to_where_the_machine_rests_and_no_further() -> None:
     start = way_of(SPEC, "Idle", "Start")
     assert isinstance(start, Way)
-    assert (start.first, start.states) == (("Starting",), {"Starting", "Execute"})
+    assert start.first == ("Starting",)
+    assert start.states == {"Starting", "Execute"}
     stop = way_of(SPEC, "Execute", "Stop")
     assert isinstance(stop, Way)
     assert stop.states == {"Stopping", "Stopped"}
