@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from api.access import Principal
-from api.hints import did_you_mean, shown
+from api.hints import shown
 from api.ports import LiveView
+from api.routes.find import equipment_hint
 
 
 def judged(
@@ -21,8 +22,8 @@ def judged(
     for name in equipment or ():
         view = live.equipment_named(name)
         if view is None or not by.sees(view.path):
-            seen = [view.name for view in live.equipment() if by.sees(view.path)]
-            yield "equipment", f'no equipment is named "{shown(name)}"', did_you_mean(name, seen)
+            reason = f'no equipment is named "{shown(name)}"'
+            yield "equipment", reason, equipment_hint(live, name, by)
     if coalesce and types is not None and "transition" not in types:
         reason = "it keeps transitions, and types leaves them out"
         yield "coalesce", reason, "Add transition to types, or leave coalesce out."

@@ -7,6 +7,7 @@ bounds their size and asks whether the other side is still there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated, Any
 
 import msgspec
@@ -142,11 +143,14 @@ class _Endpoint:
             wire = _Wire(receive, send)
             try:
                 await self._serve(wire, by, place, scope)
-            except Gone:
+            except (Gone, asyncio.CancelledError) as ended:
                 wire.closed = True
+                if not isinstance(ended, Gone):
+                    raise
             finally:
                 if not wire.closed:
-                    await wire.close(1011, "internal_error: the log of the gateway has the cause")
+                    with contextlib.suppress(Gone):
+                        await wire.close(1011, "internal_error: the log of the gateway has the cause")
 
     async def _serve(self, wire: _Wire, by: Principal, place: Place, scope: Scope) -> None:
         context = self._context
