@@ -30,11 +30,14 @@ from api.routes import (
     equipment,
     explain,
     health,
+    keys,
     kpi,
     models,
     reconciliations,
+    sessions,
     tag_history,
     tags,
+    users,
 )
 from api.routes.documentation import OpenApiDocument
 from api.settings import ApiSettings
@@ -71,6 +74,9 @@ def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetim
         *reconciliations.operations(settings),
         *connections.operations(settings),
         *models.operations(settings),
+        *sessions.operations(settings),
+        *users.operations(settings),
+        *keys.operations(settings),
         *health.operations(settings),
         *described.operations(settings),
     )

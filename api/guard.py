@@ -16,11 +16,12 @@ from api.problems import Problem
 
 #: Name of the cookie of a browser's session.
 COOKIE = "andon_session"
+#: And of the one that goes on with it; browsers send it to that route alone.
+COOKIE_RENEW = "andon_refresh"
 
 #: Headers the guard looks at, in lower case; whoever calls it collects them.
 HEADERS = frozenset((b"authorization", b"cookie", b"host", b"origin", b"x-andon"))
 
-_COOKIE = COOKIE.encode() + b"="
 _SAFE_METHODS = ("GET", "HEAD")
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="andon"')
 _CLOSE = (b"connection", b"close")  # or the client could go on sending its body for as long as it likes
@@ -59,9 +60,9 @@ class Guard:
             _refuse_other_hosts(headers.get(b"host", b""), self._hosts)
         upgrade = scope["type"] == "websocket"
         changes = not upgrade and scope["method"] not in _SAFE_METHODS
-        bearer, by_cookie = _credential(headers)
+        bearer, by_cookie = _credential(headers, strict=needs is not Permission.PUBLIC)
         if changes or upgrade:
-            _refuse_other_sites(headers, must_say=by_cookie and changes)
+            refuse_other_sites(headers, must_say=by_cookie and changes)
         peer = peer_of(scope)
         access = self._access
         if access is None:
@@ -125,12 +126,15 @@ def host_name(host: bytes) -> str:
     return name.lower()
 
 
-def _credential(headers: Mapping[bytes, bytes]) -> tuple[str | None, bool]:
-    """The token a request carries, and whether a cookie brought it."""
+def _credential(headers: Mapping[bytes, bytes], *, strict: bool) -> tuple[str | None, bool]:
+    """The token a request carries, and whether a cookie brought it. What is none is refused, or passed over
+    where it is not needed."""
     given = headers.get(b"authorization")
     if given is not None:
         scheme, _, token = given.partition(b" ")
         if scheme.lower() != b"bearer" or not token or len(token) > _BEARER_BYTES_MAX:
+            if not strict:
+                return None, False
             raise Problem(
                 "invalid_credentials",
                 "The Authorization header is not of the kind taken here.",
@@ -138,13 +142,21 @@ def _credential(headers: Mapping[bytes, bytes]) -> tuple[str | None, bool]:
                 headers=(_CHALLENGE, _CLOSE),
             )
         return token.strip().decode("latin-1"), False
+    found = cookie_of(headers, COOKIE)
+    return found, found is not None
+
+
+def cookie_of(headers: Mapping[bytes, bytes], name: str) -> str | None:
+    """The value of a cookie of ours."""
     cookies = headers.get(b"cookie")
-    if cookies is not None:
-        for part in cookies.split(b";"):
-            part = part.strip()
-            if part.startswith(_COOKIE):
-                return part[len(_COOKIE) :][:_BEARER_BYTES_MAX].decode("latin-1"), True
-    return None, False
+    if cookies is None:
+        return None
+    wanted = name.encode() + b"="
+    for part in cookies.split(b";"):
+        part = part.strip()
+        if part.startswith(wanted) and len(part) <= _BEARER_BYTES_MAX:
+            return part[len(wanted) :].decode("latin-1")
+    return None
 
 
 def _refuse_other_hosts(host: bytes, hosts: frozenset[str]) -> None:
@@ -154,8 +166,14 @@ def _refuse_other_hosts(host: bytes, hosts: frozenset[str]) -> None:
         raise Problem("wrong_host", "The request names another host than this machine.", headers=(_CLOSE,))
 
 
-def _refuse_other_sites(headers: Mapping[bytes, bytes], *, must_say: bool) -> None:
-    """Browsers send cookies by themselves, and say from which page."""
+def refuse_other_sites(headers: Mapping[bytes, bytes], *, must_say: bool) -> None:
+    """Refuse what a foreign page had a browser send: browsers send cookies by themselves, and say from where.
+
+    With `must_say` the request has to show that none did.
+
+    Raises:
+        Problem: `cross_site`.
+    """
     origin = headers.get(b"origin")
     if origin is not None and origin.partition(b"://")[2].lower() != headers.get(b"host", b"").lower():
         raise Problem("cross_site", "The request comes from a page of another site.", headers=(_CLOSE,))

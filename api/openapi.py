@@ -12,9 +12,10 @@ import msgspec
 
 from api.body import BODY_CODES
 from api.examples import PROBLEM_DETAILS
+from api.kinds import Kind
 from api.operation import Answer, Operation
 from api.params import Param
-from api.problems import KINDS, SNAPSHOT, Kind, ProblemDetails
+from api.problems import KINDS, SNAPSHOT, ProblemDetails
 from statemodel.records import (
     ToldAuditAnchor,
     ToldCommand,
@@ -35,6 +36,7 @@ TAGS: Mapping[str, str] = {
     "connections": "The links to PLCs and other devices: up or down, since when, and why.",
     "models": "The state models that say which states exist and how they may follow one another.",
     "health": "Whether the gateway itself does its work, for orchestrators and for Prometheus.",
+    "access": "Who may do what: sessions, users and API keys.",
     "documentation": "This description, for programs and for people.",
 }
 
