@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from api.configuring import MAIN_FILE
-from gateway.config.load import Loaded
 
 
 def hash_of(files: Mapping[str, str]) -> str:
@@ -29,11 +28,6 @@ def canonical(text: str) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
-def texts_of(loaded: Loaded) -> dict[str, str]:
-    """The files a configuration was judged from, as text; its own file under the name all of them have."""
-    return texts(loaded.files, loaded.path.name)
-
-
 def texts(files: Mapping[str, bytes], main_name: str) -> dict[str, str]:
     """Files that were found to be sound as text. The main file comes first, the others by name."""
     named = {
@@ -41,6 +35,14 @@ def texts(files: Mapping[str, bytes], main_name: str) -> dict[str, str]:
         for name, raw in files.items()
     }
     return dict(sorted(named.items(), key=lambda item: (item[0] != MAIN_FILE, item[0])))
+
+
+def meaning(raw: bytes) -> str | None:
+    """The text of a file; None of one that is none."""
+    try:
+        return canonical(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return None
 
 
 def on_disk(name: str, main: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from api.configuring import Revision
-from gateway.changing.canonical import canonical, on_disk
+from gateway.changing.canonical import canonical, meaning, on_disk
 from gateway.changing.revisions import Revisions
 from gateway.errors import GatewayError
 from gateway.journal.files import sync_directory
@@ -47,7 +47,7 @@ class Placing:
             place = on_disk(name, self._main)
             try:
                 present = _bytes(place)
-                if present is not None and _means(present) == canonical(text):
+                if present is not None and meaning(present) == canonical(text):
                     continue
                 self.before[name] = None if present is None else digest(present)
                 # A link is followed: what it leads to is the file, here and for the next start.
@@ -131,7 +131,7 @@ def go_on(main: Path, revisions: Revisions) -> tuple[Recovered, Revision] | None
         known = (
             name not in found.before or (None if present is None else digest(present)) == found.before[name]
         )
-        if not known and (present is None or _means(present) != canonical(revision.files[name])):
+        if not known and (present is None or meaning(present) != canonical(revision.files[name])):
             revisions.finish(revision.info)
             return "edited", revision
     rest = Placing(main, {name: revision.files[name] for name in found.before})
@@ -149,14 +149,6 @@ def _bytes(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        return None
-
-
-def _means(raw: bytes) -> str | None:
-    """The text of a file; None of one that is none."""
-    try:
-        return canonical(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError:
         return None
 
 

@@ -1,4 +1,4 @@
-"""What a configuration that comes over the network may reach, and what only an administrator may change. Pure.
+"""What a configuration from the network may reach, and what only an administrator may change. Pure.
 
 An engineer may change what is read, how it is judged and where it is told. Three things would let that role
 grow by itself, so they need an administrator: who is let in and what may be commanded; new references to
@@ -88,11 +88,13 @@ def _reserved(change: Change, held: Collection[tuple[str, str]]) -> Iterator[str
     moves = change.action != "remove" and (change.kind, change.name) in held
     for edit in change.what:
         top, last = edit.key.partition(".")[0].partition("[")[0], edit.key.rpartition(".")[2]
-        if edit.secret and edit.new is not None and edit.old != edit.new:
-            yield f"{owner}.{edit.key}"
-        elif f"{change.kind}.{top}" in ADMIN_KEYS or (edit.new is not None and last.endswith(_FILE_KEYS)):
-            yield f"{owner}.{edit.key}"
-        elif moves and top in _DESTINATION_KEYS:
+        there = edit.new is not None
+        if (
+            f"{change.kind}.{top}" in ADMIN_KEYS
+            or (there and edit.secret and edit.old != edit.new)
+            or (there and last.endswith(_FILE_KEYS))
+            or (moves and top in _DESTINATION_KEYS)
+        ):
             yield f"{owner}.{edit.key}"
 
 

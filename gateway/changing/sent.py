@@ -8,12 +8,14 @@ what is in `reach`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from api.configuring import MAIN_FILE, FileProblem, Refused
 from connectors.registry import Registry
+from gateway.changing.canonical import canonical, meaning, on_disk
 from gateway.changing.codes import code_of
+from gateway.changing.revisions import Revisions
 from gateway.config.load import Loaded, load
 from gateway.config.problems import ConfigurationRefused, Problem
 from gateway.config.secrets import Allowed
@@ -73,6 +75,33 @@ def told(problems: tuple[Problem, ...]) -> list[FileProblem]:
         )
         for problem in problems[:PROBLEMS_MAX]
     ]
+
+
+def check_overwriting(
+    names: Iterable[str], files: Mapping[str, str], main: Path, revisions: Revisions
+) -> None:
+    """Let no file be overwritten that is none of the configuration's, nor ever was as it is now.
+
+    Raises:
+        Refused: one would be.
+    """
+    wrong = []
+    for name in sorted(names):
+        place = on_disk(name, main)
+        if not place.exists():
+            continue
+        present = None if place.is_dir() else meaning(place.read_bytes())
+        if present is not None and (present == canonical(files[name]) or _kept(name, present, revisions)):
+            continue
+        reason = "is there already and no file of the configuration that runs"
+        wrong.append(FileProblem(name, None, "", "file_exists", reason, "give the new one another name"))
+    if wrong:
+        raise Refused(wrong)
+
+
+def _kept(name: str, text: str, revisions: Revisions) -> bool:
+    kept = (revisions.read(info.number) for info in revisions.infos())
+    return any(one is not None and one.files.get(name) == text for one in kept)
 
 
 def _wrong_set(files: Mapping[str, str]) -> list[FileProblem]:

@@ -115,3 +115,25 @@ class Read:
 def name_of(path: Path, folder: Path) -> str:
     """The name of a file seen from a folder, `/` between levels; what lies elsewhere begins with `..`."""
     return posixpath.normpath(Path(os.path.relpath(path, folder)).as_posix())
+
+
+@dataclass
+class Watched:
+    """Reads through another, and knows afterwards where it looked, also in vain."""
+
+    inner: Files
+    paths: list[Path] = field(default_factory=list)
+
+    def read(self, path: Path) -> bytes:
+        """All bytes of a file."""
+        self.paths.append(path)
+        return self.inner.read(path)
+
+    def size(self, path: Path) -> int:
+        """Its length in bytes."""
+        self.paths.append(path)
+        return self.inner.size(path)
+
+    def shown(self, path: Path) -> str:
+        """What people call it."""
+        return self.inner.shown(path)

@@ -1,0 +1,84 @@
+"""Sees that files of the configuration have changed, by looking at them every two seconds.
+
+A look costs a few `stat` calls; only what looks changed is read. A change counts when it has stood still for
+one look, so that a file somebody is still writing is left alone. Files that were looked for in vain belong to
+it, and so do those that references to secrets lead to: a new certificate or password takes effect too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from connectors.base import Clock
+
+EVERY_S = 2.0
+
+
+class Look(NamedTuple):
+    """How a file looks from outside."""
+
+    modified_ns: int
+    size: int
+    inode: int
+
+
+class Watch:
+    """Calls `changed` when a file has. `paths` are replaced whenever the files were read."""
+
+    def __init__(self, clock: Clock, changed: Callable[[], Awaitable[object]]) -> None:
+        self._clock = clock
+        self._changed = changed
+        self._paths: tuple[Path, ...] = ()
+        self._seen: tuple[Look | None, ...] = ()
+        self._sums: tuple[str | None, ...] = ()
+
+    def follow(self, paths: Iterable[Path]) -> None:
+        """From now on these are the files; as they are now they are known."""
+        self._paths = tuple(dict.fromkeys(paths))
+        self._seen = self._look()
+        self._sums = self._read()
+
+    async def run(self) -> None:
+        """Look, for as long as it is let."""
+        while True:
+            await self._clock.sleep(EVERY_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once: tell of a change that stands still."""
+        present = self._look()
+        if present == self._seen:
+            return
+        await self._clock.sleep(EVERY_S)
+        if self._look() != present:
+            return  # still being written; the next look sees it
+        self._seen = present
+        sums = self._read()
+        if sums != self._sums:  # touched is not changed
+            self._sums = sums
+            await self._changed()
+
+    def _look(self) -> tuple[Look | None, ...]:
+        return tuple(_look_at(path) for path in self._paths)
+
+    def _read(self) -> tuple[str | None, ...]:
+        return tuple(_sum_of(path) for path in self._paths)
+
+
+def _look_at(path: Path) -> Look | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return Look(found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _sum_of(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
