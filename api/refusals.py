@@ -171,6 +171,18 @@ REFUSALS: Mapping[str, Refusal] = {
         "The ledger of commands cannot be written, so that one could be sent twice.",
         "Is the disk of data_dir full, or read-only?",
     ),
+    "journal_unavailable": Refusal(
+        503,
+        "No journal",
+        "The journal did not take the command in time, and nothing is commanded without a trace.",
+        "/readyz shows the state of each part.",
+    ),
+    "stopping": Refusal(
+        503,
+        "Stopping",
+        "The gateway is shutting down and takes no commands.",
+        "Send it again, under the same key, after the time in Retry-After.",
+    ),
     "interrupted": Refusal(
         409,
         "Interrupted",

@@ -1,0 +1,476 @@
+"""The desk where commands are handed in: the one file that carries a command from the request to its end.
+
+    key known? -> its line -> judge -> ledger (accepted) -> journal and audit trail -> ledger (sending)
+    -> last check and write -> read back -> ledger (done) -> audit trail and journal
+
+Each arrow is crossed only when the step before it is durable, so that whatever dies when, a command is sent
+at most once: an entry found at `sending` is `unknown` for ever, one before it was never sent. Commands for
+one tag or equipment go one after the other, in the order they came, and only so many wait. What is judged is
+in `judging`, what is kept in `ledger`, how it is told in `settling`, how it is sent in the carriers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import structlog
+
+from api.access import Principal
+from api.auditing import Audit, AuditUnavailable
+from api.commanding import (
+    Approval,
+    Armed,
+    CommandRefused,
+    CommandRequest,
+    CommandView,
+    UnknownCommand,
+    WantedArm,
+)
+from connectors.base import Clock
+from gateway.config.control import AllowSettings, CommandsSettings
+from gateway.control import entries
+from gateway.control.bench import Bench, Verdict
+from gateway.control.carrying import Carried, Carrier, Halt, Order
+from gateway.control.judging import (
+    ARM_S_MAX,
+    EXPIRES_S_MAX,
+    FOR_ARMING,
+    STAGES,
+    Facts,
+    Seconding,
+    halt,
+    judge_second,
+    rules_for,
+)
+from gateway.control.ledger import Entry, Ledger, LedgerFailed, Stage
+from gateway.control.plant import Plant
+from gateway.control.settling import Record, Settling
+from statemodel.types import CommandStatus
+
+_log = structlog.get_logger("andon.commands")
+
+#: Most commands that wait for one tag or equipment, and that are under way altogether.
+LINE_MAX, COMMANDS_MAX = 8, 256
+#: Most that wait for a second person.
+WAITING_MAX = 1000
+#: How long a command that needs a second person waits for one, unless it says otherwise.
+APPROVAL_S = 60.0
+#: How long a stop waits for what is under way.
+STOP_S_MAX = 10.0
+#: When somebody should try again who came while it was busy, or while the same was worked on.
+RETRY_S = 1.0
+#: Refusals that leave the key free: the same request may well be taken a moment later.
+_NOT_KEPT = frozenset(
+    ("rate", "busy", "key_running", "key_reused", "audit_unavailable", "ledger_unavailable", "stopping")
+)
+
+
+class CommandDesk:
+    """Implements `api.commanding.Commands`. `begin` before the first one, `run` beside them, then `stop`."""
+
+    def __init__(
+        self,
+        settings: CommandsSettings,
+        *,
+        plant: Plant,
+        ledger: Ledger,
+        audit: Audit,
+        record: Record,
+        carriers: Mapping[str, Carrier],
+        clock: Clock,
+    ) -> None:
+        """`carriers` has one for `tag` and one for `packml`."""
+        self._ledger, self._audit, self._carriers, self._clock = ledger, audit, carriers, clock
+        self._bench = Bench(settings, plant, audit.available, clock)
+        self._settling = Settling(ledger, audit, record, clock)
+        #: Keys being worked on, with their fingerprints.
+        self._keys: dict[str, str] = {}
+        #: Those that wait for a second person: entry, rule, and until when (monotonic).
+        self._waiting: dict[str, tuple[Entry, AllowSettings, float]] = {}
+        self._lines: dict[str, tuple[asyncio.Lock, list[None]]] = {}
+        self._tasks: set[asyncio.Task[CommandView]] = set()
+        self._stopping = False
+        self.counts: Counter[str] = Counter()
+        self.alarms: dict[str, str] = {}
+        self.ledger_trouble = ""
+
+    def follow(self, settings: CommandsSettings) -> None:
+        """Go by other rules from now on. What waits for approval is judged by them again."""
+        self._bench.follow(settings)
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Put what an earlier process left in order.
+
+        Raises:
+            LedgerFailed: it cannot be read.
+        """
+        now, now_s = self._clock.now(), self._clock.monotonic()
+        for entry in await self._ledger.unfinished():
+            await self._take_up(entry, now, now_s)
+        since = now - timedelta(seconds=self._bench.window_s)
+        self._bench.taken_before(await self._ledger.taken_since(since))
+
+    async def _take_up(self, entry: Entry, now: datetime, now_s: float) -> None:
+        view = entry.view
+        left_s = (view.expires_at - now).total_seconds()
+        rules = rules_for(self._bench.settings.allow, entries.request_of(entry))
+        if entry.stage is Stage.WAITING and rules and 0 < left_s <= EXPIRES_S_MAX:
+            self._waiting[view.id] = entry, rules[0], now_s + left_s
+            return
+        if entry.stage is Stage.SENDING:
+            reason = "the gateway was stopped while it was on its way; it may have been carried out"
+            entry = entries.ended(entry, Carried(CommandStatus.UNKNOWN, "interrupted", reason), now)
+            self.alarms[entry.label] = f"{view.tag or view.command}: {reason}"
+        elif entry.stage is Stage.WAITING:
+            entry = entries.refused(entry, halt("expired", "nobody approved it in time"), now)
+        else:
+            entry = entries.refused(
+                entry, halt("interrupted", "the gateway was stopped before it was sent"), now
+            )
+        _log.warning("command of before", id=view.id, status=entry.view.status, reason=entry.view.reason)
+        self.counts[entry.view.status] += 1
+        await self._ledger.put(entry)
+
+    async def run(self) -> None:
+        """Let what waits expire, make good what is owed, and forget what is old, for ever."""
+        trim_at_s = 0.0
+        while True:
+            now_s = self._clock.monotonic()
+            try:
+                for id_, (entry, _, until_s) in tuple(self._waiting.items()):
+                    if now_s >= until_s:
+                        del self._waiting[id_]
+                        over = halt("approval_expired", "nobody approved it in time")
+                        await self._end(entries.refused(entry, over, self._clock.now()), status="expired")
+                await self._settling.make_good()
+                if now_s >= trim_at_s:
+                    trim_at_s = now_s + 60.0
+                    await self._ledger.trim(self._clock.now() - self._bench.settings.keep)
+                self.ledger_trouble = ""
+            except LedgerFailed as error:
+                if error.reason != self.ledger_trouble:
+                    _log.warning("the ledger of commands fails", reason=error.reason)
+                self.ledger_trouble = error.reason
+            self._bench.disarm()
+            await self._clock.sleep(1.0)
+
+    async def stop(self) -> None:
+        """Take nothing more, and let what is under way come to its end for a moment."""
+        self._stopping = True
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=STOP_S_MAX)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._settling.stop()
+
+    # -- the port --------------------------------------------------------------------------------------------
+
+    async def submit(self, request: CommandRequest, by: Principal, via: str) -> CommandView:
+        """See `api.commanding.Commands.submit`."""
+        print_ = entries.fingerprint(request, by)
+        running = self._keys.get(request.key)
+        if running is not None:
+            if running != print_:
+                raise await self._turned_away(_reused(), request, by, via)
+            raise _refusal(halt("key_running", "it is being worked on", retry_after_s=RETRY_S))
+        self._room(request.tag or request.equipment)
+        self._keys[request.key] = print_
+        return await self._owned(self._taken(request, by, via, print_), f"command {request.key}")
+
+    async def approve(self, id_: str, approval: Approval, by: Principal, peer: str = "") -> CommandView:
+        """See `api.commanding.Commands.approve`."""
+        found = self._waiting.get(id_)
+        if found is None:
+            entry = await self._found(self._ledger.by_id(id_))
+            if entry is None:
+                raise UnknownCommand
+            reason = f"it is {entry.view.status}, and does not wait for an approval"
+            raise _refusal(halt("approval_not_needed", reason))
+        entry, rule, until_s = found
+        view = entry.view
+        asked, said = (view.value, approval.value) if view.tag else (view.command, approval.command)
+        word = Seconding(
+            rule=rule,
+            path=view.path,
+            requested_by=view.requested_by,
+            by=by,
+            asked=asked,
+            said=said,
+            now_s=self._clock.monotonic(),
+            until_s=until_s,
+        )
+        self._room(view.tag or view.equipment)
+        refused = judge_second(word)
+        if refused is None:
+            del self._waiting[id_]  # before anything is awaited: nobody approves it twice
+        try:
+            request = msgspec.structs.replace(entries.request_of(entry), peer=peer, key="")
+            told = entries.attempt("command.approve", request, by, view.via, refused, id=id_)
+            await self._audit.record(told)
+        except AuditUnavailable as error:
+            if refused is None:
+                self._waiting[id_] = found
+            raise _refusal(halt("audit_unavailable", error.reason)) from error
+        if refused is not None:
+            raise _refusal(refused)
+        entry = msgspec.structs.replace(entry, view=msgspec.structs.replace(view, approved_by=by.name))
+        return await self._owned(self._seconded(entry, until_s), f"command {id_}")
+
+    async def arm(self, wanted: WantedArm, by: Principal, via: str, peer: str = "") -> Armed:
+        """See `api.commanding.Commands.arm`."""
+        request = CommandRequest(
+            key="",
+            tag=wanted.tag or "",
+            value=wanted.value,
+            equipment=wanted.equipment or "",
+            command=wanted.command or "",
+            peer=peer,
+        )
+        now_s = self._clock.monotonic()
+        verdict = self._bench.judged(request, by, via, now_s + ARM_S_MAX, stages=FOR_ARMING)
+        found = verdict.halt or self._bench.no_room()
+        try:
+            await self._audit.record(entries.attempt("command.arm", request, by, via, found))
+        except AuditUnavailable as error:
+            raise _refusal(halt("audit_unavailable", error.reason)) from error
+        if found is not None:
+            raise _refusal(found)
+        until = self._clock.now() + timedelta(seconds=ARM_S_MAX)
+        return Armed(self._bench.arm(request, by), until)
+
+    async def find(self, id_: str) -> CommandView | None:
+        """See `api.commanding.Commands.find`."""
+        entry = await self._found(self._ledger.by_id(id_))
+        return None if entry is None else entry.view
+
+    async def list(self, after: int, limit: int) -> tuple[Sequence[CommandView], int]:
+        """See `api.commanding.Commands.list`."""
+        found, last = await self._found(self._ledger.page(after, limit))
+        return [entry.view for entry in found], last
+
+    # -- on its way ------------------------------------------------------------------------------------------
+
+    async def _taken(self, request: CommandRequest, by: Principal, via: str, print_: str) -> CommandView:
+        """A request whose key is ours for as long as this lasts."""
+        try:
+            until_s = self._clock.monotonic() + self._bench.lives_s(request)
+            known = await self._found(self._ledger.by_key(request.key))
+            if known is not None and known.fingerprint == print_:
+                if known.stage in (Stage.GOING, Stage.SENDING):
+                    raise _refusal(halt("key_running", "it is being worked on", retry_after_s=RETRY_S))
+                return entries.answer(known)
+            async with self._line(request.tag or request.equipment):
+                verdict = self._bench.judged(request, by, via, until_s, reused=known is not None)
+                if verdict.halt is not None and not verdict.waits:
+                    if verdict.halt.code in _NOT_KEPT:
+                        raise await self._turned_away(verdict.halt, request, by, via)
+                    entry = self._begun(verdict.facts, Stage.GOING)
+                    entry = entries.refused(entry, verdict.halt, verdict.facts.now)
+                    return entries.answer(await self._end(entry))
+                return await self._accepted(verdict)
+        finally:
+            self._keys.pop(request.key, None)
+
+    async def _accepted(self, verdict: Verdict) -> CommandView:
+        """Its place in the rates and its arming are used up before anything is awaited."""
+        facts, rule, until_s = verdict.facts, verdict.rule, verdict.facts.until_s
+        assert rule is not None, "nothing else is allowed"
+        request, is_waiting = facts.request, verdict.waits
+        if is_waiting:
+            if len(self._waiting) >= WAITING_MAX:
+                raise _refusal(halt("busy", f"{WAITING_MAX} wait for approval", retry_after_s=RETRY_S))
+            if request.expires_s is None:
+                until_s = max(until_s, facts.now_s + APPROVAL_S)
+        self._bench.take(facts, rule)
+        facts = msgspec.structs.replace(facts, until_s=until_s)
+        entry = self._begun(facts, Stage.WAITING if is_waiting else Stage.GOING)
+        try:
+            await self._ledger.put(entry)
+        except LedgerFailed as error:
+            raise await self._turned_away(_no_ledger(error), request, facts.by, facts.via) from error
+        if (found := await self._settling.accepted(entry)) is not None:
+            return entries.answer(await self._end(entries.refused(entry, found, self._clock.now())))
+        if is_waiting:
+            self._waiting[entry.view.id] = entry, rule, until_s
+            return entry.view
+        return await self._go(entry, facts, rule)
+
+    async def _seconded(self, entry: Entry, until_s: float) -> CommandView:
+        """One that a second person has approved: judged again by what holds now, then carried out."""
+        view = entry.view
+        async with self._line(view.tag or view.equipment):
+            request = entries.request_of(entry)
+            by = Principal(view.requested_by, entry.by_kind, frozenset())  # type: ignore[arg-type]
+            verdict = self._bench.judged(request, by, view.via, until_s, taken=True, stages=_AGAIN)
+            facts, rule, found = verdict.facts, verdict.rule, verdict.halt
+            if rule is None or found is not None:
+                found = found or halt("not_allowed", "no rule allows it any more")
+                return entries.answer(await self._end(entries.refused(entry, found, facts.now)))
+            entry = msgspec.structs.replace(
+                entry, stage=Stage.GOING, view=msgspec.structs.replace(entry.view, waits_for="device")
+            )
+            try:
+                await self._ledger.put(entry)
+            except LedgerFailed as error:
+                found = _no_ledger(error)
+                return entries.answer(await self._end(entries.refused(entry, found, facts.now)))
+            return await self._go(entry, facts, rule)
+
+    async def _go(self, entry: Entry, facts: Facts, rule: AllowSettings) -> CommandView:
+        """An accepted command, on record everywhere: send it, once, and see what came of it."""
+        view = entry.view
+        order = Order(
+            id=view.id,
+            rule=rule,
+            equipment=rule.equipment,
+            tag=view.tag,
+            value=view.value,
+            command=view.command,
+            previous=entry.previous,
+            source=f"{view.via} {view.requested_by}",
+        )
+        carrier = self._carriers["tag" if rule.tag is not None else "packml"]
+        entry = msgspec.structs.replace(entry, view=msgspec.structs.replace(view, sends=carrier.sends(order)))
+
+        def check() -> Halt | None:
+            return self._bench.last(facts)
+
+        if self._bench.settings.dry_run or view.dry_run:
+            found = check()
+            dry = msgspec.structs.replace(entry, view=msgspec.structs.replace(entry.view, dry_run=True))
+            if found is not None:
+                return entries.answer(await self._end(entries.refused(dry, found, self._clock.now())))
+            carried = Carried(CommandStatus.WRITTEN, "dry_run", "dry run: nothing was written")
+            return entries.answer(await self._end(entries.ended(dry, carried, self._clock.now())))
+        entry = msgspec.structs.replace(entry, stage=Stage.SENDING)
+        try:
+            await self._ledger.put(entry)
+        except LedgerFailed as error:
+            found = _no_ledger(error)
+            return entries.answer(await self._end(entries.refused(entry, found, self._clock.now())))
+        try:
+            carried = carrier.news(order, await carrier.carry(order, check))
+        except Exception as error:  # noqa: BLE001 - a command must come to an end, whatever nobody foresaw
+            _log.exception("a command failed unexpectedly", id=view.id)
+            reason = f"unexpected failure: {type(error).__name__}: {error}"
+            carried = Carried(CommandStatus.UNKNOWN, "failed", reason)
+        return entries.answer(await self._end(entries.ended(entry, carried, self._clock.now())))
+
+    async def _end(self, entry: Entry, *, status: str | None = None) -> Entry:
+        """The end of a command: kept, told, audited. Its answer does not depend on any of the three."""
+        if status is not None:
+            view = msgspec.structs.replace(entry.view, status=CommandStatus(status))
+            entry = msgspec.structs.replace(entry, view=view)
+        view = entry.view
+        self.counts[view.status] += 1
+        if view.status in (CommandStatus.MISMATCH, CommandStatus.UNKNOWN):
+            self.alarms[entry.label] = f"{view.tag or view.command} {view.status}: {view.reason}"
+        elif view.status is CommandStatus.VERIFIED:
+            self.alarms.pop(entry.label, None)
+        try:
+            await self._ledger.put(entry)
+        except LedgerFailed as error:
+            self.ledger_trouble = error.reason
+            _log.warning("the end of a command is not in the ledger", id=view.id, reason=error.reason)
+        await self._settling.ended(entry)
+        return entry
+
+    def _begun(self, facts: Facts, stage: Stage) -> Entry:
+        left_s = facts.until_s - facts.now_s
+        entry = entries.begun(
+            secrets.token_hex(12),
+            facts.request,
+            facts.by,
+            facts.via,
+            facts.rule,
+            path=facts.path,
+            at=facts.now,
+            expires_at=facts.now + timedelta(seconds=left_s),
+            stage=stage,
+        )
+        previous = None if facts.present is None else facts.present.value
+        return msgspec.structs.replace(
+            entry, previous=previous, view=msgspec.structs.replace(entry.view, previous=previous)
+        )
+
+    # -- small things ----------------------------------------------------------------------------------------
+
+    def _room(self, name: str) -> None:
+        """Raises a refusal when nothing more can be taken."""
+        if self._stopping:
+            raise _refusal(halt("stopping", "the gateway is shutting down", retry_after_s=5.0))
+        line = self._lines.get(name)
+        if line is not None and len(line[1]) >= LINE_MAX:
+            raise _refusal(halt("busy", f"{LINE_MAX} commands wait for {name}", retry_after_s=RETRY_S))
+        if len(self._tasks) + self._settling.unsettled >= COMMANDS_MAX:
+            raise _refusal(halt("busy", f"{COMMANDS_MAX} commands are under way", retry_after_s=RETRY_S))
+
+    @asynccontextmanager
+    async def _line(self, name: str) -> AsyncIterator[None]:
+        """One after the other; locks are handed on in the order they were asked for."""
+        lock, queue = self._lines.setdefault(name, (asyncio.Lock(), []))
+        queue.append(None)
+        try:
+            async with lock:
+                yield
+        finally:
+            queue.pop()
+            if not queue:
+                self._lines.pop(name, None)
+
+    async def _owned(self, work: Coroutine[Any, Any, CommandView], name: str) -> CommandView:
+        """Work that goes on when whoever waits for it is gone."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._let_go)
+        return await asyncio.shield(task)
+
+    def _let_go(self, task: asyncio.Task[CommandView]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, CommandRefused | UnknownCommand):
+            _log.error("a command failed unexpectedly", command=task.get_name(), exc_info=error)
+
+    async def _turned_away(
+        self, found: Halt, request: CommandRequest, by: Principal, via: str
+    ) -> CommandRefused:
+        """A refusal that is not kept, on record as an attempt all the same, where that is possible."""
+        self.counts[CommandStatus.REFUSED] += 1
+        try:
+            await self._audit.record(entries.attempt("command", request, by, via, found))
+        except AuditUnavailable as error:
+            _log.warning("a refused command is not audited", code=found.code, reason=error.reason)
+        return _refusal(found)
+
+    async def _found(self, work: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await work
+        except LedgerFailed as error:
+            self.ledger_trouble = error.reason
+            raise _refusal(_no_ledger(error)) from error
+
+
+#: What is judged again once a second person has approved: who asked was judged when it was accepted.
+_AGAIN = tuple(stage for stage in STAGES if stage[0] not in ("role", "area", "second person", "key"))
+
+
+def _reused() -> Halt:
+    return halt("key_reused", "this Idempotency-Key came with another request before")
+
+
+def _no_ledger(error: LedgerFailed) -> Halt:
+    return halt("ledger_unavailable", error.reason)
+
+
+def _refusal(found: Halt) -> CommandRefused:
+    return CommandRefused(found.code, found.reason, found.hint, retry_after_s=found.retry_after_s)

@@ -1,0 +1,281 @@
+"""The ledger of commands: every one that was taken, under its key, durable before anything is sent.
+
+An SQLite file of its own (`data_dir/commands/ledger.sqlite`), each change synced before it counts, all in one
+thread. It is what makes a command happen at most once: whoever finds an entry that was on its way knows that
+it may have been carried out. Knows nothing of rules, devices or people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from api.commanding import CommandView
+from gateway.journal.codec import to_us
+from statemodel.types import TagValue
+
+T = TypeVar("T")
+
+#: Most entries that are kept; beyond it the oldest refused ones go first.
+ENTRIES_MAX = 200_000
+#: Entries that go at once when room is made.
+_PORTION = 500
+#: How long another process may hold the file, in seconds.
+_BUSY_S = 5.0
+
+
+class Stage(StrEnum):
+    """How far an entry has come: `going` is accepted, `sending` may have been sent."""
+
+    WAITING = "waiting"
+    GOING = "going"
+    SENDING = "sending"
+    DONE = "done"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A command as it is kept.
+
+    `fingerprint` is of the request and of who sent it. `label` names the rule's window of rates. `told` and
+    `audited` say whether its end is on record in the journal and closed in the audit trail. `order_value` is
+    what is sent; `rule` the rule as it was, encoded.
+    """
+
+    view: CommandView
+    fingerprint: str
+    label: str
+    stage: Stage
+    by_kind: str
+    peer: str = ""
+    not_after: datetime | None = None
+    previous: TagValue = None
+    told: bool = False
+    audited: bool = False
+
+    @property
+    def owes(self) -> bool:
+        """Whether its end is still to be told or audited."""
+        return self.stage is Stage.DONE and not (self.told and self.audited)
+
+
+class LedgerFailed(Exception):
+    """The ledger cannot be read or written; `reason` is for people."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Ledger(Protocol):
+    """Where commands are kept. Everything raises `LedgerFailed`; what returns is durable."""
+
+    async def put(self, entry: Entry) -> None:
+        """Keep an entry, new or changed."""
+        ...
+
+    async def by_key(self, key: str) -> Entry | None:
+        """The entry of a key."""
+        ...
+
+    async def by_id(self, id_: str) -> Entry | None:
+        """The entry of a command."""
+        ...
+
+    async def page(self, after: int, limit: int) -> tuple[Sequence[Entry], int]:
+        """Entries in the order they came, after a place; and the place of the last."""
+        ...
+
+    async def unfinished(self) -> Sequence[Entry]:
+        """Those that have not ended."""
+        ...
+
+    async def owing(self, limit: int) -> Sequence[Entry]:
+        """Those whose end is still to be told or audited, oldest first."""
+        ...
+
+    async def taken_since(self, at: datetime) -> Sequence[tuple[str, datetime]]:
+        """Label and time of those that were accepted since an instant, oldest first."""
+        ...
+
+    async def trim(self, before: datetime) -> int:
+        """Drop what ended before an instant and owes nothing; how many."""
+        ...
+
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS command (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    key TEXT NOT NULL UNIQUE,
+    stage TEXT NOT NULL,
+    accepted INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    owes INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS command_by_stage ON command (stage) WHERE stage <> 'done';
+CREATE INDEX IF NOT EXISTS command_owing ON command (n) WHERE owes;
+CREATE INDEX IF NOT EXISTS command_by_time ON command (at_us);
+"""
+_PUT = """
+INSERT INTO command (id, key, stage, accepted, label, at_us, owes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, owes = excluded.owes, body = excluded.body
+"""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Entry).decode
+
+
+class SqliteLedger:
+    """Implements `Ledger` in a file. Make it with `open`, end it with `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commands")
+        self._db: sqlite3.Connection | None = None
+
+    @classmethod
+    async def open(cls, path: Path) -> SqliteLedger:
+        """Open the file, or begin it.
+
+        Raises:
+            LedgerFailed: it cannot be opened or is damaged.
+        """
+        ledger = cls(path)
+        try:
+            await ledger._do(lambda db: None)
+        except LedgerFailed:
+            ledger._thread.shutdown(wait=False)
+            raise
+        return ledger
+
+    async def close(self) -> None:
+        """Close the file once everything handed in is done."""
+
+        def close() -> None:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, close)
+        self._thread.shutdown(wait=False)
+
+    async def put(self, entry: Entry) -> None:
+        """See `Ledger.put`."""
+        view = entry.view
+        row = (
+            *(view.id, view.key, entry.stage.value, view.status != "refused", entry.label),
+            *(to_us(view.requested_at), entry.owes, _encode(entry)),
+        )
+
+        def put(db: sqlite3.Connection) -> None:
+            (count,) = db.execute("SELECT count(*) FROM command").fetchone() if not entry.told else (0,)
+            if count >= ENTRIES_MAX:
+                _make_room(db)
+            db.execute(_PUT, row)
+
+        await self._do(put)
+
+    async def by_key(self, key: str) -> Entry | None:
+        """See `Ledger.by_key`."""
+        found = await self._entries("SELECT body FROM command WHERE key = ?", key)
+        return found[0] if found else None
+
+    async def by_id(self, id_: str) -> Entry | None:
+        """See `Ledger.by_id`."""
+        found = await self._entries("SELECT body FROM command WHERE id = ?", id_)
+        return found[0] if found else None
+
+    async def page(self, after: int, limit: int) -> tuple[Sequence[Entry], int]:
+        """See `Ledger.page`."""
+
+        def page(db: sqlite3.Connection) -> tuple[Sequence[Entry], int]:
+            rows = db.execute(
+                "SELECT n, body FROM command WHERE n > ? ORDER BY n LIMIT ?", (after, limit)
+            ).fetchall()
+            return [_decode(body) for _, body in rows], rows[-1][0] if rows else after
+
+        return await self._do(page)
+
+    async def unfinished(self) -> Sequence[Entry]:
+        """See `Ledger.unfinished`."""
+        return await self._entries("SELECT body FROM command WHERE stage <> 'done' ORDER BY n")
+
+    async def owing(self, limit: int) -> Sequence[Entry]:
+        """See `Ledger.owing`."""
+        return await self._entries("SELECT body FROM command WHERE owes ORDER BY n LIMIT ?", limit)
+
+    async def taken_since(self, at: datetime) -> Sequence[tuple[str, datetime]]:
+        """See `Ledger.taken_since`."""
+        entries = await self._entries(
+            "SELECT body FROM command WHERE at_us >= ? AND accepted ORDER BY n", to_us(at)
+        )
+        return [(entry.label, entry.view.requested_at) for entry in entries]
+
+    async def trim(self, before: datetime) -> int:
+        """See `Ledger.trim`."""
+        sql = (
+            "DELETE FROM command WHERE n IN (SELECT n FROM command WHERE at_us < ? AND stage = 'done' "
+            "AND NOT owes LIMIT ?)"
+        )
+
+        def trim(db: sqlite3.Connection) -> int:
+            # An approval may take an hour: what is asked for counts from its end at the latest.
+            return db.execute(sql, (to_us(before - timedelta(hours=1)), _PORTION)).rowcount
+
+        return await self._do(trim)
+
+    async def _entries(self, sql: str, *args: object) -> list[Entry]:
+        return await self._do(lambda db: [_decode(body) for (body,) in db.execute(sql, args)])
+
+    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Work in the thread, in a transaction of its own; it is carried through whoever stops waiting."""
+
+        def do() -> T:
+            try:
+                if self._db is None:
+                    self._db = _opened(self._path)
+                with self._db:
+                    return work(self._db)
+            except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
+                raise LedgerFailed(f"{self._path.name}: {error}") from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, do)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        path.touch(mode=0o600)
+    db = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"it is damaged ({found}); move it away to begin a new one")
+        db.executescript(_SCHEMA)
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _make_room(db: sqlite3.Connection) -> None:
+    """Refused ones that owe nothing go first, the oldest of them; without any, nothing more is taken."""
+    gone = db.execute(
+        "DELETE FROM command WHERE n IN (SELECT n FROM command WHERE stage = 'done' AND NOT accepted "
+        "AND NOT owes ORDER BY n LIMIT ?)",
+        (_PORTION,),
+    ).rowcount
+    if not gone:
+        raise sqlite3.OperationalError(f"{ENTRIES_MAX} commands are kept, and each may still be asked for")

@@ -1,0 +1,129 @@
+"""Leaves the traces of commands: the event in the one sequence, the record in the audit trail.
+
+Before anything is sent both must have taken that the command is accepted, else it is not sent. Its end is
+told to both as soon as they take it, however long that is; what is owed is kept in the ledger, so that it is
+made good after a crash too. A command's audit record is closed exactly once: before one that failed is
+written again, it is looked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import msgspec
+import structlog
+
+from api.auditing import Audit, AuditUnavailable
+from connectors.base import Clock
+from gateway.control.carrying import Halt
+from gateway.control.entries import audited, told
+from gateway.control.judging import halt
+from gateway.control.ledger import Entry, Ledger, LedgerFailed
+from gateway.errors import JournalFailed
+from statemodel.records import Recorded
+from statemodel.types import CommandStatus, CommandTold
+
+_log = structlog.get_logger("andon.commands")
+
+#: Longest wait for the journal to take a command before it is sent.
+JOURNAL_S_MAX = 5.0
+#: How long an answer waits until its traces are left.
+SETTLE_S_MAX = 5.0
+#: Most ends that are made good at once.
+_PORTION = 50
+_PAGE = 500
+
+Record = Callable[[CommandTold], Awaitable[Recorded]]
+
+
+class Settling:
+    """Tells of commands, and owns the tasks that do."""
+
+    def __init__(self, ledger: Ledger, audit: Audit, record: Record, clock: Clock) -> None:
+        self._ledger, self._audit, self._record, self._clock = ledger, audit, record, clock
+        self._open: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def unsettled(self) -> int:
+        """Commands whose end is being told."""
+        return len(self._open)
+
+    async def accepted(self, entry: Entry) -> Halt | None:
+        """Tell that a command is accepted; why it must not be sent, if that cannot be told."""
+        try:
+            async with asyncio.timeout(JOURNAL_S_MAX):
+                await self._record(told(entry, entry.view.requested_at))
+        except TimeoutError:
+            return halt("journal_unavailable", f"the journal has not taken it within {JOURNAL_S_MAX:g} s")
+        except JournalFailed as error:
+            return halt("journal_unavailable", error.reason)
+        try:
+            await self._audit.record(audited(entry))
+        except AuditUnavailable as error:
+            return halt("audit_unavailable", f"the audit trail cannot be written: {error.reason}")
+        return None
+
+    async def ended(self, entry: Entry) -> None:
+        """Tell of an end; returns when it is told, or when it takes too long for somebody who waits."""
+        task = self._settle(entry, is_first=True)
+        await asyncio.wait([task], timeout=SETTLE_S_MAX)
+
+    async def make_good(self) -> None:
+        """Begin to tell what is still owed.
+
+        Raises:
+            LedgerFailed: it is not known what that is.
+        """
+        for entry in await self._ledger.owing(_PORTION):
+            if entry.view.id not in self._open:
+                self._settle(entry, is_first=False)
+
+    async def stop(self) -> None:
+        """End the tasks; what is owed stays in the ledger."""
+        tasks = tuple(self._open.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=SETTLE_S_MAX)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _settle(self, entry: Entry, *, is_first: bool) -> asyncio.Task[None]:
+        id_ = entry.view.id
+        task = asyncio.create_task(self._tell(entry, is_first), name=f"command {id_} told")
+        self._open[id_] = task
+        task.add_done_callback(lambda _: self._open.pop(id_, None))
+        return task
+
+    async def _tell(self, entry: Entry, is_first: bool) -> None:
+        if not entry.audited:
+            try:
+                if is_first or not await self._is_closed(entry):
+                    await self._audit.record(audited(entry))
+                entry = msgspec.structs.replace(entry, audited=True)
+            except AuditUnavailable as error:
+                _log.warning("the end of a command is not audited yet", id=entry.view.id, reason=error.reason)
+        if not entry.told:
+            try:
+                await self._record(told(entry, entry.view.finished_at or self._clock.now()))
+                entry = msgspec.structs.replace(entry, told=True)
+            except JournalFailed as error:
+                _log.warning("the end of a command is not told yet", id=entry.view.id, reason=error.reason)
+        try:
+            await self._ledger.put(entry)
+        except LedgerFailed as error:
+            _log.warning("the ledger of commands cannot be written", reason=error.reason)
+
+    async def _is_closed(self, entry: Entry) -> bool:
+        """Whether the trail has the end of a command already."""
+        after, from_ = 0, entry.view.requested_at - timedelta(seconds=1)
+        while True:
+            found = await self._audit.read(after=after, limit=_PAGE, action="command", from_=from_)
+            for record in found:
+                is_end = record.action == "command" and record.result != CommandStatus.ACCEPTED
+                if is_end and record.detail.get("id") == entry.view.id:
+                    return True
+            if len(found) < _PAGE:
+                return False
+            after = found[-1].n
