@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from api.access import NOBODY, Conflict, DenialCode, Denied, Principal, Role, Session, UserChange
-from api.auditing import Audit, AuditEntry
+from api.auditing import AuditEntry
 from connectors.base import Clock
 from gateway.access import book, tokens
 from gateway.access.bearers import Issuer, Keys, LocalKey
@@ -29,7 +29,7 @@ from gateway.access.office import Office, told
 from gateway.access.oidc import Refused, looks_like_one
 from gateway.access.sessions import Lengths, Reused, Sessions
 from gateway.access.shelf import FIRST, FIRST_ADMIN, USED, Shelf
-from gateway.access.trail import Trail
+from gateway.access.trail import Records, Trail
 from gateway.config.access import AccessSettings
 from gateway.snapshots.failures import NotWritten
 
@@ -54,7 +54,7 @@ class AccessDesk(Office):
         clock: Clock,
         *,
         anonymous: bool,
-        audit: Audit | None,
+        audit: Records | None,
         hashing: Hashing,
     ) -> None:
         keeper = Keeper(shelf, clock, audit, self._end_sessions)

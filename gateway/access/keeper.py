@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from api.access import Conflict
-from api.auditing import Audit, AuditEntry, AuditUnavailable, Scalar
+from api.auditing import AuditEntry, AuditUnavailable, Scalar
 from connectors.base import Clock
 from gateway.access.book import KeyStep, UserStep
 from gateway.access.entries import (
@@ -29,6 +29,7 @@ from gateway.access.entries import (
     in_order,
 )
 from gateway.access.shelf import RECORDED, Changing, Shelf
+from gateway.access.trail import Records
 from gateway.snapshots.failures import NotWritten
 
 #: How often the files are looked at: twice in the second within which a revocation counts.
@@ -46,7 +47,7 @@ Listener = Callable[[Mapping[str, str]], None]
 class Keeper:
     """The users and keys of one gateway. `listener` is told whose sessions no longer count."""
 
-    def __init__(self, shelf: Shelf, clock: Clock, audit: Audit | None, listener: Listener) -> None:
+    def __init__(self, shelf: Shelf, clock: Clock, audit: Records | None, listener: Listener) -> None:
         self.shelf = shelf
         self._clock = clock
         self._audit = audit

@@ -13,13 +13,13 @@ from pathlib import Path
 import structlog
 
 from api.access import Role
-from api.auditing import Audit
 from connectors.base import Clock
 from gateway.access import book, tokens
 from gateway.access.desk import AccessDesk
 from gateway.access.entries import Damaged
 from gateway.access.hashing import Hashing
 from gateway.access.shelf import FIRST, FIRST_ADMIN, LOCAL_KEY, USED, Changing, Shelf
+from gateway.access.trail import Records
 from gateway.config.access import AccessSettings
 from gateway.errors import StartFailed
 from gateway.snapshots.failures import NotWritten
@@ -33,7 +33,7 @@ def open_access(
     clock: Clock,
     *,
     anonymous: bool,
-    audit: Audit | None,
+    audit: Records | None,
     hashing: Hashing | None = None,
 ) -> AccessDesk:
     """The port, ready to be asked; `run` it then, and `close` it at the end.

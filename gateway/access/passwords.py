@@ -49,6 +49,8 @@ _LOOKALIKE = str.maketrans("0134578@$!|", "oleastbasil")
 _ROWS = ("1234567890", "0987654321", "qwertyuiop", "qwertzuiop", "asdfghjkl", "zxcvbnm", "yxcvbnm")
 #: Letters left beside the weak words below which they are the password.
 _REST_MIN = 4
+#: Digits that are enough without anything else.
+_DIGITS_MIN = 16
 #: Different characters below which a password is a pattern.
 _DIFFERENT_MIN = 5
 
@@ -109,7 +111,10 @@ def _runs(text: str) -> bool:
 
 
 def _known(text: str) -> bool:
-    return any(_rest(form) < _REST_MIN for form in (text, text.translate(_LOOKALIKE)))
+    if text.isdigit() and len(text) >= _DIGITS_MIN:
+        return False  # random digits are as good as letters when there are more of them
+    core = re.sub(r"^[\W\d_]+|[\W\d_]+$", "", text)
+    return any(_rest(form) < _REST_MIN for form in (text, core.translate(_LOOKALIKE)))
 
 
 def _rest(text: str) -> int:
@@ -117,6 +122,4 @@ def _rest(text: str) -> int:
     letters = "".join(character for character in text if character.isalpha())
     for word in _LONGEST_FIRST:
         letters = letters.replace(word, " ")
-    digits_only = not any(character.isalpha() for character in text)
-    # Digits alone are no words: 20 random ones are as good as 12 letters.
-    return _REST_MIN if digits_only and len(text) >= 16 else len(letters.replace(" ", ""))
+    return len(letters.replace(" ", ""))

@@ -6,9 +6,11 @@ is recorded elsewhere, and is not done without its record. What is missing here 
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import structlog
 
-from api.auditing import Audit, AuditEntry, AuditUnavailable
+from api.auditing import AuditEntry, AuditUnavailable
 from connectors.base import Clock
 
 #: A reason is not said again sooner than this.
@@ -17,10 +19,26 @@ SAY_S = 60.0
 _log = structlog.get_logger("andon.access")
 
 
+class Records(Protocol):
+    """What is needed of the audit trail here."""
+
+    async def record(self, entry: AuditEntry) -> int:
+        """Keep an entry; returns once it is durable.
+
+        Raises:
+            AuditUnavailable: it is not kept.
+        """
+        ...
+
+    def available(self) -> str | None:
+        """The reason it cannot be written now, None when it can."""
+        ...
+
+
 class Trail:
     """The audit trail where there is one."""
 
-    def __init__(self, audit: Audit | None, clock: Clock) -> None:
+    def __init__(self, audit: Records | None, clock: Clock) -> None:
         self._audit = audit
         self._clock = clock
         self._said_s = float("-inf")
