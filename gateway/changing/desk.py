@@ -125,7 +125,7 @@ class ChangeDesk:
         until it can.
         """
         async with self._lock:
-            watched = Watched(DISK)
+            watched = Watched(DISK, self.carrier.main)
             try:
                 loaded = await asyncio.to_thread(self._read_disk, watched)
                 plan = self.carrier.plan(loaded)

@@ -119,9 +119,11 @@ def name_of(path: Path, folder: Path) -> str:
 
 @dataclass
 class Watched:
-    """Reads through another, and knows afterwards where it looked, also in vain."""
+    """Reads through another, and knows afterwards where it looked, also in vain. Calls files by their names
+    seen from the folder of `main`."""
 
     inner: Files
+    main: Path
     paths: list[Path] = field(default_factory=list)
 
     def read(self, path: Path) -> bytes:
@@ -136,4 +138,4 @@ class Watched:
 
     def shown(self, path: Path) -> str:
         """What people call it."""
-        return self.inner.shown(path)
+        return name_of(path, self.main.parent)
