@@ -15,6 +15,7 @@ import structlog
 
 from connectors.base import Clock
 from gateway.assembly.addresses import Addresses
+from gateway.assembly.exchange import Exchange
 from gateway.assembly.running import Running
 from gateway.clock import SystemClock
 from gateway.config.load import Loaded
@@ -34,6 +35,7 @@ class Gateway:
     addresses: Addresses = field(default_factory=Addresses)
     live: Live = field(init=False)
     health: HealthReport = field(init=False)
+    exchange: Exchange = field(init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, work, stop.
@@ -45,7 +47,7 @@ class Gateway:
             running = Running(self.loaded, self.clock, installed_version("andon-gateway"), stack)
             running.addresses = self.addresses
             await running.build()
-            self.live, self.health = running.core.live, running.health
+            self.live, self.health, self.exchange = running.core.live, running.health, running.exchange
             await running.work(stop, self._started)
         _log.info("stopped", gateway=self.loaded.configuration.gateway.id)
 

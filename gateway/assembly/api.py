@@ -17,11 +17,9 @@ from gateway.assembly.record import Record
 from gateway.audit.anchoring import Anchoring
 from gateway.audit.trail import AuditTrail
 from gateway.config.load import Loaded
-from gateway.configured import unrecorded_tags
 from gateway.correcting import CorrectionDesk
 from gateway.errors import StartFailed
 from gateway.health import HealthReport, SinkOf
-from gateway.historian.historian import Historian
 from gateway.history import JoinedHistory
 from gateway.journal import words
 from gateway.metrics import Exposition
@@ -38,7 +36,9 @@ def build_ports(
     clock: Clock,
     *,
     history: JoinedHistory,
-    historian: Historian | None,
+    tag_history: JoinedTagHistory,
+    models: ModelCatalogue,
+    desk: CorrectionDesk,
     health: HealthReport,
     accounts: AccountsReport,
     supervised: Mapping[str, Supervised],
@@ -53,8 +53,8 @@ def build_ports(
     return Ports(
         live=core.live,
         history=history,
-        tag_history=JoinedTagHistory(journal, historian, unrecorded=unrecorded_tags(loaded)),
-        models=ModelCatalogue(loaded.models),
+        tag_history=tag_history,
+        models=models,
         health=health,
         metrics=Exposition(
             pipeline=core.pipeline,
@@ -71,7 +71,7 @@ def build_ports(
         accounts=accounts,
         reconciler=reconciling.reconciler,
         audit=audit,
-        corrections=CorrectionDesk(loaded.equipment, history, core.pipeline.record, clock),
+        corrections=desk,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from connectors.base import Clock
+from connectors.base import Clock, Connector
 from connectors.protocol import Environment
 from connectors.settings import ConnectionSettings
 from gateway.config.load import Loaded
@@ -20,21 +20,25 @@ class Builder:
         self._pipeline, self._clock = pipeline, clock
         self._turnstile = Turnstile()
 
-    def build(self, settings: ConnectionSettings, loaded: Loaded, *, known_down: bool) -> Supervised:
+    def supervise(
+        self, settings: ConnectionSettings, connector: Connector, *, known_down: bool
+    ) -> Supervised:
         """One connection, not started. With `known_down` its loss is on record already."""
-        environment = Environment(clock=self._clock, data_dir=loaded.data_dir)
         return Supervised(
-            settings,
-            loaded.registry.protocols[settings.protocol].build(settings, environment),
-            self._pipeline,
-            self._clock,
-            known_down=known_down,
-            turnstile=self._turnstile,
+            settings, connector, self._pipeline, self._clock, known_down=known_down, turnstile=self._turnstile
         )
 
     def build_all(self, loaded: Loaded, lost: Collection[str]) -> dict[str, Supervised]:
         """All of a configuration, by name; the losses of those in `lost` are on record already."""
         return {
-            settings.name: self.build(settings, loaded, known_down=settings.name in lost)
+            settings.name: self.supervise(
+                settings, connector_of(settings, loaded, self._clock), known_down=settings.name in lost
+            )
             for settings in loaded.configuration.connections
         }
+
+
+def connector_of(settings: ConnectionSettings, loaded: Loaded, clock: Clock) -> Connector:
+    """The connector of a connection, as its protocol builds it."""
+    environment = Environment(clock=clock, data_dir=loaded.data_dir)
+    return loaded.registry.protocols[settings.protocol].build(settings, environment)

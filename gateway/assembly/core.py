@@ -16,6 +16,7 @@ from gateway.journal.losses import gaps
 from gateway.late import LateSamples
 from gateway.live import Live
 from gateway.pipeline import Pipeline
+from gateway.publish.availability import Links
 from statemodel.engine import Engine
 from statemodel.records import Recorded
 
@@ -93,12 +94,24 @@ def build_pipeline(
         alive=record.alive,
         came_round=health.came_round,
         repeats=record.repeats,
-        untold=lambda: gaps(journal.untold(), [item.name for item in settings.connections]),
+        untold=lambda: gaps(journal.untold(), [*live.supervised]),
         committed=committed,
         late=late.late,
     )
     late.record = pipeline.record
     return pipeline
+
+
+def standstill(record: Record, links: Links) -> Callable[[], str | None]:
+    """Why states that are shown stand still, for `Live.standstill`: the journal takes nothing more."""
+
+    def reason() -> str | None:
+        if links.is_recording:
+            return None
+        full = words.full(record.journal.stats())
+        return f"not known since the journal {full}" if full else None
+
+    return reason
 
 
 def watch_journal(health: HealthReport, record: Record) -> None:

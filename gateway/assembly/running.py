@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from api.server import Server
 from connectors.base import Clock
 from gateway.accounts.report import AccountsReport
 from gateway.assembly.addresses import Addresses, without_secrets
@@ -19,17 +20,31 @@ from gateway.assembly.api import build_ports, listen
 from gateway.assembly.auditing import build_anchoring, open_audit
 from gateway.assembly.brokers import Brokers
 from gateway.assembly.connections import Builder
-from gateway.assembly.core import Core, build_engine, build_late, build_live, build_pipeline, watch_journal
+from gateway.assembly.core import (
+    Core,
+    build_engine,
+    build_late,
+    build_live,
+    build_pipeline,
+    standstill,
+    watch_journal,
+)
 from gateway.assembly.ending import hand_on, publish_when_known, say_farewell
+from gateway.assembly.exchange import Exchange, Follower
 from gateway.assembly.historian import build_historian
 from gateway.assembly.record import open_record
 from gateway.assembly.servers import Servers
-from gateway.assembly.tasks import Tasks
+from gateway.assembly.switching import Switching
+from gateway.assembly.tasks import Tasks, task_of
 from gateway.config.load import Loaded
+from gateway.configured import unrecorded_tags
+from gateway.correcting import CorrectionDesk
 from gateway.corrections import CorrectionBook
 from gateway.health import HealthReport, SinkOf
 from gateway.history import JoinedHistory
+from gateway.models import ModelCatalogue
 from gateway.reconcile.wiring import JournalRecord, Reconciling
+from gateway.tag_history import JoinedTagHistory
 
 _log = structlog.get_logger("andon")
 
@@ -41,6 +56,11 @@ class Running:
         self.loaded, self.clock, self.version, self.stack = loaded, clock, version, stack
         self.addresses = Addresses()
         self.sinks: dict[str, SinkOf] = {}
+        self.started_at = clock.now()
+        self.server: Server | None = None
+        #: Told of every configuration that is about to run; see `Follower`.
+        self.followers: list[Follower] = []
+        self.exchange = Exchange(Switching(self))
         #: What a restart has to admit is on record.
         self.known = asyncio.Event()
 
@@ -54,7 +74,7 @@ class Running:
         self.record = record = await open_record(loaded, clock, self.version, self.stack)
         self.audit = await open_audit(loaded, clock, self.stack)
         engine = build_engine(loaded, record, clock)
-        record.snapshots.keeper.engine = engine.snapshot
+        record.snapshots.keeper.engine = lambda: self.core.engine.snapshot()
         self.health = HealthReport(clock)
         watch_journal(self.health, record)
         self.servers = Servers()
@@ -71,6 +91,7 @@ class Running:
         self.brokers = Brokers(record, clock, live, known, self.version)
         self.brokers.links.exchange(connection.name for connection in loaded.configuration.connections)
         self.brokers.exchange(loaded, self.servers.broker_port(loaded), record.last)
+        live.standstill = standstill(record, self.brokers.links)
         self.addresses.broker = self.brokers.addresses
         self.sinks.update(self.brokers.sinks)
         late = build_late(loaded, record, engine, history, clock)
@@ -90,14 +111,15 @@ class Running:
             self.audit, loaded, record, pipeline, clock, dsn=self.addresses.database, stack=self.stack
         )
         lost = {words.connection for words in record.lost_while_away(loaded, clock.now())}
-        self.supervised = Builder(pipeline, clock).build_all(loaded, lost)
+        self.builder = Builder(pipeline, clock)
+        self.supervised = self.builder.build_all(loaded, lost)
         live.supervised = self.supervised
         self.reconciling = Reconciling(
             loaded,
             journal=record.journal,
             clock=clock,
             live=live.states,
-            memories=engine.memories,
+            memories=lambda: self.core.engine.memories(),
             historian=self.historian,
             dsn=self.addresses.database,
             publishers=self.brokers.publishers,
@@ -113,13 +135,20 @@ class Running:
         self.health.books = accounts.trouble
         self.health.audit = self.audit.trouble
         self.health.more = self.reconciling.parts_of_health
-        ports = build_ports(
+        self.models = ModelCatalogue(self.loaded.models)
+        self.desk = CorrectionDesk(self.loaded.equipment, history, self.core.pipeline.record, self.clock)
+        self.tag_history = JoinedTagHistory(
+            self.record.journal, self.historian, unrecorded=unrecorded_tags(self.loaded)
+        )
+        self.ports = build_ports(
             self.loaded,
             self.record,
             self.core,
             self.clock,
             history=history,
-            historian=self.historian,
+            tag_history=self.tag_history,
+            models=self.models,
+            desk=self.desk,
             health=self.health,
             accounts=accounts,
             supervised=self.supervised,
@@ -129,9 +158,13 @@ class Running:
             anchoring=self.anchoring,
             version=self.version,
         )
-        if (served := await listen(self.loaded, ports, self.clock)) is not None:
-            server, self.addresses.api = served
-            self.stack.push_async_callback(server.stop)
+        self.stack.push_async_callback(self._stop_serving)
+        if (served := await listen(self.loaded, self.ports, self.clock)) is not None:
+            self.server, self.addresses.api = served
+
+    async def _stop_serving(self) -> None:
+        if self.server is not None:
+            await self.server.stop()
 
     async def work(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
         """Work until `stop` is set; `started` is told when every part has begun.
@@ -166,6 +199,7 @@ class Running:
             started()
             await stop.wait()
             _log.info("stopping", gateway=self.loaded.configuration.gateway.id)
+            await self.exchange.close()
             await self.tasks.end(map(task_of, self.supervised))
             now = self.clock.now()
             last_words = [words for item in self.supervised.values() for words in item.farewell(now)]
@@ -190,8 +224,3 @@ class Running:
             database=without_secrets(where.database) or None,
             stream=self.record.journal.stream,
         )
-
-
-def task_of(connection: str) -> str:
-    """The name of the task of a connection."""
-    return f"connection {connection}"

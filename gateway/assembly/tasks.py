@@ -23,7 +23,8 @@ class Tasks:
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin something under a name that is free."""
-        assert name not in self._tasks, f"{name} runs already"
+        before = self._tasks.get(name)
+        assert before is None or before.done(), f"{name} runs already"
         task = self._tasks[name] = self._group.create_task(work, name=name)
         return task
 
@@ -39,5 +40,10 @@ class Tasks:
             _log.error("a part does not end", part=task.get_name(), waited_s=END_S_MAX)
 
     def names(self) -> list[str]:
-        """Those that were begun and not ended."""
-        return list(self._tasks)
+        """Those that run."""
+        return [name for name, task in self._tasks.items() if not task.done()]
+
+
+def task_of(connection: str) -> str:
+    """The name of the task of a connection."""
+    return f"connection {connection}"

@@ -81,6 +81,11 @@ class Historian(Questions):
         )
         journal.require(SINK, events=True, batches=True)
 
+    @property
+    def described(self) -> tuple[Mapping[str, TagMeta], Mapping[str, EquipmentMeta]]:
+        """The tags and the equipment the database is told of."""
+        return self._tags, self._equipment
+
     def describe(self, tags: Mapping[str, TagMeta], equipment: Mapping[str, EquipmentMeta]) -> None:
         """Tell the database of other tags and equipment from now on: at once where it is there, which takes
         a connection anew, else when it is."""
