@@ -181,12 +181,17 @@ class LiveView(Protocol):
     def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
         """Every event after a sequence, in order, for ever; from now on when `after` is None.
 
-        Yields an empty sequence now and then so that the caller can send a heartbeat. A reader that falls
-        too far behind reads on from the journal and database; it never slows anyone else.
+        Nothing is told that `position` does not cover. A reader that falls too far behind reads on from the
+        journal and database; it never slows anyone else.
 
         Raises:
             TooOld: at the first step, when `after` lies before what is held.
         """
+        ...
+
+    async def moved_beyond(self, equipment: str, seq: int) -> None:
+        """Return when the state of an equipment is that of an event after `seq`, or it is not configured any
+        more."""
         ...
 
 

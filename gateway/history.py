@@ -22,7 +22,6 @@ from statemodel.corrected import Stretch, in_force, lengthen, overlay, painted, 
 from statemodel.records import EquipmentState, Recorded, state_after
 from statemodel.types import UNKNOWN, Correction, Transition
 
-_NO_BATCH = 2**62
 #: Questions asked anew because the journal freed what was asked for meanwhile.
 _TRIES = 5
 _END = datetime(9999, 1, 1, tzinfo=UTC)
@@ -212,10 +211,6 @@ class JoinedHistory:
         if not events:
             raise TooOld(position)
         return events
-
-    async def wait_beyond(self, seq: int) -> None:
-        """Return when there is an event after `seq`."""
-        await self._journal.wait_beyond(seq, _NO_BATCH)
 
     # -- inside
 

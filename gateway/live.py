@@ -6,14 +6,14 @@ anything and nothing is shown that is not durable.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from api.ports import ConnectionView, EquipmentView, StreamPosition, TagView
 from connectors.settings import ConnectionSettings
+from gateway.bell import Bell
 from gateway.supervisor import Supervised
 from statemodel.engine import EquipmentMemory, EquipmentSpec
 from statemodel.records import EquipmentState, Recorded, state_after
@@ -21,8 +21,6 @@ from statemodel.types import UNKNOWN, Quality, TagSample, Transition
 
 #: Events handed to a stream at once.
 PAGE_EVENTS_MAX = 500
-#: Longest silence of a stream before it may send a heartbeat.
-HEARTBEAT_S = 10.0
 
 
 class EventSource(Protocol):
@@ -34,10 +32,6 @@ class EventSource(Protocol):
 
     async def events_after(self, seq: int, limit: int) -> Sequence[Recorded]:
         """Events after a sequence; raises `api.ports.TooOld`."""
-        ...
-
-    async def wait_beyond(self, seq: int) -> None:
-        """Return when there is an event after `seq`."""
         ...
 
 
@@ -64,10 +58,15 @@ class Live:
             name: item.event.cause.text for name, item in last.items() if isinstance(item.event, Transition)
         }
         #: A snapshot must not claim a sequence whose states it does not show yet.
-        self._announced_seq = source.position().last_seq
+        self._announced_seq = self._before_newest = source.position().last_seq
+        self._newest: Sequence[Recorded] = ()
+        self._news = Bell()
+        self._moves: dict[str, Bell] = {}
         self._samples: dict[str, TagSample] = {}
         self._tags = _tags_of(connections)
         self.supervised: dict[str, Supervised] = {}
+        #: Why nothing is recorded at the moment; None while it is.
+        self.standstill: Callable[[], str | None] = lambda: None
 
     def exchange(
         self,
@@ -94,6 +93,9 @@ class Live:
             for tag, sample in self._samples.items()
             if tag in self._tags and tag.partition("/")[0] not in gone
         }
+        for name, bell in self._moves.items():
+            if name not in self._specs:
+                bell.ring()
 
     def latest(self, tags: Iterable[str]) -> Mapping[str, TagSample]:
         """The newest sample of each of these tags (full ids) that has one."""
@@ -108,11 +110,20 @@ class Live:
 
     def announce(self, recorded: Sequence[Recorded]) -> None:
         """Events that are now durable, in order."""
+        if not recorded:
+            return
+        moved: dict[str, None] = {}
         for item in recorded:
-            self._announced_seq = item.seq
             if isinstance(item.event, Transition) and item.equipment in self._specs:
                 self._states[item.equipment] = state_after(item.event, item.seq)
                 self._why[item.equipment] = item.event.cause.text
+                moved[item.equipment] = None
+        self._before_newest, self._newest = self._announced_seq, recorded
+        self._announced_seq = recorded[-1].seq
+        self._news.ring()
+        for name in moved:
+            if name in self._moves:
+                self._moves[name].ring()
 
     # -- others ask ----------------------------------------------------------------------------
 
@@ -156,8 +167,14 @@ class Live:
             path=spec.path,
             model=spec.model.name,
             inputs=spec.inputs,
-            state=self.state(name),
+            state=self._shown(name),
         )
+
+    def _shown(self, equipment: str) -> EquipmentState:
+        """The state as callers see it: marked as such while it may not be so any more."""
+        state = self.state(equipment)
+        reason = self.standstill()
+        return state if reason is None else msgspec.structs.replace(state, reason=reason, stale=True)
 
     def tags(self) -> Sequence[TagView]:
         """All tags, in the order of the configuration."""
@@ -191,18 +208,23 @@ class Live:
 
     async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
         """Every event after a sequence, in order, for ever; see `api.ports.LiveView.events`."""
-        at = self.position().last_seq if after is None else after
+        at = self._announced_seq if after is None else after
         while True:
-            events = await self._source.events_after(at, PAGE_EVENTS_MAX)
-            if events:
-                at = events[-1].seq
-                yield events
+            if at >= self._announced_seq:  # what is durable and not shown yet is not told either
+                await self._news.heard()
                 continue
-            try:
-                async with asyncio.timeout(HEARTBEAT_S):
-                    await self._source.wait_beyond(at)
-            except TimeoutError:
-                yield ()
+            events, last_seq = self._newest, self._announced_seq
+            if at != self._before_newest:
+                events = await self._source.events_after(at, PAGE_EVENTS_MAX)
+            shown = [event for event in events if event.seq <= last_seq]
+            at = shown[-1].seq if shown else last_seq  # nothing can be read of what is damaged
+            if shown:
+                yield shown
+
+    async def moved_beyond(self, equipment: str, seq: int) -> None:
+        """Return when the state of an equipment is of a later event; see `api.ports.LiveView`."""
+        while (state := self._states.get(equipment)) is not None and state.seq <= seq:
+            await self._moves.setdefault(equipment, Bell()).heard()
 
     def _missing_link(self, equipment: str) -> str | None:
         spec = self._specs[equipment]

@@ -274,7 +274,8 @@ class EquipmentState(msgspec.Struct, frozen=True):
 
     `reason` is a sentence when the state is `Unknown`, else null. `seq` is that of the transition that led
     here, 0 before the first. `corrected` is there, and true, when a correction tells it: then `seq` is that
-    of the correction.
+    of the correction. `stale` is there, and true, while the gateway can record nothing: the equipment may
+    have moved since, and `reason` says why that is not known.
     """
 
     equipment: str
@@ -288,6 +289,7 @@ class EquipmentState(msgspec.Struct, frozen=True):
     sequence: int
     reason: str | None
     corrected: bool | msgspec.UnsetType = msgspec.UNSET
+    stale: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 Told = (

@@ -49,6 +49,11 @@ class Links:
                 for hear in self._hearers:
                     hear(event.connection)
 
+    @property
+    def is_recording(self) -> bool:
+        """Whether anything is recorded at all, as far as was looked."""
+        return self._recording
+
     def recording(self, recording: bool) -> None:
         """Whether anything is recorded at all: while nothing is, no connection counts as up."""
         if recording is self._recording:

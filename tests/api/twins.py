@@ -83,6 +83,7 @@ class Plant:
         self.alive = True
         self.grown = asyncio.Condition()
         self.readers = 0
+        self.waiters = 0
         self.batch_max = 7
         for name in NAMES:
             self.states[name] = EquipmentState(
@@ -189,6 +190,15 @@ class LiveTwin:
             cycles={"all": {"p50_s": 0.01}},
             bad_tags={},
         )
+
+    async def moved_beyond(self, equipment: str, seq: int) -> None:
+        plant = self.plant
+        plant.waiters += 1
+        try:
+            async with plant.grown:
+                await plant.grown.wait_for(lambda: plant.states[equipment].seq > seq)
+        finally:
+            plant.waiters -= 1
 
     async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
         plant = self.plant
