@@ -77,7 +77,7 @@ class Shelf:
 
     def _stamp(self, name: str) -> Stamp:
         try:
-            status = (self.directory / name).stat()
+            status = (self.directory / name).lstat()
         except OSError:
             return Stamp()
         return Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
