@@ -220,6 +220,10 @@ class TagSettings(Settings):
         """What its values are; None where only the device knows."""
         return None
 
+    def read_only(self) -> str:
+        """Why its value can never be written, as the end of a sentence; empty where it may be possible."""
+        return ""
+
     def deadband_in(self, range_: tuple[float, float] | None = None) -> float | None:
         """`deadband` in units of the value; None while it is a percentage and no range is known.
 

@@ -21,6 +21,7 @@ from connectors.modbus.layout import (
     Order,
     Range,
     Signal,
+    Table,
     parse_address,
     parse_order,
     parse_range,
@@ -90,6 +91,11 @@ class ModbusTag(TagSettings):
             return "text"
         scaled = not (self.scale.is_integer() and self.offset.is_integer())
         return "fraction" if scaled or str(kind).startswith("float") else "integer"
+
+    def read_only(self) -> str:
+        """Two of the four tables are inputs (Modbus application protocol 1.1b3, section 4.3)."""
+        table = parse_address(self.address).table
+        return f"is {table}, which cannot be written" if table in (Table.INPUT, Table.DISCRETE) else ""
 
     @field_validator("address")
     @classmethod

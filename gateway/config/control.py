@@ -47,7 +47,8 @@ def _rate(text: str) -> str:
     return text
 
 
-def _roles(roles: Sequence[Role]) -> Sequence[Role]:
+def only_commanding(roles: Sequence[Role]) -> Sequence[Role]:
+    """Roles that may command at all; refused otherwise."""
     strangers = sorted(set(roles) - GRANTS[Permission.COMMAND])
     if strangers:
         may = ", ".join(sorted(GRANTS[Permission.COMMAND]))
@@ -108,7 +109,7 @@ class AllowSettings(Settings):
     """Tag (`connection/tag`) that may be written. Either this or `packml`."""
     packml: PackmlSettings | None = None
     """Command tags of the equipment, for commands by name."""
-    roles: Annotated[tuple[Role, ...], Field(min_length=1), AfterValidator(_roles)] = (
+    roles: Annotated[tuple[Role, ...], Field(min_length=1), AfterValidator(only_commanding)] = (
         Role.OPERATOR,
         Role.ENGINEER,
     )

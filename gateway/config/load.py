@@ -22,6 +22,7 @@ from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
 from gateway.config.lines import KeyPath, line_of
 from gateway.config.lint import MODEL_FILE, Finding, lint, thinned_inputs
 from gateway.config.lint_brokers import broker_warnings, lint_brokers
+from gateway.config.lint_control import control_warnings, lint_control
 from gateway.config.problems import (
     ConfigurationRefused,
     Problem,
@@ -35,6 +36,7 @@ from gateway.config.reading import model_warnings
 from gateway.config.reading import read_toml as read_toml
 from gateway.config.schema import (
     ApiSettings,
+    CommandsSettings,
     Configuration,
     EquipmentSettings,
     GatewaySettings,
@@ -52,6 +54,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "gateway": GatewaySettings,
     "historian": HistorianSettings,
     "api": ApiSettings,
+    "commands": CommandsSettings,
 }
 #: Those that may stand once, [mqtt], or several times, [[mqtt]].
 _BROKERS: Mapping[str, type[BrokerSettings]] = {"mqtt": MqttSettings, "sparkplug": SparkplugSettings}
@@ -208,6 +211,9 @@ class _Loader:
         named = ([], []) if found else (sound, specs)
         for place, reason, hint in lint_brokers(sections["gateway"], brokers, *named):
             self.problem(place, reason, hint)
+        known = None if None in equipment else {item.name for item in equipment if item}
+        for place, reason, hint in lint_control(sections["commands"], connections, known):
+            self.problem(place, reason, hint)
         if self.problems:
             return None
         self.warn_of_open_doors(sections["api"])
@@ -222,6 +228,7 @@ class _Loader:
             for place, reason, hint in (
                 *broker_warnings(brokers, specs),
                 *unreadable_files(brokers),
+                *control_warnings(sections["commands"], sound, specs),
                 *thinned_inputs(configuration.connections, configuration.equipment),
             )
         ]

@@ -16,6 +16,7 @@ from connectors.settings import ConnectionSettings, Duration, Name, Settings
 from gateway.config.access import LOOPBACK, AccessSettings
 from gateway.config.audit import AuditSettings
 from gateway.config.brokers import ADDRESS
+from gateway.config.control import CommandsSettings as CommandsSettings
 from gateway.config.mqtt import MqttSettings as MqttSettings
 from gateway.config.sparkplug import SparkplugSettings as SparkplugSettings
 
@@ -212,6 +213,7 @@ class Configuration(Settings):
     api: ApiSettings | None = None
     connections: tuple[ConnectionSettings, ...] = ()
     equipment: tuple[EquipmentSettings, ...] = ()
+    commands: CommandsSettings = CommandsSettings()
 
     @property
     def sinks(self) -> tuple[str, ...]:

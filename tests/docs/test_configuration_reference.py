@@ -19,6 +19,8 @@ from connectors.registry import default_registry
 from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
 from gateway.config.access import OidcSettings
 from gateway.config.audit import AuditSettings
+from gateway.config.callers import CallerSettings
+from gateway.config.control import AllowSettings, CommandsSettings, PackmlSettings, ReadbackSettings
 from gateway.config.mqtt import TopicSettings
 from gateway.config.schema import (
     ApiSettings,
@@ -47,10 +49,15 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[gateway.snapshots]`": SnapshotSettings,
     "`[historian]`": HistorianSettings,
     "`[mqtt]`": MqttSettings,
+    "`[mqtt.commands]`": CallerSettings,
     "`[mqtt.topics]`": TopicSettings,
     "`[sparkplug]`": SparkplugSettings,
     "`[api]`": ApiSettings,
     "`[api.oidc]`": OidcSettings,
+    "`[commands]`": CommandsSettings,
+    "`[[commands.allow]]`": AllowSettings,
+    "Read-back of a command": ReadbackSettings,
+    "Command tags of a PackML machine": PackmlSettings,
     "`[[connections]]`": ConnectionSettings,
     "Groups": GroupSettings,
     "Tags": TagSettings,

@@ -72,7 +72,20 @@ def complete(text: str, directory: Path) -> tuple[Path, dict[str, str]]:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(FILES.get(name, TAGS_CSV), encoding="utf-8")
     missing: dict[str, list[str]] = {}
-    for item in data.get("equipment", []):
+    equipment = data.get("equipment", [])
+    if added := stand_ins(data):
+        text += added
+        equipment = [*equipment, {"model": "packml", "state": "stand-in/state"}]
+    for rule in data.get("commands", {}).get("allow", []):
+        packml = rule.get("packml", {})
+        named = (
+            rule,
+            rule.get("readback", {}),
+            {"tag": packml.get("command")},
+            {"tag": packml.get("request")},
+        )
+        equipment = [*equipment, {"model": "packml", "tags": [one["tag"] for one in named if one.get("tag")]}]
+    for item in equipment:
         model = item["model"]
         if model.endswith(".toml"):
             (directory / model).parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +114,17 @@ def complete(text: str, directory: Path) -> tuple[Path, dict[str, str]]:
     return path, dict.fromkeys(re.findall(r'"env:([^"]+)"', text), "postgresql://andon@db/andon")
 
 
+def stand_ins(data: Mapping[str, Any]) -> str:
+    """Equipment that rules for commands name, where the example does not show it."""
+    shown = {item["name"] for item in data.get("equipment", [])}
+    rules = data.get("commands", {}).get("allow", [])
+    missing = dict.fromkeys(rule["equipment"] for rule in rules if rule["equipment"] not in shown)
+    return "".join(
+        f'\n[[equipment]]\nname = "{name}"\npath = "a/{name}"\nmodel = "packml"\nstate = "stand-in/state"\n'
+        for name in missing
+    )
+
+
 def loaded(block: Block, directory: Path) -> Loaded:
     """The example as the gateway reads it."""
     path, environment = complete(block.text, directory)
@@ -114,7 +138,8 @@ def test_a_configuration_is_accepted(block: Block, tmp_path: Path) -> None:
     data = tomllib.loads(block.text)
     shown = {connection["name"] for connection in data.get("connections", [])}
     assert shown <= {connection.name for connection in result.configuration.connections}
-    assert [item["name"] for item in data.get("equipment", [])] == [item.name for item in result.equipment]
+    named = [item["name"] for item in data.get("equipment", [])]
+    assert named == [item.name for item in result.equipment][: len(named)]
 
 
 @pytest.mark.parametrize("block", MODELS, ids=str)

@@ -92,6 +92,9 @@ def test_all_topics_there_will_be(tmp_path: Path) -> None:
         ("andon/line-1/_event/device_event", "event/device_event"),
         ("acme/berlin/filling/line-1/filler-1/_event/correction", "event/correction"),
         ("acme/berlin/baking/oven-1/_event/correction", "event/correction"),
+        ("acme/berlin/filling/line-1/filler-1/_event/command", "event/command"),
+        ("acme/berlin/baking/oven-1/_event/command", "event/command"),
+        ("andon/line-1/_event/audit_anchor", "event/audit_anchor"),
     ]
 
 
