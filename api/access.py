@@ -239,6 +239,7 @@ class Access(Protocol):
 
         Raises:
             Denied: `invalid_credentials`, alike for unknown users; `locked_out`; `too_many_requests`.
+            Conflict: `access_unavailable`: the list of users cannot be read.
         """
         ...
 

@@ -112,6 +112,8 @@ async def log_in(context: Context, call: Call) -> Response:
         session = await access_of(context).log_in(asked.user, asked.password, call.peer)
     except Denied as denied:
         raise denied_problem(denied) from None
+    except Conflict as conflict:
+        raise conflict_problem(conflict) from None
     return _told(context, session, 201, cookie=asked.cookie, secure=call.secure)
 
 
