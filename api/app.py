@@ -25,6 +25,7 @@ from api.problems import Problem
 from api.responses import encode_json, problem_answer
 from api.routes import (
     accounts,
+    configuration,
     connections,
     corrections,
     equipment,
@@ -74,6 +75,7 @@ def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetim
         *reconciliations.operations(settings),
         *connections.operations(settings),
         *models.operations(settings),
+        *configuration.operations(settings),
         *sessions.operations(settings),
         *users.operations(settings),
         *keys.operations(settings),

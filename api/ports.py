@@ -14,6 +14,7 @@ import msgspec
 from api.access import Access
 from api.accounting import Accounts
 from api.auditing import Audit
+from api.configuring import Configuring
 from api.corrections import Corrections
 from api.reconciliation import Reconciler
 from statemodel.records import EquipmentState, Recorded
@@ -309,4 +310,5 @@ class Ports(msgspec.Struct, frozen=True):
     reconciler: Reconciler
     corrections: Corrections
     access: Access | None = None
+    configuring: Configuring | None = None
     audit: Audit | None = None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from api.configuring import CONFIGURATION_KINDS, RevisionInfo
 from api.kinds import ACCESS_KINDS, Kind
 
 #: Where a caller whose cursor is of no use any more starts again.
@@ -211,23 +212,28 @@ _KINDS = (
 )
 
 #: Every problem by its code.
-KINDS: dict[str, Kind] = {kind.code: kind for kind in (*_KINDS, *ACCESS_KINDS)}
+KINDS: dict[str, Kind] = {kind.code: kind for kind in (*_KINDS, *ACCESS_KINDS, *CONFIGURATION_KINDS)}
 
 
 class ParameterError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is wrong with one parameter; `place` is `query`, `header` or `body` (then a path into it)."""
+    """What is wrong with one parameter; `place` is `query`, `header`, `body` (then a path into it) or `file`:
+    then `file`, `line` and `code` say more, and `parameter` is the key."""
 
     place: str
     parameter: str
     reason: str
     hint: str = ""
+    file: str = ""
+    line: int | None = None
+    code: str = ""
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body of every problem answer (RFC 9457, `application/problem+json`).
 
     `type` leads to the explanation at `/docs`. `stream`, `first_seq`, `last_seq` and `snapshot` come with
-    problems of cursors, `errors` with problems of parameters, `reference` with internal errors.
+    problems of cursors, `errors` with problems of parameters, `reference` with internal errors,
+    `running` where another configuration runs than the caller knew.
     """
 
     type: str
@@ -243,6 +249,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     last_seq: int | None = None
     snapshot: str | None = None
     reference: str | None = None
+    running: RevisionInfo | None = None
 
 
 class Problem(Exception):
@@ -263,6 +270,7 @@ class Problem(Exception):
         last_seq: int | None = None,
         snapshot: str | None = None,
         reference: str | None = None,
+        running: RevisionInfo | None = None,
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(detail)
@@ -275,6 +283,7 @@ class Problem(Exception):
         self.last_seq = last_seq
         self.snapshot = snapshot
         self.reference = reference
+        self.running = running
         self.headers = tuple(headers)
 
     def details(self, instance: str) -> ProblemDetails:
@@ -293,4 +302,5 @@ class Problem(Exception):
             last_seq=self.last_seq,
             snapshot=self.snapshot,
             reference=self.reference,
+            running=self.running,
         )
