@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from api.access import Principal
+from api.kinds import Kind
 
 Action = Literal["add", "remove", "change"]
 #: Where a revision came from: a request, the command line, a file that was read again because somebody asked
@@ -22,6 +23,67 @@ Source = Literal["rest", "cli", "sighup", "watch", "start", "rollback"]
 #: What the file of the configuration itself is called wherever files are handed over, whatever it is called
 #: on the disk.
 MAIN_FILE = "andon.toml"
+
+
+#: Problems of these routes, besides those of every change that names a version.
+CONFIGURATION_KINDS = (
+    Kind(
+        "configuration_needs_admin",
+        403,
+        "Needs an administrator",
+        "The configuration changes who is let in, what may be commanded, or what a secret is used for.",
+        "Ask an administrator to apply it, or leave the settings named in detail as they are.",
+    ),
+    Kind(
+        "unknown_revision",
+        404,
+        "Unknown revision",
+        "There is no revision of this number, or it is not kept any more.",
+        "GET /api/v1/config/revisions lists them.",
+    ),
+    Kind(
+        "configuration_edited_on_disk",
+        409,
+        "Edited on the disk",
+        "A file on the gateway's disk was changed and not applied; this would overwrite it.",
+        "Have the files read again (systemctl reload andon), or put the file back.",
+    ),
+    Kind(
+        "configuration_needs_restart",
+        409,
+        "Needs a restart",
+        "Something of it cannot change while the gateway runs.",
+        "Stop the gateway, change the file, and start it again; or leave it as it is.",
+    ),
+    Kind(
+        "configuration_not_exchanged",
+        409,
+        "Not exchanged",
+        "The new configuration is sound and could still not be made to run; what ran before runs.",
+        "The detail says which part would not start.",
+    ),
+    Kind(
+        "invalid_configuration",
+        422,
+        "Invalid configuration",
+        "Something is wrong with the files; `errors` lists all of it. What ran before runs.",
+        "Correct each place listed in errors.",
+    ),
+    Kind(
+        "configuration_not_writable",
+        503,
+        "Not writable",
+        "The files cannot be written on the gateway's disk, so nothing was changed.",
+        "Let the gateway's user write in the folder of its configuration; is there room on the disk?",
+    ),
+    Kind(
+        "configuration_unavailable",
+        503,
+        "Configuration unavailable",
+        "The gateway has no part that knows its configuration.",
+        "Try again when it has started.",
+    ),
+)
 
 
 class Edit(msgspec.Struct, frozen=True):
@@ -137,7 +199,7 @@ class Refused(Exception):
 
 
 NotDoneCode = Literal[
-    "configuration_changed_meanwhile",
+    "changed_meanwhile",
     "configuration_edited_on_disk",
     "configuration_needs_restart",
     "configuration_needs_admin",

@@ -269,7 +269,7 @@ class ChangeDesk:
         by = f" by {newest.author}" if newest is not None and newest.author else ""
         at = f" at {newest.at:%Y-%m-%d %H:%M:%S} UTC" if newest is not None else ""
         return NotDone(
-            "configuration_changed_meanwhile",
+            "changed_meanwhile",
             f"another configuration runs than the one this is meant to replace; it was changed{by}{at}",
             "get the one that runs, look at the difference, and apply again",
             running=newest,

@@ -117,6 +117,8 @@ def _brokers(field: str, old: Loaded, new: Loaded) -> Iterator[Change]:
             "add": (f"{sink} connects",),
             "remove": (f"{sink} takes its leave of the broker",),
         }.get(action, (f"{sink} connects anew; what happens meanwhile waits in the journal",))
+        if field == "compliance":
+            touches = (NOTHING,)
         yield Change(field, name, action, _essential(what, action), touches)
 
 

@@ -89,7 +89,7 @@ async def test_of_two_that_replace_the_same_one_wins(site: Site) -> None:
         return_exceptions=True,
     )
     (lost,) = [result for result in results if isinstance(result, NotDone)]
-    assert lost.code == "configuration_changed_meanwhile"
+    assert lost.code == "changed_meanwhile"
     assert lost.running is not None
     assert (lost.running.number, lost.running.author) == (2, "anna")
     assert "by anna at 2026-11-21 22:07:00 UTC" in lost.reason
