@@ -217,8 +217,8 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
             config,
             "configuration",
             "The configuration that runs",
-            "Its files as they were written: secrets are references in them, never values. `trouble` says why "
-            "the files on the gateway's disk are not what runs, where they are not.",
+            "Its files as they were written: secrets are references in them, never values. `trouble` says "
+            "why the files on the gateway's disk are not what runs, where they are not.",
             get_configuration,
             (
                 Answer(200, "What runs.", "application/json", Running, {"one": _RUNNING}, _ETAG),
@@ -231,8 +231,8 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
             config,
             "configuration",
             "Run another configuration",
-            "Judged as `andon check` does, then run whole or not at all; only what differs is disturbed. It is "
-            "kept as a revision and written to the gateway's files. The same files again do nothing.",
+            "Judged as `andon check` does, then run whole or not at all; only what differs is disturbed. It "
+            "is kept as a revision and written to the gateway's files. The same files again do nothing.",
             put_configuration,
             (changed,),
             (IF_MATCH, _DRY),
