@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
+from api.commanding import Commands
 from connectors.base import Clock
 from gateway.assembly.record import Record
 from gateway.config.load import Loaded
@@ -12,7 +14,14 @@ from gateway.live import Live
 from gateway.publish.availability import Links
 from gateway.publish.ownership import Record as Known
 from gateway.publish.publisher import MqttPublisher, introduce
-from gateway.publish.wiring import PublisherParts, ownership_of, publisher_of, told_by_publisher
+from gateway.publish.wiring import (
+    PublisherParts,
+    listening_of,
+    ownership_of,
+    publisher_of,
+    told_by_listening,
+    told_by_publisher,
+)
 from gateway.sparkplug.edge_node import EdgeNode
 from gateway.sparkplug.wiring import edge_node_of, told_by_node
 from statemodel.records import Recorded
@@ -28,6 +37,8 @@ class Brokers:
         self._record, self._clock, self._live, self._known = record, clock, live, known
         self._version = version
         self.links = Links()
+        #: Where commands that come over brokers go; None: nowhere.
+        self.desk: Commands | None = None
         self.sinks: dict[str, BrokerSink] = {}
         self.feeds: list[TagFeed] = []
         self._told: dict[str, object] = {}
@@ -87,6 +98,7 @@ class Brokers:
         self.sinks, self._told = sinks, told
         self.ownership = parts.ownership
         introduce(self.publishers)
+        self._listen(loaded, port)
         published = published_tags(loaded)
         self.feeds = [
             TagFeed(published if isinstance(sink, MqttPublisher) else sink.tags, sink.publish_tag)
@@ -97,6 +109,23 @@ class Brokers:
             for sample in self._live.latest(wanted).values():
                 sink.publish_tag(sample)
         return come
+
+    def _listen(self, loaded: Loaded, port: int | None) -> None:
+        """Let every publisher's broker be listened to for commands as this configuration says."""
+        of = {settings.sink: settings for settings in loaded.configuration.mqtt}
+        for publisher in self.publishers:
+            build = partial(
+                listening_of,
+                of[publisher.sink],
+                loaded,
+                desk=self._desk,
+                clock=self._clock,
+                embedded_port=port,
+            )
+            publisher.ear.use(told_by_listening(of[publisher.sink], loaded, port), build)
+
+    def _desk(self) -> Commands | None:
+        return self.desk
 
     def _all_told(self, loaded: Loaded, port: int | None) -> dict[str, object]:
         stream = self._record.journal.stream
@@ -122,4 +151,5 @@ class Brokers:
             clock=self._clock,
             version=self._version,
             embedded_port=port,
+            desk=self._desk,
         )

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from connectors.settings import LastingDuration, Settings, refuse
 from gateway.config.brokers import BrokerSettings, broker_address
+from gateway.config.callers import CallerSettings
 from gateway.config.problems import did_you_mean
 from statemodel.records import TYPE_OF
 
@@ -57,6 +58,8 @@ class MqttSettings(BrokerSettings):
     """Clear the retained topics of what was removed or renamed, at the next connect, where they are ours."""
     cloudevents: bool = False
     """Say in the properties of each message what it is, as CloudEvents 1.0 has it (MQTT 5)."""
+    commands: CallerSettings | None = None
+    """Take commands from this broker, as this caller. Unset: none. What may be done is for `[commands]`."""
     topics: dict[
         Annotated[str, AfterValidator(_topic_key)], Annotated[TopicSettings, BeforeValidator(_a_table)]
     ] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from connectors.settings import Duration, refuse
 from gateway.config.brokers import BrokerSettings, broker_address
+from gateway.config.callers import CallerSettings
 from gateway.sparkplug.names import fault_of_group, fault_of_id
 
 #: Longest `repeat`: all of it is told again whenever the host was away.
@@ -82,7 +83,9 @@ class SparkplugSettings(BrokerSettings):
     store_tags: bool = True
     """Whether values of tags that gathered meanwhile are told afterwards too, beside events."""
     commands: bool = False
-    """Whether writes of a host are carried out."""
+    """Whether writes of a host are taken. What may be written is for `[commands]` to say."""
+    caller: CallerSettings = CallerSettings(name="sparkplug")
+    """Whom writes of a host count as."""
 
     @property
     def addresses(self) -> tuple[str, ...]:

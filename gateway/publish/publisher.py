@@ -21,6 +21,7 @@ import structlog
 from connectors.base import Clock
 from gateway.config.brokers import host_and_port
 from gateway.config.schema import GatewaySettings, MqttSettings
+from gateway.control.mqtt_listening import Ear
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.certificates import CHECK_S, CertificateWatch
 from gateway.mqtt.link import Link, MessageRefused, listens
@@ -142,6 +143,8 @@ class MqttPublisher:
         self._leaving = Leaving(voice, self._holdings, ownership, self.read, clock)
         #: Whether another gateway with our id is known to run: then it is the one that takes our place.
         self.twin_known: Callable[[], bool] = lambda: False
+        #: Commands that come over this broker, on a connection of their own.
+        self.ear = Ear()
         self._link: Link | None = None
         self._last_error: str | None = None
         self._refusal: str | None = None
@@ -162,7 +165,7 @@ class MqttPublisher:
         """
         await self._events.begin()
         try:
-            await together(self._events.keep_cursor(), self._stay_connected())
+            await together(self._events.keep_cursor(), self._stay_connected(), self.ear.run())
         finally:
             await self._holdings.add(self._truth.marked())
 

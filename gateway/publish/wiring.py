@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from api.commanding import Commands
 from connectors.base import Clock
 from gateway.config.load import Loaded
 from gateway.config.schema import MqttSettings
 from gateway.configured import feeding_connections, published_tags
+from gateway.control.mqtt_listening import MqttListening
+from gateway.control.mqtt_orders import Orders
 from gateway.journal.journal import Journal
 from gateway.live import Live
+from gateway.mqtt.options import link_options
 from gateway.publish.availability import Links
 from gateway.publish.holdings import Holdings
 from gateway.publish.ownership import Ownership, Record
@@ -66,7 +71,7 @@ def told_by_publisher(settings: MqttSettings, loaded: Loaded, embedded_port: int
     give the same, the same publisher serves both."""
     gateway = loaded.configuration.gateway
     return (
-        settings,
+        settings.model_copy(update={"commands": None}),
         (gateway.id, gateway.enterprise, gateway.site),
         embedded_port if settings.embedded else None,
         tuple((spec.name, spec.path, spec.model.name) for spec in loaded.equipment),
@@ -74,3 +79,39 @@ def told_by_publisher(settings: MqttSettings, loaded: Loaded, embedded_port: int
         feeding_connections(loaded),
         tuple(connection.name for connection in loaded.configuration.connections),
     )
+
+
+def told_by_listening(settings: MqttSettings, loaded: Loaded, embedded_port: int | None) -> object:
+    """Everything of a configuration that commands over the broker of one `[mqtt]` depend on."""
+    gateway = loaded.configuration.gateway
+    return (
+        settings,
+        (gateway.id, gateway.enterprise, gateway.site),
+        embedded_port if settings.embedded else None,
+        tuple((spec.name, spec.path) for spec in loaded.equipment),
+        loaded.configuration.commands,
+    )
+
+
+def listening_of(
+    settings: MqttSettings,
+    loaded: Loaded,
+    *,
+    desk: Callable[[], Commands | None],
+    clock: Clock,
+    embedded_port: int | None,
+) -> MqttListening | None:
+    """Who listens for commands at the broker of one `[mqtt]`; None where nobody does."""
+    commands, gateway = loaded.configuration.commands, loaded.configuration.gateway
+    if settings.commands is None or commands is None or not commands.enabled:
+        return None
+    orders = Orders(
+        settings.sink,
+        (gateway.enterprise, gateway.site),
+        commands.allow,
+        {spec.name: spec.path for spec in loaded.equipment},
+        commands.expires,
+    )
+    options = link_options(settings, gateway, embedded_port=embedded_port if settings.embedded else None)
+    options = replace(options, client_id=f"{options.client_id}-commands", retain_needed=False)
+    return MqttListening(options, orders, settings.commands.principal(), desk, clock)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
+from api.commanding import Commands
 from connectors.base import Clock
 from connectors.settings import ConnectionSettings, TagSettings
 from gateway.config.load import Loaded
 from gateway.config.published import published
 from gateway.config.sparkplug import SparkplugSettings
+from gateway.control.over_sparkplug import SparkplugOrders
 from gateway.journal.journal import Journal
 from gateway.live import Live
 from gateway.sparkplug.births import NodeSpec, PublishedTag, device_spec
 from gateway.sparkplug.edge_node import EdgeNode, Equipment
 from gateway.sparkplug.present import Known
 from gateway.sparkplug.typing_tags import declared_type
-from gateway.writing import Writing
 from statemodel.engine import EquipmentSpec
 from statemodel.records import EquipmentState
 
@@ -65,8 +66,9 @@ def edge_node_of(
     clock: Clock,
     version: str,
     embedded_port: int | None,
+    desk: Callable[[], Commands | None],
 ) -> EdgeNode:
-    """The edge node of one `[sparkplug]`, a sink of its own. What a host may write goes to the connectors."""
+    """The edge node of one `[sparkplug]`, a sink of its own. What a host writes goes to the desk."""
     return EdgeNode(
         settings,
         journal=journal,
@@ -74,7 +76,7 @@ def edge_node_of(
         equipment=equipment_of(settings, loaded, version=version, stream=journal.stream),
         present=LivePresent(live),
         clock=clock,
-        commands=Writing(lambda: {name: item.connector for name, item in live.supervised.items()}),
+        commands=SparkplugOrders(settings.sink, settings.caller.principal(), desk),
         embedded_port=embedded_port,
     )
 
