@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from itertools import chain
 
@@ -75,8 +76,11 @@ def build_ports(
     )
 
 
-async def listen(loaded: Loaded, ports: Ports, clock: Clock) -> tuple[Server, str] | None:
-    """Serve the ports as `[api]` says; the server and its address, or None without that section.
+async def listen(
+    loaded: Loaded, ports: Ports, clock: Clock, shared: socket.socket | None = None
+) -> tuple[Server, str] | None:
+    """Serve the ports as `[api]` says; the server and its address, or None without that section. Where the
+    address stays as it was, `shared` is the socket of the server that is there already.
 
     Raises:
         StartFailed: the address cannot be listened on.
@@ -87,7 +91,7 @@ async def listen(loaded: Loaded, ports: Ports, clock: Clock) -> tuple[Server, st
     host, _, port = settings.listen.rpartition(":")
     server = Server(create_app(ports, ApiSettings(), now=clock.now), host=host.strip("[]"), port=int(port))
     try:
-        await server.start()
+        await server.start(shared)
     except OSError as error:
         raise StartFailed(
             f"cannot listen on {settings.listen}: {error.strerror or error}",

@@ -192,8 +192,7 @@ class Running:
             for lost in record.lost_while_away(self.loaded, self.clock.now()):
                 await core.pipeline.offer(lost)
             self.tasks.start("beginning", self._begin())
-            for name, item in self.supervised.items():
-                self.tasks.start(task_of(name), item.run())
+            self._start_connections()
             self.health.started = True
             self._say_started()
             started()
@@ -206,6 +205,10 @@ class Running:
             await say_farewell(last_words, core.pipeline, pipeline, record)
             await hand_on(self.sinks, self.clock)
             await self.tasks.end(self.tasks.names())
+
+    def _start_connections(self) -> None:
+        for name, item in self.supervised.items():
+            self.tasks.start(task_of(name), item.run())
 
     async def _begin(self) -> None:
         await self.core.pipeline.caught_up()

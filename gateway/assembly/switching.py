@@ -64,7 +64,9 @@ class Switching:
         run.brokers.try_out(new, run.servers.broker_port(new))
         prepared.serves_anew = new.configuration.api != run.loaded.configuration.api
         if prepared.serves_anew:
-            prepared.server = await listen(new, run.ports, run.clock)
+            stays = run.server is not None and _address(new) == _address(run.loaded)
+            shared = run.server.share() if run.server is not None and stays else None
+            prepared.server = await listen(new, run.ports, run.clock, shared)
 
     async def discard(self, prepared: Prepared) -> None:
         """As `Parts`."""
@@ -252,3 +254,7 @@ class Switching:
             before, (run.server, run.addresses.api) = run.server, prepared.server or (None, "")
             if before is not None:
                 await before.stop()
+
+
+def _address(loaded: Loaded) -> str:
+    return "" if loaded.configuration.api is None else loaded.configuration.api.listen

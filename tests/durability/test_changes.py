@@ -1,0 +1,255 @@
+"""Configurations changed at random under load: what is not touched notices nothing, and nothing is left over.
+
+Sixty changes here; `ANDON_TEST_PROFILE=long` five hundred.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statemodel.records import Recorded
+from statemodel.types import SourceLost, Transition
+from tests.gateway.assembly.living_site import STATES, Machine, Running, Site, running
+from tests.support.small_plc import SmallPlc, small_plcs
+
+LONG = os.environ.get("ANDON_TEST_PROFILE") == "long"
+CHANGES = 500 if LONG else 60
+REGISTERS = 6
+#: Never a part of a change, and on a device of their own.
+ANCHORS = ("anchor-0", "anchor-1")
+
+
+@dataclass
+class Floor:
+    """The devices, whose registers move all the time; remembers what the first one told of its registers."""
+
+    plcs: list[SmallPlc]
+    chance: random.Random
+    told: list[list[int]] = field(default_factory=lambda: [[] for _ in ANCHORS])
+
+    def note(self, words: Sequence[int]) -> None:
+        for seen, word in zip(self.told, words, strict=False):
+            if not seen or seen[-1] != word:
+                seen.append(word)
+
+    async def move(self) -> None:
+        while True:
+            for plc in self.plcs:
+                n = self.chance.randrange(REGISTERS)
+                plc.registers[n] = (plc.registers[n] + 1) % len(STATES)
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def floor(devices: int, seed: int) -> AsyncIterator[Floor]:
+    async with small_plcs(devices) as plcs:
+        found = Floor(plcs, random.Random(seed))
+        plcs[0].answering = found.note
+        moving = asyncio.create_task(found.move())
+        try:
+            yield found
+        finally:
+            moving.cancel()
+            await asyncio.gather(moving, return_exceptions=True)
+
+
+def beginning(plcs: Sequence[SmallPlc]) -> Site:
+    site = Site(links={f"plc-{n}": (plc.port, REGISTERS, 20) for n, plc in enumerate(plcs[:3])})
+    site.machines = {name: Machine(f"plc-0/r{n}") for n, name in enumerate(ANCHORS)}
+    site.machines["press"] = Machine("plc-1/r0")
+    site.models["other"] = ("Off", "Warm", "Hot", "Done")
+    site.listen = "127.0.0.1:0"
+    return site
+
+
+class Changer:
+    """Makes one change after the other out of the site as it stands; every one of them is a sound one."""
+
+    def __init__(self, site: Site, plcs: Sequence[SmallPlc], chance: random.Random) -> None:
+        self.site, self.plcs, self.chance = site, plcs, chance
+        self.number = 0
+
+    def another(self) -> Site:
+        site = self.site.copy()
+        self.number += 1
+        for _ in range(self.chance.choice((1, 1, 2, 3))):
+            self.chance.choice((self._link, self._unlink, self._period, self._machine, self._machine))(site)
+            self.chance.choice((self._scrap, self._move, self._model, self._path))(site)
+        self.site = site
+        return site
+
+    def _link(self, site: Site) -> None:
+        free = [n for n in range(1, len(self.plcs)) if f"plc-{n}" not in site.links]
+        if free:
+            n = self.chance.choice(free)
+            site.links[f"plc-{n}"] = (self.plcs[n].port, REGISTERS, 20)
+
+    def _unlink(self, site: Site) -> None:
+        if name := self._any([name for name in site.links if name != "plc-0"]):
+            del site.links[name]
+            for machine in [m for m, it in site.machines.items() if it.tag.startswith(f"{name}/")]:
+                del site.machines[machine]
+
+    def _period(self, site: Site) -> None:
+        if name := self._any([name for name in site.links if name != "plc-0"]):
+            port, registers, _ = site.links[name]
+            site.links[name] = (port, registers, self.chance.choice((20, 30, 40)))
+
+    def _tag(self, site: Site) -> str:
+        return f"{self.chance.choice(list(site.links))}/r{self.chance.randrange(REGISTERS)}"
+
+    def _machine(self, site: Site) -> None:
+        site.machines.setdefault(f"machine-{self.chance.randrange(8)}", Machine(self._tag(site)))
+
+    def _some(self, site: Site) -> str | None:
+        return self._any([name for name in site.machines if name not in ANCHORS])
+
+    def _any(self, names: list[str]) -> str | None:
+        return self.chance.choice(names) if names else None
+
+    def _scrap(self, site: Site) -> None:
+        if name := self._some(site):
+            del site.machines[name]
+
+    def _move(self, site: Site) -> None:
+        if name := self._some(site):
+            site.machines[name].tag = self._tag(site)
+
+    def _model(self, site: Site) -> None:
+        site.models["other"] = ("Off", *self.chance.sample(("Warm", "Hot", "Busy", "Idle"), 2), "Done")
+        if name := self._some(site):
+            site.machines[name].model = self.chance.choice(("ring", "other"))
+
+    def _path(self, site: Site) -> None:
+        if name := self._some(site):
+            site.machines[name].path = f"area-{self.chance.randrange(3)}/{name}"
+
+
+def moves(events: Sequence[Recorded], name: str) -> list[Transition]:
+    return [one.event for one in events if one.equipment == name and isinstance(one.event, Transition)]
+
+
+def judge(events: Sequence[Recorded]) -> None:
+    """No number is missing, of the stream nor of any equipment, and each state follows the one before."""
+    assert [one.seq for one in events] == list(range(1, len(events) + 1))
+    for name in {one.equipment for one in events if isinstance(one.event, Transition)}:
+        found = moves(events, name)
+        assert [move.sequence for move in found] == list(range(1, len(found) + 1)), name
+        for before, after in pairwise(found):
+            assert (before.to_state, before.at) <= (before.to_state, after.at), name
+            assert after.from_state == before.to_state, name
+
+
+def looks(gateway: Running) -> dict[str, Any]:
+    """What a gateway shows, without what moves: to be compared with one that was started so."""
+    live, health = gateway.gateway.live, gateway.gateway.health
+    return {
+        "equipment": [(it.name, it.path, it.model, dict(it.inputs)) for it in live.equipment()],
+        "tags": [(it.tag, it.group, it.unit) for it in live.tags()],
+        "connections": [(it.name, it.endpoint, it.tags) for it in live.connections()],
+        "health": sorted(health.report()["parts"]),
+    }
+
+
+def held() -> dict[str, int]:
+    """What a process holds: file descriptors, tasks, and objects of our own kinds."""
+    gc.collect()
+    kinds = ("Supervised", "Engine", "Server", "MqttPublisher", "Historian", "SampleBatch")
+    found = dict.fromkeys(kinds, 0)
+    for thing in gc.get_objects():
+        kind = type(thing).__name__
+        if kind in found and type(thing).__module__.partition(".")[0] in ("gateway", "statemodel", "api"):
+            found[kind] += 1
+    del found["SampleBatch"]
+    return {
+        **found,
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "tasks": len(asyncio.all_tasks()),
+    }
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+async def settled(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.timeout(2 * CHANGES + 100)
+async def test_changes_at_random_under_load(tmp_path: Path) -> None:
+    chance = random.Random(20261122)
+    async with floor(6, seed=1) as plant:
+        first = beginning(plant.plcs)
+        changer = Changer(first, plant.plcs, chance)
+        here = tmp_path / "here"
+        here.mkdir()
+        async with running(here, first) as gateway:
+            await gateway.until_up()
+            anchor = gateway.gateway.live.supervised["plc-0"]
+            at_first, bytes_half = held(), 0
+            for number in range(CHANGES):
+                before, sessions = changer.site, [plc.connections for plc in plant.plcs]
+                known = dict(gateway.gateway.live.supervised)
+                up = {name for name, item in known.items() if item.link == "up"}
+                after = changer.another()
+                await gateway.apply(after)
+                for name, link in after.links.items():
+                    if before.links.get(name) == link:
+                        assert gateway.gateway.live.supervised[name] is known[name], "it was not touched"
+                if chance.random() < 0.5:
+                    await gateway.until_up()
+                for n, plc in enumerate(plant.plcs):
+                    name = f"plc-{n}"
+                    if name in up and before.links.get(name) == after.links.get(name):
+                        assert plc.connections == sessions[n], name
+                if number == CHANGES // 2:
+                    bytes_half = resident_bytes()
+            grown = resident_bytes() - bytes_half
+            known.clear()  # or it would be us who hold what is gone
+            await gateway.apply(first)
+            await gateway.until_up()
+            await settled(lambda: held()["tasks"] <= at_first["tasks"])
+            at_last = held()
+            assert at_last == {**at_first, "descriptors": at_last["descriptors"]}
+            assert at_last["descriptors"] <= at_first["descriptors"] + 4, "segments of the journal, no more"
+            assert grown / (CHANGES / 2) < 100_000, f"{grown} bytes more in the second half"
+            assert gateway.gateway.live.supervised["plc-0"] is anchor
+            assert plant.plcs[0].connections == 1
+            # What the device said of the anchors, one for one, and nothing else: they never were unknown.
+            told = [list(seen) for seen in plant.told]
+            await gateway.until(lambda: all(_stands(gateway, n, seen) for n, seen in enumerate(told)))
+            events = await gateway.events()
+            judge(events)
+            for n, name in enumerate(ANCHORS):
+                states = [move.to_state for move in moves(events, name)]
+                assert states[: len(told[n])] == [STATES[word] for word in told[n]]
+            assert "plc-0" not in {e.event.connection for e in events if isinstance(e.event, SourceLost)}
+            final = changer.another()
+            await gateway.apply(final)
+            found = looks(gateway)
+        there = tmp_path / "there"
+        there.mkdir()
+        async with running(there, final) as fresh:
+            assert looks(fresh) == found
+        async with running(here, final) as again:
+            await again.until_up()
+            judge(await again.events())
+
+
+def _stands(gateway: Running, n: int, seen: Sequence[int]) -> bool:
+    return gateway.gateway.live.equipment_named(ANCHORS[n]).state.sequence >= len(seen)  # type: ignore[union-attr]
