@@ -6,6 +6,7 @@ event streams before the server stops.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Sequence
@@ -16,8 +17,9 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from api.guard import Guard
+from api.guard import HEADERS, Guard
 from api.hints import nearest, shown
+from api.limits import Rate
 from api.openapi import document
 from api.operation import Context, Operation, serve_operation
 from api.ports import HistoryUnavailable, Ports
@@ -48,12 +50,21 @@ from api.streams import Streams
 _log = logging.getLogger("andon.api")
 
 
-def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetime]) -> FastAPI:
-    """The API over some ports. `now` gives the time, aware and in UTC.
+def create_app(
+    ports: Ports,
+    settings: ApiSettings,
+    *,
+    now: Callable[[], datetime],
+    monotonic: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
+) -> FastAPI:
+    """The API over some ports. `now` gives the time, aware and in UTC; `monotonic` seconds that never step.
 
     `app.state.streams` is the `Streams` of this application; `app.state.operations` are all its routes.
     """
-    guard = Guard(ports.access)
+    rate = None
+    if settings.requests_per_s > 0:
+        rate = Rate(settings.requests_per_s, settings.requests_burst, monotonic)
+    guard = Guard(ports.access, settings.hosts, rate)
     streams = Streams(
         settings.streams_max,
         settings.retry_after_s,
@@ -98,11 +109,13 @@ def create_app(ports: Ports, settings: ApiSettings, *, now: Callable[[], datetim
     app.openapi = lambda: told  # type: ignore[method-assign]
     app.state.streams = streams
     app.state.operations = operations
-    _answer_failures(app, operations, settings)
+    _answer_failures(app, operations, settings, guard)
     return app
 
 
-def _answer_failures(app: FastAPI, operations: Sequence[Operation], settings: ApiSettings) -> None:
+def _answer_failures(
+    app: FastAPI, operations: Sequence[Operation], settings: ApiSettings, guard: Guard
+) -> None:
     """Turn every failure a request can meet into a problem document."""
     retry_after = ((b"retry-after", b"%d" % settings.retry_after_s),)
 
@@ -120,6 +133,11 @@ def _answer_failures(app: FastAPI, operations: Sequence[Operation], settings: Ap
     async def unmatched(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         path = request.scope["path"]
+        headers = {name: value for name, value in request.scope["headers"] if name in HEADERS}
+        try:  # what is not served costs as much to ask for as what is
+            guard.meet(request.scope, headers)
+        except Problem as refused:
+            return problem_answer(refused, path)
         if error.status_code == 405:
             detail = f"{request.method} is not served at {shown(path)}."
             allowed = ", ".join(_methods_at(path, operations)).encode()

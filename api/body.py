@@ -36,20 +36,25 @@ async def read_body(request: Request, type_: type, bytes_max: int = BODY_BYTES_M
     if media != "application/json":
         said = f'The body is said to be "{media[:80]}".' if media else "It is not said what the body is."
         raise Problem("unsupported_media_type", said, headers=_CLOSE)
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > bytes_max:
+        raise _too_large(bytes_max)
     raw = bytearray()
     try:
         async with asyncio.timeout(_BODY_S):
             async for chunk in request.stream():
                 raw += chunk
                 if len(raw) > bytes_max:
-                    raise Problem(
-                        "body_too_large", f"The body has more than {bytes_max} bytes.", headers=_CLOSE
-                    )
+                    raise _too_large(bytes_max)
     except TimeoutError:
         raise Problem(
             "body_too_slow", f"The body was not there after {_BODY_S:.0f} s.", headers=_CLOSE
         ) from None
     return decoded(bytes(raw), type_)
+
+
+def _too_large(bytes_max: int) -> Problem:
+    return Problem("body_too_large", f"The body has more than {bytes_max} bytes.", headers=_CLOSE)
 
 
 def decoded(raw: bytes, type_: type) -> Any:

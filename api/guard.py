@@ -12,6 +12,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from api.access import NOBODY, Access, Denied, Permission, Principal, Role
+from api.limits import Rate
 from api.problems import Problem
 
 #: Name of the cookie of a browser's session.
@@ -34,10 +35,14 @@ _VIEWER = frozenset((Role.VIEWER,))
 class Guard:
     """Who may come in. One for the whole application."""
 
-    def __init__(self, access: Access | None, hosts: frozenset[str] | None = None) -> None:
-        """`hosts` are the names a request may call this machine by, besides its loopback ones; None: any."""
+    def __init__(
+        self, access: Access | None, hosts: frozenset[str] | None = None, rate: Rate | None = None
+    ) -> None:
+        """`hosts` are the names a request may call this machine by, besides its loopback ones; None: any.
+        `rate` bounds the requests of each address and each principal."""
         self._access = access
         self._hosts = hosts
+        self._rate = rate
 
     async def admit(
         self,
@@ -56,14 +61,12 @@ class Guard:
             Problem: `wrong_host`, `cross_site`, `unauthenticated`, `invalid_credentials`, `session_ended`,
                 `locked_out`, `too_many_requests`, `forbidden` or `password_must_change`.
         """
-        if self._hosts is not None:
-            _refuse_other_hosts(headers.get(b"host", b""), self._hosts)
+        peer = self.meet(scope, headers)
         upgrade = scope["type"] == "websocket"
         changes = not upgrade and scope["method"] not in _SAFE_METHODS
         bearer, by_cookie = _credential(headers, strict=needs is not Permission.PUBLIC)
         if changes or upgrade:
             refuse_other_sites(headers, must_say=by_cookie and changes)
-        peer = peer_of(scope)
         access = self._access
         if access is None:
             principal = _by_address(peer, headers)
@@ -74,6 +77,8 @@ class Guard:
                 if needs is not Permission.PUBLIC or denied.code in ("locked_out", "too_many_requests"):
                     raise denied_problem(denied) from None
                 principal = NOBODY
+        if self._rate is not None and principal.credential:
+            self._rate.take(principal.credential)
         if not principal.may(needs):
             raise _refused(principal, needs)
         if principal.areas is not None and not scoped and needs is not Permission.PUBLIC:
@@ -83,6 +88,19 @@ class Guard:
                 headers=(_CLOSE,) if changes else (),
             )
         return principal
+
+    def meet(self, scope: MutableMapping[str, Any], headers: Mapping[bytes, bytes]) -> str:
+        """Judge a request by where it comes from and which host it names; the address it comes from.
+
+        Raises:
+            Problem: `wrong_host` or `too_many_requests`.
+        """
+        if self._hosts is not None:
+            _refuse_other_hosts(headers.get(b"host", b""), self._hosts)
+        peer = peer_of(scope)
+        if self._rate is not None:
+            self._rate.take(peer)
+        return peer
 
     def still(self, principal: Principal) -> bool:
         """Whether a principal that was let in would be let in again; memory only."""

@@ -35,6 +35,7 @@ _HEADERS_READ = HEADERS | {
     b"if-none-match",
     b"last-event-id",
 }
+_CLOSE = (b"connection", b"close")
 _HEADERS_OF_BODY = frozenset((b"content-length", b"transfer-encoding"))
 
 
@@ -72,6 +73,8 @@ class Answer(msgspec.Struct, frozen=True):
     schema: Any = None
     examples: Mapping[str, Any] = {}
     headers: Mapping[str, str] = {}
+    #: It has an ETag, and is 304 without a body when the client has it already.
+    tagged: bool = False
 
 
 Handler = Callable[[Context, Call], Awaitable[Response]]
@@ -138,6 +141,7 @@ class Operation(_Described, frozen=True, kw_only=True):
     def codes(self) -> tuple[str, ...]:
         """Every problem code this route may answer with."""
         common = ["unknown_parameter", "invalid_parameter", "wrong_host", "too_many_requests", "locked_out"]
+        common += ("uri_too_long", "headers_too_large")
         common += ("unexpected_body",) if self.body is None else BODY_CODES
         if self.needs is not Permission.PUBLIC:
             common += ("unauthenticated", "invalid_credentials", "session_ended")
@@ -161,17 +165,24 @@ def serve_operation(app: FastAPI, operation: Operation, context: Context) -> Non
     query = operation.query()
     handler, body, guard = operation.handler, operation.body, context.guard
     needs, scoped = operation.needs, operation.scoped
+    uri_bytes_max, headers_bytes_max = context.settings.uri_bytes_max, context.settings.headers_bytes_max
 
     async def endpoint(request: Request) -> Response:
         scope = request.scope
         headers: dict[bytes, bytes] = {}
         has_body = False
+        room = headers_bytes_max
         for name, value in scope["headers"]:
+            room -= len(name) + len(value)
             if name in _HEADERS_READ:
                 headers[name] = value
             elif name in _HEADERS_OF_BODY and value != b"0":
                 has_body = True
         by = await guard.admit(scope, headers, needs, scoped=scoped)
+        if room < 0:
+            raise _headers_refused(headers_bytes_max)
+        if len(scope["path"]) + len(scope["query_string"]) > uri_bytes_max:
+            raise _uri_refused(uri_bytes_max)
         if body is None and has_body:
             raise _body_refused()
         asked = read_query(scope["query_string"], query)
@@ -190,6 +201,14 @@ def serve_operation(app: FastAPI, operation: Operation, context: Context) -> Non
         include_in_schema=False,  # the document is made from the operations themselves
         route_class_override=_DirectRoute,
     )
+
+
+def _headers_refused(bytes_max: int) -> Problem:
+    return Problem("headers_too_large", f"The headers have more than {bytes_max} bytes.", headers=(_CLOSE,))
+
+
+def _uri_refused(bytes_max: int) -> Problem:
+    return Problem("uri_too_long", f"The address has more than {bytes_max} bytes.")
 
 
 def _body_refused() -> Problem:

@@ -8,48 +8,27 @@ serves.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from api.streaming.pump import TRANSPORT
+from api.connection import Connection, Connections
+from api.tls import Certificate
 
+_log = logging.getLogger("andon.api")
+
+_HANDSHAKE_S = 10.0
+#: Browsers that came over TLS once do not come without it (RFC 6797).
+_STRICT = ("strict-transport-security", "max-age=31536000")
 _STOP_S = 5  # for requests under way; then they are cancelled
 _MESSAGE_BYTES_MAX = 65_536  # of a WebSocket's client, which sends one
 #: How often the other side of a WebSocket is asked whether it is there, and how long it may take: what it has
 #: not read yet stands before the question.
 _PING_S, _PONG_S = 20.0, 40.0
-
-
-class _Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """The server's own protocol, which may cut off a client that does not read or does not ask."""
-
-    request_s: float = 10.0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Hand over what it takes to cut this connection off; start the clock of its first request."""
-        super().connection_made(transport)
-        self.app_state: dict[str, Any] = {**self.app_state, TRANSPORT: transport}
-        self._deadline = self.loop.call_later(self.request_s, self._give_up)
-
-    def handle_websocket_upgrade(self) -> None:
-        """The request has arrived as a whole."""
-        self._deadline.cancel()
-        super().handle_websocket_upgrade()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
-        self._deadline.cancel()
-        super().connection_lost(exc)
-
-    def _give_up(self) -> None:
-        if self.cycle is None:  # no request has arrived as a whole
-            self.transport.abort()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -65,13 +44,34 @@ class _Uvicorn(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
-        await super().startup(sockets)
+        """Listen, with a bound on the time a client may take to agree on TLS; say so."""
+        config = self.config
+
+        def protocol() -> asyncio.Protocol:
+            return config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=sock,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=None if config.ssl is None else _HANDSHAKE_S,
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
         self.ready.set()
 
 
 class Server:
     """An application on one address. Start it once, stop it once."""
+
+    #: How often the files of the certificate are looked at.
+    refresh_s: float = 5.0
 
     def __init__(
         self,
@@ -80,20 +80,34 @@ class Server:
         port: int,
         *,
         connections_max: int = 2500,
+        connections_of_one_max: int = 1250,
         request_s: float = 10.0,
+        certificate: Certificate | None = None,
     ) -> None:
         """Prepare; nothing is opened yet.
 
-        `connections_max` bounds connections, streams among them; the next ones get 503. A connection on
-        which no whole request has arrived after `request_s` seconds is dropped.
+        `connections_max` bounds connections, streams among them, `connections_of_one_max` those of one
+        address; the next ones get 503. A connection on which the head of a request has not arrived after
+        `request_s` seconds is dropped. With a `certificate` it is TLS, 1.2 or later, and nothing else.
         """
         self._app = app
         self._host = host
         self._port = port
         self._connections_max = connections_max
-        self._protocol = type("_Timed", (_Connection,), {"request_s": request_s})
+        self._certificate = certificate
+        #: Connections by address, and how many were turned away.
+        self.connections = Connections(connections_of_one_max)
+        bounds = {"request_s": request_s, "connections_of": self.connections}
+        self._protocol = type("_Bounded", (Connection,), bounds)
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What it shows, with TLS."""
+        return self._certificate
 
     @property
     def host(self) -> str:
@@ -105,13 +119,19 @@ class Server:
         """The port bound, once started: the one the system chose when 0 was asked for."""
         return self._port
 
-    async def start(self) -> None:
-        """Listen and serve; `host` and `port` then tell the real address.
+    def share(self) -> socket.socket:
+        """The socket it listens on, for another server to take over: while both serve, either may answer."""
+        assert self._listener is not None, "it has been started"
+        return self._listener.dup()
+
+    async def start(self, shared: socket.socket | None = None) -> None:
+        """Listen and serve, on a socket that is `shared` where one is given; `host` and `port` then tell the
+        real address.
 
         Raises:
             OSError: the address cannot be bound.
         """
-        listener = await self._listen()
+        self._listener = listener = await self._listen() if shared is None else shared
         config = uvicorn.Config(
             self._app,
             http=self._protocol,
@@ -127,7 +147,12 @@ class Server:
             proxy_headers=False,
             limit_concurrency=self._connections_max,
             timeout_graceful_shutdown=_STOP_S,
+            headers=[] if self._certificate is None else [_STRICT],
         )
+        config.load()
+        if self._certificate is not None:
+            config.ssl = self._certificate.context
+            self._refreshing = asyncio.create_task(self._refresh(self._certificate), name="api-certificate")
         self._server = _Uvicorn(config)
         self._task = asyncio.create_task(self._server.serve([listener]), name="api-server")
         ready = asyncio.create_task(self._server.ready.wait())
@@ -142,6 +167,9 @@ class Server:
         """End the streams, let requests under way finish, and close every connection."""
         if self._server is None or self._task is None:
             return
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait({self._refreshing})
         self._app.state.streams.close()
         self._server.should_exit = True
         await self._task
@@ -150,6 +178,13 @@ class Server:
         """Return when the server has stopped, raising what stopped it if it failed."""
         if self._task is not None:
             await asyncio.shield(self._task)
+
+    async def _refresh(self, certificate: Certificate) -> None:
+        """Take a renewed certificate into use; connections that stand notice nothing."""
+        while True:
+            await asyncio.sleep(self.refresh_s)
+            if await asyncio.to_thread(certificate.refresh):
+                _log.info("a new certificate is in use; it expires %s", certificate.expires_at.isoformat())
 
     async def _listen(self) -> socket.socket:
         """A socket, bound here because the library would end the process where it cannot bind."""

@@ -25,6 +25,8 @@ class ApiSettings(msgspec.Struct, frozen=True):
     """How long browsers wait before they reconnect a stream."""
     streams_max: int = 2000
     """Event streams open and requests waiting at once; one more is refused with `too_many_streams`."""
+    wait_s_max: float = 60.0
+    """The longest a request may wait for a state to move."""
     streams_of_one_max: int = 1200
     """How many of them one principal may hold."""
     page_limit: int = 100
@@ -41,5 +43,15 @@ class ApiSettings(msgspec.Struct, frozen=True):
     """How far ahead of our clock a client's `at` may lie before it is called the future."""
     gzip_bytes_min: int = 2048
     """Lists shorter than this are never compressed."""
+    hosts: frozenset[str] | None = None
+    """Names a request may call this machine by, besides its loopback ones; None: any."""
+    requests_per_s: float = 0.0
+    """Requests a second of one principal, and of one address; 0: no limit."""
+    requests_burst: int = 1000
+    """Requests of one of them at once."""
+    uri_bytes_max: int = 8192
+    """Longest address of a request, with its query."""
+    headers_bytes_max: int = 16_384
+    """Most bytes of all headers of a request."""
     retry_after_s: int = 5
     """What `Retry-After` says when something is unavailable."""

@@ -53,7 +53,7 @@ def served(plant: Plant) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     context = Context(make_ports(plant), settings, lambda: plant.now_at, Streams(1, 1), Guard(None))
     serve_operation(app, OPERATION, context)
-    _answer_failures(app, (OPERATION,), settings)
+    _answer_failures(app, (OPERATION,), settings, context.guard)
     return app
 
 

@@ -1,0 +1,114 @@
+"""One connection of the server: how much of a request it waits for, and for how long.
+
+The library's protocol reads heads of any length for any time; here they are bounded, and so is the number of
+connections of one address. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.streaming.pump import TRANSPORT
+
+#: Longest head of a request that is read at all; the application refuses shorter ones with words.
+HEAD_BYTES_MAX = 65_536
+
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n"
+    b"connection: close\r\n\r\n"
+)
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nretry-after: 5\r\n"
+    b"connection: close\r\n\r\n"
+)
+
+
+class Connections:
+    """How many stand from each address, and what was turned away."""
+
+    def __init__(self, of_one_max: int) -> None:
+        self.of_one_max = of_one_max
+        self.by_address: Counter[str] = Counter()
+        self.refused_count = 0
+
+    def enter(self, address: str) -> bool:
+        """Count one more; whether there is room for it."""
+        self.by_address[address] += 1
+        if self.by_address[address] <= self.of_one_max:
+            return True
+        self.refused_count += 1
+        return False
+
+    def leave(self, address: str) -> None:
+        """Count one less."""
+        self.by_address[address] -= 1
+        if self.by_address[address] <= 0:
+            del self.by_address[address]
+
+
+class Connection(HttpToolsProtocol):
+    """The server's own protocol, which may cut off a client that does not read or does not ask."""
+
+    request_s: float = 10.0
+    connections_of: Connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Hand over what it takes to cut this connection off; start the clock of its first request."""
+        super().connection_made(transport)
+        self.app_state: dict[str, Any] = {**self.app_state, TRANSPORT: transport}
+        self._head_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._await_head()
+        self._address = self.client[0] if self.client else ""
+        if not self.connections_of.enter(self._address):
+            transport.write(_TOO_MANY)
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._head_is_there()
+        self.connections_of.leave(self._address)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless the head of a request has no end."""
+        super().data_received(data)
+        if self._deadline is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+                self.transport.write(_TOO_LONG)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins: its head has to come within a time."""
+        super().on_message_begin()
+        if self._deadline is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._head_is_there()
+        super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """The request has arrived as a whole."""
+        self._head_is_there()
+        self.connections_of.leave(self._address)  # another protocol takes over, and the streams count it
+        super().handle_websocket_upgrade()
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._deadline = self.loop.call_later(self.request_s, self._give_up)
+
+    def _head_is_there(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        self.transport.abort()

@@ -1,0 +1,234 @@
+"""Limits: how often, how long, how much, how many; and what happens to who goes beyond."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import AsyncIterator
+
+import httpx
+import msgspec
+import pytest
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.app import create_app
+from api.connection import HEAD_BYTES_MAX
+from api.limits import Rate
+from api.problems import Problem
+from api.server import Server
+from api.settings import ApiSettings
+from tests.api.access_twin import AccessTwin
+from tests.api.twins import Plant, make_ports
+
+PATIENCE_S = 5.0
+
+
+class Hand:
+    """A clock moved by hand."""
+
+    def __init__(self) -> None:
+        self.at_s = 100.0
+
+    def __call__(self) -> float:
+        return self.at_s
+
+
+def taken(rate: Rate, caller: str, times: int) -> int:
+    """How many of so many requests are let in."""
+    count = 0
+    for _ in range(times):
+        try:
+            rate.take(caller)
+            count += 1
+        except Problem as problem:
+            assert problem.kind.code == "too_many_requests"  # noqa: PT017
+    return count
+
+
+def test_a_caller_has_some_to_spare_and_then_the_rate() -> None:
+    clock = Hand()
+    rate = Rate(10, 20, clock)
+    assert taken(rate, "a", 50) == 20
+    assert taken(rate, "b", 5) == 5  # somebody else's is another
+    clock.at_s += 1
+    assert taken(rate, "a", 50) == 10
+    clock.at_s += 1000
+    assert taken(rate, "a", 50) == 20
+    assert rate.refused_count == 30 + 40 + 30
+
+
+def test_the_refusal_says_how_long_to_wait() -> None:
+    clock = Hand()
+    rate = Rate(0.25, 1, clock)
+    rate.take("a")
+    with pytest.raises(Problem) as caught:
+        rate.take("a")
+    assert dict(caught.value.headers)[b"retry-after"] == b"4"
+    clock.at_s += 4
+    rate.take("a")
+
+
+def test_the_table_is_bounded_and_forgets_who_was_quiet_longest() -> None:
+    rate = Rate(1, 1, Hand(), callers_max=3)
+    for caller in "abcad":
+        taken(rate, caller, 1)
+    assert rate.callers_count == 3
+    assert taken(rate, "a", 1) == 0  # asked last but one, and is known still
+    assert taken(rate, "b", 1) == 1
+
+
+def test_no_rate_no_table() -> None:
+    rate = Rate(0, 1, Hand())
+    assert taken(rate, "a", 1000) == 1000
+    assert rate.callers_count == 0
+
+
+@given(st.lists(st.floats(0, 3), max_size=200))
+def test_never_more_than_the_burst_and_the_rate(pauses: list[float]) -> None:
+    clock = Hand()
+    rate = Rate(2, 5, clock)
+    let_in = 0
+    for pause in pauses:
+        clock.at_s += pause
+        let_in += taken(rate, "a", 1)
+    assert let_in <= 5 + 2 * (clock.at_s - 100.0) + 1e-6
+    clock.at_s += 0.5
+    assert taken(rate, "a", 1) == 1  # whatever was, who waits is let in
+
+
+async def test_each_address_and_each_caller_has_a_rate(plant: Plant) -> None:
+    access = AccessTwin()
+    ports = msgspec.structs.replace(make_ports(plant), access=access)
+    clock = Hand()
+    settings = ApiSettings(requests_per_s=1, requests_burst=3)
+    app = create_app(ports, settings, now=lambda: plant.now_at, monotonic=clock)
+
+    async def asked(peer: str, token: str = "", path: str = "/api/v1/equipment") -> int:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(peer, 1))
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            answer = await client.get(path, headers=headers)
+        if answer.status_code == 429:
+            assert answer.json()["code"] == "too_many_requests"
+            assert int(answer.headers["retry-after"]) >= 1
+        return answer.status_code
+
+    assert [await asked("10.0.0.1", "ak_viewer") for _ in range(4)] == [200, 200, 200, 429]
+    assert await asked("10.0.0.2", "ak_viewer") == 429  # the same key from elsewhere
+    assert await asked("10.0.0.2", "ak_operator") == 200
+    # guesses, public routes and paths that do not exist count too
+    assert [await asked("10.0.0.3", "ak_x") for _ in range(4)] == [401, 401, 401, 429]
+    assert [await asked("10.0.0.4", path="/healthz") for _ in range(4)] == [200, 200, 200, 429]
+    assert [await asked("10.0.0.5", path="/nowhere") for _ in range(4)] == [404, 404, 404, 429]
+    clock.at_s += 1
+    assert await asked("10.0.0.1", "ak_viewer") == 200
+
+
+async def test_an_address_and_headers_have_a_length(client: httpx.AsyncClient) -> None:
+    for path in (f"/api/v1/equipment?after={'x' * 9000}", f"/api/v1/equipment/{'x' * 9000}"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (414, "uri_too_long")
+    answer = await client.get("/api/v1/equipment", headers={"x-much": "x" * 20_000})
+    assert (answer.status_code, answer.json()["code"]) == (431, "headers_too_large")
+    assert (await client.get("/api/v1/equipment", headers={"x-some": "x" * 8000})).status_code == 200
+
+
+@pytest.fixture
+async def server(app: FastAPI) -> AsyncIterator[Server]:
+    server = Server(app, "127.0.0.1", 0, request_s=0.3, connections_of_one_max=5)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+async def test_a_head_without_an_end_is_not_kept(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
+    sent = 0
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(ConnectionError):  # noqa: PT012 - the server ends it somewhere in between
+            while sent < 100 * HEAD_BYTES_MAX:
+                writer.write(b"x-%d: %b\r\n" % (sent, b"y" * 4000))
+                await writer.drain()
+                sent += 4000
+            raise AssertionError("all of it was taken")
+    assert sent < 100 * HEAD_BYTES_MAX
+    assert (await _answer(reader)).startswith((b"HTTP/1.1 431", b""))
+    writer.close()
+
+
+async def test_a_second_request_on_a_connection_has_no_more_time_than_the_first(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost:")
+        await _answer(reader)  # to the end: the server closes
+    writer.close()
+
+
+async def test_one_address_does_not_take_every_connection(server: Server) -> None:
+    kept = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(6)]
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await kept[-1][0].readline()).startswith(b"HTTP/1.1 503")
+        kept[0][1].write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await kept[0][0].readline()).startswith(b"HTTP/1.1 200")
+    assert server.connections.refused_count == 1
+    for _, writer in kept:
+        writer.close()
+        await writer.wait_closed()
+    async with asyncio.timeout(PATIENCE_S):
+        while server.connections.by_address:
+            await asyncio.sleep(0.01)
+
+
+CORRECTIONS = b"POST /api/v1/equipment/filler-1/corrections HTTP/1.1\r\nhost: localhost\r\n"
+JSON = b"content-type: application/json\r\n"
+
+
+async def test_a_body_of_a_gigabyte_is_refused_at_once_and_never_held(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    began_s = asyncio.get_running_loop().time()
+    writer.write(CORRECTIONS + JSON + b"content-length: 1000000000\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_S):
+        assert b'"code":"body_too_large"' in await _answer(reader)
+    assert asyncio.get_running_loop().time() - began_s < 1
+    writer.close()
+
+
+async def test_a_body_of_a_gigabyte_in_chunks_is_refused_while_it_comes(server: Server) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    began_s = asyncio.get_running_loop().time()
+    writer.write(CORRECTIONS + JSON + b"transfer-encoding: chunked\r\n\r\n")
+    sent = 0
+    async with asyncio.timeout(PATIENCE_S):
+        try:
+            while sent < 1_000_000_000 and not reader.at_eof():
+                writer.write(b"10000\r\n" + b" " * 65_536 + b"\r\n")
+                await writer.drain()
+                sent += 65_536
+        except ConnectionError:
+            pass  # the server has gone
+    assert asyncio.get_running_loop().time() - began_s < 1
+    assert sent < 50_000_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # kB
+    writer.close()
+
+
+async def test_a_slow_upload_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.body._BODY_S", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(CORRECTIONS + JSON + b"content-length: 100\r\n\r\n{")
+    async with asyncio.timeout(PATIENCE_S):
+        assert b'"code":"body_too_slow"' in await _answer(reader)
+    writer.close()
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
