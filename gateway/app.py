@@ -15,6 +15,7 @@ import structlog
 
 from connectors.base import Clock
 from gateway.assembly.addresses import Addresses
+from gateway.assembly.changing import Changing
 from gateway.assembly.exchange import Exchange
 from gateway.assembly.running import Running
 from gateway.clock import SystemClock
@@ -36,6 +37,7 @@ class Gateway:
     live: Live = field(init=False)
     health: HealthReport = field(init=False)
     exchange: Exchange = field(init=False)
+    changing: Changing = field(init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, work, stop.
@@ -48,6 +50,7 @@ class Gateway:
             running.addresses = self.addresses
             await running.build()
             self.live, self.health, self.exchange = running.core.live, running.health, running.exchange
+            self.changing = running.changing
             await running.work(stop, self._started)
         _log.info("stopped", gateway=self.loaded.configuration.gateway.id)
 

@@ -64,6 +64,11 @@ def configure(level: str, *, json: bool | None = None, file: TextIO | None = Non
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+def set_level(level: str) -> None:
+    """Write only lines at least this severe, from now on."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())))
+
+
 def _first_things_first(
     _logger: object, _method: str, fields: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import chain
 
 from api.app import create_app
+from api.configuring import Configuring
 from api.ports import Ports
 from api.server import Server
 from api.settings import ApiSettings
@@ -46,6 +47,7 @@ def build_ports(
     sinks: Mapping[str, SinkOf],
     reconciling: Reconciling,
     audit: AuditTrail,
+    configuring: Configuring,
     anchoring: Anchoring,
     version: str,
 ) -> Ports:
@@ -72,6 +74,7 @@ def build_ports(
         accounts=accounts,
         reconciler=reconciling.reconciler,
         audit=audit,
+        configuring=configuring,
         corrections=desk,
     )
 

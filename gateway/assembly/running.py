@@ -19,6 +19,7 @@ from gateway.assembly.addresses import Addresses, without_secrets
 from gateway.assembly.api import build_ports, listen
 from gateway.assembly.auditing import build_anchoring, open_audit
 from gateway.assembly.brokers import Brokers
+from gateway.assembly.changing import Changing, follow_log_level
 from gateway.assembly.connections import Builder
 from gateway.assembly.core import (
     Core,
@@ -73,6 +74,9 @@ class Running:
         loaded, clock = self.loaded, self.clock
         self.record = record = await open_record(loaded, clock, self.version, self.stack)
         self.audit = await open_audit(loaded, clock, self.stack)
+        self.changing = Changing(self.exchange, self.audit, clock)
+        await self.changing.open()
+        self.followers.append(follow_log_level)
         engine = build_engine(loaded, record, clock)
         record.snapshots.keeper.engine = lambda: self.core.engine.snapshot()
         self.health = HealthReport(clock)
@@ -134,7 +138,7 @@ class Running:
         self.health.sinks = self.sinks
         self.health.books = accounts.trouble
         self.health.audit = self.audit.trouble
-        self.health.more = self.reconciling.parts_of_health
+        self.health.more = lambda: {**self.reconciling.parts_of_health(), **self.changing.health()}
         self.models = ModelCatalogue(self.loaded.models)
         self.desk = CorrectionDesk(self.loaded.equipment, history, self.core.pipeline.record, self.clock)
         self.tag_history = JoinedTagHistory(
@@ -155,6 +159,7 @@ class Running:
             sinks=self.sinks,
             reconciling=self.reconciling,
             audit=self.audit,
+            configuring=self.changing.desk,
             anchoring=self.anchoring,
             version=self.version,
         )
@@ -187,6 +192,7 @@ class Running:
             self.tasks.start("reconciling", self.reconciling.run())
             self.tasks.start("snapshots", record.snapshots.keeper.run())
             self.tasks.start("audit", self.audit.run())
+            self.tasks.start("configuration", self.changing.run())
             self.tasks.start("anchoring", self.anchoring.run())
             pipeline = group.create_task(core.pipeline.run(), name="pipeline")
             for lost in record.lost_while_away(self.loaded, self.clock.now()):
@@ -199,6 +205,7 @@ class Running:
             await stop.wait()
             _log.info("stopping", gateway=self.loaded.configuration.gateway.id)
             await self.exchange.close()
+            await self.changing.desk.close()
             await self.tasks.end(map(task_of, self.supervised))
             now = self.clock.now()
             last_words = [words for item in self.supervised.values() for words in item.farewell(now)]

@@ -76,6 +76,8 @@ class Loaded:
     warnings: Sequence[Problem] = ()
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """The files it was read from, as they were, by their names seen from the folder of `path`."""
+    named: Path | None = None
+    """`path` as it was given, absolute: where it leads when links change."""
     references: Mapping[KeyPath, str] = field(default_factory=dict)
     """Where a value stands for a secret: place in `configuration` -> the reference as written."""
 
@@ -240,6 +242,7 @@ class _Loader:
             registry=self.registry,
             warnings=tuple(self.warnings),
             files=dict(self.files.files),
+            named=self.path.absolute(),
             references=references,
         )
 

@@ -90,6 +90,8 @@ class GatewaySettings(Settings):
     """What samples do that tell of a time already told: correct it, by an event of its own, or nothing."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line written."""
+    watch: bool = False
+    """Read the files of the configuration again when they have changed, and apply what they say."""
 
 
 class HistorianSettings(Settings):
