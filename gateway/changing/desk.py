@@ -36,7 +36,7 @@ from gateway.changing.difference import difference
 from gateway.changing.placing import NotPlaced, Placing
 from gateway.changing.sent import check_overwriting, judge, told
 from gateway.config.load import Loaded, load
-from gateway.config.problems import ConfigurationRefused
+from gateway.config.problems import ConfigurationRefused, Problem
 from gateway.config.sources import DISK, Watched
 
 _log = structlog.get_logger("andon.configuration")
@@ -154,7 +154,13 @@ class ChangeDesk:
 
     def _read_disk(self, watched: Watched) -> Loaded:
         runs = self.carrier
-        return load(runs.main, environment=self.environment, registry=runs.loaded.registry, files=watched)
+        try:
+            return load(runs.main, environment=self.environment, registry=runs.loaded.registry, files=watched)
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+            # Nobody has thought of such a file yet; it must not end a gateway that works.
+            _log.exception("a configuration cannot be judged")
+            problem = Problem(runs.main.name, None, "", f"cannot be judged: {type(error).__name__}", "")
+            raise ConfigurationRefused([problem]) from error
 
     async def _in_trouble(self, source: Source, reason: str, lines: Sequence[str], code: str) -> None:
         """Say once, in the log, the trail and health, why the files are not what runs."""

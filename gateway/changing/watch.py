@@ -26,10 +26,13 @@ class Look(NamedTuple):
 
 
 class Watch:
-    """Calls `changed` when a file has. `paths` are replaced whenever the files were read."""
+    """Calls `changed` when a file has, while that is `wanted`."""
 
-    def __init__(self, clock: Clock, changed: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self, clock: Clock, changed: Callable[[], Awaitable[object]], wanted: Callable[[], bool] = lambda: True
+    ) -> None:
         self._clock = clock
+        self._wanted = wanted
         self._changed = changed
         self._paths: tuple[Path, ...] = ()
         self._seen: tuple[Look | None, ...] = ()
@@ -45,7 +48,8 @@ class Watch:
         """Look, for as long as it is let."""
         while True:
             await self._clock.sleep(EVERY_S)
-            await self.look()
+            if self._wanted():
+                await self.look()
 
     async def look(self) -> None:
         """Look once: tell of a change that stands still."""
