@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.support import no_writes
@@ -30,6 +31,11 @@ MISSING = {
 def pytest_configure(config: pytest.Config) -> None:
     """No device is written to in the whole run, but by tests that say that they write."""
     config.pluginmanager.register(no_writes, "andon-no-writes")
+
+
+def pytest_runtest_setup() -> None:
+    """What a verb of the command line made of the log in one test is not what the next one listens to."""
+    structlog.reset_defaults()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
