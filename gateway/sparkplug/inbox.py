@@ -18,9 +18,12 @@ from gateway.mqtt.terms import Message
 from gateway.sparkplug.commands import KINDS, CommandPort, Commands, NextServer, Rebirth, Refused, WriteOrder
 from gateway.sparkplug.host import PrimaryHost, Word
 from gateway.sparkplug.ration import Ration
+from gateway.together import together
 
 #: Most commands that wait to be judged, and most writes that wait for devices.
 COMMANDS_MAX, WRITES_MAX = 1000, 64
+#: Writes under way at once: each is over when it has been read back. Those for one tag keep their order.
+WRITES_AT_ONCE_MAX = 8
 #: Longest command that is looked at, and most bytes of those that wait to be judged.
 COMMAND_BYTES_MAX, WAITING_BYTES_MAX = 256 * 1024, 4 * 1024 * 1024
 #: A write that came so long ago is refused: what a person wanted then may be wrong now. It waits for those
@@ -65,7 +68,10 @@ class Writes:
             self.complain("overrun", "too many commands wait", tag=order.tag)
 
     async def run(self) -> None:
-        """Write, one after another, for ever."""
+        """Write, for ever: begun in the order they came, some at once."""
+        await together(*(self._work() for _ in range(WRITES_AT_ONCE_MAX)))
+
+    async def _work(self) -> None:
         while True:
             asked_s, order = await self._queue.get()
             if self.is_late(asked_s):
