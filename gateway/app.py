@@ -38,6 +38,7 @@ class Gateway:
     health: HealthReport = field(init=False)
     exchange: Exchange = field(init=False)
     changing: Changing = field(init=False)
+    _read_again: bool = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, work, stop.
@@ -51,8 +52,16 @@ class Gateway:
             await running.build()
             self.live, self.health, self.exchange = running.core.live, running.health, running.exchange
             self.changing = running.changing
+            if self._read_again:
+                self.changing.read_again()
             await running.work(stop, self._started)
         _log.info("stopped", gateway=self.loaded.configuration.gateway.id)
+
+    def read_again(self) -> None:
+        """Have the files of the configuration read again and applied, as soon as that is possible."""
+        self._read_again = True
+        if hasattr(self, "changing"):
+            self.changing.read_again()
 
     def _started(self) -> None:
         if self.started is not None:

@@ -1,4 +1,4 @@
-"""The part of a run that changes its configuration: the desk, its revisions, and what has files read again."""
+"""The part of a run that changes its configuration: the desk, its revisions, and what reads files again."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ class Changing:
         except NotWritten as failed:  # what runs is still what the files say
             _log.error("revision of the configuration not kept", reason=failed.reason, hint=failed.hint)
         main = self._carrier.main
-        self._watch.follow((*(main.parent / name for name in self._carrier.loaded.files), *self._secret_files()))
+        self._watch.follow(
+            (*(main.parent / name for name in self._carrier.loaded.files), *self._secret_files())
+        )
 
     def read_again(self) -> None:
         """Have the files read again, soon; however often it is asked meanwhile."""

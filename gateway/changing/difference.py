@@ -27,7 +27,6 @@ NEEDS_RESTART: Mapping[str, str] = {
     "gateway.data_dir": "the journal is open there",
     "gateway.journal": "the journal is open with the present settings",
     "gateway.audit": "the audit trail is open with the present settings",
-    "gateway.audit": "the audit trail is open with the present settings",
 }
 #: What happens when a setting of [gateway] changes; of all others nothing is disturbed.
 _OF_GATEWAY: Mapping[str, str] = {

@@ -26,7 +26,14 @@ REFERENCE_KEYS = SECRET_KEYS | {"dsn", "broker", "user"}
 ADMIN_SECTIONS = frozenset({"api", "access", "commands", "audit", "compliance"})
 #: Settings of other sections that do.
 ADMIN_KEYS = frozenset(
-    {"gateway.id", "gateway.data_dir", "gateway.watch", "gateway.audit", "sparkplug.commands", "mqtt.commands"}
+    {
+        "gateway.id",
+        "gateway.data_dir",
+        "gateway.watch",
+        "gateway.audit",
+        "sparkplug.commands",
+        "mqtt.commands",
+    }
 )
 #: Endings of keys that name a file of the machine: certificates and keys.
 _FILE_KEYS = ("_file", "_key", "_certificate", "_dir")

@@ -29,7 +29,10 @@ class Watch:
     """Calls `changed` when a file has, while that is `wanted`."""
 
     def __init__(
-        self, clock: Clock, changed: Callable[[], Awaitable[object]], wanted: Callable[[], bool] = lambda: True
+        self,
+        clock: Clock,
+        changed: Callable[[], Awaitable[object]],
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._clock = clock
         self._wanted = wanted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import structlog
@@ -12,7 +13,7 @@ import uvloop
 
 from gateway import log
 from gateway.app import Gateway
-from gateway.config.load import load
+from gateway.changing.beginning import begin
 from gateway.errors import GatewayError
 from gateway.garbage import set_aside_what_stays
 
@@ -25,7 +26,7 @@ logger = structlog.get_logger(__name__)
 
 def run_gateway(path: Path, *, log_json: bool | None) -> None:
     """Run until a signal; raises what made it end before."""
-    loaded = load(path)
+    loaded = begin(path)
     log.configure(loaded.configuration.gateway.log_level, json=log_json)
     for warning in loaded.warnings:  # those of `andon check`; most who run it never do that
         place = warning.file if warning.line is None else f"{warning.file}:{warning.line}"
@@ -38,12 +39,20 @@ def run_gateway(path: Path, *, log_json: bool | None) -> None:
 
 
 async def until_signal(gateway: Gateway) -> None:
-    """Run a gateway until a signal asks it to stop; raises as `run_until` does."""
+    """Run a gateway until a signal asks it to stop; raises as `run_until` does.
+
+    SIGHUP has the configuration read again, except at a terminal: there it says that the terminal is gone.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, stop.set if _at_a_terminal() else gateway.read_again)
     await run_until(gateway, stop)
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
 async def run_until(gateway: Gateway, stop: asyncio.Event) -> None:
