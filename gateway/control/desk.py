@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from api.access import Principal
-from api.auditing import Audit, AuditUnavailable
+from api.auditing import AuditUnavailable
 from api.commanding import (
     Approval,
     Armed,
@@ -51,7 +51,7 @@ from gateway.control.judging import (
 )
 from gateway.control.ledger import Entry, Ledger, LedgerFailed, Stage
 from gateway.control.plant import Plant
-from gateway.control.settling import Record, Settling
+from gateway.control.settling import Record, Settling, Trail
 from statemodel.types import CommandStatus
 
 _log = structlog.get_logger("andon.commands")
@@ -81,7 +81,7 @@ class CommandDesk:
         *,
         plant: Plant,
         ledger: Ledger,
-        audit: Audit,
+        audit: Trail,
         record: Record,
         carriers: Mapping[str, Carrier],
         clock: Clock,

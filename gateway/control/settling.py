@@ -9,13 +9,14 @@ written again, it is looked for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
 
 import msgspec
 import structlog
 
-from api.auditing import Audit, AuditUnavailable
+from api.auditing import AuditEntry, AuditRecord, AuditUnavailable
 from connectors.base import Clock
 from gateway.control.carrying import Halt
 from gateway.control.entries import audited, told
@@ -38,10 +39,28 @@ _PAGE = 500
 Record = Callable[[CommandTold], Awaitable[Recorded]]
 
 
+class Trail(Protocol):
+    """The part of `api.auditing.Audit` that commands need."""
+
+    async def record(self, entry: AuditEntry) -> int:
+        """See `Audit.record`."""
+        ...
+
+    def available(self) -> str | None:
+        """See `Audit.available`."""
+        ...
+
+    async def read(
+        self, *, after: int = ..., limit: int = ..., action: str | None = ..., from_: datetime | None = ...
+    ) -> Sequence[AuditRecord]:
+        """See `Audit.read`."""
+        ...
+
+
 class Settling:
     """Tells of commands, and owns the tasks that do."""
 
-    def __init__(self, ledger: Ledger, audit: Audit, record: Record, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, audit: Trail, record: Record, clock: Clock) -> None:
         self._ledger, self._audit, self._record, self._clock = ledger, audit, record, clock
         self._open: dict[str, asyncio.Task[None]] = {}
 
