@@ -27,6 +27,8 @@ from api.problems import Problem
 from api.responses import encode_json, problem_answer
 from api.routes import (
     accounts,
+    audit,
+    compliance,
     configuration,
     connections,
     corrections,
@@ -87,6 +89,8 @@ def create_app(
         *connections.operations(settings),
         *models.operations(settings),
         *configuration.operations(settings),
+        *audit.operations(settings),
+        *compliance.operations(settings),
         *sessions.operations(settings),
         *users.operations(settings),
         *keys.operations(settings),

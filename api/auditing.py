@@ -5,11 +5,13 @@ Knows what an entry says and what a verdict names. Does not know files, hashes o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
+
+from api.kinds import Kind
 
 #: What a detail may be worth. Structures are flattened by whoever tells them, so that every line reads alike.
 Scalar = str | int | float | bool | None
@@ -17,6 +19,24 @@ Scalar = str | int | float | bool | None
 #: Longest text kept of one field and most details of one entry; what is longer is cut and says so.
 TEXT_CHARS_MAX = 1000
 DETAILS_MAX = 40
+
+#: Problems of these routes.
+AUDIT_KINDS = (
+    Kind(
+        "audit_unavailable",
+        503,
+        "No audit trail",
+        "The audit trail cannot be written or read, and what has to leave a trace is not done without.",
+        "/readyz shows the state of each part.",
+    ),
+    Kind(
+        "export_differs",
+        409,
+        "Export differs",
+        "The checksum is not that of the records that would be removed: the export may lack some.",
+        "Export them again, from the first record there is, and send the checksum of exactly these lines.",
+    ),
+)
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +146,10 @@ class AuditUnavailable(Exception):
         self.reason = reason
 
 
+class ExportDiffers(Exception):
+    """An export does not hold what would be removed."""
+
+
 class Audit(Protocol):
     """The audit trail."""
 
@@ -170,4 +194,24 @@ class Audit(Protocol):
 
     def head(self) -> AuditHead:
         """Where the chain stands, signed. Memory only."""
+        ...
+
+    def export(self, after: int, through: int) -> AsyncIterator[bytes]:
+        """The records after one number and up to another as they are kept, many whole lines at a time.
+
+        Raises:
+            AuditUnavailable: the files cannot be read.
+        """
+        ...
+
+    async def remove(self, through: int, sha256: str, by: AuditEntry) -> int:
+        """Remove the oldest records up to a number, by whole files; returns the last one removed, 0 for none.
+
+        A signed checkpoint keeps the rest verifiable. `sha256` is that of an export of all records up to
+        `through`; `by` says who wants it.
+
+        Raises:
+            ExportDiffers: `sha256` is not that of these records.
+            AuditUnavailable: it cannot be done now.
+        """
         ...

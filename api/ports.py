@@ -14,6 +14,7 @@ import msgspec
 from api.access import Access
 from api.accounting import Accounts
 from api.auditing import Audit
+from api.compliance import Compliance
 from api.configuring import Configuring
 from api.corrections import Corrections
 from api.reconciliation import Reconciler
@@ -312,3 +313,4 @@ class Ports(msgspec.Struct, frozen=True):
     access: Access | None = None
     configuring: Configuring | None = None
     audit: Audit | None = None
+    compliance: Compliance | None = None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from api.auditing import AUDIT_KINDS
 from api.configuring import CONFIGURATION_KINDS, RevisionInfo
 from api.kinds import ACCESS_KINDS, Kind
 
@@ -212,7 +213,9 @@ _KINDS = (
 )
 
 #: Every problem by its code.
-KINDS: dict[str, Kind] = {kind.code: kind for kind in (*_KINDS, *ACCESS_KINDS, *CONFIGURATION_KINDS)}
+KINDS: dict[str, Kind] = {
+    kind.code: kind for kind in (*_KINDS, *ACCESS_KINDS, *CONFIGURATION_KINDS, *AUDIT_KINDS)
+}
 
 
 class ParameterError(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -113,7 +113,7 @@ _TOLD = tell(
     seq=1043,
     recorded_at=_AT + timedelta(hours=2),
 )
-_EXAMPLE = msgspec.json.decode(_TOLD.json)
+EXAMPLE_CORRECTION = msgspec.json.decode(_TOLD.json)
 
 
 _AFTER = params.text("after", "Only what follows: `next` of the page before.", write_cursor(_TOLD.stream, 7))
@@ -134,7 +134,11 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             correct_equipment,
             (
                 Answer(
-                    201, "The correction as recorded.", "application/json", ToldCorrection, {"one": _EXAMPLE}
+                    201,
+                    "The correction as recorded.",
+                    "application/json",
+                    ToldCorrection,
+                    {"one": EXAMPLE_CORRECTION},
                 ),
             ),
             (NAME, _KEY),
@@ -169,7 +173,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                     CorrectionList,
                     {
                         "one": {
-                            "items": [_EXAMPLE],
+                            "items": [EXAMPLE_CORRECTION],
                             "next": None,
                             "stream": _TOLD.stream,
                             "seq": _TOLD.seq,

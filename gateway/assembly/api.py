@@ -5,19 +5,19 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from itertools import chain
+from pathlib import Path
 
 from api.app import create_app
 from api.configuring import Configuring
 from api.ports import Ports
 from api.server import Server
 from api.settings import ApiSettings
+from api.tls import Certificate, CertificateUnusable
 from connectors.base import Clock
 from gateway.accounts.report import AccountsReport
-from gateway.assembly.auditing import figures as audit_figures
+from gateway.assembly.auditing import Watch
 from gateway.assembly.core import Core
 from gateway.assembly.record import Record
-from gateway.audit.anchoring import Anchoring
-from gateway.audit.trail import AuditTrail
 from gateway.config.load import Loaded
 from gateway.correcting import CorrectionDesk
 from gateway.errors import StartFailed
@@ -46,9 +46,8 @@ def build_ports(
     supervised: Mapping[str, Supervised],
     sinks: Mapping[str, SinkOf],
     reconciling: Reconciling,
-    audit: AuditTrail,
     configuring: Configuring,
-    anchoring: Anchoring,
+    watch: Watch,
     version: str,
 ) -> Ports:
     """What the API asks."""
@@ -64,7 +63,7 @@ def build_ports(
             supervised=supervised.values(),
             sinks=sinks,
             accounts=accounts,
-            more=lambda: chain(reconciling.figures(), audit_figures(audit, anchoring)),
+            more=lambda: chain(reconciling.figures(), watch.figures()),
             journal=lambda: words.figures(journal.stats(), journal.position),
             snapshots=record.snapshots.figures,
             clock=clock,
@@ -73,7 +72,8 @@ def build_ports(
         version=version,
         accounts=accounts,
         reconciler=reconciling.reconciler,
-        audit=audit,
+        audit=watch.trail,
+        compliance=watch.compliance,
         configuring=configuring,
         corrections=desk,
     )
@@ -92,7 +92,28 @@ async def listen(
     if settings is None:
         return None
     host, _, port = settings.listen.rpartition(":")
-    server = Server(create_app(ports, ApiSettings(), now=clock.now), host=host.strip("[]"), port=int(port))
+    certificate = None
+    if settings.tls is not None:
+        try:
+            certificate = Certificate(Path(settings.tls.cert_file), Path(settings.tls.key_file))
+        except CertificateUnusable as error:
+            raise StartFailed(
+                f"the API cannot speak TLS: {error.reason}",
+                hint="[api] tls names a PEM file of the certificate and one of its key, not encrypted",
+            ) from error
+    limits = ApiSettings(
+        hosts=frozenset(map(str.lower, settings.hosts)) if settings.loopback else None,
+        requests_per_s=float(settings.rate),
+        requests_burst=settings.burst,
+    )
+    server = Server(
+        create_app(ports, limits, now=clock.now, monotonic=clock.monotonic),
+        host=host.strip("[]"),
+        port=int(port),
+        connections_max=settings.connections_max,
+        connections_of_one_max=settings.address_connections_max,
+        certificate=certificate,
+    )
     try:
         await server.start(shared)
     except OSError as error:
@@ -100,4 +121,4 @@ async def listen(
             f"cannot listen on {settings.listen}: {error.strerror or error}",
             hint="is another gateway running? choose another [api] listen address",
         ) from error
-    return server, f"http://{host}:{server.port}"
+    return server, f"{'http' if certificate is None else 'https'}://{host}:{server.port}"

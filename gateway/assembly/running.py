@@ -17,7 +17,7 @@ from connectors.base import Clock
 from gateway.accounts.report import AccountsReport
 from gateway.assembly.addresses import Addresses, without_secrets
 from gateway.assembly.api import build_ports, listen
-from gateway.assembly.auditing import build_anchoring, open_audit
+from gateway.assembly.auditing import Watch, open_audit
 from gateway.assembly.brokers import Brokers
 from gateway.assembly.changing import Changing, follow_log_level
 from gateway.assembly.connections import Builder
@@ -111,9 +111,8 @@ class Running:
             feeds=self.brokers.feeds,
         )
         self.core = Core(engine, live, late, pipeline)
-        self.anchoring = build_anchoring(
-            self.audit, loaded, record, pipeline, clock, dsn=self.addresses.database, stack=self.stack
-        )
+        self.watch = Watch(self.audit, loaded, record, pipeline, history, self.addresses, clock)
+        self.followers.append(self.watch.follow)
         lost = {words.connection for words in record.lost_while_away(loaded, clock.now())}
         self.builder = Builder(pipeline, clock)
         self.supervised = self.builder.build_all(loaded, lost)
@@ -138,7 +137,11 @@ class Running:
         self.health.sinks = self.sinks
         self.health.books = accounts.trouble
         self.health.audit = self.audit.trouble
-        self.health.more = lambda: {**self.reconciling.parts_of_health(), **self.changing.health()}
+        self.health.more = lambda: {
+            **self.reconciling.parts_of_health(),
+            **self.changing.health(),
+            **self.watch.parts_of_health(),
+        }
         self.models = ModelCatalogue(self.loaded.models)
         self.desk = CorrectionDesk(self.loaded.equipment, history, self.core.pipeline.record, self.clock)
         self.tag_history = JoinedTagHistory(
@@ -158,9 +161,8 @@ class Running:
             supervised=self.supervised,
             sinks=self.sinks,
             reconciling=self.reconciling,
-            audit=self.audit,
             configuring=self.changing.desk,
-            anchoring=self.anchoring,
+            watch=self.watch,
             version=self.version,
         )
         self.stack.push_async_callback(self._stop_serving)
@@ -193,7 +195,8 @@ class Running:
             self.tasks.start("snapshots", record.snapshots.keeper.run())
             self.tasks.start("audit", self.audit.run())
             self.tasks.start("configuration", self.changing.run())
-            self.tasks.start("anchoring", self.anchoring.run())
+            self.tasks.start("anchoring", self.watch.anchoring.run())
+            self.tasks.start("compliance", self.watch.compliance.run())
             pipeline = group.create_task(core.pipeline.run(), name="pipeline")
             for lost in record.lost_while_away(self.loaded, self.clock.now()):
                 await core.pipeline.offer(lost)

@@ -10,10 +10,11 @@ import msgspec
 
 from api.auditing import AuditRecord
 from gateway.audit.folder import Segment, lines_of
-from gateway.audit.form import read_line
+from gateway.audit.form import check_line, read_line
 
 #: Bytes of a line that hold at least the beginning of its fields.
 _BEGIN_BYTES: Final = 400
+_PORTION_BYTES: Final = 256_000
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -67,3 +68,27 @@ def lines_after(segments: Sequence[Segment], after: int, action: str | None = No
         for line in lines_of(segment):
             if word is None or word in line[: _BEGIN_BYTES + len(word)]:
                 yield line
+
+
+def portions(segments: Sequence[Segment], after: int, through: int) -> Iterator[bytes]:
+    """The lines of the records after one number and up to another, with their line feeds, many at a time.
+
+    Raises:
+        OSError: a segment cannot be read.
+        BadLine: a line is not what was written.
+    """
+    part: list[bytes] = []
+    size = 0
+    for line in lines_after(segments, after):
+        n = check_line(line)[0]
+        if n <= after:
+            continue
+        if n > through:
+            break
+        part.append(line)
+        size += len(line)
+        if size >= _PORTION_BYTES:
+            yield b"\n".join((*part, b""))
+            part, size = [], 0
+    if part:
+        yield b"\n".join((*part, b""))

@@ -8,8 +8,9 @@ refused. Implements `api.auditing.Audit`.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -17,11 +18,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from api.auditing import AuditEntry, AuditHead, AuditRecord, AuditUnavailable, Scalar, Verdict
+from api.auditing import AuditEntry, AuditHead, AuditRecord, AuditUnavailable, ExportDiffers, Scalar, Verdict
 from connectors.base import Clock
 from gateway.audit.folder import FOLDER, segments_of
 from gateway.audit.form import GENESIS, REMOVED, RESUMED, BadLine
-from gateway.audit.reading import Question, read
+from gateway.audit.reading import Question, portions, read
 from gateway.audit.scrub import Scrubber
 from gateway.audit.store import AuditStore, Limits, Standing, TrailDamaged, TrailFull
 from gateway.audit.verifying import Anchor, verify
@@ -208,14 +209,26 @@ class AuditTrail:
             )
         return None
 
-    async def remove(self, through: int, exported: str, by: AuditEntry) -> int:
-        """See `AuditStore.remove`.
+    async def export(self, after: int, through: int) -> AsyncIterator[bytes]:
+        """See `api.auditing.Audit.export`."""
+        try:
+            standing = self._standing
+            segments = standing.segments if standing else await asyncio.to_thread(segments_of, self.directory)
+            parts = portions(segments, after, through)
+            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+                yield part
+        except (OSError, BadLine) as error:
+            raise AuditUnavailable(f"the audit trail cannot be read: {_words(error)}") from error
 
-        Raises:
-            AuditUnavailable: it cannot be done now.
-        """
+    async def remove(self, through: int, sha256: str, by: AuditEntry) -> int:
+        """See `api.auditing.Audit.remove`."""
+        digest = hashlib.sha256()
+        async for part in self.export(0, through):
+            digest.update(part)
+        if digest.hexdigest() != sha256:
+            raise ExportDiffers
         by = self.scrubber.entry(by)
-        return await self._call(lambda: self._store.remove(through, exported, by, self._clock.now()))
+        return await self._call(lambda: self._store.remove(through, sha256, by, self._clock.now()))
 
     # -- inside
 

@@ -18,10 +18,12 @@ from connectors.protocol import Protocol
 from connectors.registry import Registry, default_registry
 from connectors.settings import FOLDER, ConnectionSettings
 from gateway.config.brokers import BrokerSettings
+from gateway.config.compliance import ComplianceSettings
 from gateway.config.csvtags import TagFileRefused, TagRows, read_tag_rows
 from gateway.config.lines import KeyPath, line_of
 from gateway.config.lint import MODEL_FILE, Finding, lint, thinned_inputs
 from gateway.config.lint_brokers import broker_warnings, lint_brokers
+from gateway.config.lint_compliance import lint_compliance
 from gateway.config.lint_control import control_warnings, lint_control
 from gateway.config.problems import (
     ConfigurationRefused,
@@ -61,7 +63,7 @@ _BROKERS: Mapping[str, type[BrokerSettings]] = {"mqtt": MqttSettings, "sparkplug
 _S = TypeVar("_S", bound=BaseModel)
 #: Where a tag stands in a connection, for its keys.
 _A_TAG: KeyPath = ("groups", 0, "tags", 0)
-_TOP_KEYS = (*_SECTIONS, *_BROKERS, "connections", "equipment")
+_TOP_KEYS = (*_SECTIONS, *_BROKERS, "connections", "equipment", "compliance")
 
 
 @dataclass(frozen=True)
@@ -216,14 +218,21 @@ class _Loader:
         known = None if None in equipment else {item.name for item in equipment if item}
         for place, reason, hint in lint_control(sections["commands"], connections, known):
             self.problem(place, reason, hint)
+        rules = [
+            self.validate(("compliance", index), table, ComplianceSettings, set())
+            for index, table in enumerate(self.tables(data, "compliance"))
+        ]
+        for place, reason, hint in lint_compliance(rules, equipment):
+            self.problem(place, reason, hint)
+        self.judge_open_doors(sections["api"])
         if self.problems:
             return None
-        self.warn_of_open_doors(sections["api"])
         configuration = Configuration(
             **{name: value for name, value in sections.items() if value is not None},
             **{name: tuple(found.values()) for name, found in brokers.items()},
             connections=tuple(sound),
             equipment=tuple(item for item in equipment if item),
+            compliance=tuple(item for item in rules if item),
         )
         self.warnings += [
             Problem(self.files.shown(self.path), line_of(self.lines, place), path_text(place), reason, hint)
@@ -246,15 +255,22 @@ class _Loader:
             references=references,
         )
 
-    def warn_of_open_doors(self, api: ApiSettings | None) -> None:
-        """An API that the network can reach asks nobody who he is."""
-        if api is None or api.listen.rpartition(":")[0].strip("[]") in ("127.0.0.1", "::1", "localhost"):
+    def judge_open_doors(self, api: ApiSettings | None) -> None:
+        """An API that the network can reach speaks TLS, or it is said that something else does."""
+        if api is None or api.loopback:
             return
-        line = line_of(self.lines, ("api", "listen"))
-        reason = "opens the API to the network, and it asks nobody for a password"
-        self.warnings.append(
-            Problem(self.files.shown(self.path), line, "api.listen", reason, 'keep "127.0.0.1:8420"')
-        )
+        if api.tls is None and not api.insecure:
+            self.problem(
+                ("api", "listen"),
+                "opens the API to the network without TLS: passwords and tokens could be read on their way",
+                'set tls = { cert_file = "...", key_file = "..." }, keep "127.0.0.1:8420", or write '
+                "insecure = true where a proxy in front speaks TLS",
+            )
+        elif api.lets_in_anybody:
+            line = line_of(self.lines, ("api", "anonymous"))
+            reason = "lets everybody in the network read everything"
+            hint = 'write anonymous = "none", and give programs API keys'
+            self.warnings.append(Problem(self.files.shown(self.path), line, "api.anonymous", reason, hint))
 
     def tables(self, data: Mapping[str, Any], name: str) -> list[Any]:
         tables = data.get(name, [])

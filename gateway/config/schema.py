@@ -16,8 +16,10 @@ from connectors.settings import ConnectionSettings, Duration, Name, Settings
 from gateway.config.access import LOOPBACK, AccessSettings
 from gateway.config.audit import AuditSettings
 from gateway.config.brokers import ADDRESS
+from gateway.config.compliance import ComplianceSettings
 from gateway.config.control import CommandsSettings as CommandsSettings
 from gateway.config.mqtt import MqttSettings as MqttSettings
+from gateway.config.serving import ServingSettings
 from gateway.config.sparkplug import SparkplugSettings as SparkplugSettings
 
 #: One level of an MQTT topic or an ISA-95 path.
@@ -148,7 +150,7 @@ class HistorianSettings(Settings):
         )
 
 
-class ApiSettings(AccessSettings):
+class ApiSettings(AccessSettings, ServingSettings):
     """REST and streams."""
 
     listen: str = "127.0.0.1:8420"
@@ -216,6 +218,7 @@ class Configuration(Settings):
     connections: tuple[ConnectionSettings, ...] = ()
     equipment: tuple[EquipmentSettings, ...] = ()
     commands: CommandsSettings = CommandsSettings()
+    compliance: tuple[ComplianceSettings, ...] = ()
 
     @property
     def sinks(self) -> tuple[str, ...]:

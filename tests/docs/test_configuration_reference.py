@@ -20,6 +20,7 @@ from connectors.settings import ConnectionSettings, GroupSettings, TagSettings
 from gateway.config.access import OidcSettings
 from gateway.config.audit import AuditSettings
 from gateway.config.callers import CallerSettings
+from gateway.config.compliance import ComplianceSettings
 from gateway.config.control import AllowSettings, CommandsSettings, PackmlSettings, ReadbackSettings
 from gateway.config.mqtt import TopicSettings
 from gateway.config.schema import (
@@ -34,6 +35,7 @@ from gateway.config.schema import (
     SnapshotSettings,
     SparkplugSettings,
 )
+from gateway.config.serving import TlsSettings
 from statemodel.durations import format_duration
 from tests.docs.pages import DOCS, tables
 
@@ -54,10 +56,12 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[sparkplug]`": SparkplugSettings,
     "`[api]`": ApiSettings,
     "`[api.oidc]`": OidcSettings,
+    "`[api.tls]`": TlsSettings,
     "`[commands]`": CommandsSettings,
     "`[[commands.allow]]`": AllowSettings,
     "Read-back of a command": ReadbackSettings,
     "Command tags of a PackML machine": PackmlSettings,
+    "`[[compliance]]`": ComplianceSettings,
     "`[[connections]]`": ConnectionSettings,
     "Groups": GroupSettings,
     "Tags": TagSettings,
