@@ -47,6 +47,13 @@ and a `hint`. `GET` routes answer `HEAD` too. What changes anything takes JSON.
 `x-needs` is the permission a route needs.
 """
 
+_ETAG = {
+    "ETag": {
+        "description": "Changes with what is told; send it as If-None-Match to be told 304 while nothing does.",
+        "schema": {"type": "string"},
+    }
+}
+
 _REF = "#/components/schemas/{name}"
 _EVENT_TYPES = (
     *(ToldTransition, ToldRejection, ToldSource, ToldDeviceEvent, ToldCorrection),
@@ -106,6 +113,8 @@ def _operation(operation: Operation, references: Mapping[Any, Any]) -> dict[str,
     responses: dict[str, Any] = {}
     for answer in operation.answers:
         responses[str(answer.status)] = _answer(answer, references)
+        if answer.tagged:
+            responses["304"] = {"description": "The client has this already.", "headers": _ETAG}
     by_status: dict[int, list[Kind]] = {}
     for code in operation.codes():
         by_status.setdefault(KINDS[code].status, []).append(KINDS[code])
@@ -156,6 +165,8 @@ def _answer(answer: Answer, references: Mapping[Any, Any]) -> dict[str, Any]:
         told["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in answer.headers.items()
         }
+    if answer.tagged:
+        told["headers"] = {**told.get("headers", {}), **_ETAG}
     if answer.schema is not None:
         schema = answer.schema
         if isinstance(schema, type):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import TypeVar
 
 from api.params import invalid_parameter
@@ -14,9 +15,14 @@ Item = TypeVar("Item")
 
 
 def page_by_key(
-    items: Sequence[Item], key: Callable[[Item], str], after: str | None, limit: int
+    items: Sequence[Item],
+    key: Callable[[Item], str],
+    after: str | None,
+    limit: int,
+    keep: Callable[[Item], bool] = lambda _: True,
 ) -> tuple[Sequence[Item], str | None]:
-    """The items behind the one whose key is `after`, at most `limit`, and the key to go on with.
+    """The items behind the one whose key is `after` that are to be kept, at most `limit`, and the key to go
+    on with. The one at `after` need not be among those any more: it has been on the page before.
 
     Raises:
         Problem: `invalid_parameter`, when nothing has that key (any more).
@@ -29,8 +35,8 @@ def page_by_key(
                 "after", "nothing in the list has this name (any more)", "Begin again without after."
             )
         start = found + 1
-    page = items[start : start + limit]
-    return page, key(page[-1]) if page and start + limit < len(items) else None
+    kept = list(islice(filter(keep, islice(items, start, None)), limit + 1))
+    return kept[:limit], key(kept[limit - 1]) if len(kept) > limit else None
 
 
 def page_in_order(

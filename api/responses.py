@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import zlib
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -24,8 +27,8 @@ PROBLEM_JSON = b"application/problem+json"
 
 #: Nothing may keep a copy: a state is old as soon as it is read.
 NO_STORE = (b"cache-control", b"no-store")
-#: May be kept, but must be asked for again each time: for answers with an ETag.
-REVALIDATE = (b"cache-control", b"no-cache")
+#: May be kept by whoever asked, but must be asked for again each time: for answers with an ETag.
+REVALIDATE = (b"cache-control", b"private, no-cache")
 
 _SECURE = (
     (b"x-content-type-options", b"nosniff"),
@@ -49,6 +52,8 @@ _PLAIN: Headers = (NO_STORE, *BASE_HEADERS)
 
 _VARY = (b"vary", b"accept-encoding")
 _GZIP = (b"content-encoding", b"gzip")
+_POSITION = re.compile(rb',"stream":"[^"]*","seq":[0-9]+\}\Z')
+_POSITION_BYTES_MAX = 200
 _INLINE_BYTES_MAX = 65_536  # what level 1 compresses in well under a millisecond
 
 encode_json = msgspec.json.Encoder().encode
@@ -77,16 +82,32 @@ def problem_answer(problem: Problem, instance: str) -> Ready:
     return Ready(body, problem.kind.status, PROBLEM_JSON, (*_PLAIN, *problem.headers))
 
 
-async def list_answer(value: Any, headers: Mapping[bytes, bytes], gzip_bytes_min: int) -> Ready:
-    """A list as JSON, compressed when it is long and the client takes gzip."""
+async def list_answer(value: Any, headers: Mapping[bytes, bytes], gzip_bytes_min: int) -> Response:
+    """A list as JSON, compressed when it is long and the client takes gzip; 304 when the client has it.
+
+    The ETag is weak: it is of all but the `stream` and `seq` at the end of lists, which move with every event
+    wherever it happens. Who keeps an older `seq` reads a little more again and misses nothing.
+    """
     body = encode_json(value)
+    position = _POSITION.search(body, max(0, len(body) - _POSITION_BYTES_MAX))
+    digest = blake2b(body[: position.start()] if position else body, digest_size=9).digest()
+    extra = ((b"etag", b'W/"%b"' % urlsafe_b64encode(digest)), REVALIDATE, *BASE_HEADERS, _VARY)
+    known = headers.get(b"if-none-match")
+    if known is not None and matches(known, extra[0][1].removeprefix(b"W/")):
+        return _not_modified(extra)
     if len(body) < gzip_bytes_min or not accepts_gzip(headers.get(b"accept-encoding", b"")):
-        return Ready(body, headers=(*_PLAIN, _VARY))
+        return Ready(body, headers=extra)
     if len(body) <= _INLINE_BYTES_MAX:
         packed = gzip.compress(body, 1, mtime=0)
     else:
         packed = await asyncio.to_thread(gzip.compress, body, 1, mtime=0)
-    return Ready(packed, headers=(*_PLAIN, _VARY, _GZIP))
+    return Ready(packed, headers=(*extra, _GZIP))
+
+
+def _not_modified(headers: Headers) -> Response:
+    response = Response(status_code=304)
+    response.raw_headers = list(headers)
+    return response
 
 
 def tagged_answer(
@@ -101,9 +122,7 @@ def tagged_answer(
     known = headers.get(b"if-none-match")
     extra = ((b"etag", etag), REVALIDATE, *base)
     if known is not None and matches(known, etag):
-        response = Response(status_code=304)
-        response.raw_headers = list(extra)
-        return response
+        return _not_modified(extra)
     return Ready(body, media=media, headers=extra)
 
 

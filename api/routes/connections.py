@@ -15,13 +15,22 @@ from api.routes.find import find_connection
 from api.schemas import ConnectionList
 from api.settings import ApiSettings
 
+LINKS = ("connecting", "up", "down", "refused")
+
 
 async def list_connections(context: Context, call: Call) -> Response:
     """All connections with the state of their links."""
     live = context.ports.live
     position = live.position()
+    links = call.query["link"]
     limit = call.query["limit"] or context.settings.page_limit
-    items, next_ = page_by_key(live.connections(), lambda view: view.name, call.query["after"], limit)
+    items, next_ = page_by_key(
+        live.connections(),
+        lambda view: view.name,
+        call.query["after"],
+        limit,
+        lambda view: links is None or view.link in links,
+    )
     page = ConnectionList(items, next_, position.stream, position.last_seq)
     return await list_answer(page, call.headers, context.settings.gzip_bytes_min)
 
@@ -50,9 +59,11 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                     "application/json",
                     ConnectionList,
                     {"one": CONNECTION_LIST},
+                    tagged=True,
                 ),
             ),
             (
+                params.some_of("link", LINKS, "Only connections whose link is one of these."),
                 params.text("after", "Only what follows this name: `next` of the page before.", "filler-plc"),
                 params.limit(settings.page_limit, settings.page_limit_max),
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -11,16 +12,19 @@ from api import params
 from api.access import Permission
 from api.cursor import resume_after, write_cursor
 from api.examples import EQUIPMENT_LIST, EQUIPMENT_VIEW, EXAMPLE_EQUIPMENT, STATE, TIMELINE, TRANSITION_LIST
+from api.hints import did_you_mean, shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.paging import page_by_key, page_of_intervals
 from api.params import invalid_parameter, write_time
 from api.ports import EquipmentView
 from api.problems import Problem
 from api.ranges import KNOWN_AT, known_at_of
-from api.responses import encode_json, json_answer, list_answer, tagged_answer
+from api.responses import encode_json, list_answer, tagged_answer
 from api.routes.find import find_equipment, seen_equipment
 from api.schemas import EquipmentList, Timeline, TransitionList
 from api.settings import ApiSettings
+from api.waiting import wait_param, waiting
+from statemodel.model import CATEGORIES
 from statemodel.records import EquipmentState
 
 
@@ -29,16 +33,40 @@ async def list_equipment(context: Context, call: Call) -> Response:
     live = context.ports.live
     position = live.position()  # taken first: the states then hold at least everything up to it
     limit = call.query["limit"] or context.settings.page_limit
-    items, next_ = page_by_key(
-        seen_equipment(live, call.by), lambda view: view.name, call.query["after"], limit
-    )
+    seen = seen_equipment(live, call.by)
+    keep = _wanted(call, context.ports.models.names())
+    items, next_ = page_by_key(seen, lambda view: view.name, call.query["after"], limit, keep)
     page = EquipmentList(items, next_, position.stream, position.last_seq)
     return await list_answer(page, call.headers, context.settings.gzip_bytes_min)
 
 
+def _wanted(call: Call, models: Sequence[str]) -> Callable[[EquipmentView], bool]:
+    """Whether an equipment is one of those asked for."""
+    query = call.query
+    path, model, states, categories = query["path"], query["model"], query["state"], query["category"]
+    if model is not None and model not in models:
+        reason = f'no state model is named "{shown(model)}"'
+        raise invalid_parameter("model", reason, did_you_mean(model, models))
+    if path is None and model is None and states is None and categories is None:
+        return lambda _: True
+    below = None if path is None else f"{path.strip('/')}/"
+
+    def keep(view: EquipmentView) -> bool:
+        return (
+            (below is None or f"{view.path}/".startswith(below))
+            and (model is None or view.model == model)
+            and (states is None or view.state.state in states)
+            and (categories is None or view.state.category in categories)
+        )
+
+    return keep
+
+
 async def get_equipment(context: Context, call: Call) -> Response:
     """One equipment with its state."""
-    return json_answer(find_equipment(context.ports.live, call.path["name"], call.by))
+    view = find_equipment(context.ports.live, call.path["name"], call.by)
+    stream = context.ports.live.position().stream
+    return tagged_answer(encode_json(view), write_cursor(stream, view.state.seq), call.headers)
 
 
 async def get_equipment_state(context: Context, call: Call) -> Response:
@@ -47,6 +75,11 @@ async def get_equipment_state(context: Context, call: Call) -> Response:
     view = find_equipment(live, call.path["name"], call.by)
     at, known_at = call.query["at"], known_at_of(context, call)
     then = at or known_at
+    if call.query["wait"] is not None:
+        return waiting(context, call, view)
+    if call.query["after"] is not None:
+        reason = "it says what to wait for, and wait is left out"
+        raise invalid_parameter("after", reason, "Add wait=30s, or leave after out.")
     state = view.state if then is None else await _state_at(context, view.name, then, known_at)
     return tagged_answer(encode_json(state), write_cursor(live.position().stream, state.seq), call.headers)
 
@@ -134,7 +167,6 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
     """The routes of this file."""
     limit = params.limit(settings.page_limit, settings.page_limit_max)
     long_limit = params.limit(settings.page_limit_max, settings.page_limit_max)
-    etag = {"ETag": "Changes with the state; send it as If-None-Match to be told 304 while nothing changes."}
     return (
         Operation(
             f"{PREFIX}/equipment",
@@ -145,10 +177,21 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             list_equipment,
             (
                 Answer(
-                    200, "A page of equipment.", "application/json", EquipmentList, {"one": EQUIPMENT_LIST}
+                    200,
+                    "A page of equipment.",
+                    "application/json",
+                    EquipmentList,
+                    {"one": EQUIPMENT_LIST},
+                    tagged=True,
                 ),
             ),
             (
+                params.text("path", "Only equipment at or below this place.", "filling/line-1"),
+                params.text("model", "Only equipment of this model.", "packml"),
+                params.names(
+                    "state", "Only equipment in one of these states, separated by commas.", "Execute"
+                ),
+                params.some_of("category", CATEGORIES, "Only equipment in states of these categories."),
                 params.text("after", "Only what follows this name: `next` of the page before.", "filler-1"),
                 limit,
             ),
@@ -161,7 +204,16 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "One equipment",
             "Its place, model, the tags it is bound to, and its state.",
             get_equipment,
-            (Answer(200, "The equipment.", "application/json", EquipmentView, {"one": EQUIPMENT_VIEW}),),
+            (
+                Answer(
+                    200,
+                    "The equipment.",
+                    "application/json",
+                    EquipmentView,
+                    {"one": EQUIPMENT_VIEW},
+                    tagged=True,
+                ),
+            ),
             (NAME,),
             ("unknown_equipment",),
             needs=Permission.READ,
@@ -173,14 +225,34 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "The state, now or at an instant",
             "Without `at` the state in force, from memory. With `at` the state that was in force then, from "
             "the record, with corrections laid over it. `seq` is that of the transition that led to it, or "
-            "of the correction that tells it (then `corrected` is true).",
+            "of the correction that tells it (then `corrected` is true). With `wait` it answers when the "
+            "state moves beyond `after`, at once if it has already, and with the same state when the time is over. "
+            "While `stale` is there the gateway can record nothing, and `reason` says why.",
             get_equipment_state,
             (
-                Answer(200, "The state.", "application/json", EquipmentState, {"producing": STATE}, etag),
-                Answer(304, "The state is the one the client has already.", headers=etag),
+                Answer(
+                    200,
+                    "The state.",
+                    "application/json",
+                    EquipmentState,
+                    {"producing": STATE},
+                    {"Andon-Wait": "With `wait`: `moved`, or `over` when nothing happened in that time."},
+                    tagged=True,
+                ),
             ),
-            (NAME, params.time("at", "The instant asked for. It must not lie in the future."), KNOWN_AT),
-            ("unknown_equipment", "no_state_yet", "history_unavailable"),
+            (
+                NAME,
+                params.time("at", "The instant asked for. It must not lie in the future."),
+                KNOWN_AT,
+                wait_param(settings),
+                params.cursor(
+                    "With `wait`: the `seq` of the state the client knows. The present one when left out."
+                ),
+            ),
+            (
+                *("unknown_equipment", "no_state_yet", "history_unavailable"),
+                *("other_stream", "from_the_future", "too_many_streams", "stopping"),
+            ),
             needs=Permission.READ,
             scoped=True,
         ),
@@ -198,6 +270,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                     "application/json",
                     TransitionList,
                     {"one": TRANSITION_LIST},
+                    tagged=True,
                 ),
             ),
             (
@@ -219,7 +292,16 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "yet is not told: a `to` in the future is taken as now. Corrections are laid over what was told; "
             "their intervals are `corrected`, with the correction's `seq`.",
             get_timeline,
-            (Answer(200, "The intervals.", "application/json", Timeline, {"a change": TIMELINE}),),
+            (
+                Answer(
+                    200,
+                    "The intervals.",
+                    "application/json",
+                    Timeline,
+                    {"a change": TIMELINE},
+                    tagged=True,
+                ),
+            ),
             (
                 NAME,
                 params.time(

@@ -11,7 +11,7 @@ from api.hints import did_you_mean, shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.paging import page_by_key
 from api.problems import Problem
-from api.responses import json_answer, list_answer
+from api.responses import encode_json, list_answer, tagged_answer
 from api.schemas import ModelList, ModelName
 from api.settings import ApiSettings
 
@@ -33,7 +33,7 @@ async def get_model(context: Context, call: Call) -> Response:
         name = call.path["name"]
         hint = did_you_mean(name, models.names())
         raise Problem("unknown_model", f'No state model is named "{shown(name)}".', hint=hint)
-    return json_answer(model)
+    return tagged_answer(encode_json(model), "model", call.headers)
 
 
 def operations(settings: ApiSettings) -> tuple[Operation, ...]:
@@ -45,7 +45,11 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "All state models",
             "Built-in models first, then those the configuration brings.",
             list_models,
-            (Answer(200, "A page of names.", "application/json", ModelList, {"two": MODEL_LIST}),),
+            (
+                Answer(
+                    200, "A page of names.", "application/json", ModelList, {"two": MODEL_LIST}, tagged=True
+                ),
+            ),
             (
                 params.text("after", "Only what follows this name: `next` of the page before.", "packml"),
                 params.limit(settings.page_limit, settings.page_limit_max),
@@ -59,7 +63,16 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "One state model",
             "States with codes and categories, transitions, and rules where it has them.",
             get_model,
-            (Answer(200, "The model.", "application/json", {"type": "object"}, {"own model": MODEL}),),
+            (
+                Answer(
+                    200,
+                    "The model.",
+                    "application/json",
+                    {"type": "object"},
+                    {"own model": MODEL},
+                    tagged=True,
+                ),
+            ),
             (params.text("name", "Name of the model.", "packml", "path"),),
             ("unknown_model",),
             needs=Permission.READ,

@@ -6,14 +6,14 @@ from starlette.responses import Response
 
 from api import params
 from api.access import Permission
-from api.examples import EXAMPLE_CONNECTION, EXAMPLE_TAG, TAG_LIST, TAG_VIEW
-from api.hints import did_you_mean
+from api.examples import EXAMPLE_CONNECTION, EXAMPLE_EQUIPMENT, EXAMPLE_TAG, TAG_LIST, TAG_VIEW
+from api.hints import did_you_mean, shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.paging import page_by_key
 from api.params import invalid_parameter
 from api.ports import TagView
 from api.responses import json_answer, list_answer
-from api.routes.find import connection_names, find_tag, seen_tags
+from api.routes.find import connection_names, equipment_hint, find_tag, seen_tags
 from api.schemas import TagList
 from api.settings import ApiSettings
 
@@ -23,17 +23,26 @@ async def list_tags(context: Context, call: Call) -> Response:
     live = context.ports.live
     position = live.position()
     connection, quality = call.query["connection"], call.query["quality"]
+    equipment = call.query["equipment"]
     seen = seen_tags(live, call.by)
     if connection is not None and connection not in (names := connection_names(live, call.by)):
         reason = f'no connection is named "{connection}"'
         raise invalid_parameter("connection", reason, did_you_mean(connection, names))
     limit = call.query["limit"] or context.settings.page_limit
-    wanted = [view for view in seen if connection is None or view.connection == connection]
+    wanted = seen if connection is None else [view for view in seen if view.connection == connection]
+    if equipment is not None:
+        view = live.equipment_named(equipment)
+        if view is None or not call.by.sees(view.path):
+            reason = f'no equipment is named "{shown(equipment)}"'
+            raise invalid_parameter("equipment", reason, equipment_hint(live, equipment, call.by))
+        own = frozenset(live.tags_of(equipment))
+        wanted = [view for view in wanted if view.tag in own]
     items, next_ = page_by_key(
-        [view for view in wanted if quality is None or _quality(view) == quality],
+        wanted,
         lambda view: view.tag,
         call.query["after"],
         limit,
+        lambda view: quality is None or _quality(view) == quality,
     )
     page = TagList(items, next_, position.stream, position.last_seq)
     return await list_answer(page, call.headers, context.settings.gzip_bytes_min)
@@ -58,9 +67,10 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "In the order of the configuration. `quality=bad` shows what needs attention, tags that never "
             "had a sample among them.",
             list_tags,
-            (Answer(200, "A page of tags.", "application/json", TagList, {"one": TAG_LIST}),),
+            (Answer(200, "A page of tags.", "application/json", TagList, {"one": TAG_LIST}, tagged=True),),
             (
                 params.text("connection", "Only tags of this connection.", EXAMPLE_CONNECTION),
+                params.text("equipment", "Only tags this equipment uses.", EXAMPLE_EQUIPMENT),
                 params.one_of("quality", params.QUALITIES, "Only tags whose latest sample has this quality."),
                 params.text(
                     "after", "Only what follows this tag: `next` of the page before.", "filler-plc/state"

@@ -40,7 +40,7 @@ TABLE = [
         'Did you mean "/api/v1/equipment/oven-1/state"?',
     ),
     ("/nothing/like/any/of/it", 404, "not_found", "The routes are listed at /docs."),
-    (f"{STATE}?zzz=1", 400, "unknown_parameter", "This route takes at, known_at."),
+    (f"{STATE}?zzz=1", 400, "unknown_parameter", "This route takes at, known_at, wait, after."),
     ("/healthz?verbose", 400, "unknown_parameter", "This route takes no parameters."),
     ("/api/v1/equipment/oven-1/transitions?form=1", 400, "unknown_parameter", 'Did you mean "from"?'),
     (
@@ -182,7 +182,7 @@ async def test_every_answer_carries_the_guarding_headers(client: httpx.AsyncClie
     assert headers["referrer-policy"] == "no-referrer"
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
-    assert headers["cache-control"] == ("no-cache" if "etag" in headers else "no-store")
+    assert headers["cache-control"] == ("private, no-cache" if "etag" in headers else "no-store")
     assert not any(name.startswith("access-control") for name in headers)
 
 
