@@ -37,6 +37,8 @@ TAGS: Mapping[str, str] = {
     "models": "The state models that say which states exist and how they may follow one another.",
     "health": "Whether the gateway itself does its work, for orchestrators and for Prometheus.",
     "access": "Who may do what: sessions, users and API keys.",
+    "audit": "Who did what, in a chain of records that shows whoever changes it.",
+    "compliance": "What the plant promised itself, and where it was not kept.",
     "documentation": "This description, for programs and for people.",
 }
 
