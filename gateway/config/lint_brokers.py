@@ -157,6 +157,8 @@ def broker_warnings(
         if (key := _open_password(settings)) is not None:
             reason = "can be read by others on the network: mqtt:// goes without TLS"
             yield (*place, key), reason, 'write broker = "mqtts://host:8883" if the broker has TLS'
+        if isinstance(settings, MqttSettings) and settings.commands is not None:
+            yield from _open_to_commands((*place, "commands"), settings)
         if not isinstance(settings, SparkplugSettings):
             continue
         if "repeat" in settings.model_fields_set and settings.primary_host is None:
@@ -171,6 +173,21 @@ def broker_warnings(
                 reason,
                 f"let the broker allow publishing to {topics} to the host application alone",
             )
+
+
+def _open_to_commands(place: KeyPath, settings: MqttSettings) -> Iterator[Finding]:
+    """A broker that commands come from and that does not know who speaks, or is not alone with them."""
+    for address in settings.addresses:
+        url = urlsplit(address)
+        if url.scheme == "mqtt" and url.hostname not in _THIS_MACHINE:
+            reason = "come over the network without TLS: whoever is on it can send and change them"
+            yield place, reason, 'write broker = "mqtts://host:8883"'
+        if settings.user is None and settings.cert_file is None and not url.username:
+            reason = "come from a broker that asks nobody who he is"
+            hint = (
+                "give the gateway a user there, and let the broker let the host alone publish to their topics"
+            )
+            yield place, reason, hint
 
 
 def _shown_by_none(nodes: Sections, equipment: Iterable[EquipmentSpec]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -19,6 +20,7 @@ from connectors.base import WriteOutcome
 from gateway.clock import SystemClock
 from gateway.config.callers import CallerSettings
 from gateway.config.control import AllowSettings
+from gateway.config.load import load
 from gateway.control import mqtt_listening
 from gateway.control.mqtt_listening import ANSWERS_MAX, WAITING_MAX, Ear, MqttListening
 from gateway.control.mqtt_orders import KINDS, REQUEST_BYTES_MAX, Asked, Orders, TurnedAway
@@ -449,3 +451,27 @@ async def test_what_the_desk_refuses_a_host_is_refused_and_without_a_desk_everyt
     assert (written.outcome, written.reason) == (WriteOutcome.REFUSED, "state: it is in Execute")
     written = await SparkplugOrders("sparkplug", CALLER, lambda: None).write(None, TAG, 5, "x")
     assert (written.outcome, written.reason[:10]) == (WriteOutcome.REFUSED, "writes_off")
+
+
+# What `andon check` says of it ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("broker", "more", "words"),
+    [
+        ("mqtt://10.0.0.9:1883", "", ["without TLS", "asks nobody"]),
+        ("mqtt://10.0.0.9:1883", 'user = "andon"\n', ["without TLS"]),
+        ("mqtts://10.0.0.9:8883", "", ["asks nobody"]),
+        ("mqtts://10.0.0.9:8883", 'user = "andon"\n', []),
+        ("mqtt://127.0.0.1:1883", 'user = "andon"\n', []),
+    ],
+)
+def test_commands_over_a_broker_that_anybody_may_use_are_warned_of(
+    tmp_path: Path, broker: str, more: str, words: list[str]
+) -> None:
+    path = tmp_path / "andon.toml"
+    head = '[gateway]\nid = "line-1"\nenterprise = "acme"\nsite = "berlin"\n[mqtt]\n'
+    path.write_text(f'{head}broker = "{broker}"\n{more}commands = {{ name = "host" }}\n', encoding="utf-8")
+    warnings = [warning for warning in load(path).warnings if warning.path == "mqtt.commands"]
+    assert [any(word in warning.reason for warning in warnings) for word in words] == [True] * len(words)
+    assert len(warnings) == len(words)
