@@ -35,7 +35,7 @@ from gateway.config.schema import (
     SnapshotSettings,
     SparkplugSettings,
 )
-from gateway.config.serving import TlsSettings
+from gateway.config.serving import ApiTlsSettings
 from statemodel.durations import format_duration
 from tests.docs.pages import DOCS, tables
 
@@ -56,7 +56,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[sparkplug]`": SparkplugSettings,
     "`[api]`": ApiSettings,
     "`[api.oidc]`": OidcSettings,
-    "`[api.tls]`": TlsSettings,
+    "`[api.tls]`": ApiTlsSettings,
     "`[commands]`": CommandsSettings,
     "`[[commands.allow]]`": AllowSettings,
     "Read-back of a command": ReadbackSettings,

@@ -482,15 +482,36 @@ def test_a_model_that_is_odd_but_sound_is_accepted_with_a_warning(tmp_path: Path
     assert [warning.path for warning in loaded.warnings] == ["rules[3]"]
 
 
-def test_an_api_that_the_network_can_reach_is_warned_of(tmp_path: Path) -> None:
+OPEN = ("127.0.0.1:8420", "0.0.0.0:8420")
+
+
+def opened(tmp_path: Path, more: str) -> Path:
+    """A configuration whose API the network can reach."""
     path = write(tmp_path)
+    text = path.read_text(encoding="utf-8").replace(*OPEN)
     path.write_text(
-        path.read_text(encoding="utf-8").replace("127.0.0.1:8420", "0.0.0.0:8420"), encoding="utf-8"
+        text.replace('listen = "0.0.0.0:8420"', f'listen = "0.0.0.0:8420"\n{more}'), encoding="utf-8"
     )
+    return path
 
-    [warning] = load(path, environment=ENVIRONMENT).warnings
 
-    assert warning.path == "api.listen"
+def test_an_api_that_the_network_can_reach_without_tls_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationRefused) as caught:
+        load(opened(tmp_path, ""), environment=ENVIRONMENT)
+
+    [problem] = caught.value.problems
+    assert problem.path == "api.listen"
+    assert "without TLS" in problem.reason
+    assert "insecure = true" in problem.hint
+
+
+@pytest.mark.parametrize("more", ["insecure = true", 'tls = { cert_file = "c.pem", key_file = "k.pem" }'])
+def test_an_api_that_lets_the_network_read_is_warned_of(tmp_path: Path, more: str) -> None:
+    assert load(opened(tmp_path, more), environment=ENVIRONMENT).warnings == ()
+
+    [warning] = load(opened(tmp_path, f'{more}\nanonymous = "viewer"'), environment=ENVIRONMENT).warnings
+
+    assert warning.path == "api.anonymous"
     assert "network" in warning.reason
 
 
