@@ -18,6 +18,7 @@ from connectors.base import Clock, Connector
 from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
 from connectors.selfreport import figures_of, ranges_of, warnings_of, was_taken_up
 from connectors.settings import ConnectionSettings
+from gateway.control.readings import Readings
 from gateway.cycles import Cycles
 from gateway.gaps import Gaps
 from gateway.pipeline import Pipeline
@@ -47,6 +48,7 @@ class Supervised:
         *,
         known_down: bool = False,
         turnstile: Turnstile | None = None,
+        readings: Readings | None = None,
     ) -> None:
         """With `known_down` the loss is already on record (a restart), and is not reported again.
 
@@ -59,6 +61,8 @@ class Supervised:
         self._backoff = Backoff(max_s=RETRY_S_MAX)
         self._rarely = Backoff(max_s=RARELY_S_MAX)
         self._turnstile = turnstile or Turnstile()
+        #: Told of what comes in, before anything is thinned out: commands are read back from it.
+        self.readings = readings
         self._place: Place | None = None
         self._warned: dict[str, str] = {}
         self._losses = Gaps()
@@ -128,6 +132,8 @@ class Supervised:
         self.last_error, self.last_error_at = failure.reason, now
         self.last_error_hint = failure.hint or None
         self._turn("refused" if isinstance(failure, DeviceRefused) else "down")
+        if self.readings is not None:
+            self.readings.down(self.settings.name)
         for gap in session.gaps.rest():
             await self._pipeline.offer(gap)
         if self._reported_down:
@@ -260,6 +266,8 @@ class _Session:
         if self.closed or not batch.samples:
             return
         self._mark(batch.received_at)
+        if self._owner.readings is not None:
+            self._owner.readings.batch(batch)
         await self._offer(batch)
 
     async def event(self, event: DeviceEvent) -> None:
@@ -282,6 +290,8 @@ class _Session:
     def cycle(self, group: str, duration_s: float, lateness_s: float, skipped: int) -> None:
         self._owner.note_cycle(group, duration_s, lateness_s, skipped)
         if not self.closed:
+            if self._owner.readings is not None:
+                self._owner.readings.cycle(self._owner.settings.name, group, duration_s)
             self._owner._pipeline.read(self._owner.settings.name, group, self._owner._clock.now())
 
     def gap(self, gap: Gap) -> None:

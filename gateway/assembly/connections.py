@@ -8,6 +8,7 @@ from connectors.base import Clock, Connector
 from connectors.protocol import Environment
 from connectors.settings import ConnectionSettings
 from gateway.config.load import Loaded
+from gateway.control.readings import Readings
 from gateway.pipeline import Pipeline
 from gateway.supervisor import Supervised
 from gateway.turnstile import Turnstile
@@ -16,8 +17,8 @@ from gateway.turnstile import Turnstile
 class Builder:
     """Builds connections for one pipeline; they share the turnstile that says when each may connect."""
 
-    def __init__(self, pipeline: Pipeline, clock: Clock) -> None:
-        self._pipeline, self._clock = pipeline, clock
+    def __init__(self, pipeline: Pipeline, clock: Clock, readings: Readings | None = None) -> None:
+        self._pipeline, self._clock, self._readings = pipeline, clock, readings
         self._turnstile = Turnstile()
 
     def supervise(
@@ -25,7 +26,13 @@ class Builder:
     ) -> Supervised:
         """One connection, not started. With `known_down` its loss is on record already."""
         return Supervised(
-            settings, connector, self._pipeline, self._clock, known_down=known_down, turnstile=self._turnstile
+            settings,
+            connector,
+            self._pipeline,
+            self._clock,
+            known_down=known_down,
+            turnstile=self._turnstile,
+            readings=self._readings,
         )
 
     def build_all(self, loaded: Loaded, lost: Collection[str]) -> dict[str, Supervised]:

@@ -100,6 +100,12 @@ class CommandDesk:
         self.counts: Counter[str] = Counter()
         self.alarms: dict[str, str] = {}
         self.ledger_trouble = ""
+        self._is_open = False
+
+    @property
+    def waiting(self) -> int:
+        """Commands that wait for a second person."""
+        return len(self._waiting)
 
     def follow(self, settings: CommandsSettings) -> None:
         """Go by other rules from now on. What waits for approval is judged by them again."""
@@ -108,7 +114,7 @@ class CommandDesk:
     # -- life ------------------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Put what an earlier process left in order.
+        """Put what an earlier process left in order. Until then nothing is taken; `run` does it too.
 
         Raises:
             LedgerFailed: it cannot be read.
@@ -118,6 +124,7 @@ class CommandDesk:
             await self._take_up(entry, now, now_s)
         since = now - timedelta(seconds=self._bench.window_s)
         self._bench.taken_before(await self._ledger.taken_since(since))
+        self._is_open = True
 
     async def _take_up(self, entry: Entry, now: datetime, now_s: float) -> None:
         view = entry.view
@@ -146,6 +153,8 @@ class CommandDesk:
         while True:
             now_s = self._clock.monotonic()
             try:
+                if not self._is_open:
+                    await self.begin()
                 for id_, (entry, _, until_s) in tuple(self._waiting.items()):
                     if now_s >= until_s:
                         del self._waiting[id_]
@@ -409,6 +418,9 @@ class CommandDesk:
         """Raises a refusal when nothing more can be taken."""
         if self._stopping:
             raise _refusal(halt("stopping", "the gateway is shutting down", retry_after_s=5.0))
+        if not self._is_open:
+            found = halt("ledger_unavailable", self.ledger_trouble or "it has not been read yet")
+            raise _refusal(msgspec.structs.replace(found, retry_after_s=RETRY_S))
         line = self._lines.get(name)
         if line is not None and len(line[1]) >= LINE_MAX:
             raise _refusal(halt("busy", f"{LINE_MAX} commands wait for {name}", retry_after_s=RETRY_S))

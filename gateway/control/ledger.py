@@ -136,7 +136,7 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 
 class SqliteLedger:
-    """Implements `Ledger` in a file. Make it with `open`, end it with `close`."""
+    """Implements `Ledger` in a file. Opened at its first use; end it with `close`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

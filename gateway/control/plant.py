@@ -97,6 +97,11 @@ def watched(
         for rule in (settings.allow if settings is not None and settings.enabled else ())
         for tag in (rule.tag, rule.readback.tag)
         if tag is not None
+    } | {
+        tag
+        for rule in (settings.allow if settings is not None and settings.enabled else ())
+        if rule.packml is not None
+        for tag in (rule.packml.command, rule.packml.request)
     }
     return {
         connection.tag_id(tag): group.name
