@@ -37,16 +37,19 @@ CLOCKS = {
     "simulators/faults.py": "another program: time stamps of the PLCs",
     "simulators/opcua_server.py": "another program: time stamps of the PLCs",
     "simulators/run.py": "another program: says how long its start took",
+    "simulators/writes.py": "another program: when what was written came in",
 }
 #: Modules that may be random; everything else is handed its randomness or has none.
 DICE = {
     "gateway/supervisor.py": "jitter of the pause before a connection is tried again",
     "gateway/historian/historian.py": "jitter of the pause before the database is tried again",
     "gateway/publish/publisher.py": "jitter of the pause before the broker is tried again",
+    "gateway/control/mqtt_listening.py": "jitter of the pause before the broker is tried again",
     "gateway/sparkplug/edge_node.py": "jitter of the pause before a broker is tried again",
     "simulators/compressor.py": "a plant's behaviour, from the seed",
     "simulators/oven.py": "a plant's behaviour, from the seed",
     "simulators/packml_machine.py": "a plant's behaviour, from the seed",
+    "simulators/writes.py": "which writes a fault hits, from the seed",
 }
 
 #: Places that exist on one machine only, and hosts a mirror must be free to replace. Put together from parts,
