@@ -258,3 +258,43 @@ def test_an_answer_that_leaves_it_open_is_unknown() -> None:
 def test_datetimes_are_sent_as_utc() -> None:
     held = fitted("2026-01-01T02:00:00+02:00", NodeType(13)).Value
     assert held == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def test_a_write_goes_before_every_poll_that_waits(plant: Plant, tmp_path: Path) -> None:
+    assert plant.server is not None
+    limit = plant.server.get_node(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead)
+    await limit.write_value(2, ua.VariantType.UInt32)
+    asked: list[str] = []
+    write, read = InternalSession.write, InternalSession.read
+
+    async def noting_write(self: InternalSession, params: Any) -> Any:
+        if self.external:
+            asked.append("write")
+        return await write(self, params)
+
+    async def slow_read(self: InternalSession, params: Any) -> Any:
+        if self.external:
+            asked.append("read")
+            await asyncio.sleep(0.003)
+        return await read(self, params)
+
+    names = [name for name, *_ in HELD]
+    tags = [{"name": f"{name}{n}", "node": f"nsu={URI};s={name}"} for n in range(4) for name in names]
+    polled = {"name": "polled", "interval": "10ms", "mode": "poll", "tags": tags}
+    connector = connector_for(plant, tmp_path, groups=[polled], request_timeout="5s")
+    link = RecordingLink()
+    with pytest.MonkeyPatch().context() as patched:
+        patched.setattr(InternalSession, "write", noting_write)
+        patched.setattr(InternalSession, "read", slow_read)
+        async with running(connector, link):
+            await link.until_value("plc/state3", 6)
+            await connector.write([Write("plc/state0", 1)])  # its type is asked for once, before the first
+            for number in range(2, 12):
+                async with asyncio.timeout(5):
+                    while len(asked) < 3:  # in the midst of reading
+                        await asyncio.sleep(0.001)
+                asked.clear()
+                await connector.write([Write("plc/state0", number)])
+                assert asked.index("write") <= 1, "only the read that was open went before it"
+                asked.clear()
+            await link.until_value("plc/state3", 11)
