@@ -13,6 +13,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from api.configuring import Difference
 from connectors.planned import (
     LATENCY_S,
     USE_MAX,
@@ -24,10 +25,14 @@ from connectors.planned import (
     percent,
     whole_plan,
 )
+from gateway.changing.asking import AskedGateway
 from gateway.client import Client, NoAnswer, Refused
+from gateway.commands.apply import files_of
+from gateway.commands.differing import print_difference
 from gateway.commands.remote import url_from
 from gateway.commands.show import out, print_json
 from gateway.config.load import Loaded, load
+from gateway.config.problems import ConfigurationRefused
 from gateway.errors import GatewayError
 from statemodel.durations import parse_duration
 
@@ -61,6 +66,9 @@ class Comparison(msgspec.Struct, frozen=True):
     measured: tuple[Measured, ...] = ()
     remarks: tuple[str, ...] = ()
     unreachable: str = ""
+    #: From what runs to this configuration; None where that is not known, and why.
+    difference: Difference | None = None
+    difference_unknown: str = ""
 
 
 def show_plan(path: Path, *, latency: str | None, url: str | None, requests: bool, json: bool) -> None:
@@ -128,7 +136,23 @@ def compare(plan: Plan, loaded: Loaded, url: str | None) -> Comparison:
         remarks += _latency_remark(connection, found, plan.latency_s)
     names = {connection.name for connection in plan.connections}
     remarks += [f"{name} runs and is not in this configuration" for name in views if name not in names]
-    return Comparison(address, tuple(measured), tuple(remarks))
+    difference, why_not = _difference(loaded, address)
+    return Comparison(
+        address, tuple(measured), tuple(remarks), difference=difference, difference_unknown=why_not
+    )
+
+
+def _difference(loaded: Loaded, address: str) -> tuple[Difference | None, str]:
+    """What would change if the gateway ran this configuration; or why it does not say."""
+    path = loaded.named or loaded.path
+    try:
+        with AskedGateway(address, config=path, timeout_s=30.0) as gateway:
+            expected = gateway.running().hash
+            return gateway.apply(files_of(path), "a plan", expected, dry_run=True).difference, ""
+    except ConfigurationRefused as refused:
+        return None, f"the gateway would refuse it: {refused.problems[0]}"
+    except GatewayError as failure:
+        return None, failure.reason
 
 
 def _measured(connection: PlannedConnection, cycles: Mapping[str, Mapping[str, float]]) -> Iterable[Measured]:
@@ -206,6 +230,11 @@ def _print_plan(plan: Plan, comparison: Comparison, *, every_request: bool) -> N
             f"predicted with {duration_text(plan.latency_s)} from each request to its answer (--latency)"
         )
         out.print(assumed, style="dim", markup=False)
+    if comparison.difference is not None:
+        out.print("\n[bold]difference to what runs[/]")
+        print_difference(comparison.difference)
+    elif comparison.difference_unknown:
+        out.print(f"difference to what runs: {comparison.difference_unknown}", style="dim", markup=False)
     if comparison.unreachable:
         out.print(f"not compared with a running gateway: {comparison.unreachable}", style="dim", markup=False)
     for remark in comparison.remarks:
