@@ -112,6 +112,7 @@ def create_app(
     websocket.serve_websocket(app, context)
     app.openapi = lambda: told  # type: ignore[method-assign]
     app.state.streams = streams
+    app.state.rate = rate
     app.state.operations = operations
     _answer_failures(app, operations, settings, guard)
     return app

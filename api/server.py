@@ -110,6 +110,12 @@ class Server:
         return self._certificate
 
     @property
+    def refused_count(self) -> int:
+        """Requests refused because more came from a caller or an address than it may send."""
+        rate = self._app.state.rate
+        return 0 if rate is None else int(rate.refused_count)
+
+    @property
     def host(self) -> str:
         """The address bound, once started."""
         return self._host

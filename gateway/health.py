@@ -62,6 +62,8 @@ class HealthReport:
         self.more: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
         #: What is wrong with the audit trail.
         self.audit: Callable[[], str | None] = lambda: None
+        #: What is wrong with the certificate of the API, or will be soon.
+        self.certificate: Callable[[], str | None] = lambda: None
         #: Why the last snapshot came to nothing.
         self.snapshots: Callable[[], str | None] = lambda: None
         self.started = False
@@ -91,6 +93,8 @@ class HealthReport:
             parts["accounts"] = {"ok": False, "reason": wrong}
         if unaudited := self.audit():
             parts["audit"] = {"ok": False, "reason": unaudited}
+        if certified := self.certificate():
+            parts["api certificate"] = {"ok": False, "reason": certified}
         if untaken := self.snapshots():
             parts["snapshots"] = {"ok": False, "reason": untaken}
         parts.update({name: dict(part) for name, part in self.more().items()})

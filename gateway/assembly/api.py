@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
+
+from prometheus_client.core import Metric
 
 from api.app import create_app
 from api.configuring import Configuring
@@ -48,6 +50,7 @@ def build_ports(
     reconciling: Reconciling,
     configuring: Configuring,
     watch: Watch,
+    serving: Callable[[], Iterable[Metric]],
     version: str,
 ) -> Ports:
     """What the API asks."""
@@ -63,7 +66,7 @@ def build_ports(
             supervised=supervised.values(),
             sinks=sinks,
             accounts=accounts,
-            more=lambda: chain(reconciling.figures(), watch.figures()),
+            more=lambda: chain(reconciling.figures(), watch.figures(), serving()),
             journal=lambda: words.figures(journal.stats(), journal.position),
             snapshots=record.snapshots.figures,
             clock=clock,

@@ -35,6 +35,7 @@ from gateway.assembly.exchange import Exchange, Follower
 from gateway.assembly.historian import build_historian
 from gateway.assembly.record import open_record
 from gateway.assembly.servers import Servers
+from gateway.assembly.serving import certificate_trouble, serving_figures
 from gateway.assembly.switching import Switching
 from gateway.assembly.tasks import Tasks, task_of
 from gateway.config.load import Loaded
@@ -163,8 +164,10 @@ class Running:
             reconciling=self.reconciling,
             configuring=self.changing.desk,
             watch=self.watch,
+            serving=lambda: serving_figures(self.server, self.clock.now()),
             version=self.version,
         )
+        self.health.certificate = lambda: certificate_trouble(self.server, self.clock.now())
         self.stack.push_async_callback(self._stop_serving)
         if (served := await listen(self.loaded, self.ports, self.clock)) is not None:
             self.server, self.addresses.api = served
