@@ -186,10 +186,15 @@ def _new_name(name: str, taken: bool, kind: str, count: int) -> None:
         )
 
 
+def unknown_user(name: str) -> Conflict:
+    """There is no user of that name."""
+    return Conflict("unknown_user", f'there is no user "{name}"', "the users there are: andon user list")
+
+
 def _user_of(file: UserFile, name: str, version: str | None) -> StoredUser:
     user = file.find(name)
     if user is None:
-        raise Conflict("unknown_user", f'there is no user "{name}"', "the users there are: andon user list")
+        raise unknown_user(name)
     _of_version(user, version)
     return user
 

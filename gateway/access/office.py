@@ -142,7 +142,7 @@ class Office:
     def _user(self, name: str) -> StoredUser:
         user = self.keeper.users.get(name)
         if user is None:
-            raise Conflict("unknown_user", f'there is no user "{name}"', "see the list of users")
+            raise book.unknown_user(name)
         return user
 
 

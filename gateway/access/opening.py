@@ -79,6 +79,7 @@ def first_admin(shelf: Shelf, hashing: Hashing, clock: Clock, *, wanted: bool) -
         NotWritten: the disk refused.
     """
     with Changing(shelf):
+        shelf.drop_drafts()
         try:
             users = shelf.users()
         except Damaged:

@@ -54,10 +54,13 @@ class Shelf:
             StartFailed: it cannot be made or written to.
         """
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.directory.exists():
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _give_to_owner(self.directory, of=self.directory.parent)
             if not os.access(self.directory, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(13, "not allowed to read and write there")
-            drop_drafts(self.directory)
+            if not self.directory.is_dir():
+                raise NotADirectoryError(20, "it is no folder")
         except OSError as error:
             raise StartFailed(
                 f"the folder {self.directory} cannot be used: {error.strerror}",
@@ -68,7 +71,7 @@ class Shelf:
         """What others than the owner may read or write, with the mode it has."""
         for path in (self.directory, *sorted(self.directory.iterdir())):
             status = path.lstat()
-            if stat.S_IMODE(status.st_mode) & 0o077 or status.st_uid not in (os.geteuid(), 0):
+            if stat.S_IMODE(status.st_mode) & 0o077:
                 yield path, f"{stat.S_IMODE(status.st_mode):04o}"
 
     def stamps(self) -> tuple[Stamp, Stamp]:
@@ -131,6 +134,11 @@ class Shelf:
         """
         with whole_file(self.directory / name) as file:
             file.write(data)
+            _give_to_owner(file.fileno(), of=self.directory)
+
+    def drop_drafts(self) -> None:
+        """Remove what a process that was killed had begun to write; for who holds the lock."""
+        drop_drafts(self.directory)
 
     def table(self, name: str) -> dict[str, str]:
         """A file of names and texts; empty where there is none or it is none: nothing depends on it."""
@@ -178,6 +186,7 @@ class Changing:
         try:
             if self._fd < 0:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                _give_to_owner(self._fd, of=self._path.parent)
             fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
@@ -202,3 +211,10 @@ class Changing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _give_to_owner(made: Path | int, *, of: Path) -> None:
+    """What root makes belongs to whom the folder belongs, or the gateway could not read it."""
+    if os.geteuid() == 0:
+        owner = of.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)
