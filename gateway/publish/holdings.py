@@ -88,7 +88,8 @@ class Holdings:
 
     async def add(self, topics: Mapping[str, Held]) -> None:
         """These are about to be published, or are seen to be ours."""
-        changed = {topic: held for topic, held in topics.items() if self._topics.get(topic) != held}
+        news = {topic: _with_mark(held, self._topics.get(topic)) for topic, held in topics.items()}
+        changed = {topic: held for topic, held in news.items() if self._topics.get(topic) != held}
         if changed:
             self._topics.update(changed)
             while len(self._topics) > TOPICS_MAX:
@@ -120,6 +121,13 @@ class Holdings:
                 write_whole(path, msgspec.json.encode(file).replace(b'],"', b'],\n"'))
             except OSError as error:
                 log.warning("the published topics could not be remembered", path=str(path), reason=str(error))
+
+
+def _with_mark(held: Held, before: Held | None) -> Held:
+    """Where nothing newer was said on a topic, what was said before still lies there."""
+    if before is None or held.mark or msgspec.structs.replace(before, mark="") != held:
+        return held
+    return before
 
 
 def _name(sink: str) -> str:

@@ -26,6 +26,7 @@ class Tags:
         self._tags = dict(tags)
         self._voice = voice
         self._latest: dict[str, TagSample] = {}
+        self._said: dict[str, TagSample] = {}
         self._due: dict[str, None] = {}
         self._news = asyncio.Event()
         self.merged = 0
@@ -43,6 +44,10 @@ class Tags:
     def latest(self, tag: str) -> TagSample | None:
         """Its newest value."""
         return self._latest.get(tag)
+
+    def said(self, tag: str) -> TagSample | None:
+        """The value that was said last; a newer one may not have been said yet."""
+        return self._said.get(tag)
 
     def all_latest(self) -> Iterator[tuple[str, TagSample]]:
         """The newest value of each tag that has one."""
@@ -68,4 +73,5 @@ class Tags:
     def say_on(self, link: Link, tag: str, topic: str) -> None:
         """Say the newest value of a tag on one of its topics, if it has one. Call when there is room."""
         if (sample := self._latest.get(tag)) is not None:
+            self._said[tag] = sample
             self._voice.tag(link, topic, sample)

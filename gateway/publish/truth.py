@@ -58,7 +58,7 @@ class Truth:
         for topic, held in marked.items():
             if held.kind == "state" and (state := self._states.now(held.about)) is not None and not state.seq:
                 marked[topic] = Held(held.kind, held.about, held.path, mark_of_state(state))
-            elif held.kind == "tag" and not held.path and (sample := self._tags.latest(held.about)):
+            elif held.kind == "tag" and not held.path and (sample := self._tags.said(held.about)):
                 marked[topic] = Held(held.kind, held.about, held.path, mark_of_tag(sample.received_at))
         return marked
 

@@ -84,6 +84,8 @@ class MqttWitness:
                 body = bytes(message.payload)
                 assert self.bodies.setdefault(event["id"], body) == body
                 self.events.append(event)
+            elif message.topic.endswith("/_state") and not message.payload:
+                self.retained.pop(message.topic, None)  # cleared: the equipment has left the configuration
             elif message.topic.endswith("/_state"):
                 state = json.loads(message.payload)
                 last = self.retained.get(message.topic)
