@@ -50,7 +50,7 @@ class AskedGateway:
         self.url = url.rstrip("/")
         bearer = credentials_for(self.url, config, token=token)
         self._http = httpx.Client(
-            base_url=f"{self.url}/api/v1/config",
+            base_url=f"{self.url}/api/v1",
             timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
             trust_env=False,
             headers={} if bearer is None else {"Authorization": f"Bearer {bearer}"},
@@ -102,7 +102,9 @@ class AskedGateway:
     ) -> dict[str, Any]:
         headers = {} if version is None else {"If-Match": f'"{version}"'}
         try:
-            response = self._http.request(method, path, json=body, headers=headers, params=dict(query or {}))
+            response = self._http.request(
+                method, f"/config{path}", json=body, headers=headers, params=dict(query or {})
+            )
         except httpx.HTTPError as error:
             raise NoAnswer(
                 f"no gateway answers at {self.url}: {str(error) or type(error).__name__}",
