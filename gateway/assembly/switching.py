@@ -253,7 +253,8 @@ class Switching:
         if prepared.serves_anew:
             before, (run.server, run.addresses.api) = run.server, prepared.server or (None, "")
             if before is not None:
-                await before.stop()
+                # Not waited for: among what it has to finish may be the request that asks for this change.
+                run.tasks.start(f"leaving server {id(before)}", before.stop())
 
 
 def _address(loaded: Loaded) -> str:
