@@ -67,6 +67,8 @@ class AccessDesk(Office):
         #: Sessions that outlive a change of their user's password, because it was made in them.
         self._spared: dict[str, str] = {}
         self._used_changed = False
+        #: Credentials refused since the start, by their kind.
+        self.refused: Counter[str] = Counter()
         self._said_s = float("-inf")
         self._issuer: Issuer | None = None
         self._issuer_changed = asyncio.Event()
@@ -102,6 +104,7 @@ class AccessDesk(Office):
             case tokens.SESSION:
                 principal = self.open_sessions.find(bearer, self.now())
                 if principal is None:
+                    self.refused["session"] += 1
                     raise Denied(
                         "session_ended", "the session has ended, or its token has; renew it or log in"
                     )
@@ -118,12 +121,14 @@ class AccessDesk(Office):
                     return principal
             case _ if self._issuer is not None and looks_like_one(bearer) and len(bearer) <= tokens.CHARS_MAX:
                 return await self._by_token(self._issuer, bearer, peer)
+        self.refused["key"] += 1
         raise _wrong()
 
     async def _by_token(self, issuer: Issuer, token: str, peer: str) -> Principal:
         try:
             principal, first = await issuer.find(token)
         except Refused as refused:
+            self.refused["token"] += 1
             if self.clock.monotonic() - self._said_s >= SAY_S:
                 self._said_s = self.clock.monotonic()
                 _log.warning("a token of the issuer is not accepted", reason=refused.reason, peer=peer)
@@ -154,6 +159,7 @@ class AccessDesk(Office):
         self._judge_file()
         found, match = await self._compare(name, password, peer)
         if found is None or found.disabled or not match.right:
+            self.refused["password"] += 1
             await self._tell_refused("login", name, peer, "invalid_credentials")
             raise _wrong()
         self._lockout.right(name, peer)

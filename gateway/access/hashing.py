@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from argon2 import PasswordHasher
@@ -49,9 +50,11 @@ class Hashing:
         self._threads = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="password")
         self._pending_max = at_once + waiting_max
         self._pending = 0
-        # Compared with where there is no such user, so that the answer takes as long. Nobody knows its
-        # password.
-        self._nobody = self._argon2.hash("nobody has this password")
+
+    @cached_property
+    def _nobody(self) -> str:
+        """Compared with where there is no such user, so that the answer takes as long. Nobody's password."""
+        return self._argon2.hash("nobody has this password")
 
     def hash_now(self, password: str) -> str:
         """The hash of a password, in this thread."""
@@ -79,8 +82,9 @@ class Hashing:
         return await self._aside(lambda: self._compare(password, hash_))
 
     def _compare(self, password: str, hash_: str | None) -> Match:
+        nobody = self._nobody  # made at the first comparison, whoever it is for
         try:
-            self._argon2.verify(hash_ or self._nobody, normal(password))
+            self._argon2.verify(hash_ or nobody, normal(password))
         except (VerifyMismatchError, VerificationError, InvalidHashError):
             return Match(False)
         return Match(hash_ is not None, hash_ is not None and self._argon2.check_needs_rehash(hash_))

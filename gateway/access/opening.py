@@ -35,8 +35,9 @@ def open_access(
     anonymous: bool,
     audit: Records | None,
     hashing: Hashing | None = None,
+    people: bool = True,
 ) -> AccessDesk:
-    """The port, ready to be asked; `run` it then, and `close` it at the end.
+    """The port, ready to be asked; `run` it then, and `close` it at the end. `people`: somebody can log in.
 
     Raises:
         StartFailed: its folder cannot be used.
@@ -46,7 +47,7 @@ def open_access(
     desk = AccessDesk(shelf, settings, clock, anonymous=anonymous, audit=audit, hashing=hashing or Hashing())
     try:
         shelf.put(LOCAL_KEY, f"{desk.local.secret}\n".encode())
-        first_admin(shelf, desk.hashing, clock, wanted=settings.oidc is None)
+        first_admin(shelf, desk.hashing, clock, wanted=people and settings.oidc is None)
     except NotWritten as failure:
         raise StartFailed(failure.reason, hint=failure.hint) from failure
     for path, mode in shelf.wide_open():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prometheus_client.core import Metric
 
+from api.access import Access
 from api.app import create_app
 from api.configuring import Configuring
 from api.ports import Ports
@@ -51,6 +52,7 @@ def build_ports(
     configuring: Configuring,
     watch: Watch,
     serving: Callable[[], Iterable[Metric]],
+    access: Access,
     version: str,
 ) -> Ports:
     """What the API asks."""
@@ -78,6 +80,7 @@ def build_ports(
         audit=watch.trail,
         compliance=watch.compliance,
         configuring=configuring,
+        access=access,
         corrections=desk,
     )
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from itertools import chain
 
 import structlog
 
 from api.server import Server
 from connectors.base import Clock
 from gateway.accounts.report import AccountsReport
+from gateway.assembly.access import build_access, follow_access
+from gateway.assembly.access import figures as access_figures
+from gateway.assembly.access import parts_of_health as access_health
 from gateway.assembly.addresses import Addresses, without_secrets
 from gateway.assembly.api import build_ports, listen
 from gateway.assembly.auditing import Watch, open_audit
@@ -75,6 +79,8 @@ class Running:
         loaded, clock = self.loaded, self.clock
         self.record = record = await open_record(loaded, clock, self.version, self.stack)
         self.audit = await open_audit(loaded, clock, self.stack)
+        self.access = build_access(loaded, self.audit, clock, self.stack)
+        self.followers.append(follow_access(self.access))
         self.changing = Changing(self.exchange, self.audit, clock)
         await self.changing.open()
         self.followers.append(follow_log_level)
@@ -114,6 +120,7 @@ class Running:
         self.core = Core(engine, live, late, pipeline)
         self.watch = Watch(self.audit, loaded, record, pipeline, history, self.addresses, clock)
         self.followers.append(self.watch.follow)
+        self.watch.access = self.access
         lost = {words.connection for words in record.lost_while_away(loaded, clock.now())}
         self.builder = Builder(pipeline, clock)
         self.supervised = self.builder.build_all(loaded, lost)
@@ -142,6 +149,7 @@ class Running:
             **self.reconciling.parts_of_health(),
             **self.changing.health(),
             **self.watch.parts_of_health(),
+            **access_health(self.access),
         }
         self.models = ModelCatalogue(self.loaded.models)
         self.desk = CorrectionDesk(self.loaded.equipment, history, self.core.pipeline.record, self.clock)
@@ -164,7 +172,10 @@ class Running:
             reconciling=self.reconciling,
             configuring=self.changing.desk,
             watch=self.watch,
-            serving=lambda: serving_figures(self.server, self.clock.now()),
+            serving=lambda: chain(
+                serving_figures(self.server, self.clock.now()), access_figures(self.access)
+            ),
+            access=self.access,
             version=self.version,
         )
         self.health.certificate = lambda: certificate_trouble(self.server, self.clock.now())
@@ -197,6 +208,7 @@ class Running:
             self.tasks.start("reconciling", self.reconciling.run())
             self.tasks.start("snapshots", record.snapshots.keeper.run())
             self.tasks.start("audit", self.audit.run())
+            self.tasks.start("access", self.access.run())
             self.tasks.start("configuration", self.changing.run())
             self.tasks.start("anchoring", self.watch.anchoring.run())
             self.tasks.start("compliance", self.watch.compliance.run())
