@@ -169,6 +169,14 @@ class Server:
             await self._task  # raises what kept it from starting
         self._host, self._port = listener.getsockname()[:2]
 
+    def leave(self) -> None:
+        """Take no more connections; those there are go on until `stop`."""
+        if self._server is not None:
+            for server in self._server.servers:
+                server.close()
+        if self._listener is not None:
+            self._listener.close()
+
     async def stop(self) -> None:
         """End the streams, let requests under way finish, and close every connection."""
         if self._server is None or self._task is None:

@@ -66,6 +66,8 @@ class Running:
         self.server: Server | None = None
         #: Told of every configuration that is about to run; see `Follower`.
         self.followers: list[Follower] = []
+        #: Listeners of before that finish what is under way.
+        self.leaving: set[asyncio.Task[None]] = set()
         self.exchange = Exchange(Switching(self))
         #: What a restart has to admit is on record.
         self.known = asyncio.Event()
@@ -184,6 +186,8 @@ class Running:
             self.server, self.addresses.api = served
 
     async def _stop_serving(self) -> None:
+        if self.leaving:
+            await asyncio.wait(self.leaving)
         if self.server is not None:
             await self.server.stop()
 

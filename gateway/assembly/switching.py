@@ -254,7 +254,9 @@ class Switching:
             before, (run.server, run.addresses.api) = run.server, prepared.server or (None, "")
             if before is not None:
                 # Not waited for: among what it has to finish may be the request that asks for this change.
-                run.tasks.start(f"leaving server {id(before)}", before.stop())
+                before.leave()
+                run.leaving.add(leaving := asyncio.create_task(before.stop(), name="api that leaves"))
+                leaving.add_done_callback(run.leaving.discard)
 
 
 def _address(loaded: Loaded) -> str:
