@@ -28,6 +28,7 @@ from api.responses import encode_json, problem_answer
 from api.routes import (
     accounts,
     audit,
+    commands,
     compliance,
     configuration,
     connections,
@@ -88,6 +89,7 @@ def create_app(
         *reconciliations.operations(settings),
         *connections.operations(settings),
         *models.operations(settings),
+        *commands.operations(settings),
         *configuration.operations(settings),
         *audit.operations(settings),
         *compliance.operations(settings),

@@ -30,6 +30,7 @@ from statemodel.records import (
 TAGS: Mapping[str, str] = {
     "equipment": "Machines and processes: the state now, at any past instant, and how it got there.",
     "events": "The one sequence of all that happens, as a stream that resumes exactly where it stopped.",
+    "commands": "Writing to machines: only what a rule allows, at most once, and read back.",
     "accounts": "Loss accounting: what was recorded of each tag, and where each sample and event is now.",
     "reconciliations": "Whether memory, journal, database and retained topics tell the same story.",
     "tags": "The signals the gateway reads, each with value, quality and the times of source and receipt.",

@@ -14,6 +14,7 @@ import msgspec
 from api.access import Access
 from api.accounting import Accounts
 from api.auditing import Audit
+from api.commanding import Commands
 from api.compliance import Compliance
 from api.configuring import Configuring
 from api.corrections import Corrections
@@ -314,3 +315,4 @@ class Ports(msgspec.Struct, frozen=True):
     configuring: Configuring | None = None
     audit: Audit | None = None
     compliance: Compliance | None = None
+    commands: Commands | None = None

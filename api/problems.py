@@ -14,6 +14,7 @@ import msgspec
 from api.auditing import AUDIT_KINDS
 from api.configuring import CONFIGURATION_KINDS, RevisionInfo
 from api.kinds import ACCESS_KINDS, Kind
+from api.refusals import COMMAND_KINDS
 
 #: Where a caller whose cursor is of no use any more starts again.
 SNAPSHOT = "/api/v1/equipment"
@@ -120,7 +121,7 @@ _KINDS = (
     ),
     Kind(
         "key_reused",
-        409,
+        422,
         "Key used before",
         "The Idempotency-Key of the request came with another body before.",
         "Use a new key for every new request, and the same only to send the same again.",
@@ -214,7 +215,7 @@ _KINDS = (
 
 #: Every problem by its code.
 KINDS: dict[str, Kind] = {
-    kind.code: kind for kind in (*_KINDS, *ACCESS_KINDS, *CONFIGURATION_KINDS, *AUDIT_KINDS)
+    kind.code: kind for kind in (*_KINDS, *ACCESS_KINDS, *CONFIGURATION_KINDS, *AUDIT_KINDS, *COMMAND_KINDS)
 }
 
 

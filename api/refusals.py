@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from api.kinds import Kind
+
 
 class Refusal(NamedTuple):
     """One row: HTTP status, title, when it happens, what usually helps."""
@@ -196,3 +198,25 @@ REFUSALS: Mapping[str, Refusal] = {
         "The reason says what the device said; GET /api/v1/connections shows the state of the link.",
     ),
 }
+
+#: Codes that other routes have too, with the same meaning.
+_SHARED = frozenset(("key_reused", "stopping"))
+
+#: The same as problems, and those of requests that are no commands.
+COMMAND_KINDS: tuple[Kind, ...] = (
+    *(Kind(code, *row) for code, row in REFUSALS.items() if code not in _SHARED),
+    Kind(
+        "key_missing",
+        400,
+        "No Idempotency-Key",
+        "A command came without an Idempotency-Key, so that sending it again could carry it out twice.",
+        "Send the header Idempotency-Key with a new UUID for every new command.",
+    ),
+    Kind(
+        "unknown_command",
+        404,
+        "Unknown command",
+        "There is no command of this id, or it is kept no more.",
+        "GET /api/v1/commands lists those that are kept.",
+    ),
+)

@@ -103,7 +103,7 @@ async def test_what_is_sent_twice_under_one_key_is_done_once(here: httpx.AsyncCl
     other = await here.post(PATH, json=WANTED | {"state": "Idle"}, headers=key)
 
     assert (again.status_code, again.content) == (201, first.content)
-    assert (other.status_code, other.json()["code"]) == (409, "key_reused")
+    assert (other.status_code, other.json()["code"]) == (422, "key_reused")
     assert len(plant.log) == count
 
 
