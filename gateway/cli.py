@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from gateway import cli_access, cli_backup, cli_changing, cli_corrections, cli_reconcile, cli_topics
+from gateway import (
+    cli_access,
+    cli_audit,
+    cli_backup,
+    cli_changing,
+    cli_corrections,
+    cli_reconcile,
+    cli_topics,
+)
 from gateway.cli_database import database
 from gateway.cli_groups import journal, model, trust
 from gateway.cli_words import Config, Json
@@ -405,6 +413,7 @@ app.add_typer(model, name="model")
 app.add_typer(journal, name="journal")
 app.add_typer(database, name="database")
 cli_access.add_to(app)
+cli_audit.add_to(app)
 cli_backup.add_to(app)
 cli_changing.add_to(app)
 cli_corrections.add_to(app)
