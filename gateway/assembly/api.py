@@ -19,6 +19,7 @@ from api.tls import Certificate, CertificateUnusable
 from connectors.base import Clock
 from gateway.accounts.report import AccountsReport
 from gateway.assembly.auditing import Watch
+from gateway.assembly.commanding import Commanding
 from gateway.assembly.core import Core
 from gateway.assembly.record import Record
 from gateway.config.load import Loaded
@@ -51,6 +52,7 @@ def build_ports(
     reconciling: Reconciling,
     configuring: Configuring,
     watch: Watch,
+    commanding: Commanding,
     serving: Callable[[], Iterable[Metric]],
     access: Access,
     version: str,
@@ -68,7 +70,7 @@ def build_ports(
             supervised=supervised.values(),
             sinks=sinks,
             accounts=accounts,
-            more=lambda: chain(reconciling.figures(), watch.figures(), serving()),
+            more=lambda: chain(reconciling.figures(), watch.figures(), commanding.figures(), serving()),
             journal=lambda: words.figures(journal.stats(), journal.position),
             snapshots=record.snapshots.figures,
             clock=clock,
@@ -80,6 +82,7 @@ def build_ports(
         audit=watch.trail,
         compliance=watch.compliance,
         configuring=configuring,
+        commands=commanding.desk,
         access=access,
         corrections=desk,
     )

@@ -24,6 +24,7 @@ from gateway.assembly.api import build_ports, listen
 from gateway.assembly.auditing import Watch, open_audit
 from gateway.assembly.brokers import Brokers
 from gateway.assembly.changing import Changing, follow_log_level
+from gateway.assembly.commanding import Commanding
 from gateway.assembly.connections import Builder
 from gateway.assembly.core import (
     Core,
@@ -124,7 +125,17 @@ class Running:
         self.followers.append(self.watch.follow)
         self.watch.access = self.access
         lost = {words.connection for words in record.lost_while_away(loaded, clock.now())}
-        self.builder = Builder(pipeline, clock)
+        self.commanding = Commanding(
+            loaded,
+            live=live,
+            audit=self.audit,
+            record=pipeline.record,
+            connectors=lambda: {name: one.connector for name, one in self.supervised.items()},
+            clock=clock,
+        )
+        self.followers.append(self.commanding.follow)
+        self.brokers.desk = self.commanding.desk
+        self.builder = Builder(pipeline, clock, self.commanding.readings)
         self.supervised = self.builder.build_all(loaded, lost)
         live.supervised = self.supervised
         self.reconciling = Reconciling(
@@ -149,6 +160,7 @@ class Running:
         self.health.audit = self.audit.trouble
         self.health.more = lambda: {
             **self.reconciling.parts_of_health(),
+            **self.commanding.part_of_health(),
             **self.changing.health(),
             **self.watch.parts_of_health(),
             **access_health(self.access),
@@ -174,6 +186,7 @@ class Running:
             reconciling=self.reconciling,
             configuring=self.changing.desk,
             watch=self.watch,
+            commanding=self.commanding,
             serving=lambda: chain(
                 serving_figures(self.server, self.clock.now()), access_figures(self.access)
             ),
@@ -209,6 +222,7 @@ class Running:
             self.tasks.start("accounts", record.accounts.run())
             self.tasks.start("corrections", self.corrections.run())
             self.tasks.start("late", core.late.run())
+            self.tasks.start("commands", self.commanding.run())
             self.tasks.start("reconciling", self.reconciling.run())
             self.tasks.start("snapshots", record.snapshots.keeper.run())
             self.tasks.start("audit", self.audit.run())
@@ -226,6 +240,8 @@ class Running:
             started()
             await stop.wait()
             _log.info("stopping", gateway=self.loaded.configuration.gateway.id)
+            await self.tasks.end(["commands"])
+            await self.commanding.stop()
             await self.exchange.close()
             await self.changing.desk.close()
             await self.tasks.end(map(task_of, self.supervised))
