@@ -47,9 +47,13 @@ class Refused(GatewayError):
 class Client:
     """Talks to one gateway. Use as a context manager."""
 
-    def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, url: str, *, timeout_s: float = 10.0, bearer: str | None = None) -> None:
+        """`bearer` says who asks; without it the gateway answers what everybody may know."""
         self._url = url.rstrip("/")
-        self._http = httpx.Client(base_url=f"{self._url}/api/v1", timeout=timeout_s, trust_env=False)
+        headers = {} if bearer is None else {"authorization": f"Bearer {bearer}"}
+        self._http = httpx.Client(
+            base_url=f"{self._url}/api/v1", timeout=timeout_s, trust_env=False, headers=headers
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -103,6 +107,21 @@ class Client:
             if page.get("next") is None:
                 return
             parameters["after"] = page["next"]
+
+    def download(self, path: str, **parameters: str | int) -> Iterator[bytes]:
+        """The bytes of an answer as they come.
+
+        Raises:
+            NoAnswer: nobody is there, or the answer breaks off.
+            Refused: the gateway answers with a problem.
+        """
+        try:
+            with self._http.stream("GET", path, params=parameters) as response:
+                if response.is_error:
+                    raise _refusal(response.status_code, response.read())
+                yield from response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from error
 
     def events(self, after: str | None = None, **filters: str) -> Iterator[dict[str, Any]]:
         """Events from now on, or after a cursor, for as long as the gateway runs."""

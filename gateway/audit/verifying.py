@@ -183,7 +183,7 @@ class _Reading:
                 self._first = n
                 self._born_key = str(record.detail.get("key", "")) if record.action in (BEGIN, ANEW) else ""
             if record.action == ANEW:
-                self._previous_keys.add(str(record.detail.get("key_before", "")))
+                self._previous_keys |= set(str(record.detail.get("keys_before", "")).split())
                 self._remarks.append(
                     f"the trail was begun anew at {record.at:%Y-%m-%d %H:%M} UTC (record {n})"
                 )
