@@ -46,7 +46,7 @@ async def test_lists_in_memory_page_by_name(client: httpx.AsyncClient) -> None:
 
 async def test_one_equipment(client: httpx.AsyncClient) -> None:
     answer = (await client.get("/api/v1/equipment/oven-1")).json()
-    assert answer["inputs"] == {"state": "filler-plc/state"}
+    assert answer["inputs"] == {"state": "oven-plc/temp"}
     assert answer["state"]["equipment"] == "oven-1"
 
 

@@ -45,12 +45,14 @@ from statemodel.types import (
 STREAM = "3f6c1f0e-8a55-4f0a-9d6e-0c7d4f6a1b2c"
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 NAMES = ("filler-1", "oven-1", "capper-2")
+#: The one machine that has a PLC of its own.
+STATE_OF = {"oven-1": "oven-plc/temp"}
 CYCLE = ("Idle", "Starting", "Execute", "Completing")
 
 
 def make_transition(name: str, sequence: int, at: datetime, before: str, after: str) -> Transition:
     """A transition of one of the twins' machines."""
-    sample = CauseInput("filler-plc/state", sequence % 20, Quality.GOOD, at, at)
+    sample = CauseInput(STATE_OF.get(name, "filler-plc/state"), sequence % 20, Quality.GOOD, at, at)
     return Transition(
         equipment=name,
         path=f"filling/line-1/{name}",
@@ -154,7 +156,9 @@ class LiveTwin:
 
     def _view(self, name: str) -> EquipmentView:
         state = self.plant.states[name]
-        return EquipmentView(name, state.path, "packml", {"state": "filler-plc/state"}, state)
+        return EquipmentView(
+            name, state.path, "packml", {"state": STATE_OF.get(name, "filler-plc/state")}, state
+        )
 
     def tags(self) -> Sequence[TagView]:
         good = TagSample("filler-plc/state", 3, Quality.GOOD, START, START)
