@@ -152,7 +152,7 @@ data_dir = "{directory / "data"}"
 
 [api]
 listen = "127.0.0.1:{port}"
-rate = "100000/1s"
+
 
 [commands]
 enabled = true

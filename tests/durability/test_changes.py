@@ -16,11 +16,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from statemodel.records import Recorded
 from statemodel.types import SourceLost, Transition
 from tests.gateway.assembly.living_site import STATES, Machine, Running, Site, running
+from tests.gateway.publish.support import retained
+from tests.story.witness import MqttWitness
+from tests.support.database import new_database, timescale_dsn
+from tests.support.processes import Mosquitto
 from tests.support.small_plc import SmallPlc, small_plcs
 
 LONG = os.environ.get("ANDON_TEST_PROFILE") == "long"
@@ -253,3 +258,114 @@ async def test_changes_at_random_under_load(tmp_path: Path) -> None:
 
 def _stands(gateway: Running, n: int, seen: Sequence[int]) -> bool:
     return gateway.gateway.live.equipment_named(ANCHORS[n]).state.sequence >= len(seen)  # type: ignore[union-attr]
+
+
+class BrokerChanger(Changer):
+    """Changes the brokers and the database as well; the broker `main` is never taken out."""
+
+    def __init__(
+        self, site: Site, plcs: Sequence[SmallPlc], chance: random.Random, brokers: tuple[str, str], dsn: str
+    ) -> None:
+        super().__init__(site, plcs, chance)
+        (self.broker, self.second), self.dsn = brokers, dsn
+
+    def another(self) -> Site:
+        site = super().another()
+        self.chance.choice((self._second, self._node, self._database, self._flush, lambda _: None))(site)
+        return site
+
+    def _second(self, site: Site) -> None:
+        if site.mqtt.pop("second", None) is None:
+            site.mqtt["second"] = self.second
+
+    def _node(self, site: Site) -> None:
+        site.sparkplug = "" if site.sparkplug else self.broker
+
+    def _database(self, site: Site) -> None:
+        site.historian = "" if site.historian else self.dsn
+
+    def _flush(self, site: Site) -> None:
+        site.flush_ms = self.chance.choice((50, 100, 150))
+
+
+async def numbers_of(dsn: str) -> list[int]:
+    """The numbers of every event in a database."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            "SELECT seq FROM andon.transition UNION ALL SELECT seq FROM andon.source_event ORDER BY seq"
+        )
+        return [row["seq"] for row in rows]
+    finally:
+        await connection.close()
+
+
+@pytest.mark.real
+@pytest.mark.timeout(4 * CHANGES + 100)
+async def test_brokers_and_a_database_hear_of_everything_once_whatever_is_changed(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    async with (
+        new_database(timescale_dsn()) as dsn,
+        Mosquitto(tmp_path) as broker,
+        Mosquitto(there) as other,
+        floor(5, seed=2) as plant,
+    ):
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        first = beginning(plant.plcs)
+        first.mqtt, first.historian = {"main": url}, dsn
+        urls = url, f"mqtt://127.0.0.1:{other.port}"
+        changer = BrokerChanger(first, plant.plcs, chance, urls, dsn)
+        with MqttWitness(broker.port, lasting=True) as witness:
+            await asyncio.to_thread(witness.wait_subscribed)
+            async with running(here, first) as gateway:
+                await gateway.until_up()
+                await gateway.until(lambda: all(s.status().connected for s in sinks_of(gateway).values()))
+                await gateway.until(lambda: witness.events != [])
+                at_first = held()
+                for _ in range(CHANGES // 2):
+                    await gateway.apply(changer.another())
+                    if chance.random() < 0.4:
+                        await asyncio.sleep(chance.random() * 0.3)  # for the sinks to be at work, or not yet
+                last = first.copy()
+                last.machines["lathe"] = Machine("plc-2/r3")
+                await gateway.apply(last)
+                await gateway.until_up()
+                assert gateway.gateway.exchange.loaded.configuration.sinks == ("historian", "mqtt-main")
+                del last.machines["lathe"]
+                await gateway.apply(last)
+
+                events = await gateway.events()
+                judge(events)
+                await gateway.until(lambda: {e["seq"] for e in witness.events} >= {e.seq for e in events}, 30)
+                async with asyncio.timeout(30):
+                    while (await numbers_of(dsn))[: len(events)] != [one.seq for one in events]:
+                        await asyncio.sleep(0.2)
+                assert len(set(numbers := await numbers_of(dsn))) == len(numbers), "nothing is there twice"
+                assert witness.backwards == []
+                [main] = [s for n, s in sinks_of(gateway).items() if n == "mqtt-main"]
+                cleared = await differs(broker.port, main)
+                assert cleared == "", cleared
+                del main
+                await settled(lambda: held()["tasks"] <= at_first["tasks"] + 6)
+                print("TASKS", at_first, held(), sorted(t.get_name()+str(t.get_coro().__qualname__) for t in asyncio.all_tasks()))
+                at_last = held()
+                assert (at_last["MqttPublisher"], at_last["Historian"]) == (1, 1)
+                assert at_last["descriptors"] <= at_first["descriptors"] + 8
+
+
+async def differs(port: int, main: Any) -> str:
+    """What the broker still holds of what is gone, or lacks of what is there, after a while; empty if nothing."""
+    for _ in range(40):
+        there = {topic for topic in await retained(port) if topic.startswith("acme/")}
+        wanted = {topic for topic in main.retained() if topic.startswith("acme/")}
+        if there == wanted:
+            return ""
+        await asyncio.sleep(0.3)
+    return f"left: {sorted(there - wanted)}; missing: {sorted(wanted - there)}"
+
+
+def sinks_of(gateway: Running) -> dict[str, Any]:
+    return dict(gateway.gateway.health.sinks)
