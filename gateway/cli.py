@@ -17,6 +17,7 @@ from gateway import (
     cli_audit,
     cli_backup,
     cli_changing,
+    cli_control,
     cli_corrections,
     cli_reconcile,
     cli_topics,
@@ -416,6 +417,7 @@ cli_access.add_to(app)
 cli_audit.add_to(app)
 cli_backup.add_to(app)
 cli_changing.add_to(app)
+cli_control.add_to(app)
 cli_corrections.add_to(app)
 cli_reconcile.add_to(app)
 cli_topics.add_to(app)
