@@ -42,7 +42,7 @@ class Plan:
 
     def warnings(self) -> tuple[FileProblem, ...]:
         """What is odd about it."""
-        return tuple(told(tuple(self.loaded.warnings)))
+        return tuple(told(self.loaded.warnings))
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class ChangeDesk:
     def running(self) -> Running:
         """What runs, its files without any secret."""
         runs = self.carrier
-        warnings = tuple(told(tuple(runs.loaded.warnings)))
+        warnings = tuple(told(runs.loaded.warnings))
         return Running(runs.hash, runs.files, runs.kept.newest(), warnings, self.trouble)
 
     async def apply(self, wish: Wish, by: Principal, peer: str = "") -> Outcome:

@@ -8,13 +8,13 @@ what is in `reach`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from api.configuring import MAIN_FILE, FileProblem, Refused
 from connectors.registry import Registry
 from gateway.changing.canonical import canonical, meaning, on_disk
-from gateway.changing.codes import code_of
+from gateway.changing.codes import code_of, hint_for
 from gateway.changing.revisions import Revisions
 from gateway.config.load import Loaded, load
 from gateway.config.problems import ConfigurationRefused, Problem
@@ -67,14 +67,15 @@ def judge(
     return loaded
 
 
-def told(problems: tuple[Problem, ...]) -> list[FileProblem]:
-    """Problems as they are answered."""
-    return [
-        FileProblem(
-            problem.file, problem.line, problem.path, code_of(problem.reason), problem.reason, problem.hint
-        )
-        for problem in problems[:PROBLEMS_MAX]
-    ]
+def told(problems: Sequence[Problem]) -> list[FileProblem]:
+    """Problems as they are answered: each with a code and a hint."""
+    return [_told(problem) for problem in problems[:PROBLEMS_MAX]]
+
+
+def _told(problem: Problem) -> FileProblem:
+    code = code_of(problem.reason)
+    hint = problem.hint or hint_for(code)
+    return FileProblem(problem.file, problem.line, problem.path, code, problem.reason, hint)
 
 
 def check_overwriting(
