@@ -56,7 +56,7 @@ def reason_within(rule: ComplianceSettings, past: Past, now: datetime) -> Iterat
     A reason is a correction by a person that tells of the time of the downtime, whatever state it names.
     """
     reasons = _reasons(past.corrections)
-    for down in downtimes(past.intervals, rule.categories):
+    for down in downtimes(past.intervals, rule.downtimes):
         lasted = (down.to or now) - down.begin
         due = down.begin + rule.within
         if lasted <= rule.longer_than or now <= due:
@@ -280,7 +280,7 @@ def says(rule: ComplianceSettings) -> str:
     """A rule as a sentence."""
     match rule.kind:
         case "reason_within":
-            kinds = ", ".join(rule.categories)
+            kinds = ", ".join(rule.downtimes)
             return (
                 f"{kinds} longer than {format_duration(rule.longer_than)} has a reason within "
                 f"{format_duration(rule.within)}"

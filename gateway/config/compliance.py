@@ -48,8 +48,8 @@ class ComplianceSettings(Settings):
     """The one equipment it is about."""
     area: Area | None = None
     """The beginning of the paths it is about, cut at levels."""
-    categories: Annotated[tuple[str, ...], Field(min_length=1)] = ("unscheduled-down",)
-    """`reason_within`: categories of states that are a downtime."""
+    categories: tuple[str, ...] = ()
+    """`reason_within`: categories of states that are a downtime; none means `unscheduled-down`."""
     longer_than: Duration = timedelta(minutes=5)
     """`reason_within`: downtimes that are shorter need no reason."""
     within: Duration = timedelta(minutes=30)
@@ -64,6 +64,11 @@ class ComplianceSettings(Settings):
     """`command_verified`: beginnings of the targets it is about; none means every command."""
     older_than: Duration = timedelta(days=90)
     """`stale_keys`: time without use. `password_age`: time without a change."""
+
+    @property
+    def downtimes(self) -> tuple[str, ...]:
+        """Categories of states that are a downtime."""
+        return self.categories or ("unscheduled-down",)
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> ComplianceSettings:

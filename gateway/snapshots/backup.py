@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -46,6 +47,8 @@ from gateway.snapshots.packing import ArchiveWriter
 _ENDING = ".zst"
 #: No backup takes so long: what is older was left by one that was killed.
 _DRAFT_AGE_S = 86_400.0
+#: Read when it is opened, before the files it vouches for: a head must not be newer than its records.
+_BEFORE_THEIR_RECORDS = frozenset(("data/audit/head", "data/audit/checkpoint"))
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -199,7 +202,10 @@ def _open_all(contents: Contents, stack: ExitStack) -> list[_Open]:
     opened: list[_Open] = []
     for source in contents.sources:
         try:
-            file = stack.enter_context(source.path.open("rb"))
+            file: BinaryIO = stack.enter_context(source.path.open("rb"))
+            state = os.fstat(file.fileno())
+            if source.name in _BEFORE_THEIR_RECORDS:
+                file = stack.enter_context(io.BytesIO(file.read(state.st_size)))
         except FileNotFoundError:
             if source.name.startswith("data/journal/journal-"):
                 opened = [item for item in opened if not item.source.name.startswith("data/journal/journal-")]
@@ -210,7 +216,6 @@ def _open_all(contents: Contents, stack: ExitStack) -> list[_Open]:
                 f"{source.path} cannot be read: {error.strerror}",
                 hint="make the backup as the user the gateway runs as, or as root",
             ) from error
-        state = os.fstat(file.fileno())
         opened.append(_Open(source, file, state.st_size, state.st_mode & 0o777))
     return opened
 
