@@ -215,8 +215,7 @@ class Running:
             self.tasks = Tasks(group)
             if self.historian is not None:
                 self.tasks.start("historian", self.historian.run())
-            for sink in brokers.sinks.values():
-                self.tasks.start(sink.sink, publish_when_known(sink.run, self.known, self.historian))
+            self._start_brokers()
             watch = brokers.links.keep_watch(lambda: record.journal.stats().full, self.clock)
             self.tasks.start("availability", watch)
             self.tasks.start("accounts", record.accounts.run())
@@ -250,6 +249,10 @@ class Running:
             await say_farewell(last_words, core.pipeline, pipeline, record)
             await hand_on(self.sinks, self.clock)
             await self.tasks.end(self.tasks.names())
+
+    def _start_brokers(self) -> None:
+        for name, sink in self.brokers.sinks.items():
+            self.tasks.start(name, publish_when_known(sink.run, self.known, self.historian))
 
     def _start_connections(self) -> None:
         for name, item in self.supervised.items():

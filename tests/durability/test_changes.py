@@ -350,14 +350,13 @@ async def test_brokers_and_a_database_hear_of_everything_once_whatever_is_change
                 assert cleared == "", cleared
                 del main
                 await settled(lambda: held()["tasks"] <= at_first["tasks"] + 6)
-                print("TASKS", at_first, held(), sorted(t.get_name()+str(t.get_coro().__qualname__) for t in asyncio.all_tasks()))
                 at_last = held()
                 assert (at_last["MqttPublisher"], at_last["Historian"]) == (1, 1)
                 assert at_last["descriptors"] <= at_first["descriptors"] + 8
 
 
 async def differs(port: int, main: Any) -> str:
-    """What the broker still holds of what is gone, or lacks of what is there, after a while; empty if nothing."""
+    """What the broker still holds of what is gone, or lacks of what is there, after a while."""
     for _ in range(40):
         there = {topic for topic in await retained(port) if topic.startswith("acme/")}
         wanted = {topic for topic in main.retained() if topic.startswith("acme/")}

@@ -37,6 +37,7 @@ class Site:
     mqtt: dict[str, str] = field(default_factory=dict)
     sparkplug: str = ""
     historian: str = ""
+    flush_ms: int = 100
     listen: str = ""
     gateway_id: str = "living"
     extra: str = ""
@@ -51,7 +52,7 @@ class Site:
             f'[gateway]\nid = "{self.gateway_id}"\nenterprise = "acme"\nsite = "berlin"\ndata_dir = "data"\n'
         ]
         if self.historian:
-            parts.append(f'[historian]\ndsn = "{self.historian}"\n')
+            parts.append(f'[historian]\ndsn = "{self.historian}"\nflush = "{self.flush_ms}ms"\n')
         if self.listen:
             parts.append(f'[api]\nlisten = "{self.listen}"\n')
         parts += [f'[[mqtt]]\nname = "{name}"\nbroker = "{url}"\n' for name, url in self.mqtt.items()]
