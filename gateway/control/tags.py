@@ -119,7 +119,8 @@ def agree(asked: TagValue, read: TagValue, tolerance: float) -> bool:
         return {int(asked), int(read)} <= {0, 1} and int(asked) == int(read)
     if abs(asked - read) <= tolerance or asked == read:
         return True
-    return isinstance(read, float) and _in_32_bits(float(asked)) == _in_32_bits(read)
+    kept = _in_32_bits(float(asked))
+    return isinstance(read, float) and kept is not None and kept == _in_32_bits(read)
 
 
 def _in_32_bits(value: float) -> float | None:

@@ -136,6 +136,8 @@ class FakeAudit:
     def __init__(self, clock: SystemClock) -> None:
         self.clock, self.records, self.reason = clock, list[AuditRecord](), ""
         self.fail_at = -1
+        #: What it says of itself; it takes records all the same.
+        self.says = ""
         #: Keeps the record it then denies.
         self.denies = False
 
@@ -152,7 +154,7 @@ class FakeAudit:
         return len(self.records)
 
     def available(self) -> str | None:
-        return self.reason or None
+        return self.says or self.reason or None
 
     async def read(
         self,
