@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -204,7 +204,9 @@ class LiveTwin:
         finally:
             plant.waiters -= 1
 
-    async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
+    async def events(
+        self, after: int | None, wants: Callable[[Recorded], bool] | None = None
+    ) -> AsyncIterator[Sequence[Recorded]]:
         plant = self.plant
         at = plant.last_seq if after is None else after
         if at + 1 < plant.first_seq:
@@ -330,7 +332,8 @@ class HistoryTwin:
         self._check()
         if seq < self.plant.first_seq:
             raise TooOld(StreamPosition(STREAM, self.plant.first_seq, self.plant.last_seq))
-        return None if seq in self.plant.unreadable else self.plant.log[seq - 1]
+        held = seq <= self.plant.last_seq and seq not in self.plant.unreadable
+        return self.plant.log[seq - 1] if held else None
 
     async def transition_at(self, equipment: str, at: datetime) -> Recorded | None:
         self._check()
