@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from api.access import Principal, Role
 from api.commanding import CommandRefused
 from api.refusals import COMMAND_KINDS, REFUSALS
-from gateway.control import bench as bench_module
+from gateway.control.bench import Bench as RealBench
 from gateway.control.judging import (
     APPROVAL,
     APPROVAL_NEEDED,
+    LAST,
     STAGES,
     Arming,
     Facts,
@@ -144,11 +145,10 @@ async def test_without_a_stage_the_desk_itself_lets_it_through(
         if not is_there:
             left = tuple(one for one in STAGES if one[0] != stage)
             monkeypatch.setattr(
-                bench_module.Bench.judged, "__kwdefaults__", {"reused": False, "taken": False, "stages": left}
+                RealBench.judged, "__kwdefaults__", {"reused": False, "taken": False, "stages": left}
             )
-            monkeypatch.setattr(
-                bench_module, "LAST", tuple(one for one in bench_module.LAST if one[0] != stage)
-            )
+            last = tuple(one for one in LAST if one[0] != stage)
+            monkeypatch.setattr("gateway.control.bench.LAST", last)
         bench = Bench(tmp_path / str(is_there), rules(**changed))
         bench.audit.says = "no space left" if stage == "audit" else ""
         async with bench.open() as desk:
