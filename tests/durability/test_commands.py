@@ -174,14 +174,14 @@ async def test_commands_are_carried_out_once_and_told_as_they_are(tmp_path: Path
     ends = Counter(order.end["status"] for order in orders)
     unanswered = Counter(order.end.get("code") for order in orders)["unanswered"]
     ignored = sum(line.done == "ignored" for line in ledger)
-    codes = Counter((o.end["status"], o.end.get("code")) for o in orders)
+    codes = Counter((order.end["status"], order.end.get("code")) for order in orders)
     print(f"{len(orders)} commands, {site.kills} kills: {dict(codes)}; {ignored=}")
     assert len(orders) == COMMANDS
     assert site.kills >= COMMANDS // _BETWEEN_KILLS - 1
     assert unanswered >= 0.15 * COMMANDS, "too few answers were lost to prove anything"
     assert ends["mismatch"] >= 0.005 * COMMANDS
     assert ends["verified"] >= 0.6 * COMMANDS
-    assert ends["unknown"] <= 0.1 * COMMANDS
+    assert ends["unknown"] <= site.kills * len(TARGETS) + 0.03 * COMMANDS, "only what a kill met is not known"
 
 
 # The judge itself -------------------------------------------------------------------------------------------

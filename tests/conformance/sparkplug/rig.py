@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,17 @@ def _connection(name: str, port: int, tags: Sequence[str]) -> str:
         'timeout = "300ms"\n'
         f'[[connections.groups]]\nname = "all"\ninterval = "50ms"\ntags = [\n{listed}\n]\n'
     )
+
+
+def _rules(machines: Iterable[str]) -> str:
+    """Hosts may write every tag of every machine."""
+    rules = "".join(
+        f'[[commands.allow]]\nequipment = "{name.removesuffix("-plc")}"\ntag = "{name}/{tag}"\n'
+        'via = ["sparkplug"]\n'
+        for name in machines
+        for tag in ADDRESSES
+    )
+    return f"[commands]\nenabled = true\n{rules}"
 
 
 def _unit(tag: str) -> str:
@@ -305,6 +316,8 @@ class Rig:
                 f'[[equipment]]\nname = "{equipment}"\npath = "{equipment}s/{equipment}"\n'
                 f'model = "machine.toml"\nbind = {{ {bind} }}\n'
             )
+        if self.facts.commands:
+            text += _rules(machines)
         path = self.directory / "andon.toml"
         path.write_text(text, encoding="utf-8")
         return path

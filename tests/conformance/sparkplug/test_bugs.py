@@ -12,7 +12,8 @@ from tests.conformance.sparkplug.judging import judge
 from tests.conformance.sparkplug.scenarios import SCENARIOS
 from tests.gateway.publish.support import find_mosquitto
 
-pytestmark = pytest.mark.real
+#: One bug is that of a gateway with commands on.
+pytestmark = [pytest.mark.real, pytest.mark.writes]
 
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=lambda bug: bug.name)

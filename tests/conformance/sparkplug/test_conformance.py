@@ -12,7 +12,8 @@ from tests.conformance.sparkplug.scenarios import SCENARIOS
 from tests.conformance.sparkplug.seeds import Seed
 from tests.conformance.sparkplug.seeds_more import SEEDS
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
+#: In one scenario a host commands a gateway with commands on.
+pytestmark = [pytest.mark.real, pytest.mark.writes, pytest.mark.timeout(400)]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -37,6 +37,17 @@ listen = "127.0.0.1:{api}"
 {broker}
 group = "acme"
 commands = true
+[commands]
+enabled = true
+[[commands.allow]]
+equipment = "palletiser-1"
+tag = "plc/setpoint"
+via = ["sparkplug"]
+max = 100.0
+[[commands.allow]]
+equipment = "palletiser-1"
+tag = "plc/speed"
+via = ["sparkplug"]
 [[connections]]
 name = "plc"
 protocol = "modbus"
@@ -156,6 +167,7 @@ async def test_nothing_is_lost_when_the_process_is_killed(mosquitto: Mosquitto, 
 
 
 @pytest.mark.real
+@pytest.mark.writes
 async def test_a_host_writes_to_a_register_and_sees_it_change(mosquitto: Mosquitto, tmp_path: Path) -> None:
     await mosquitto.start()
     async with (
@@ -166,10 +178,11 @@ async def test_a_host_writes_to_a_register_and_sees_it_change(mosquitto: Mosquit
         await shown(host, "Idle")
         await host.command(PLC, Metric(SETPOINT, None, DataType.UINT16, 42, datetime.now(UTC)))
         await host.wait(lambda: host.value(PLC, SETPOINT) == 42, "what was written")
-        # A register that can only be read says no, and nobody dies of it.
+        # What no rule allows, and a register that can only be read: both say no, and nobody dies of it.
+        await host.command(PLC, Metric(SETPOINT, None, DataType.UINT16, 101, datetime.now(UTC)))
         await host.command(PLC, Metric(SPEED, None, DataType.FLOAT, 1.5, datetime.now(UTC)))
         async with asyncio.timeout(10):
-            while 'what="not_written"} 1.0' not in (figures := await it.metrics()):
+            while 'what="not_written"} 2.0' not in (figures := await it.metrics()):
                 await asyncio.sleep(0.05)
         assert 'andon_sparkplug_commands_total{sink="sparkplug",what="written"} 1.0' in figures
         assert 'andon_sink_up{sink="sparkplug"} 1.0' in figures
