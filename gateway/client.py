@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -23,6 +25,12 @@ _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 
 class NoAnswer(GatewayError):
     """Nobody answers at that address, or it is not a gateway."""
+
+
+class BadAuthority(GatewayError):
+    """The file of certificate authorities cannot be used."""
+
+    exit_code = 2
 
 
 #: Problems with what was asked for, not with the answer: the fault lies with an argument.
@@ -44,15 +52,42 @@ class Refused(GatewayError):
             self.exit_code = 2
 
 
+class Address(str):
+    """The address of a gateway, and what was found to say there who asks and to know it by."""
+
+    __slots__ = ("bearer", "ca")
+
+    bearer: str | None
+    ca: Path | None
+
+    def __new__(cls, url: str, bearer: str | None = None, ca: Path | None = None) -> Self:
+        """An address with a bearer token and a file of certificate authorities, where there are any."""
+        address = super().__new__(cls, url)
+        address.bearer, address.ca = bearer, ca
+        return address
+
+
 class Client:
     """Talks to one gateway. Use as a context manager."""
 
     def __init__(self, url: str, *, timeout_s: float = 10.0, bearer: str | None = None) -> None:
-        """`bearer` says who asks; without it the gateway answers what everybody may know."""
+        """`bearer` says who asks; without it, and without one in the `Address`, the gateway answers what
+        everybody may know.
+
+        Raises:
+            BadAuthority: the certificate authorities of the address cannot be read.
+        """
         self._url = url.rstrip("/")
+        ca = None
+        if isinstance(url, Address):
+            bearer, ca = bearer or url.bearer, url.ca
         headers = {} if bearer is None else {"authorization": f"Bearer {bearer}"}
         self._http = httpx.Client(
-            base_url=f"{self._url}/api/v1", timeout=timeout_s, trust_env=False, headers=headers
+            base_url=f"{self._url}/api/v1",
+            timeout=timeout_s,
+            trust_env=False,
+            headers=headers,
+            verify=authorities(ca) if self._url.startswith("https") else False,
         )
 
     def __enter__(self) -> Client:
@@ -154,3 +189,16 @@ def _refusal(status: int, body: bytes) -> Refused:
         problem = {}
     reason = str(problem.get("detail") or problem.get("title") or f"status {status}")
     return Refused(str(problem.get("code", status)), reason, hint=str(problem.get("hint") or ""))
+
+
+def authorities(ca: Path | None) -> ssl.SSLContext:
+    """What a gateway's certificate is judged by: a file of certificate authorities, or those of the system.
+
+    Raises:
+        BadAuthority: the file cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=None if ca is None else str(ca))
+    except (OSError, ssl.SSLError) as error:
+        reason = f"the certificate authorities in {ca} cannot be used: {error.strerror or error}"
+        raise BadAuthority(reason, hint="it must be a PEM file that you can read") from error

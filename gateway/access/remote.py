@@ -7,7 +7,6 @@ Knows the routes, nothing of what is behind them.
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,17 +17,10 @@ import httpx
 import msgspec
 
 from api.access import AddedKey, KeyView, NewKey, NewUser, UserChange, UserView
-from gateway.client import NoAnswer, Refused
-from gateway.errors import GatewayError
+from gateway.client import NoAnswer, Refused, authorities
 
 _TIMEOUT_S = 15.0
 _T = TypeVar("_T")
-
-
-class BadAuthority(GatewayError):
-    """The file of certificate authorities cannot be used."""
-
-    exit_code = 2
 
 
 class Remote:
@@ -42,7 +34,7 @@ class Remote:
             timeout=_TIMEOUT_S,
             trust_env=False,
             headers=headers,
-            verify=_authorities(ca) if self.url.startswith("https") else False,
+            verify=authorities(ca) if self.url.startswith("https") else False,
         )
 
     def __enter__(self) -> Remote:
@@ -128,13 +120,6 @@ class Remote:
 
 def _user(name: str) -> str:
     return f"/users/{quote(name, safe='')}"
-
-
-def _authorities(ca: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=None if ca is None else str(ca))
-    except (OSError, ssl.SSLError) as error:
-        raise BadAuthority(f"the certificates in {ca} cannot be used: {error}", hint="see --ca") from error
 
 
 def _as(type_: type[_T], told: Any) -> _T:

@@ -120,7 +120,7 @@ def compare(plan: Plan, loaded: Loaded, url: str | None) -> Comparison:
         with Client(address, timeout_s=3.0) as client:
             views = {view["name"]: view for view in client.items("/connections")}
     except (NoAnswer, Refused) as failure:
-        return Comparison(address, unreachable=failure.reason)
+        return Comparison(str(address), unreachable=failure.reason)
     measured: list[Measured] = []
     remarks: list[str] = []
     for connection in plan.connections:
@@ -138,7 +138,7 @@ def compare(plan: Plan, loaded: Loaded, url: str | None) -> Comparison:
     remarks += [f"{name} runs and is not in this configuration" for name in views if name not in names]
     difference, why_not = _difference(loaded, address)
     return Comparison(
-        address, tuple(measured), tuple(remarks), difference=difference, difference_unknown=why_not
+        str(address), tuple(measured), tuple(remarks), difference=difference, difference_unknown=why_not
     )
 
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.client import Client
+from gateway.access.credentials import ca_for, credentials_for
+from gateway.client import Address, Client
 from gateway.commands.links import all_links, one_link
 from gateway.commands.show import event_line, out, print_json, state_table
 from gateway.config.load import read_toml
@@ -16,8 +17,14 @@ from gateway.config.problems import ConfigurationRefused, Problem
 DEFAULT_URL = "http://127.0.0.1:8420"
 
 
-def url_from(config: Path | None, url: str | None) -> str:
-    """Where the gateway listens: as named, else as its configuration says, else the default."""
+def url_from(config: Path | None, url: str | None) -> Address:
+    """Where the gateway listens, with what to send there: as named, else as its configuration says, else the
+    default."""
+    found = _url_from(config, url)
+    return Address(found, credentials_for(found, config), ca_for(found))
+
+
+def _url_from(config: Path | None, url: str | None) -> str:
     if url is not None:
         return url if "://" in url else f"http://{url}"
     if config is None:
@@ -25,8 +32,9 @@ def url_from(config: Path | None, url: str | None) -> str:
     read = read_toml(config)
     if isinstance(read, Problem):
         raise ConfigurationRefused([read])
-    listen = read[0].get("api", {}).get("listen", "127.0.0.1:8420")
-    return f"http://{str(listen).replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104 - an address to call, not to bind
+    api = read[0].get("api", {})
+    listen = str(api.get("listen", "127.0.0.1:8420")).replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - to call it
+    return f"{'https' if 'tls' in api else 'http'}://{listen}"
 
 
 def show_state(url: str, equipment: str | None, *, connections: bool, json: bool) -> None:

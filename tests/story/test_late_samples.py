@@ -169,19 +169,19 @@ async def test_what_a_plc_kept_during_an_outage_makes_the_past_the_truth(tmp_pat
                 line for line in ledger if cut_at < parse(line["at"]) < cut_at + timedelta(seconds=CUT_S)
             ]
             assert len(changes) >= 2, "an outage in which nothing happened proves little"
-            await corrected_by_hand(running.url, http, cut_at - timedelta(seconds=2), cut_at)
+            await corrected_by_hand(config, http, cut_at - timedelta(seconds=2), cut_at)
 
 
-async def corrected_by_hand(url: str, http: httpx.AsyncClient, begin: datetime, end: datetime) -> None:
+async def corrected_by_hand(config: Path, http: httpx.AsyncClient, begin: datetime, end: datetime) -> None:
     """What a person knows better, told by the command line of the same gateway."""
     before = await timeline(http, "filler-1", from_=begin, to=end)
     known_at = datetime.now(UTC)
     told = await andon(
         *("correct", "filler-1", "--from", begin.isoformat(), "--to", end.isoformat(), "--state", "Held"),
-        *("--reason", "no caps", "--author", "anna", "--url", url, "--json"),
+        *("--reason", "no caps", "--author", "anna", "--config", str(config), "--json"),
     )
     assert [one["state"] for one in told[0]["intervals"]] == ["Held"]
-    asked = ("--from", begin.isoformat(), "--to", end.isoformat(), "--url", url, "--json")
+    asked = ("--from", begin.isoformat(), "--to", end.isoformat(), "--config", str(config), "--json")
     now = await andon("history", "filler-1", "--states", *asked)
     assert [(one["state"], one["seq"], one["corrected"]) for one in now] == [("Held", told[0]["seq"], True)]
     then = await andon("history", "filler-1", "--known-at", known_at.isoformat(), *asked)
@@ -193,8 +193,8 @@ async def corrected_by_hand(url: str, http: httpx.AsyncClient, begin: datetime, 
         told[0]["id"],
         "--reason",
         "it was the other",
-        "--url",
-        url,
+        "--config",
+        str(config),
         "--json",
     )
     assert await andon("history", "filler-1", "--states", *asked) == before

@@ -35,6 +35,7 @@ from tests.gateway.publish.support import (
     until,
     within,
 )
+from tests.support.local_key import local_key
 from tests.support.processes import gateway as gateway_process
 from tests.support.small_plc import small_plcs
 
@@ -197,7 +198,8 @@ async def stood(broker: Mosquitto) -> tuple[str, bytes, bytes]:
 
 async def asked_to_reconcile(gateway: Gateway) -> Any:
     async with httpx.AsyncClient(base_url=gateway.addresses.api, trust_env=False, timeout=20) as http:
-        return (await http.post("/api/v1/reconciliations", json={})).json()
+        headers = local_key(gateway.loaded.data_dir)
+        return (await http.post("/api/v1/reconciliations", json={}, headers=headers)).json()
 
 
 async def test_a_journal_that_begins_anew_does_not_keep_old_states_retained(
