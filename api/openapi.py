@@ -40,6 +40,7 @@ TAGS: Mapping[str, str] = {
     "access": "Who may do what: sessions, users and API keys.",
     "audit": "Who did what, in a chain of records that shows whoever changes it.",
     "compliance": "What the plant promised itself, and where it was not kept.",
+    "configuration": "What runs: reading it, replacing it whole, and the way back.",
     "documentation": "This description, for programs and for people.",
 }
 
