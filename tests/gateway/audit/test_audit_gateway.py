@@ -87,7 +87,7 @@ async def client_of(gateway: Running) -> AsyncIterator[httpx.AsyncClient]:
 def andon(*words: object) -> tuple[int, list[Any]]:
     told = CliRunner().invoke(app, [str(word) for word in (*words, "--json")])
     lines = [json.loads(line) for line in told.stdout.splitlines() if line.startswith(("{", "["))]
-    return (told.exit_code if not hasattr(told.exception, "exit_code") else told.exception.exit_code), lines
+    return getattr(told.exception, "exit_code", told.exit_code), lines
 
 
 async def test_who_reads_the_trail_is_in_it_and_its_heads_are_in_the_sequence(
