@@ -70,11 +70,11 @@ async def one_life(bench: Bench, death: Death, act: Callable[[CommandDesk], Awai
     async def mortal_record(event: Any) -> Any:
         return await death.at_step("journal", lambda: record(event))
 
-    bench.machine.write = mortal_write  # type: ignore[method-assign]
+    bench.machine.write = mortal_write  # type: ignore[method-assign,assignment]
     bench.audit.record = mortal_audit  # type: ignore[method-assign]
     bench.record = mortal_record  # type: ignore[method-assign]
     try:
-        async with bench.open(lambda ledger: MortalLedger(ledger, death), runs=False) as desk:  # type: ignore[arg-type,return-value]
+        async with bench.open(lambda ledger: MortalLedger(ledger, death), runs=False) as desk:
             try:
                 return await act(desk)
             except (Killed, CommandRefused) as over:
@@ -97,12 +97,11 @@ async def all_is_told(bench: Bench, id_: str) -> None:
 def the_only_command(bench: Bench) -> list[str]:
     """Ids of all commands anybody was told of."""
     told = [event.command_id for event in bench.told]
-    return list(
-        dict.fromkeys([*told, *(str(r.detail["id"]) for r in bench.audit.records if "id" in r.detail)])
-    )
+    audited = [str(record.detail["id"]) for record in bench.audit.records if "id" in record.detail]
+    return list(dict.fromkeys([*told, *audited]))
 
 
-#: Steps of a command that is verified: accepted, told, audited, sending, written, done, audited, told, settled.
+#: Steps of a command that is verified; `test_the_steps_are_these` names them.
 STEPS = 9
 
 
@@ -144,8 +143,9 @@ async def _answered(desk: CommandDesk) -> CommandView:
     try:
         return await desk.submit(request(), ANNA, "rest")
     except CommandRefused as refused:
-        assert refused.view is not None
-        return refused.view
+        view = refused.view
+    assert view is not None
+    return view
 
 
 def test_the_steps_are_these() -> None:
