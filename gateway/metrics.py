@@ -60,6 +60,7 @@ class Exposition(Collector):
         yield from self._flow()
         yield from self._sink_figures()
         yield from self._edge_figures()
+        yield from self._order_figures()
         yield from self._account_figures()
         yield from self._more()
         for name, value in self._journal().items():
@@ -259,6 +260,19 @@ class Exposition(Collector):
             for what, count in status.commands.items():
                 commands.add_metric([name, what], count)
         yield from (host, births, sent, past, merged, lost, commands)
+
+    def _order_figures(self) -> Iterator[Metric]:
+        """Requests on the command topics of brokers; nothing where nobody listens for them."""
+        counted = CounterMetricFamily(
+            "andon_mqtt_commands",
+            "Requests on command topics, by what became of them.",
+            labels=["sink", "what"],
+        )
+        for name, sink in self._sinks.items():
+            for what, count in getattr(sink.status(), "orders", {}).items():
+                counted.add_metric([name, what], count)
+        if counted.samples:
+            yield counted
 
 
 def _age_s(at: datetime | None, now: datetime) -> float:

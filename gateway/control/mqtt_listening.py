@@ -189,6 +189,17 @@ class Ear:
             self._told, self.listening = told, build()
             self._changed.set()
 
+    def figures(self) -> Mapping[str, int]:
+        """As `MqttListening.figures`; nothing while nobody listens."""
+        return {} if self.listening is None else self.listening.figures()
+
+    def warnings(self) -> tuple[str, ...]:
+        """Why no commands can come, if they should."""
+        one = self.listening
+        if one is None or one.connected.is_set() or one.last_error is None:
+            return ()
+        return (f"no commands come over this broker: {one.last_error}",)
+
     async def run(self) -> None:
         """Listen until cancelled."""
         while True:

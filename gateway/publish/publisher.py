@@ -254,7 +254,8 @@ class MqttPublisher:
             refused=counts.refused,
             backlog=events.backlog(connected=link is not None),
             unproven=len(self._leaving.unproven),
-            warnings=(*self._left_out(), *self._certificates.warnings()),
+            warnings=(*self._left_out(), *self._certificates.warnings(), *self.ear.warnings()),
+            orders=self.ear.figures(),
             certificate_days_left=self._certificates.own_days_left,
             broker_certificate_days_left=self._certificates.broker_days_left,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -52,3 +53,5 @@ class SinkStatus(msgspec.Struct, frozen=True):
     """Days until our certificate ends; None without one."""
     broker_certificate_days_left: float | None = None
     """Days until the broker's ends; None while none was seen."""
+    orders: Mapping[str, int] = {}
+    """Commands that came over the broker, by what became of them; nothing while none are taken."""

@@ -232,6 +232,10 @@ async def test_the_same_over_mqtt(tmp_path: Path) -> None:
         assert (answer("start")["status"], answer("start")["read"]) == ("verified", "Starting")
         assert (answer("speed")["status"], answer("speed")["read"]) == ("verified", 200.0)
         assert (answer("fast")["status"], answer("fast")["code"]) == ("refused", "out_of_range")
+        async with httpx.AsyncClient(base_url=it.process.url, trust_env=False) as http:
+            figures = (await http.get("/metrics")).text
+        assert 'andon_mqtt_commands_total{sink="mqtt",what="done"} 2.0' in figures
+        assert 'andon_mqtt_commands_total{sink="mqtt",what="refused"} 1.0' in figures
         events = [json.loads(heard.payload) for heard in ear.on("/_event/command")]
         assert {(event["via"], event["requested_by"]) for event in events} == {("mqtt", "mqtt-host")}
         assert it.wrote() == [
