@@ -53,7 +53,7 @@ and a `hint`. `GET` routes answer `HEAD` too. What changes anything takes JSON.
 
 _ETAG = {
     "ETag": {
-        "description": "Changes with what is told; send it as If-None-Match to be told 304 while nothing does.",
+        "description": "Changes with what is told; sent as If-None-Match it gives 304 while nothing does.",
         "schema": {"type": "string"},
     }
 }

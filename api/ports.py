@@ -5,7 +5,7 @@ Every list is in the order consumers see. Anything that does I/O is async; the l
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -181,9 +181,13 @@ class LiveView(Protocol):
         """All connections, in the order of the configuration."""
         ...
 
-    def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
-        """Every event after a sequence, in order, for ever; from now on when `after` is None.
+    def events(
+        self, after: int | None, wants: Callable[[Recorded], bool] | None = None
+    ) -> AsyncIterator[Sequence[Recorded]]:
+        """Events after a sequence, in order, for ever; from now on when `after` is None.
 
+        Every event is told, but for those between what was told and what is told next of which `wants` takes
+        none: some of these may be left out, and the newest of them is told now and then.
         Nothing is told that `position` does not cover. A reader that falls too far behind reads on from the
         journal and database; it never slows anyone else.
 

@@ -21,6 +21,8 @@ from statemodel.types import UNKNOWN, Quality, TagSample, Transition
 
 #: Events handed to a stream at once.
 PAGE_EVENTS_MAX = 500
+#: A stream that wants nothing of all that happens hears so often how far that is.
+PASSED_S = 10.0
 
 
 class EventSource(Protocol):
@@ -60,8 +62,8 @@ class Live:
         #: A snapshot must not claim a sequence whose states it does not show yet.
         self._announced_seq = self._before_newest = source.position().last_seq
         self._newest: Sequence[Recorded] = ()
-        self._news = Bell()
-        self._moves: dict[str, Bell] = {}
+        self._news: Bell[Recorded] = Bell(self._announced_seq)
+        self._moves: dict[str, Bell[None]] = {}
         self._samples: dict[str, TagSample] = {}
         self._tags = _tags_of(connections)
         self.supervised: dict[str, Supervised] = {}
@@ -120,7 +122,7 @@ class Live:
                 moved[item.equipment] = None
         self._before_newest, self._newest = self._announced_seq, recorded
         self._announced_seq = recorded[-1].seq
-        self._news.ring()
+        self._news.ring(self._before_newest, self._announced_seq, recorded)
         for name in moved:
             if name in self._moves:
                 self._moves[name].ring()
@@ -206,12 +208,17 @@ class Live:
             for view in views
         ]
 
-    async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
-        """Every event after a sequence, in order, for ever; see `api.ports.LiveView.events`."""
+    async def events(
+        self, after: int | None, wants: Callable[[Recorded], bool] | None = None
+    ) -> AsyncIterator[Sequence[Recorded]]:
+        """Events after a sequence, in order, for ever; see `api.ports.LiveView.events`."""
         at = self._announced_seq if after is None else after
         while True:
             if at >= self._announced_seq:  # what is durable and not shown yet is not told either
-                await self._news.heard()
+                passed = await self._news.heard(wants, PASSED_S)
+                if passed > at and self._newest and self._newest[-1].seq == passed:
+                    yield self._newest[-1:]
+                at = max(at, passed)
                 continue
             events, last_seq = self._newest, self._announced_seq
             if at != self._before_newest:

@@ -226,8 +226,8 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "Without `at` the state in force, from memory. With `at` the state that was in force then, from "
             "the record, with corrections laid over it. `seq` is that of the transition that led to it, or "
             "of the correction that tells it (then `corrected` is true). With `wait` it answers when the "
-            "state moves beyond `after`, at once if it has already, and with the same state when the time is over. "
-            "While `stale` is there the gateway can record nothing, and `reason` says why.",
+            "state moves beyond `after`, at once if it has already, and with the same state when the time is "
+            "over. While `stale` is there the gateway can record nothing, and `reason` says why.",
             get_equipment_state,
             (
                 Answer(

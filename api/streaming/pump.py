@@ -133,7 +133,7 @@ class Pump(Generic[Piece]):
     async def _tell(self) -> None:
         """Tell what the source gives, at the pace at which the client takes it."""
         plan = self._plan
-        source: AsyncIterator[Sequence[Recorded]] = self._live.events(plan.after)
+        source: AsyncIterator[Sequence[Recorded]] = self._live.events(plan.after, plan.selection.takes)
         abridging = (
             Abridging(plan.selection, self._settings.coalesce_behind_events) if plan.coalesce else None
         )

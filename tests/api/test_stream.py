@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 import pytest
@@ -172,11 +172,13 @@ class _Shrinking(LiveTwin):
         super().__init__(plant)
         self.failure = failure
 
-    async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
+    async def events(
+        self, after: int | None, wants: Callable[[Recorded], bool] | None = None
+    ) -> AsyncIterator[Sequence[Recorded]]:
         if self.failure is not None:
             raise self.failure
         self.plant.first_seq = 30
-        async for batch in super().events(after):
+        async for batch in super().events(after, wants):
             yield batch
 
 
@@ -202,7 +204,9 @@ async def test_a_missing_database_at_the_first_step_is_unavailable(plant: Plant)
 class _Breaking(LiveTwin):
     """Tells a few events, then fails."""
 
-    async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
+    async def events(
+        self, after: int | None, wants: Callable[[Recorded], bool] | None = None
+    ) -> AsyncIterator[Sequence[Recorded]]:
         yield self.plant.log[:3]
         raise TooOld(StreamPosition(STREAM, 50, 60))
 

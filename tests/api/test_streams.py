@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 import pytest
@@ -179,11 +179,13 @@ class _Shrinking(LiveTwin):
         super().__init__(plant)
         self.failure = failure
 
-    async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
+    async def events(
+        self, after: int | None, wants: Callable[[Recorded], bool] | None = None
+    ) -> AsyncIterator[Sequence[Recorded]]:
         if self.failure is not None:
             raise self.failure
         self.plant.first_seq = 30
-        async for batch in super().events(after):
+        async for batch in super().events(after, wants):
             yield batch
 
 
@@ -218,7 +220,9 @@ class _Breaking(LiveTwin):
 
     failure: Exception = TooOld(StreamPosition(STREAM, 50, 60))
 
-    async def events(self, after: int | None) -> AsyncIterator[Sequence[Recorded]]:
+    async def events(
+        self, after: int | None, wants: Callable[[Recorded], bool] | None = None
+    ) -> AsyncIterator[Sequence[Recorded]]:
         yield self.plant.log[:3]
         raise self.failure
 

@@ -160,7 +160,7 @@ async def test_stopping_answers_who_waits(app: FastAPI, plant: Plant) -> None:
 async def test_a_right_that_ends_ends_the_waiting(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "LOOK_S", 0.02)
     door = Door()
-    ports = msgspec.structs.replace(make_ports(plant), access=door)  # type: ignore[arg-type]
+    ports = msgspec.structs.replace(make_ports(plant), access=door)
     app = create_app(ports, ApiSettings(), now=lambda: plant.now_at)
     async with _asking(app, {"authorization": "Bearer bert"}) as listener:
         await _until_waiting(plant)

@@ -24,6 +24,7 @@ from tests.benchmarks import (
     mqtt,
     opcua,
     queries,
+    rest,
     sparkplug,
     start,
 )
@@ -41,6 +42,7 @@ PARTS: Mapping[str, Callable[[Path], Awaitable[Sequence[Figure]]]] = {
     "sparkplug": sparkplug.measure,
     "historian": historian.measure,
     "queries": queries.measure,
+    "rest": rest.measure,
     "audit": audit.measure,
 }
 

@@ -67,7 +67,7 @@ async def measure(directory: Path) -> Sequence[Figure]:
         ledger = simulated.ledger()
     figures: list[Figure] = []
     for kind, machines in KINDS.items():
-        delays = [delay for machine in machines for delay in _delays(machine, seen, ledger)]
+        delays = [delay for machine in machines for delay in delays_of(machine, seen, ledger)]
         name = f"latency: {kind} at 100 ms, PLC to MQTT ({broker})"
         for percent, floor in ((50, PERIOD_MS / 2), (99, PERIOD_MS)):
             peers = PEERS[percent] if kind.startswith("Modbus") else {}
@@ -81,7 +81,7 @@ def _changes(machines: Sequence[str], ledger: Sequence[dict[str, object]]) -> fl
     return float(len([line for line in ledger if line["equipment"] in machines and line["from"] is not None]))
 
 
-def _delays(
+def delays_of(
     machine: str, seen: Sequence[tuple[str, str, int, float]], ledger: Sequence[dict[str, object]]
 ) -> list[float]:
     """Match the messages of one machine with its ledger lines, in order."""

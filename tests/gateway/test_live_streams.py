@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
+import pytest
 
 from api.ports import StreamPosition
 from gateway.live import Live
@@ -192,3 +193,23 @@ async def test_while_nothing_is_recorded_the_states_shown_say_so() -> None:
     assert live.state("oven-1").stale is msgspec.UNSET  # brokers say it in their own way
     live.standstill = lambda: None
     assert live.equipment_named("oven-1") == before
+
+
+async def test_a_stream_that_wants_nothing_of_it_is_not_woken_and_hears_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.live.PASSED_S", 0.05)
+    journal = _Journal()
+    live = _live(journal)
+    stream = live.events(None, lambda event: event.seq == 4)
+    waiting = asyncio.ensure_future(anext(stream))
+    await _turns()
+    live.announce(journal.add(2))
+    await _turns()
+    assert not waiting.done()
+    async with asyncio.timeout(5):
+        assert [event.seq for event in await waiting] == [2]  # passed over, so that the cursor moves
+    live.announce(journal.add(2))
+    async with asyncio.timeout(5):
+        assert [event.seq for event in await anext(stream)] == [3, 4]
+    assert journal.reads == 0
