@@ -21,6 +21,7 @@ class Truth:
     def __init__(self, voice: Voice, states: States, tags: Tags, availability: Availability) -> None:
         self._voice, self._states, self._tags, self._availability = voice, states, tags, availability
         self._news = asyncio.Event()
+        self._first_said = False
         availability.tell(self._news.set)
 
     def retire(self) -> None:
@@ -65,10 +66,15 @@ class Truth:
     # -- saying it
 
     async def say_first(self, link: Link) -> None:
-        """After a connect: who is there, and every state, whatever the broker kept or lost."""
+        """After a connect: every state, and who is there, whatever the broker kept or lost.
+
+        States come first: it is by its state that what stands below an equipment is known as ours later.
+        """
+        self._first_said = False
+        await self._states.say(link, self._states.names, {}, again=True)
         self._availability.all_due()
         await self._say_availability(link)
-        await self._states.say(link, self._states.names, {}, again=True)
+        self._first_said = True
 
     async def say(self, link: Link, topic: str, held: Held) -> None:
         """Say the newest on one of our topics. There is room; nothing is awaited before it is said."""
@@ -89,7 +95,9 @@ class Truth:
             await self._news.wait()
 
     async def say_all_offline(self, link: Link) -> None:
-        """Say of every connection and equipment that it is not there."""
+        """Say of every connection and equipment that it is not there, unless nothing was said of it yet."""
+        if not self._first_said:
+            return
         for topic in self._availability.topics:
             if link.full:
                 await link.room()
