@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import SecretBytes, SecretStr
+
 from gateway.audit.scrub import password_in
 from gateway.config.lines import KeyPath
 from gateway.config.load import Loaded
@@ -16,6 +18,8 @@ def secrets_of(loaded: Loaded) -> Sequence[str]:
     found = set()
     for place in loaded.references:
         value = _value_at(loaded.configuration, place)
+        if isinstance(value, (SecretStr, SecretBytes)):
+            value = value.get_secret_value()
         if not isinstance(value, str) or is_reference(value):
             continue
         secret = value if place[-1] in SECRET_KEYS else password_in(value)
