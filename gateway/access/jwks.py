@@ -109,6 +109,7 @@ class IssuerKeys:
         self._keys: Mapping[tuple[str, str], VerifyKey] = {}
         self._read_s: float | None = None
         self._tried_s: float | None = None
+        self._tries = 0
         self._reading = asyncio.Lock()
         #: Why they could not be read the last time; None when they could.
         self.trouble: str | None = None
@@ -145,9 +146,9 @@ class IssuerKeys:
 
     async def read(self) -> None:
         """Read the keys; when that fails, those there are stay for a while."""
-        asked_s = self._clock.monotonic()
+        tries = self._tries
         async with self._reading:
-            if self._tried_s is not None and self._tried_s > asked_s:
+            if self._tries != tries:
                 return  # somebody else did while we waited
             try:
                 found = read_keys(await self._fetch())
@@ -163,6 +164,7 @@ class IssuerKeys:
                 return
             finally:
                 self._tried_s = self._clock.monotonic()
+                self._tries += 1
             keys = {(key.kid, key.algorithm): key for key in found}
             if keys.keys() != self._keys.keys() or any(
                 keys[name].key != self._keys[name].key for name in keys

@@ -97,8 +97,9 @@ async def test_unknown_users_are_answered_in_the_same_time(tmp_path: Path) -> No
                 began = time.perf_counter()
                 await denied(house, name, OTHER)
                 times.append(time.perf_counter() - began)
-        # The least of each: what other programs on the machine take is no part of it.
-        assert abs(min(took["ada"]) - min(took["nobody"])) < 0.020
+        # The least of each, and a wide bound: what other programs on the machine take is no part of it. An
+        # answer without the work comes a hundred times sooner.
+        assert 0.4 < min(took["ada"]) / min(took["nobody"]) < 2.5
 
 
 async def test_a_hundred_guesses_are_delayed_for_known_and_unknown_names_alike(tmp_path: Path) -> None:
