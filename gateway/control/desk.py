@@ -281,7 +281,7 @@ class CommandDesk:
             async with self._line(request.tag or request.equipment):
                 verdict = self._bench.judged(request, by, via, until_s, reused=known is not None)
                 if verdict.halt is not None and not verdict.waits:
-                    if verdict.halt.code in _NOT_KEPT:
+                    if known is not None or verdict.halt.code in _NOT_KEPT:
                         raise await self._turned_away(verdict.halt, request, by, via)
                     entry = self._begun(verdict.facts, Stage.GOING)
                     entry = entries.refused(entry, verdict.halt, verdict.facts.now)
