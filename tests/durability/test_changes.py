@@ -9,6 +9,8 @@ import asyncio
 import gc
 import os
 import random
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,18 +23,18 @@ import pytest
 
 from statemodel.records import Recorded
 from statemodel.types import SourceLost, Transition
-from tests.gateway.assembly.living_site import STATES, Machine, Running, Site, running
+from tests.durability.changing_site import ANCHORS, REGISTERS, BrokerChanger, Changer, beginning
+from tests.gateway.assembly.living_site import STATES, Machine, Running, running
 from tests.gateway.publish.support import retained
 from tests.story.witness import MqttWitness
 from tests.support.database import new_database, timescale_dsn
-from tests.support.processes import Mosquitto
+from tests.support.processes import Mosquitto, Process
 from tests.support.small_plc import SmallPlc, small_plcs
 
 LONG = os.environ.get("ANDON_TEST_PROFILE") == "long"
 CHANGES = 500 if LONG else 60
-REGISTERS = 6
-#: Never a part of a change, and on a device of their own.
-ANCHORS = ("anchor-0", "anchor-1")
+#: Kills in the middle of changes.
+KILLS = 60 if LONG else 6
 
 
 @dataclass
@@ -67,78 +69,6 @@ async def floor(devices: int, seed: int) -> AsyncIterator[Floor]:
         finally:
             moving.cancel()
             await asyncio.gather(moving, return_exceptions=True)
-
-
-def beginning(plcs: Sequence[SmallPlc]) -> Site:
-    site = Site(links={f"plc-{n}": (plc.port, REGISTERS, 20) for n, plc in enumerate(plcs[:3])})
-    site.machines = {name: Machine(f"plc-0/r{n}") for n, name in enumerate(ANCHORS)}
-    site.machines["press"] = Machine("plc-1/r0")
-    site.models["other"] = ("Off", "Warm", "Hot", "Done")
-    site.listen = "127.0.0.1:0"
-    return site
-
-
-class Changer:
-    """Makes one change after the other out of the site as it stands; every one of them is a sound one."""
-
-    def __init__(self, site: Site, plcs: Sequence[SmallPlc], chance: random.Random) -> None:
-        self.site, self.plcs, self.chance = site, plcs, chance
-        self.number = 0
-
-    def another(self) -> Site:
-        site = self.site.copy()
-        self.number += 1
-        for _ in range(self.chance.choice((1, 1, 2, 3))):
-            self.chance.choice((self._link, self._unlink, self._period, self._machine, self._machine))(site)
-            self.chance.choice((self._scrap, self._move, self._model, self._path))(site)
-        self.site = site
-        return site
-
-    def _link(self, site: Site) -> None:
-        free = [n for n in range(1, len(self.plcs)) if f"plc-{n}" not in site.links]
-        if free:
-            n = self.chance.choice(free)
-            site.links[f"plc-{n}"] = (self.plcs[n].port, REGISTERS, 20)
-
-    def _unlink(self, site: Site) -> None:
-        if name := self._any([name for name in site.links if name != "plc-0"]):
-            del site.links[name]
-            for machine in [m for m, it in site.machines.items() if it.tag.startswith(f"{name}/")]:
-                del site.machines[machine]
-
-    def _period(self, site: Site) -> None:
-        if name := self._any([name for name in site.links if name != "plc-0"]):
-            port, registers, _ = site.links[name]
-            site.links[name] = (port, registers, self.chance.choice((20, 30, 40)))
-
-    def _tag(self, site: Site) -> str:
-        return f"{self.chance.choice(list(site.links))}/r{self.chance.randrange(REGISTERS)}"
-
-    def _machine(self, site: Site) -> None:
-        site.machines.setdefault(f"machine-{self.chance.randrange(8)}", Machine(self._tag(site)))
-
-    def _some(self, site: Site) -> str | None:
-        return self._any([name for name in site.machines if name not in ANCHORS])
-
-    def _any(self, names: list[str]) -> str | None:
-        return self.chance.choice(names) if names else None
-
-    def _scrap(self, site: Site) -> None:
-        if name := self._some(site):
-            del site.machines[name]
-
-    def _move(self, site: Site) -> None:
-        if name := self._some(site):
-            site.machines[name].tag = self._tag(site)
-
-    def _model(self, site: Site) -> None:
-        site.models["other"] = ("Off", *self.chance.sample(("Warm", "Hot", "Busy", "Idle"), 2), "Done")
-        if name := self._some(site):
-            site.machines[name].model = self.chance.choice(("ring", "other"))
-
-    def _path(self, site: Site) -> None:
-        if name := self._some(site):
-            site.machines[name].path = f"area-{self.chance.randrange(3)}/{name}"
 
 
 def moves(events: Sequence[Recorded], name: str) -> list[Transition]:
@@ -260,34 +190,6 @@ def _stands(gateway: Running, n: int, seen: Sequence[int]) -> bool:
     return gateway.gateway.live.equipment_named(ANCHORS[n]).state.sequence >= len(seen)  # type: ignore[union-attr]
 
 
-class BrokerChanger(Changer):
-    """Changes the brokers and the database as well; the broker `main` is never taken out."""
-
-    def __init__(
-        self, site: Site, plcs: Sequence[SmallPlc], chance: random.Random, brokers: tuple[str, str], dsn: str
-    ) -> None:
-        super().__init__(site, plcs, chance)
-        (self.broker, self.second), self.dsn = brokers, dsn
-
-    def another(self) -> Site:
-        site = super().another()
-        self.chance.choice((self._second, self._node, self._database, self._flush, lambda _: None))(site)
-        return site
-
-    def _second(self, site: Site) -> None:
-        if site.mqtt.pop("second", None) is None:
-            site.mqtt["second"] = self.second
-
-    def _node(self, site: Site) -> None:
-        site.sparkplug = "" if site.sparkplug else self.broker
-
-    def _database(self, site: Site) -> None:
-        site.historian = "" if site.historian else self.dsn
-
-    def _flush(self, site: Site) -> None:
-        site.flush_ms = self.chance.choice((50, 100, 150))
-
-
 async def numbers_of(dsn: str) -> list[int]:
     """The numbers of every event in a database."""
     connection = await asyncpg.connect(dsn)
@@ -368,3 +270,35 @@ async def differs(port: int, main: Any) -> str:
 
 def sinks_of(gateway: Running) -> dict[str, Any]:
     return dict(gateway.gateway.health.sinks)
+
+
+@pytest.mark.timeout(10 * KILLS + 60)
+async def test_a_kill_in_the_middle_of_changes_costs_nothing(tmp_path: Path) -> None:
+    """Whatever the files say by then: the next start goes on with the same numbers, without a gap."""
+    chance = random.Random(3)
+    here = tmp_path / "here"
+    here.mkdir()
+    child = Path(__file__).with_name("changing_gateway.py")
+    async with floor(6, seed=3) as plant:
+        ports = [str(plc.port) for plc in plant.plcs]
+        changes = 0
+        for seed in range(KILLS):
+            command = [sys.executable, str(child), str(here), str(seed), *ports]
+            process = await Process.start(command, tmp_path / "child.log")
+            assert process.child.stdout is not None
+            async with asyncio.timeout(30):
+                for _ in range(chance.choice((2, 3, 5, 9))):  # a kill before the first change would be dull
+                    line = await process.child.stdout.readline()
+                    assert line, process.words()[-3000:]
+                    changes += line == b"changed\n"
+            await asyncio.sleep(chance.random() * 0.05)
+            assert await process.end(signal.SIGKILL) == -signal.SIGKILL
+            for plc in plant.plcs:
+                plc.cut()
+        assert changes >= KILLS
+        last = beginning(plant.plcs)
+        async with running(here, last) as gateway:
+            await gateway.until_up()
+            for name in last.machines:
+                await gateway.until(lambda name=name: gateway.state(name) != "Unknown")  # type: ignore[misc]
+            judge(await gateway.events())
