@@ -1,0 +1,118 @@
+"""A change of the files is seen once it stands still; what only looks changed is no change."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.changing.watch import EVERY_S, Watch
+from tests.gateway.changing.changing_site import MAIN, Site
+from tests.support.manual_clock import ManualClock
+
+
+class Watched:
+    """Two files that are watched, by a clock that moves when told to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.main, self.other = folder / "a.toml", folder / "b.csv"
+        self.main.write_text("one")
+        self.other.write_text("two")
+        self.clock = ManualClock()
+        self.wanted = True
+        self.count = 0
+        self.watch = Watch(self.clock, self._changed, lambda: self.wanted)
+        self.watch.follow([self.main, self.other])
+
+    async def _changed(self) -> None:
+        self.count += 1
+
+    async def pass_(self, seconds: float) -> None:
+        """Let time pass, one look after the other."""
+        for _ in range(round(seconds / EVERY_S)):
+            for _ in range(5):
+                await asyncio.sleep(0)
+            self.clock.advance(EVERY_S)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def watched(tmp_path: Path) -> Watched:
+    """Files that are watched."""
+    return Watched(tmp_path)
+
+
+async def running(watched: Watched) -> asyncio.Task[None]:
+    """The watch at work."""
+    return asyncio.create_task(watched.watch.run())
+
+
+async def test_a_change_is_told_once(watched: Watched) -> None:
+    task = await running(watched)
+    await watched.pass_(10)
+    assert watched.count == 0
+    watched.other.write_text("three")
+    await watched.pass_(20)
+    assert watched.count == 1
+    task.cancel()
+
+
+async def test_a_file_that_is_still_being_written_is_left_alone(watched: Watched) -> None:
+    task = await running(watched)
+    for number in range(6):
+        watched.main.write_text("x" * (number + 10))
+        await watched.pass_(2)
+        assert watched.count == 0
+    await watched.pass_(6)
+    assert watched.count == 1
+    task.cancel()
+
+
+async def test_touched_is_not_changed(watched: Watched) -> None:
+    task = await running(watched)
+    os.utime(watched.main, (1, 1))
+    await watched.pass_(10)
+    assert watched.count == 0
+    task.cancel()
+
+
+@pytest.mark.parametrize("how", ["gone", "there", "replaced"])
+async def test_files_come_go_and_are_replaced(watched: Watched, tmp_path: Path, how: str) -> None:
+    watched.watch.follow([watched.main, tmp_path / "c.toml"])
+    task = await running(watched)
+    if how == "gone":
+        watched.main.unlink()
+    elif how == "there":
+        (tmp_path / "c.toml").write_text("new")
+    else:
+        (tmp_path / "draft").write_text("ONE")
+        (tmp_path / "draft").rename(watched.main)
+    await watched.pass_(10)
+    assert watched.count == 1
+    task.cancel()
+
+
+async def test_only_while_it_is_wanted(watched: Watched) -> None:
+    watched.wanted = False
+    task = await running(watched)
+    watched.main.write_text("other")
+    await watched.pass_(10)
+    assert watched.count == 0
+    watched.wanted = True
+    await watched.pass_(10)
+    assert watched.count == 1
+    task.cancel()
+
+
+async def test_what_was_looked_for_in_vain_is_watched_too(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    found: list[Path] = []
+    site.desk.looked_at = found.extend
+    site.write("andon.toml", MAIN.replace("lists/slow.csv", "lists/late.csv"))
+    assert await site.desk.read_again("watch") is None
+    assert tmp_path / "lists/late.csv" in found
+    site.write("lists/late.csv", "name,address,type\ncount,holding:10,uint32\n")
+    assert await site.desk.read_again("watch") is not None
