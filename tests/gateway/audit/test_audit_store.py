@@ -132,6 +132,27 @@ def test_nothing_is_appended_to_a_trail_that_was_harmed(tmp_path: Path, harm: st
     assert {file: file.read_bytes() for file in directory.iterdir() if file.name != "lock"} == before
 
 
+def test_other_records_under_the_same_head_are_not_gone_on_with(tmp_path: Path) -> None:
+    directory, other = tmp_path / "audit", tmp_path / "other"
+    written(directory, 40)
+    other.mkdir(mode=0o700)
+    (other / "key").write_bytes((directory / "key").read_bytes())
+    (other / "key").chmod(0o600)
+    store = AuditStore(other, "line-1", Limits(4_000, 1_000_000_000))
+    store.open(AT)
+    for n in range(40):
+        store.append([entry(n, actor="eve")], AT)
+    store.close()
+    for segment in folder.segments_of(directory):
+        segment.path.unlink()
+    for segment in folder.segments_of(other):
+        (directory / segment.path.name).write_bytes(segment.path.read_bytes())
+    store = AuditStore(directory, "line-1")
+    with pytest.raises(TrailDamaged, match="not the one that was signed for"):
+        store.open(AT)
+    store.close()
+
+
 def test_the_oldest_go_only_under_a_signed_checkpoint_and_the_rest_still_verifies(tmp_path: Path) -> None:
     directory = tmp_path / "audit"
     written(directory, 60)

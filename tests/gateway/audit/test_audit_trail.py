@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from api.auditing import AuditUnavailable
+from api.auditing import AuditUnavailable, ExportDiffers
 from gateway.audit import trail as trails
 from gateway.audit.store import Limits
 from gateway.audit.trail import AuditTrail
@@ -167,7 +168,10 @@ async def test_a_full_trail_refuses_all_but_the_way_out(tmp_path: Path) -> None:
         assert trail.available() == refused
         exported = await trail.record(entry(action="export"))
         last = exported - 1
-        removed = await trail.remove(last, "cd" * 32, entry(action="audit.removed"))
+        with pytest.raises(ExportDiffers):
+            await trail.remove(last, "cd" * 32, entry(action="audit.removed"))
+        lines = b"".join([part async for part in trail.export(0, last)])
+        removed = await trail.remove(last, hashlib.sha256(lines).hexdigest(), entry(action="audit.removed"))
         assert 0 < removed <= last
         assert trail.available() is None
         await trail.record(entry(100))

@@ -102,6 +102,19 @@ def test_a_deleted_record_is_found(trail: Path, tmp_path: Path, number: int) -> 
     assert fault.reason == f"record {number + 1} is missing before this line"
 
 
+def test_one_record_written_anew_with_its_own_hash_is_found(trail: Path, tmp_path: Path) -> None:
+    directory = copy(trail, tmp_path / "audit")
+    path = folder.segments_of(directory)[1].path
+    lines = path.read_bytes().splitlines()
+    told = json.loads(lines[2])
+    n, at, previous = told.pop("n"), datetime.fromisoformat(told.pop("at")), told.pop("previous")
+    del told["hash"]
+    lines[2], _ = line_of(AuditEntry(**(told | {"actor": "mallory"})), n, previous, at)
+    with_lines(path, lines)
+    [fault] = verify(directory).faults
+    assert (fault.kind, fault.n, fault.place) == ("changed", n + 1, f"{path.name}:4")
+
+
 def test_a_deleted_file_is_found(trail: Path, tmp_path: Path) -> None:
     for number, kind in ((0, "missing"), (2, "missing"), (-1, "truncated")):
         directory = copy(trail, tmp_path / f"audit{number}")
