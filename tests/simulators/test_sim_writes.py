@@ -15,6 +15,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
 from simulators.control import parse_line
+from simulators.opcua_relay import Outgoing
 from simulators.orders import Fault, OrderError
 from simulators.scenario import parse
 from simulators.simulation import Options, Simulation
@@ -249,3 +250,39 @@ def test_which_writes_a_fault_hits_follows_from_the_seed() -> None:
 def test_a_share_that_is_none_is_refused(share: str) -> None:
     with pytest.raises(OrderError, match="share must be a number above 0, 1 at most"):
         parse_line(f'{{"fault":"lost_answers","server":"opcua-a","share":{share}}}')
+
+
+def _message(kind: bytes, number: int, body: bytes = b"", *, policy: bytes = b"") -> bytes:
+    """A message of OPC 10000-6: header, channel, then token or policy, number, request and body."""
+    security = b"\x01\0\0\0" if kind != b"OPN" else struct.pack("<i", len(policy)) + policy + b"\xff" * 8
+    rest = b"\x09\0\0\0" + security + struct.pack("<II", number, number) + body
+    return kind + b"F" + struct.pack("<I", len(rest) + 8) + rest
+
+
+def test_messages_behind_one_that_was_taken_out_move_up() -> None:
+    write, read = b"\x01\0" + struct.pack("<H", 676), b"\x01\0" + struct.pack("<H", 634)
+    sent = [
+        b"ACKF" + struct.pack("<I", 12) + b"none",
+        _message(b"OPN", 1, policy=b"None"),
+        _message(b"MSG", 2, read),
+        _message(b"MSG", 3, write),
+        _message(b"OPN", 4, policy=b"None"),
+        _message(b"MSG", 5, write + b"more"),
+        _message(b"MSG", 6, read),
+        _message(b"CLO", 7),
+    ]
+    wanted = [
+        *sent[:3],
+        _message(b"OPN", 3, policy=b"None")[:-4] + sent[4][-4:],
+        _message(b"MSG", 4, read)[:20] + sent[6][20:],
+        _message(b"CLO", 5)[:-4] + sent[7][-4:],
+    ]
+    for size in (1, 7, 1000):
+        outgoing, data, came = Outgoing(), b"".join(sent), []
+        for start in range(0, len(data), size):
+            for message, answers_write in outgoing.messages(data[start : start + size]):
+                if answers_write:
+                    outgoing.take_out()
+                else:
+                    came.append(outgoing.numbered(message))
+        assert came == wanted
