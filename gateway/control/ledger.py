@@ -178,9 +178,10 @@ class SqliteLedger:
         )
 
         def put(db: sqlite3.Connection) -> None:
-            (count,) = db.execute("SELECT count(*) FROM command").fetchone() if not entry.told else (0,)
-            if count >= ENTRIES_MAX:
-                _make_room(db)
+            if db.execute("SELECT 1 FROM command WHERE id = ?", (view.id,)).fetchone() is None:
+                (count,) = db.execute("SELECT count(*) FROM command").fetchone()
+                if count >= ENTRIES_MAX:
+                    _make_room(db)
             db.execute(_PUT, row)
 
         await self._do(put)
