@@ -83,9 +83,7 @@ class Live:
         before = self._states
         self._specs = {spec.name: spec for spec in equipment}
         self._states = {
-            spec.name: msgspec.structs.replace(before[spec.name], path=spec.path, model=spec.model.name)
-            if spec.name in before
-            else states[spec.name]
+            spec.name: _shown_as(spec, before[spec.name]) if spec.name in before else states[spec.name]
             for spec in equipment
         }
         self._why = {name: text for name, text in {**why, **self._why}.items() if name in self._specs}
@@ -256,6 +254,12 @@ def _tags_of(connections: Sequence[ConnectionSettings]) -> dict[str, tuple[str, 
         for group in connection.groups
         for tag in group.tags
     }
+
+
+def _shown_as(spec: EquipmentSpec, state: EquipmentState) -> EquipmentState:
+    if (state.path, state.model) == (spec.path, spec.model.name):
+        return state
+    return msgspec.structs.replace(state, path=spec.path, model=spec.model.name)
 
 
 def first_state(spec: EquipmentSpec, memory: EquipmentMemory, last: Recorded | None) -> EquipmentState:

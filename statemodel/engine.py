@@ -8,8 +8,9 @@ is what replay, explanation and tests stand on. It does not know where samples c
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from statemodel.commands import Command, moved_by_commands, obey
 from statemodel.guard_program import Program
@@ -31,6 +32,15 @@ Taker = CodeMachine | RuleMachine | UnitMode | StatePath
 _DEAD_TIMERS_PER_EQUIPMENT = 4
 
 
+class _Whole(NamedTuple):
+    """One equipment as an engine has it. `is_changed`: it has yet to be asked what its values mean now."""
+
+    machine: AnyMachine
+    mode: UnitMode | None
+    path: StatePath | None
+    is_changed: bool
+
+
 class Engine:
     """The states of all equipment.
 
@@ -41,6 +51,10 @@ class Engine:
     With a `snapshot` it goes on where that was taken, whatever `memory` says. Equipment whose model or tags
     have changed since keep their state if the model still has it, and are asked at the first step what their
     last known values mean now; equipment the snapshot does not have begin as without one.
+
+    With `goes_on` it takes over the equipment of another engine as it is, except what is in `anew`; that one
+    must not take another step then. Those specs must say what they said before. Nothing has been taken over
+    when this raises.
 
     Raises:
         ValueError: two specs share a name, a rule's input is not bound to a tag, or a spec has no
@@ -54,7 +68,10 @@ class Engine:
         at: datetime,
         memory: Mapping[str, EquipmentMemory] | None = None,
         snapshot: EngineSnapshot | None = None,
+        goes_on: Engine | None = None,
+        anew: Collection[str] = (),
     ) -> None:
+        over = {} if goes_on is None else goes_on._all_but(anew)
         kept_of = {} if snapshot is None else snapshot.equipment
         remembered = {**(memory or {}), **{name: kept.memory for name, kept in kept_of.items()}}
         programs: dict[int, Program] = {}
@@ -67,20 +84,23 @@ class Engine:
         for spec in specs:
             if spec.name in self._index:
                 raise ValueError(f"two equipment are named {spec.name}")
-            kept = remembered.get(spec.name) or _blank(spec, at)
-            machine = _machine(spec, kept, programs)
+            same = over.get(spec.name)
+            if same is not None:
+                machine = same.machine
+            else:
+                machine = _machine(spec, remembered.get(spec.name) or _blank(spec, at), programs)
             index = self._index[spec.name] = len(self._machines)
             self._machines.append(machine)
             for tag, place in _inputs(spec):
                 routes.setdefault(tag, []).append((machine, place))
                 losers.setdefault(tag.partition("/")[0], {})[index] = machine
             if spec.state_path:
-                path = StatePath(machine)
+                path = same.path if same is not None and same.path is not None else StatePath(machine)
                 for place, tag in enumerate(spec.state_path):
                     routes.setdefault(tag, []).append((path, place))
                     paths.setdefault(tag.partition("/")[0], {})[index] = path
             if spec.mode is not None and spec.model.modes:
-                mode = UnitMode(machine)
+                mode = same.mode if same is not None and same.mode is not None else UnitMode(machine)
                 routes.setdefault(spec.mode, []).append((mode, 0))
                 modes.setdefault(spec.mode.partition("/")[0], []).append(mode)
         self._routes = {tag: tuple(route) for tag, route in routes.items()}
@@ -94,13 +114,22 @@ class Engine:
         self._mode_of = {mode.spec.name: mode for keepers in modes.values() for mode in keepers}
         self._path_of = {path.spec.name: path for found in paths.values() for path in found.values()}
         #: Equipment whose model or tags are not those of the snapshot, until the first step.
-        self._changed: list[AnyMachine] = []
+        self._changed = [one.machine for name, one in over.items() if one.is_changed and name in self._index]
         self._identities = Identities()
         for machine in self._machines:
-            if (item := kept_of.get(machine.spec.name)) is not None:
+            if machine.spec.name not in over and (item := kept_of.get(machine.spec.name)) is not None:
                 self._resume(machine, item)
         for index, machine in enumerate(self._machines):
             self._schedule(index, machine)
+
+    def _all_but(self, anew: Collection[str]) -> dict[str, _Whole]:
+        changed = {id(machine) for machine in self._changed}
+        left = set(anew)
+        return {
+            name: _Whole(machine, self._mode_of.get(name), self._path_of.get(name), id(machine) in changed)
+            for machine in self._machines
+            if (name := machine.spec.name) not in left
+        }
 
     def memories(self) -> tuple[EquipmentMemory, ...]:
         """What to keep of every equipment, in the order of the specs."""

@@ -99,7 +99,7 @@ class Brokers:
         self.ownership = parts.ownership
         introduce(self.publishers)
         self._listen(loaded, port)
-        published = published_tags(loaded)
+        published = published_tags(loaded) if sinks else {}
         self.feeds = [
             TagFeed(published if isinstance(sink, MqttPublisher) else sink.tags, sink.publish_tag)
             for sink in sinks.values()

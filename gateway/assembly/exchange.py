@@ -23,6 +23,7 @@ from gateway.assembly.planning import Steps, steps
 from gateway.changing.exchanging import ExchangeFailed
 from gateway.config.load import Loaded
 from gateway.errors import GatewayError
+from gateway.snapshots.keeper import Identity
 
 _log = structlog.get_logger("andon")
 
@@ -54,9 +55,9 @@ class Prepared:
     steps: Steps
     connectors: dict[str, Connector] = field(default_factory=dict)
     followers: list[Callable[[], None]] = field(default_factory=list)
+    identity: Identity | None = None
     server: tuple[Server, str] | None = None
     serves_anew: bool = False
-    turned: bool = False
 
 
 class Exchange:
@@ -119,7 +120,7 @@ class Exchange:
 
     async def _apply(self, new: Loaded) -> Applied:
         parts, old = self._parts, self._parts.loaded
-        prepared = Prepared(new, steps(old, new))
+        prepared = Prepared(new, await asyncio.to_thread(steps, old, new))
         try:
             await parts.prepare(prepared)
         except _FAILURES as error:

@@ -22,6 +22,8 @@ class Steps:
     equipment_gone: tuple[str, ...] = ()
     equipment_new: tuple[str, ...] = ()
     judged: frozenset[str] = frozenset()
+    #: That of which anything differs, `judged` among them.
+    anew: frozenset[str] = frozenset()
     #: Whether anything at all of equipment differs, its path or what is told with it too.
     equipment_differs: bool = False
 
@@ -42,7 +44,7 @@ def steps(old: Loaded, new: Loaded) -> Steps:
     both = specs.keys() & later.keys()
     was, will = Identities(), Identities()
     judged = frozenset(name for name in both if was.of(specs[name]) != will.of(later[name]))
-    told = list(specs) != list(later) or any(_told(specs[name]) != _told(later[name]) for name in both)
+    anew = judged | {name for name in both if _told(specs[name]) != _told(later[name])}
     return Steps(
         gone=tuple(name for name in before if name in altered or name not in after),
         come=tuple(item for name, item in after.items() if name in altered or name not in before),
@@ -50,7 +52,8 @@ def steps(old: Loaded, new: Loaded) -> Steps:
         equipment_gone=tuple(name for name in specs if name not in later),
         equipment_new=tuple(name for name in later if name not in specs),
         judged=judged,
-        equipment_differs=bool(judged) or told,
+        anew=anew,
+        equipment_differs=bool(anew) or list(specs) != list(later),
     )
 
 

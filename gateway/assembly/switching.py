@@ -54,11 +54,13 @@ class Switching:
         """As `Parts`."""
         run, new, steps = self._run, prepared.loaded, prepared.steps
         if steps.equipment_differs:
-            Engine(new.equipment, at=run.clock.now())
+            fresh = steps.anew.union(steps.equipment_new)
+            Engine([spec for spec in new.equipment if spec.name in fresh], at=run.clock.now())
         if full := words.full(run.record.journal.stats()):
             raise StartFailed(f"nothing can be recorded: {full}", hint="make room, or let a sink read on")
         for settings in steps.come:
             prepared.connectors[settings.name] = connector_of(settings, new, run.clock)
+        prepared.identity = await asyncio.to_thread(identity_of, new, run.version)
         prepared.followers = [follow(new) for follow in run.followers]
         await run.servers.ensure(new)
         run.brokers.try_out(new, run.servers.broker_port(new))
@@ -154,16 +156,17 @@ class Switching:
         states: dict[str, EquipmentState] = {}
         if steps.equipment_differs:
             names = set(steps.equipment_new)
+            asked = steps.anew | names
             told = turned(
                 core.engine,
                 run.loaded.equipment,
                 new.equipment,
                 steps,
                 at=at,
-                newest=core.live.latest(tag for spec in new.equipment for tag in spec.inputs.values()),
-                remembered={
-                    name: memory for name, memory in memories_from(last, new).items() if name in names
-                },
+                newest=core.live.latest(
+                    tag for spec in new.equipment if spec.name in asked for tag in spec.inputs.values()
+                ),
+                remembered=memories_from({name: last[name] for name in names if name in last}, new),
                 unseen_since=run.started_at,
             )
             engine, farewells = told.engine, told.farewells
@@ -172,8 +175,13 @@ class Switching:
                 for spec in new.equipment
                 if spec.name in names
             }
-        identity = identity_of(new, run.version)
-        why = {n: one.event.cause.text for n, one in last.items() if isinstance(one.event, Transition)}
+        why = {
+            name: last[name].event.cause.text  # type: ignore[union-attr]
+            for name in steps.equipment_new
+            if name in last
+        }
+
+        keeper = run.record.snapshots.keeper
 
         def taken() -> None:
             configuration = new.configuration
@@ -187,7 +195,8 @@ class Switching:
                 mode=configuration.gateway.late,
             )
             run.brokers.links.exchange(connection.name for connection in configuration.connections)
-            run.record.snapshots.keeper.exchange(identity, configuration.gateway.snapshots)
+            if prepared.identity is not None:
+                keeper.exchange(prepared.identity, configuration.gateway.snapshots)
             run.desk.exchange(new.equipment)
             run.models.exchange(new.models)
             run.tag_history.leave_out(unrecorded_tags(new))

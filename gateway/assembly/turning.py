@@ -48,12 +48,16 @@ def turned(
     Raises:
         ValueError: see `Engine`.
     """
-    kept = dict(engine.snapshot().equipment)
+    kept = {name: engine.kept(name).equipment[name] for name in steps.anew}
     specs_before = {spec.name: spec for spec in old}
     farewells = [
         transition
         for name in steps.equipment_gone
-        if (transition := _left(specs_before[name], kept[name].memory, at, "taken out of the configuration"))
+        if (
+            transition := _left(
+                specs_before[name], engine.current(name), at, "taken out of the configuration"
+            )
+        )
     ]
     memories: dict[str, EquipmentMemory] = {}
     for spec in new:
@@ -71,7 +75,9 @@ def turned(
         latest = {tag: newest[tag] for tag in spec.inputs.values() if tag in newest}
         kept[spec.name] = _asked_anew(memory, latest)
     return Turned(
-        Engine(new, at=at, snapshot=EngineSnapshot(SNAPSHOT_VERSION, kept)), tuple(farewells), memories
+        Engine(new, at=at, snapshot=EngineSnapshot(SNAPSHOT_VERSION, kept), goes_on=engine, anew=steps.anew),
+        tuple(farewells),
+        memories,
     )
 
 
