@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -258,3 +260,40 @@ async def test_with_writes_off_nothing_is_written_whatever_is_asked(tmp_path: Pa
         ear._client.publish(TOPIC, json.dumps(request), qos=1)
         await asyncio.sleep(0.5)  # nobody listens, so nothing can be waited for
         assert it.wrote() == []
+
+
+@pytest.mark.writes
+async def test_commands_are_switched_on_and_off_while_it_runs(tmp_path: Path) -> None:
+    async with site(tmp_path, enabled="false") as it, Subscriber(it.mqtt) as ear:
+        config = it.process.config
+        off = config.read_text(encoding="utf-8")
+        on = off.replace("enabled = false", "enabled = true")
+        for number, (text, status) in enumerate(((on, "verified"), (off, "writes_off"), (on, "verified"))):
+            config.write_text(text, encoding="utf-8")
+            os.kill(it.process.pid, signal.SIGHUP)
+            async with asyncio.timeout(20):
+                while True:  # until the change is in force
+                    answer = await it.send(tag="filler-plc/speed_sp", value=100.0 + number)
+                    if status in (answer["status"], answer.get("code")):
+                        break
+                    await asyncio.sleep(0.1)
+            wrote = len(it.wrote())
+            request = {
+                "id": f"r{number}",
+                "sent_at": datetime.now(UTC).isoformat(),
+                "tag": "filler-plc/speed_sp",
+                "value": 50.0 + number,
+            }
+            topic = f"/_command/r{number}"
+            for tried in range(50):
+                # The connection for commands may still be on its way; one message is one command.
+                ear._client.publish(TOPIC, json.dumps(request), qos=1)
+                await asyncio.sleep(0.1)
+                if ear.on(topic) or (status == "writes_off" and tried > 5):
+                    break
+            if status == "verified":
+                assert json.loads(ear.on(topic)[0].payload)["status"] == "verified"
+                assert len(it.wrote()) == wrote + 1
+            else:
+                assert ear.on(topic) == []
+                assert len(it.wrote()) == wrote
