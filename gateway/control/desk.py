@@ -110,6 +110,8 @@ class CommandDesk:
     def follow(self, settings: CommandsSettings) -> None:
         """Go by other rules from now on. What waits for approval is judged by them again."""
         self._bench.follow(settings)
+        labels = {entries.label_of(rule) for rule in settings.allow}
+        self.alarms = {label: words for label, words in self.alarms.items() if label in labels}
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -409,7 +411,11 @@ class CommandDesk:
         )
         previous = None if facts.present is None else facts.present.value
         return msgspec.structs.replace(
-            entry, previous=previous, view=msgspec.structs.replace(entry.view, previous=previous)
+            entry,
+            previous=previous,
+            view=msgspec.structs.replace(
+                entry.view, previous=previous, dry_run=facts.request.dry_run or facts.settings.dry_run
+            ),
         )
 
     # -- small things ----------------------------------------------------------------------------------------

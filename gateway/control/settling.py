@@ -63,6 +63,8 @@ class Settling:
     def __init__(self, ledger: Ledger, audit: Trail, record: Record, clock: Clock) -> None:
         self._ledger, self._audit, self._record, self._clock = ledger, audit, record, clock
         self._open: dict[str, asyncio.Task[None]] = {}
+        #: Settled since what is owed was last asked for: the answer may not know of it yet.
+        self._lately: set[str] = set()
 
     @property
     def unsettled(self) -> int:
@@ -95,8 +97,9 @@ class Settling:
         Raises:
             LedgerFailed: it is not known what that is.
         """
+        self._lately.clear()
         for entry in await self._ledger.owing(_PORTION):
-            if entry.view.id not in self._open:
+            if entry.view.id not in self._open and entry.view.id not in self._lately:
                 self._settle(entry, is_first=False)
 
     async def stop(self) -> None:
@@ -112,8 +115,12 @@ class Settling:
         id_ = entry.view.id
         task = asyncio.create_task(self._tell(entry, is_first), name=f"command {id_} told")
         self._open[id_] = task
-        task.add_done_callback(lambda _: self._open.pop(id_, None))
+        task.add_done_callback(lambda _: self._close(id_))
         return task
+
+    def _close(self, id_: str) -> None:
+        self._open.pop(id_, None)
+        self._lately.add(id_)
 
     async def _tell(self, entry: Entry, is_first: bool) -> None:
         if not entry.audited:
