@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.access import shelf as access
 from gateway.config.load import read_toml
 from gateway.config.problems import ConfigurationRefused, Problem
 from gateway.config.schema import GatewaySettings
@@ -40,6 +41,8 @@ _KEY_BYTES: Final = 65_536
 #: Parts of a data directory that belong to a server that runs or to nobody.
 _DATABASE: Final = ("postgres", "postgres-log", "postgres-socket", "postgres-start.log", "postgres.lock")
 _NEVER: Final = frozenset({"lock", "ballast"})
+#: What lets somebody into the gateway that runs, in the clear: no part of what is to come back.
+_OF_ONE_START: Final = frozenset({access.LOCAL_KEY, access.FIRST_ADMIN, access.LOCK})
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,8 @@ def _add_data(found: Contents, *, keys: bool) -> None:
             if here == root and name in _DATABASE:
                 continue
             if here == journal and (name in _NEVER or _is_segment(name)):
+                continue
+            if here == root / access.FOLDER and name in _OF_ONE_START:
                 continue
             if name.endswith((PART, SUFFIX, ".new")):
                 continue
