@@ -11,6 +11,7 @@ is judged in `moves`; who may command, ledgers and audit are not known here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -18,13 +19,14 @@ from typing import Protocol
 
 import msgspec
 
-from api.ports import StreamPosition, TagView
+from api.ports import HistoryUnavailable, StreamPosition, TagView, TooOld
 from connectors.base import Clock, WriteOutcome, Written
 from gateway.config.control import PackmlSettings
 from gateway.control.carrying import Carried, Check, Halt, Order, halted
 from gateway.control.moves import Way, way_of
 from gateway.control.readings import Readings
 from gateway.control.tags import WRITE_S_MAX, Write
+from gateway.errors import GatewayError
 from statemodel.engine import EquipmentSpec
 from statemodel.packml import COMMAND_CODES
 from statemodel.records import EquipmentState, Recorded
@@ -34,6 +36,8 @@ from statemodel.types import UNKNOWN, CommandStatus, Quality, TagSample, TagValu
 LOOK_S = 0.02
 #: How long a request of before may take to be read as taken back, before a new one is refused.
 SETTLE_S_MAX = 2.0
+#: How long a stop waits for a request to be taken back.
+STOP_S_MAX = 2.0
 #: How long it is looked for that our taking back of a request has arrived.
 WITHDRAWN_S_MAX = 2.0
 
@@ -66,6 +70,8 @@ class _Moved(msgspec.Struct):
     """The moves of one equipment since its request was raised."""
 
     moves: list[Transition]
+    trouble: str = ""
+    """Why they can be followed no longer."""
 
 
 class _Over(Exception):
@@ -155,15 +161,37 @@ class PackmlCarrier:
             return halted(halt)
         async with self._watching(order.equipment) as moved:
             raised_at = self._instant()
-            raised = await self._write(order, packml.request, high)
-            if raised.outcome is WriteOutcome.REFUSED:
-                return _refused(f"{packml.request}: {raised.reason}; the machine was not asked for anything")
-            # Another move may be the machine's own, just before it looked; only time tells.
-            await self._until(lambda: _hit(way, moved.moves) is not None, until_s)
-            if packml.reset == "machine":
-                await self._until(lambda: self._reads(packml.request, low, raised_at), until_s)
+            try:
+                raised = await self._write(order, packml.request, high)
+                if raised.outcome is WriteOutcome.REFUSED:
+                    reason = f"{packml.request}: {raised.reason}; the machine was not asked for anything"
+                    return _refused(reason)
+                await self._taken(packml, way, moved, low, raised_at, until_s)
+            except asyncio.CancelledError:
+                # The gateway stops: nobody would be there to take the request back.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(STOP_S_MAX):
+                        await self._write(order, packml.request, low)
+                raise
             stands = await self._withdraw(order, packml, low, raised_at)
-        return self._told(order, way, moved.moves, raised, stands)
+        return self._told(order, way, moved, raised, stands)
+
+    async def _taken(
+        self,
+        packml: PackmlSettings,
+        way: Way,
+        moved: _Moved,
+        low: TagValue,
+        raised_at: Instant,
+        until_s: float,
+    ) -> None:
+        """Return when the machine has done what it should, or the time is over.
+
+        Another move may be the machine's own, just before it looked; only time tells.
+        """
+        await self._until(lambda: _hit(way, moved.moves) is not None or bool(moved.trouble), until_s)
+        if packml.reset == "machine":
+            await self._until(lambda: self._reads(packml.request, low, raised_at), until_s)
 
     async def _levels(self, packml: PackmlSettings) -> tuple[TagValue, TagValue]:
         """What the request tag is when nothing is asked and when something is; it must be low now."""
@@ -213,12 +241,11 @@ class PackmlCarrier:
             return f"{packml.request} was taken back and has not been read since"
         return f"{packml.request} may still be raised: {written.reason or 'it is read as raised'}"
 
-    def _told(
-        self, order: Order, way: Way, moves: Sequence[Transition], raised: Written, stands: str
-    ) -> Carried:
+    def _told(self, order: Order, way: Way, moved: _Moved, raised: Written, stands: str) -> Carried:
         """What became of it, as far as it was seen."""
         state = self._sight.state(order.equipment).state
         more = f"; {stands}" if stands else ""
+        moves = moved.moves
         if (hit := _hit(way, moves)) is not None:
             code = "request_stands" if stands else ""
             return Carried(CommandStatus.VERIFIED, code, stands, hit.to_state)
@@ -227,6 +254,9 @@ class PackmlCarrier:
             went = " and ".join(move.to_state for move in others[-3:])
             reason = f"it went to {went}, and {order.command} leads to {way.words}{more}"
             return Carried(CommandStatus.MISMATCH, "other_move", reason, state)
+        if moved.trouble:
+            reason = f"the moves of {order.equipment} cannot be followed: {moved.trouble}{more}"
+            return Carried(CommandStatus.UNKNOWN, "moves_unknown", reason, state)
         if raised.outcome is WriteOutcome.UNKNOWN:
             return Carried(CommandStatus.UNKNOWN, "request_unknown", f"{raised.reason}{more}", state)
         if state == UNKNOWN:
@@ -252,12 +282,16 @@ class PackmlCarrier:
         after = self._sight.position().last_seq
 
         async def watch() -> None:
-            async for page in self._sight.events(after):
-                moved.moves += [
-                    item.event
-                    for item in page
-                    if isinstance(item.event, Transition) and item.event.equipment == equipment
-                ]
+            try:
+                async for page in self._sight.events(after):
+                    moved.moves += [
+                        item.event
+                        for item in page
+                        if isinstance(item.event, Transition) and item.event.equipment == equipment
+                    ]
+                moved.trouble = "the sequence has ended"
+            except (TooOld, HistoryUnavailable, GatewayError) as error:
+                moved.trouble = str(error) or "what is recorded cannot be read"
 
         watching = asyncio.create_task(watch())
         try:

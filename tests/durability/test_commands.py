@@ -177,7 +177,7 @@ async def test_commands_are_carried_out_once_and_told_as_they_are(tmp_path: Path
     codes = Counter((order.end["status"], order.end.get("code")) for order in orders)
     print(f"{len(orders)} commands, {site.kills} kills: {dict(codes)}; {ignored=}")
     assert len(orders) == COMMANDS
-    assert site.kills >= COMMANDS // _BETWEEN_KILLS - 1
+    assert site.kills >= 0.7 * (COMMANDS // _BETWEEN_KILLS)
     assert unanswered >= 0.15 * COMMANDS, "too few answers were lost to prove anything"
     assert ends["mismatch"] >= 0.005 * COMMANDS
     assert ends["verified"] >= 0.6 * COMMANDS

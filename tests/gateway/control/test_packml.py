@@ -16,6 +16,7 @@ from gateway.control.carrying import Carried, Halt, Order
 from gateway.control.moves import Way, way_of
 from gateway.control.packml import PackmlCarrier
 from gateway.control.readings import Readings
+from gateway.errors import JournalFailed
 from simulators.packml import COMPLETED, MOVES
 from statemodel.engine import EquipmentSpec
 from statemodel.packml import PACKML_2022
@@ -413,6 +414,35 @@ async def test_a_handshake_that_is_given_up_frees_the_machine_for_the_next() -> 
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert (await machine.run(carrier.carry(machine.order(), lambda: None))).status is CommandStatus.VERIFIED
+
+
+async def test_a_stop_takes_a_raised_request_back() -> None:
+    machine = Machine()
+    machine.obeys = machine.takes_back = False
+    task = asyncio.create_task(machine.carrier().carry(machine.order(), lambda: None))
+
+    async def raised() -> None:
+        while machine.wrote != HANDSHAKE:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    await machine.run(raised())
+    assert task.cancelled()
+    assert machine.wrote == [*HANDSHAKE, (REQUEST, False)]
+    assert machine.words[REQUEST] is False
+
+
+async def test_moves_that_cannot_be_followed_leave_it_unknown() -> None:
+    class Blind(Machine):
+        async def events(self, after: int | None) -> AsyncIterator[Sequence[Any]]:
+            for _ in self.moves:
+                yield []
+            raise JournalFailed("the disk is gone")
+
+    carried = await Blind().carried()
+    assert (carried.status, carried.code) == (CommandStatus.UNKNOWN, "moves_unknown")
+    assert carried.reason == "the moves of filler-1 cannot be followed: the disk is gone"
 
 
 def test_what_would_be_sent_is_said_in_words() -> None:
