@@ -11,7 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from api.access import NOBODY, Access, Denied, Permission, Principal, Role
+from api.access import NOBODY, Access, Denied, Permission, Principal
 from api.limits import Rate
 from api.problems import Problem
 
@@ -28,16 +28,11 @@ _CHALLENGE = (b"www-authenticate", b'Bearer realm="andon"')
 _CLOSE = (b"connection", b"close")  # or the client could go on sending its body for as long as it likes
 _BEARER_BYTES_MAX = 8192
 
-_ALL_ROLES = frozenset(Role)
-_VIEWER = frozenset((Role.VIEWER,))
-
 
 class Guard:
     """Who may come in. One for the whole application."""
 
-    def __init__(
-        self, access: Access | None, hosts: frozenset[str] | None = None, rate: Rate | None = None
-    ) -> None:
+    def __init__(self, access: Access, hosts: frozenset[str] | None = None, rate: Rate | None = None) -> None:
         """`hosts` are the names a request may call this machine by, besides its loopback ones; None: any.
         `rate` bounds the requests of each address and each principal."""
         self._access = access
@@ -67,16 +62,12 @@ class Guard:
         bearer, by_cookie = _credential(headers, strict=needs is not Permission.PUBLIC)
         if changes or upgrade:
             refuse_other_sites(headers, must_say=by_cookie and changes)
-        access = self._access
-        if access is None:
-            principal = _by_address(peer, headers)
-        else:
-            try:
-                principal = await access.who(bearer, peer)
-            except Denied as denied:
-                if needs is not Permission.PUBLIC or denied.code in ("locked_out", "too_many_requests"):
-                    raise denied_problem(denied) from None
-                principal = NOBODY
+        try:
+            principal = await self._access.who(bearer, peer)
+        except Denied as denied:
+            if needs is not Permission.PUBLIC or denied.code in ("locked_out", "too_many_requests"):
+                raise denied_problem(denied) from None
+            principal = NOBODY
         if self._rate is not None and principal.credential:
             self._rate.take(principal.credential)
         if not principal.may(needs):
@@ -104,7 +95,7 @@ class Guard:
 
     def still(self, principal: Principal) -> bool:
         """Whether a principal that was let in would be let in again; memory only."""
-        return self._access is None or self._access.still(principal)
+        return self._access.still(principal)
 
 
 def denied_problem(denied: Denied) -> Problem:
@@ -202,14 +193,6 @@ def refuse_other_sites(headers: Mapping[bytes, bytes], *, must_say: bool) -> Non
             hint="Send the headers X-Andon: 1 and Origin, or use a token in the Authorization header.",
             headers=(_CLOSE,),
         )
-
-
-def _by_address(peer: str, headers: Mapping[bytes, bytes]) -> Principal:
-    """Where nobody keeps users: this machine may do all, others may look."""
-    host = host_name(headers.get(b"host", b""))
-    if is_loopback(peer) and (host == "localhost" or is_loopback(host)):
-        return Principal("local", "local", _ALL_ROLES)
-    return Principal("anonymous", "anonymous", _VIEWER)
 
 
 def _refused(principal: Principal, needs: Permission) -> Problem:

@@ -315,7 +315,7 @@ class Ports(msgspec.Struct, frozen=True):
     accounts: Accounts
     reconciler: Reconciler
     corrections: Corrections
-    access: Access | None = None
+    access: Access
     configuring: Configuring | None = None
     audit: Audit | None = None
     compliance: Compliance | None = None

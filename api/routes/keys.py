@@ -13,7 +13,7 @@ from api.access import AddedKey, Conflict, KeyView, NewKey, Permission
 from api.conditions import IF_MATCH, version_of
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
 from api.responses import json_answer
-from api.routes.sessions import access_of, conflict_problem, empty
+from api.routes.sessions import conflict_problem, empty
 from api.settings import ApiSettings
 
 
@@ -25,13 +25,13 @@ class KeyList(msgspec.Struct, frozen=True):
 
 async def list_keys(context: Context, _: Call) -> Response:
     """All keys."""
-    return json_answer(KeyList(await access_of(context).keys()))
+    return json_answer(KeyList(await context.ports.access.keys()))
 
 
 async def add_key(context: Context, call: Call) -> Response:
     """Add a key."""
     try:
-        return json_answer(await access_of(context).add_key(call.body, call.by), 201)
+        return json_answer(await context.ports.access.add_key(call.body, call.by), 201)
     except Conflict as conflict:
         raise conflict_problem(conflict) from None
 
@@ -40,7 +40,7 @@ async def remove_key(context: Context, call: Call) -> Response:
     """Revoke a key."""
     version = version_of(call)
     try:
-        await access_of(context).remove_key(call.path["id"], version, call.by)
+        await context.ports.access.remove_key(call.path["id"], version, call.by)
     except Conflict as conflict:
         raise conflict_problem(conflict) from None
     return empty(())

@@ -10,7 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from api import params
-from api.access import Access, Conflict, Denied, Password, Permission, Principal, Role, Session, SessionView
+from api.access import Conflict, Denied, Password, Permission, Principal, Role, Session, SessionView
 from api.guard import COOKIE, COOKIE_RENEW, cookie_of, denied_problem, refuse_other_sites
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
 from api.problems import Problem
@@ -74,18 +74,6 @@ class SessionList(msgspec.Struct, frozen=True):
     items: Sequence[SessionView]
 
 
-def access_of(context: Context) -> Access:
-    """The port.
-
-    Raises:
-        Problem: `access_unavailable`, where there is none.
-    """
-    access = context.ports.access
-    if access is None:
-        raise Problem("access_unavailable", "This gateway keeps no users.")
-    return access
-
-
 def conflict_problem(conflict: Conflict) -> Problem:
     """What cannot be done, as a problem."""
     return Problem(conflict.code, conflict.reason, hint=conflict.hint)
@@ -109,7 +97,7 @@ async def log_in(context: Context, call: Call) -> Response:
     if asked.cookie:
         refuse_other_sites(call.headers, must_say=True)
     try:
-        session = await access_of(context).log_in(asked.user, asked.password, call.peer)
+        session = await context.ports.access.log_in(asked.user, asked.password, call.peer)
     except Denied as denied:
         raise denied_problem(denied) from None
     except Conflict as conflict:
@@ -127,7 +115,7 @@ async def renew_session(context: Context, call: Call) -> Response:
     if refresh is None:
         raise denied_problem(Denied("unauthenticated", "The request has no refresh token."))
     try:
-        session = await access_of(context).renew(refresh, call.peer)
+        session = await context.ports.access.renew(refresh, call.peer)
     except Denied as denied:
         raise denied_problem(denied) from None
     return _told(context, session, 200, cookie=asked.refresh is None, secure=call.secure)
@@ -141,7 +129,7 @@ async def get_caller(_: Context, call: Call) -> Response:
 async def log_out(context: Context, call: Call) -> Response:
     """End the session the request came by."""
     if call.by.credential:
-        await access_of(context).log_out(call.by)
+        await context.ports.access.log_out(call.by)
     return empty(
         (
             (b"set-cookie", _cookie(COOKIE, "", 0, "/", secure=call.secure)),
@@ -153,7 +141,7 @@ async def log_out(context: Context, call: Call) -> Response:
 async def change_own_password(context: Context, call: Call) -> Response:
     """Change the password of the user who asks."""
     asked: PasswordChange = call.body
-    access = access_of(context)
+    access = context.ports.access
     if call.by.kind == "anonymous":
         raise denied_problem(Denied("unauthenticated", "The request does not say whose password it is."))
     try:
@@ -167,13 +155,13 @@ async def change_own_password(context: Context, call: Call) -> Response:
 
 async def list_sessions(context: Context, _: Call) -> Response:
     """All sessions that are open."""
-    return json_answer(SessionList(await access_of(context).sessions()))
+    return json_answer(SessionList(await context.ports.access.sessions()))
 
 
 async def end_session(context: Context, call: Call) -> Response:
     """End somebody's session."""
     try:
-        await access_of(context).end_session(call.path["id"], call.by)
+        await context.ports.access.end_session(call.path["id"], call.by)
     except Conflict as conflict:
         raise conflict_problem(conflict) from None
     return empty(())

@@ -13,7 +13,7 @@ from api.access import Conflict, NewUser, Permission, UserChange, UserView
 from api.conditions import IF_MATCH, etag_of, version_of
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
 from api.responses import BASE_HEADERS, NO_STORE, Ready, encode_json, json_answer
-from api.routes.sessions import access_of, conflict_problem, empty
+from api.routes.sessions import conflict_problem, empty
 from api.settings import ApiSettings
 
 
@@ -25,13 +25,13 @@ class UserList(msgspec.Struct, frozen=True):
 
 async def list_users(context: Context, _: Call) -> Response:
     """All users."""
-    return json_answer(UserList(await access_of(context).users()))
+    return json_answer(UserList(await context.ports.access.users()))
 
 
 async def get_user(context: Context, call: Call) -> Response:
     """One user."""
     try:
-        return _told(await access_of(context).user(call.path["name"]))
+        return _told(await context.ports.access.user(call.path["name"]))
     except Conflict as conflict:
         raise conflict_problem(conflict) from None
 
@@ -39,7 +39,7 @@ async def get_user(context: Context, call: Call) -> Response:
 async def add_user(context: Context, call: Call) -> Response:
     """Add a user."""
     try:
-        return _told(await access_of(context).add_user(call.body, call.by), 201)
+        return _told(await context.ports.access.add_user(call.body, call.by), 201)
     except Conflict as conflict:
         raise conflict_problem(conflict) from None
 
@@ -48,7 +48,7 @@ async def change_user(context: Context, call: Call) -> Response:
     """Change a user."""
     version = version_of(call)
     try:
-        return _told(await access_of(context).change_user(call.path["name"], call.body, version, call.by))
+        return _told(await context.ports.access.change_user(call.path["name"], call.body, version, call.by))
     except Conflict as conflict:
         raise conflict_problem(conflict) from None
 
@@ -57,7 +57,7 @@ async def remove_user(context: Context, call: Call) -> Response:
     """Remove a user."""
     version = version_of(call)
     try:
-        await access_of(context).remove_user(call.path["name"], version, call.by)
+        await context.ports.access.remove_user(call.path["name"], version, call.by)
     except Conflict as conflict:
         raise conflict_problem(conflict) from None
     return empty(())

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.settings import ApiSettings
+from tests.api.access_twin import AccessTwin
 from tests.api.twins import CorrectionsTwin, Plant, make_ports
 
 STRANGE = {"state": "Idle", "from": "0001-01-01T00:00:00+14:00", "to": "2026-11-21T20:10:00Z"}
@@ -145,9 +146,14 @@ async def test_a_journal_that_does_not_take_it_is_said_so(plant: Plant) -> None:
     assert "retry-after" in answer.headers
 
 
-async def test_nobody_from_elsewhere_corrects_anything(client: httpx.AsyncClient, plant: Plant) -> None:
+async def test_who_may_only_look_corrects_nothing(plant: Plant) -> None:
+    app = create_app(make_ports(plant, AccessTwin()), ApiSettings(), now=lambda: plant.now_at)
     count = len(plant.log)
-    assert (await client.post(PATH, json=WANTED)).json()["code"] == "unauthenticated"
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for token in ("ak_viewer", "ak_admin", "ak_auditor"):
+            answer = await client.post(PATH, json=WANTED, headers={"Authorization": f"Bearer {token}"})
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     assert len(plant.log) == count
 
 

@@ -12,18 +12,22 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from api.access import NewUser, Role
 from api.app import create_app
+from api.commanding import CommandRequest
 from api.problems import KINDS, ProblemDetails
 from api.settings import ApiSettings
+from tests.api.access_twin import EVERYTHING, PASSWORD, AccessTwin
+from tests.api.desk_twins import whole_ports
 from tests.api.listening import listening
-from tests.api.twins import NAMES, STREAM, Plant, make_ports
+from tests.api.twins import NAMES, STREAM, Plant
 
 _plant = Plant()
 _plant.fill(60)
 _plant.first_seq = 10
-_app = create_app(
-    make_ports(_plant), ApiSettings(heartbeat_s=0.01, page_limit_max=50), now=lambda: _plant.now_at
-)
+_access = AccessTwin(anonymous=EVERYTHING)
+_ports = whole_ports(_plant, _access)
+_app = create_app(_ports, ApiSettings(heartbeat_s=0.01, page_limit_max=50), now=lambda: _plant.now_at)
 _document = _app.openapi()
 _EVENTS = "/api/v1/events"
 _WEBSOCKET = "/api/v1/ws"
@@ -158,12 +162,18 @@ def test_any_stream_begins_or_is_refused_as_documented(query: bytes, last_event_
 
 async def test_a_request_with_everything_right_is_answered_everywhere() -> None:
     """Guards the fuzz above: its plant answers 200 on every route."""
-    values = {"connection": "filler-plc", "name": "filler-1"}
+    await _access.add_user(
+        NewUser(name="anna", password=PASSWORD, roles=frozenset((Role.VIEWER,))), EVERYTHING
+    )
+    request = CommandRequest(key="one", tag="filler-plc/speed", value=7)
+    assert _ports.commands is not None
+    command = await _ports.commands.submit(request, EVERYTHING, "rest")
+    values = {"connection": "filler-plc", "name": "filler-1", "id": command.id, "number": "1"}
     transport = httpx.ASGITransport(_app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         for path in _PATHS:
             named = values | {
-                "name": {"tags": "state", "models": "packml", "connections": "oven-plc"}.get(
+                "name": {"tags": "state", "models": "packml", "connections": "oven-plc", "users": "anna"}.get(
                     path.split("/")[3] if path.count("/") > 2 else "", "filler-1"
                 )
             }

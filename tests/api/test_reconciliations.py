@@ -9,6 +9,7 @@ import pytest
 
 from api.app import create_app
 from api.settings import ApiSettings
+from tests.api.access_twin import AccessTwin
 from tests.api.twins import Plant, make_ports
 
 PATH = "/api/v1/reconciliations"
@@ -46,13 +47,13 @@ async def test_what_is_not_asked_for_clearly_is_not_done(plant: Plant, body: Any
         assert (await client.get(PATH)).json() == {"items": []}
 
 
-async def test_only_this_machine_may_ask_for_one(plant: Plant) -> None:
-    app = create_app(make_ports(plant), ApiSettings(), now=lambda: plant.now_at)
-    async with connected(app, peer="10.0.0.7") as client:
-        answer = await client.post(PATH, json={})
-        assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+async def test_who_may_not_repair_asks_for_none(plant: Plant) -> None:
+    app = create_app(make_ports(plant, AccessTwin()), ApiSettings(), now=lambda: plant.now_at)
+    async with connected(app) as client:
+        answer = await client.post(PATH, json={}, headers={"Authorization": "Bearer ak_operator"})
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
 
 
-def connected(app: Any, *, peer: str = "127.0.0.1") -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(peer, 1))
+def connected(app: Any) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420")

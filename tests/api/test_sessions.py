@@ -258,13 +258,6 @@ async def test_an_admin_ends_sessions_of_others(connect: Connect, access: Access
     assert told(await connect(anna).get(USERS)) == (401, "invalid_credentials")
 
 
-async def test_a_gateway_without_users_says_so(plant: Plant) -> None:
-    app = create_app(make_ports(plant), ApiSettings(), now=lambda: plant.now_at)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-        assert told(await client.post(SESSIONS, json=LOGIN)) == (503, "access_unavailable")
-
-
 async def test_health_is_brief_to_who_may_not_see_everything(connect: Connect) -> None:
     assert (await connect().get("/healthz")).json() == {"status": "ok"}
     for token in ("", "ak_viewer_scoped", "as_revoked"):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from api.access import Access
 from api.accounting import AccountsView, Balance, FlowAccount, SinkAccount, TagAccount
 from api.corrections import KeyReused, NotRecorded, WantedCorrection
 from api.ports import (
@@ -41,6 +42,7 @@ from statemodel.types import (
     TagSample,
     Transition,
 )
+from tests.api.access_twin import EVERYTHING, AccessTwin
 
 STREAM = "3f6c1f0e-8a55-4f0a-9d6e-0c7d4f6a1b2c"
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -494,8 +496,8 @@ class ReconcilerTwin:
         return self._reports
 
 
-def make_ports(plant: Plant) -> Ports:
-    """All ports over one plant."""
+def make_ports(plant: Plant, access: Access | None = None) -> Ports:
+    """All ports over one plant. Without `access` everybody may do everything."""
     return Ports(
         LiveTwin(plant),
         HistoryTwin(plant),
@@ -507,4 +509,5 @@ def make_ports(plant: Plant) -> Ports:
         AccountsTwin(),
         ReconcilerTwin(),
         CorrectionsTwin(plant),
+        AccessTwin(anonymous=EVERYTHING) if access is None else access,
     )
