@@ -23,6 +23,7 @@ COOKIE_RENEW = "andon_refresh"
 #: Headers the guard looks at, in lower case; whoever calls it collects them.
 HEADERS = frozenset((b"authorization", b"cookie", b"host", b"origin", b"x-andon"))
 
+_OWN_HOSTS_MAX = 64
 _SAFE_METHODS = ("GET", "HEAD")
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="andon"')
 _CLOSE = (b"connection", b"close")  # or the client could go on sending its body for as long as it likes
@@ -37,6 +38,7 @@ class Guard:
         `rate` bounds the requests of each address and each principal."""
         self._access = access
         self._hosts = hosts
+        self._own_hosts: set[bytes] = set()  # as they were sent, so that each is read once
         self._rate = rate
 
     async def admit(
@@ -86,8 +88,10 @@ class Guard:
         Raises:
             Problem: `wrong_host` or `too_many_requests`.
         """
-        if self._hosts is not None:
-            _refuse_other_hosts(headers.get(b"host", b""), self._hosts)
+        if self._hosts is not None and (host := headers.get(b"host", b"")) not in self._own_hosts:
+            _refuse_other_hosts(host, self._hosts)
+            if len(self._own_hosts) < _OWN_HOSTS_MAX:
+                self._own_hosts.add(host)
         peer = peer_of(scope)
         if self._rate is not None:
             self._rate.take(peer)
