@@ -169,6 +169,7 @@ class AuditTrail:
     async def verify(self) -> Verdict:
         """See `api.auditing.Audit.verify`. One at a time; it takes turns with the gateway's work."""
         async with self._verifying:
+            begun_s = self._clock.monotonic()
             anchors, silent = await self.anchors()
             try:
                 verdict = await asyncio.to_thread(verify, self.directory, anchors=anchors, gentle=True)
@@ -176,7 +177,8 @@ class AuditTrail:
                 raise AuditUnavailable(
                     f"the audit trail cannot be read: {error.strerror or error}"
                 ) from error
-            verdict = msgspec.structs.replace(verdict, remarks=(*verdict.remarks, *silent))
+            took_s = round(self._clock.monotonic() - begun_s, 3)
+            verdict = msgspec.structs.replace(verdict, remarks=(*verdict.remarks, *silent), seconds=took_s)
             if not verdict.sound:
                 log.error(
                     "the audit trail is not what was written", faults=[f.reason for f in verdict.faults[:3]]

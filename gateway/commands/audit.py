@@ -26,6 +26,7 @@ from gateway.audit.reading import Question, matches, portions, read
 from gateway.audit.store import AuditStore, TrailDamaged
 from gateway.audit.verifying import Anchor, verify
 from gateway.client import Client
+from gateway.clock import SystemClock
 from gateway.commands.remote import url_from
 from gateway.commands.show import out, print_json
 from gateway.commands.when import WrongArgument, read_when, write_when
@@ -124,11 +125,14 @@ def show_verdict(
             verdict = msgspec.convert(told, Verdict)
     else:
         loaded = _loaded(config, database=database)
+        clock = SystemClock()
+        begun_s = clock.monotonic()
         anchors, silent = anchors_of(loaded, database=database)
         kept = [_kept_head(path) for path in heads]
         with _reading(loaded.data_dir / folder.FOLDER) as directory:
             verdict = verify(directory, anchors=(*anchors, *kept), key=key)
-        verdict = msgspec.structs.replace(verdict, remarks=(*verdict.remarks, *silent))
+        took_s = round(clock.monotonic() - begun_s, 3)
+        verdict = msgspec.structs.replace(verdict, remarks=(*verdict.remarks, *silent), seconds=took_s)
     if json:
         print_json(verdict)
     else:
