@@ -1,26 +1,25 @@
-"""A client of a running gateway's REST face: what the command line uses, and tests with it.
+"""A running gateway as the command line asks it: `api.client` with plain answers, and failures as messages.
 
 Knows the wire, nothing of the process behind it.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
-
+import api.client
+from api.client.events import Events
+from api.client.gateway import sleep
+from api.client.wire import PREFIX, Wire
 from gateway.errors import GatewayError
 
-#: Longest silence of an event stream before it counts as lost; the gateway sends heartbeats more often.
-STREAM_SILENCE_S_MAX = 60.0
-#: The system's number of a failure, which says nothing beside its words.
-_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+#: Longest silence in the midst of what is downloaded.
+DOWNLOAD_S_MAX = 60.0
 
 
 class NoAnswer(GatewayError):
@@ -76,19 +75,16 @@ class Client:
 
         Raises:
             BadAuthority: the certificate authorities of the address cannot be read.
+            NoAnswer: it is no address.
         """
-        self._url = url.rstrip("/")
         ca = None
         if isinstance(url, Address):
             bearer, ca = bearer or url.bearer, url.ca
-        headers = {} if bearer is None else {"authorization": f"Bearer {bearer}"}
-        self._http = httpx.Client(
-            base_url=f"{self._url}/api/v1",
-            timeout=timeout_s,
-            trust_env=False,
-            headers=headers,
-            verify=authorities(ca) if self._url.startswith("https") else False,
-        )
+        if ca is not None:
+            authorities(ca)
+        with _told():
+            self._wire = Wire(str(url), token=bearer, ca=ca, timeout_s=timeout_s)
+        self._events = Events(self._wire, sleep)
 
     def __enter__(self) -> Client:
         return self
@@ -96,7 +92,7 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._http.close()
+        self._wire.close()
 
     def get(self, path: str, **parameters: str | int) -> Any:
         """The JSON of one resource.
@@ -105,16 +101,8 @@ class Client:
             NoAnswer: nobody is there.
             Refused: the gateway answers with a problem.
         """
-        try:
-            response = self._http.get(path, params=parameters)
-        except httpx.HTTPError as error:
-            raise self._no_answer(error) from error
-        if response.is_error:
-            raise _refusal(response.status_code, response.content)
-        try:
-            return response.json()
-        except ValueError as error:
-            raise NoAnswer(f"{self._url} answers, but not like a gateway") from error
+        with _told():
+            return self._wire.ask(object, "GET", f"{PREFIX}{path}", query=parameters)
 
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
         """Hand in something to do; the JSON of the answer.
@@ -123,16 +111,8 @@ class Client:
             NoAnswer: nobody is there.
             Refused: the gateway answers with a problem.
         """
-        try:
-            response = self._http.post(path, json=dict(body), headers=dict(headers or {}))
-        except httpx.HTTPError as error:
-            raise self._no_answer(error) from error
-        if response.is_error:
-            raise _refusal(response.status_code, response.content)
-        try:
-            return response.json()
-        except ValueError as error:
-            raise NoAnswer(f"{self._url} answers, but not like a gateway") from error
+        with _told():
+            return self._wire.ask(object, "POST", f"{PREFIX}{path}", body=dict(body), headers=headers)
 
     def items(self, path: str, **parameters: str | int) -> Iterator[dict[str, Any]]:
         """All items of a list, page by page."""
@@ -150,45 +130,34 @@ class Client:
             NoAnswer: nobody is there, or the answer breaks off.
             Refused: the gateway answers with a problem.
         """
-        try:
-            with self._http.stream("GET", path, params=parameters) as response:
-                if response.is_error:
-                    raise _refusal(response.status_code, response.read())
-                yield from response.iter_bytes()
-        except httpx.HTTPError as error:
-            raise self._no_answer(error) from error
+        with _told(), self._wire.stream(f"{PREFIX}{path}", parameters, {}, DOWNLOAD_S_MAX) as response:
+            yield from response.iter_bytes()
 
     def events(self, after: str | None = None, **filters: str) -> Iterator[dict[str, Any]]:
-        """Events from now on, or after a cursor, for as long as the gateway runs."""
-        parameters = dict(filters) | ({"after": after} if after is not None else {})
-        timeout = httpx.Timeout(10.0, read=STREAM_SILENCE_S_MAX)
-        try:
-            with self._http.stream("GET", "/events", params=parameters, timeout=timeout) as response:
-                if response.is_error:
-                    raise _refusal(response.status_code, response.read())
-                for line in response.iter_lines():
-                    if line.startswith("data:"):
-                        yield json.loads(line[5:])
-        except httpx.HTTPError as error:
-            raise self._no_answer(error) from error
+        """Events from now on, or after a cursor, for ever: a lost connection is made again where it was lost.
 
-    def _no_answer(self, error: httpx.HTTPError) -> NoAnswer:
-        said = _ERRNO.sub("", str(error)) or type(error).__name__
-        return NoAnswer(
-            f"no gateway answers at {self._url}: {said}",
-            hint="is it running, and is [api] in its configuration? name another address with --url",
-        )
+        Raises:
+            NoAnswer: nobody is there to begin with.
+            Refused: the gateway answers with a problem that does not pass by itself.
+        """
+        asked: dict[str, Sequence[str]] = {name: text.split(",") for name, text in filters.items()}
+        with _told():
+            for event in self._events.follow(after, **asked):  # type: ignore[arg-type]
+                yield event.data
 
 
-def _refusal(status: int, body: bytes) -> Refused:
+@contextmanager
+def _told() -> Iterator[None]:
+    """Failures of the client as messages of the command."""
     try:
-        problem = json.loads(body)
-    except ValueError:
-        problem = {}
-    if not isinstance(problem, dict):
-        problem = {}
-    reason = str(problem.get("detail") or problem.get("title") or f"status {status}")
-    return Refused(str(problem.get("code", status)), reason, hint=str(problem.get("hint") or ""))
+        yield
+    except api.client.Refused as refused:
+        raise Refused(refused.code, refused.reason, hint=refused.hint) from refused
+    except api.client.NoAnswer as error:
+        hint = "is it running, and is [api] in its configuration? name another address with --url"
+        raise NoAnswer(error.reason, hint=hint) from error
+    except api.client.ClientError as error:
+        raise NoAnswer(error.reason, hint=error.hint) from error
 
 
 def authorities(ca: Path | None) -> ssl.SSLContext:
