@@ -225,6 +225,7 @@ class Running:
             self.tasks.start("reconciling", self.reconciling.run())
             self.tasks.start("snapshots", record.snapshots.keeper.run())
             self.tasks.start("audit", self.audit.run())
+            self.tasks.start("audit-verify", self.audit.keep_verifying())
             self.tasks.start("access", self.access.run())
             self.tasks.start("configuration", self.changing.run())
             self.tasks.start("anchoring", self.watch.anchoring.run())

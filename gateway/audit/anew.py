@@ -6,6 +6,7 @@ to be of what was put aside.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -22,8 +23,12 @@ class NotBegunAnew(GatewayError):
     """The old trail cannot be put aside, or the new one not begun."""
 
 
-def begin_anew(data_dir: Path, gateway: str, *, reason: str, actor: str, now: datetime) -> Path:
+def begin_anew(
+    data_dir: Path, gateway: str, *, reason: str, actor: str, now: datetime, keys: Iterable[str] = ()
+) -> Path:
     """Put the trail aside and begin a new one; returns where the old one is.
+
+    `keys` are further ones whose anchors are known to be of what is gone.
 
     Raises:
         JournalInUse: a gateway has it open.
@@ -34,7 +39,7 @@ def begin_anew(data_dir: Path, gateway: str, *, reason: str, actor: str, now: da
     try:
         lock = Lock(directory)
         try:
-            detail = _of_before(directory)
+            detail = _of_before(directory, keys)
             directory.rename(aside)
             sync_directory(data_dir)
         finally:
@@ -67,10 +72,10 @@ def begin_anew(data_dir: Path, gateway: str, *, reason: str, actor: str, now: da
     return aside
 
 
-def _of_before(directory: Path) -> dict[str, Scalar]:
+def _of_before(directory: Path, more: Iterable[str]) -> dict[str, Scalar]:
     """What can be said of the old trail: its keys, and its newest head."""
     heads = folder.heads_in(directory)
-    keys = sorted({head.key for head in heads})
+    keys = sorted({*(head.key for head in heads), *more})
     try:
         for record in read(folder.segments_of(directory), Question(action=ANEW, limit=100)):
             keys += str(record.detail.get("keys_before", "")).split()

@@ -39,6 +39,9 @@ GROUP_MAX: Final = 500
 RECORD_S_MAX: Final = 5.0
 #: How often it is tried again while it cannot be written.
 RETRY_S: Final = 1.0
+#: When the gateway verifies the trail by itself: once the first anchors may be there, and daily.
+VERIFY_AFTER_S: Final = 90.0
+VERIFY_EVERY_S: Final = 86_400.0
 #: The share of `bytes_max` at which it is warned of.
 _WARN_SHARE: Final = 0.8
 #: What may still be recorded when the trail is full, so that there is a way out.
@@ -100,6 +103,17 @@ class AuditTrail:
             await self._clock.sleep(RETRY_S)
             if self._trouble is not None and not self._busy:
                 await self._try()
+
+    async def keep_verifying(self) -> None:
+        """Verify soon after the start and then once a day, for health, until cancelled."""
+        wait_s = VERIFY_AFTER_S
+        while True:
+            await self._clock.sleep(wait_s)
+            wait_s = VERIFY_EVERY_S
+            try:
+                await self.verify()
+            except AuditUnavailable as error:
+                log.warning("the audit trail could not be verified", reason=error.reason)
 
     async def close(self) -> None:
         """Let what waits be written, then let go of the files."""

@@ -224,8 +224,14 @@ def begin_new_trail(config: Path, *, reason: str, json: bool) -> None:
     loaded = _loaded(config)
     gateway = loaded.configuration.gateway.id
     _directory(config)
+    anchors, _ = anchors_of(loaded, database=False)
     aside = begin_anew(
-        loaded.data_dir, gateway, reason=reason, actor=getpass.getuser(), now=datetime.now(UTC)
+        loaded.data_dir,
+        gateway,
+        reason=reason,
+        actor=getpass.getuser(),
+        now=datetime.now(UTC),
+        keys={anchor.key for anchor in anchors},
     )
     if json:
         print_json({"set_aside": str(aside)})
