@@ -229,3 +229,24 @@ def test_an_engine_that_cannot_be_built_leaves_the_present_one_as_it_is() -> Non
         )
 
     assert [move.to_state for move in go(engine, [batch(TAGS[0], 1, AT)])] == ["Idle"]
+
+
+def test_what_has_yet_to_be_asked_is_asked_after_another_turn_too() -> None:
+    """Two changes with nothing in between: the first one's question must not be lost."""
+    engine = Engine(SPECS, at=AT)
+    moved = [spec("m0", TAGS[1]), *SPECS[1:]]
+    newest = {TAGS[1]: sample(TAGS[1], 2, AT)}
+    steps = Steps(judged=frozenset({"m0"}), anew=frozenset({"m0"}), equipment_differs=True)
+    first = turned(engine, SPECS, moved, steps, at=AT, newest=newest, remembered={}, unseen_since=AT)
+    second = turned(
+        first.engine,
+        moved,
+        moved[:2],
+        Steps(equipment_gone=("m2",), equipment_differs=True),
+        at=AT,
+        newest={},
+        remembered={},
+        unseen_since=AT,
+    )
+
+    assert [move.to_state for move in go(second.engine, [Tick(AT)]) if move.equipment == "m0"] == ["Busy"]
