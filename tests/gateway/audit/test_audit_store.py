@@ -132,6 +132,24 @@ def test_nothing_is_appended_to_a_trail_that_was_harmed(tmp_path: Path, harm: st
     assert {file: file.read_bytes() for file in directory.iterdir() if file.name != "lock"} == before
 
 
+def test_a_head_torn_in_the_middle_leaves_the_one_before(tmp_path: Path) -> None:
+    """The machine stops while the newest head is written: the other slot is whole, and nothing is lost."""
+    directory = tmp_path / "audit"
+    written(directory, 6, group=1)
+    heads = folder.heads_in(directory)
+    assert sorted(head.n for head in heads) == [6, 7]
+    newest = next(place for place, head in enumerate(heads) if head.n == 7)
+    data = bytearray((directory / "head").read_bytes())
+    half = newest * len(data) // 2 + 100
+    data[half : half + 150] = b"\0" * 150
+    (directory / "head").write_bytes(data)
+    assert verify(directory).sound
+    store = reopened(directory)
+    assert store.append([entry(7)], AT) == 8
+    store.close()
+    assert verify(directory).sound
+
+
 def test_other_records_under_the_same_head_are_not_gone_on_with(tmp_path: Path) -> None:
     directory, other = tmp_path / "audit", tmp_path / "other"
     written(directory, 40)

@@ -153,6 +153,30 @@ async def test_a_harmed_trail_is_read_and_not_written(tmp_path: Path) -> None:
         assert verdict.faults[0].kind == "changed"
 
 
+async def test_it_verifies_itself_and_says_what_it_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trails, "VERIFY_AFTER_S", 0.0)
+    monkeypatch.setattr(trails, "VERIFY_EVERY_S", 0.02)
+    async with opened(tmp_path) as trail:
+        await trail.record(entry(0))
+        work = asyncio.create_task(trail.keep_verifying())
+        try:
+            async with asyncio.timeout(10):
+                while trail.verdict is None:
+                    await asyncio.sleep(0.01)
+                assert trail.trouble() is None
+                path = next((tmp_path / "audit").glob("records-*"))
+                path.write_bytes(path.read_bytes().replace(b'"ada"', b'"eve"'))
+                while trail.trouble() is None:
+                    await asyncio.sleep(0.01)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        assert "is not what was written: record 2" in (trail.trouble() or "")
+        assert trail.available() is None, "what is found afterwards is for people to judge"
+
+
 async def test_a_full_trail_refuses_all_but_the_way_out(tmp_path: Path) -> None:
     async with opened(tmp_path, limits=Limits(2_000, 8_000)) as trail:
         refused = None
