@@ -67,7 +67,8 @@ def create_app(
     rate = None
     if settings.requests_per_s > 0:
         rate = Rate(settings.requests_per_s, settings.requests_burst, monotonic)
-    guard = Guard(ports.access, settings.hosts, rate)
+    traces = Rate(1 / 60, 1, monotonic, callers_max=1000)
+    guard = Guard(ports.access, settings.hosts, rate, audit=ports.audit, traces=traces)
     streams = Streams(
         settings.streams_max,
         settings.retry_after_s,

@@ -8,10 +8,12 @@ port of users and keys; knows no noun.
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from api.access import NOBODY, Access, Denied, Permission, Principal
+from api.auditing import Audit, AuditEntry, AuditUnavailable
 from api.limits import Rate
 from api.problems import Problem
 
@@ -33,13 +35,24 @@ _BEARER_BYTES_MAX = 8192
 class Guard:
     """Who may come in. One for the whole application."""
 
-    def __init__(self, access: Access, hosts: frozenset[str] | None = None, rate: Rate | None = None) -> None:
+    def __init__(
+        self,
+        access: Access,
+        hosts: frozenset[str] | None = None,
+        rate: Rate | None = None,
+        *,
+        audit: Audit | None = None,
+        traces: Rate | None = None,
+    ) -> None:
         """`hosts` are the names a request may call this machine by, besides its loopback ones; None: any.
-        `rate` bounds the requests of each address and each principal."""
+        `rate` bounds the requests of each address and each principal. `audit` is told what was refused to
+        whom, as often as `traces` lets."""
         self._access = access
         self._hosts = hosts
         self._own_hosts: set[bytes] = set()  # as they were sent, so that each is read once
         self._rate = rate
+        self._audit = None if traces is None else audit
+        self._traces = traces or Rate(0, 1, lambda: 0.0)
 
     async def admit(
         self,
@@ -73,14 +86,39 @@ class Guard:
         if self._rate is not None and principal.credential:
             self._rate.take(principal.credential)
         if not principal.may(needs):
+            await self._note(principal, scope, peer)
             raise _refused(principal, needs)
         if principal.areas is not None and not scoped and needs is not Permission.PUBLIC:
+            await self._note(principal, scope, peer)
             raise Problem(
                 "forbidden",
                 "This tells of the whole plant, and you may see a part of it.",
                 headers=(_CLOSE,) if changes else (),
             )
         return principal
+
+    async def _note(self, principal: Principal, scope: MutableMapping[str, Any], peer: str) -> None:
+        """Leave a trace of what somebody known may not do; not each time, or who is refused fills the trail.
+        The refusal stands whether or not it can be recorded."""
+        if self._audit is None or principal.kind == "anonymous" or principal.limited:
+            return
+        target = f"{scope.get('method', 'GET')} {scope['path'][:200]}"
+        try:
+            self._traces.take(f"{principal.credential} {target}")
+        except Problem:
+            return
+        entry = AuditEntry(
+            action="access.denied",
+            actor=principal.name,
+            kind=principal.kind,
+            via="rest",
+            target=target,
+            result="refused",
+            code="forbidden",
+            peer=peer,
+        )
+        with suppress(AuditUnavailable):
+            await self._audit.record(entry)
 
     def meet(self, scope: MutableMapping[str, Any], headers: Mapping[bytes, bytes]) -> str:
         """Judge a request by where it comes from and which host it names; the address it comes from.
