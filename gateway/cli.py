@@ -24,7 +24,7 @@ from gateway import (
 )
 from gateway.cli_database import database
 from gateway.cli_groups import journal, model, trust
-from gateway.cli_words import Config, Json
+from gateway.cli_words import Ca, Config, Json, Token
 from gateway.commands.show import print_failure
 from gateway.errors import GatewayError
 from gateway.preflight import check_installation
@@ -137,6 +137,8 @@ def plan(
         str | None,
         typer.Option(help="Running gateway to compare with.", show_default="as the configuration says"),
     ] = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """What reading will cost: requests, registers, cycle times, link use; beside what a gateway measures."""
@@ -241,6 +243,8 @@ def state(
     equipment: Annotated[str | None, typer.Argument(help="One equipment; all when none is named.")] = None,
     config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
     url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
     connections: Annotated[
         bool, typer.Option("--connections", help="The links instead of the states.")
     ] = False,
@@ -257,6 +261,8 @@ def tail(
     after: Annotated[str | None, typer.Option(help="Begin after this sequence; now when not given.")] = None,
     config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
     url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Events of a running gateway as they come, until Ctrl-C."""
@@ -276,6 +282,8 @@ def explain(
     ] = None,
     config: FoundBy = None,
     url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Why an equipment is, or was, in a state: from the record alone."""
@@ -301,6 +309,8 @@ def kpi(
     ] = None,
     config: FoundBy = None,
     url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """What the time of an equipment was spent on: durations, SEMI E10, ISO 22400."""
@@ -345,6 +355,8 @@ def history(
     ] = None,
     config: FoundBy = None,
     url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Transitions of an equipment, or samples of a tag, of a running gateway, oldest first."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli_words import Config, Json
+from gateway.cli_words import Ca, Config, Json, Token
 
 audit = typer.Typer(
     help="The audit trail: from its files with a configuration, or of a running gateway with --url.",
@@ -27,6 +27,8 @@ _To = Annotated[str | None, typer.Option("--to", help="End, written the same way
 def audit_show(
     config: _Config = None,
     url: _Url = None,
+    token: Token = None,
+    ca: Ca = None,
     action: Annotated[str | None, typer.Option(help="Only this action and those below it.")] = None,
     actor: Annotated[str | None, typer.Option(help="Only what this user, key or program did.")] = None,
     from_: _From = None,
@@ -44,6 +46,8 @@ def audit_show(
 def audit_verify(
     config: _Config = None,
     url: _Url = None,
+    token: Token = None,
+    ca: Ca = None,
     key: Annotated[
         str | None, typer.Option(help="The public key it must be signed with.", show_default=False)
     ] = None,
@@ -60,7 +64,7 @@ def audit_verify(
 
 
 @audit.command("head")
-def audit_head(config: _Config = None, url: _Url = None) -> None:
+def audit_head(config: _Config = None, url: _Url = None, token: Token = None, ca: Ca = None) -> None:
     """The signed head as one line of JSON, to be kept elsewhere."""
     from gateway.commands.audit import show_head
 
@@ -72,6 +76,8 @@ def audit_export(
     to: Annotated[Path, typer.Option(help="File to write; it must not be there yet.", show_default=False)],
     config: _Config = None,
     url: _Url = None,
+    token: Token = None,
+    ca: Ca = None,
     through: Annotated[
         int | None, typer.Option(min=1, help="Only up to this record.", show_default="all")
     ] = None,
@@ -108,6 +114,8 @@ def compliance(
     url: Annotated[
         str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")
     ] = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """The compliance rules of a running gateway; exit code 1 when one is not kept."""
@@ -130,6 +138,8 @@ def reason(
     url: Annotated[
         str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")
     ] = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Say why an equipment was in a state."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli_words import Json
+from gateway.cli_words import Ca, Json, Token
 
 
 class _SendsByDefault(TyperGroup):
@@ -55,6 +55,8 @@ def command_send(
     text: _Text = False,
     config: _Config = None,
     url: _Url = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Send a command. Exit code 1 when it is refused, or what is read back is something else."""
@@ -71,6 +73,8 @@ def command_show(
     last: Annotated[int, typer.Option(min=1, max=100_000, help="Only the newest so many.")] = 20,
     config: _Config = None,
     url: _Url = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Commands of late, or one, and what came of them."""
@@ -86,6 +90,8 @@ def command_approve(
     text: _Text = False,
     config: _Config = None,
     url: _Url = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """The second person: carry out a command that waits, with the value that is meant."""
@@ -101,6 +107,8 @@ def command_arm(
     text: _Text = False,
     config: _Config = None,
     url: _Url = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Arm a command; prints what `command send --arm` takes within 60 seconds."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli_words import Json
+from gateway.cli_words import Ca, Json, Token
 
 
 def correct(
@@ -30,6 +30,8 @@ def correct(
     url: Annotated[
         str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")
     ] = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Say what an equipment really was in between two instants. Changes nothing that is recorded."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli_words import Json
+from gateway.cli_words import Ca, Json, Token
 
 
 def reconcile(
@@ -19,6 +19,8 @@ def reconcile(
     url: Annotated[
         str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")
     ] = None,
+    token: Token = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Memory, journal, database and retained topics compared; exit code 1 when differences are left."""

@@ -146,7 +146,9 @@ def _difference(loaded: Loaded, address: str) -> tuple[Difference | None, str]:
     """What would change if the gateway ran this configuration; or why it does not say."""
     path = loaded.named or loaded.path
     try:
-        with AskedGateway(address, config=path, timeout_s=30.0) as gateway:
+        with AskedGateway(
+            address, config=path, token=address.bearer, ca=address.ca, timeout_s=30.0
+        ) as gateway:
             expected = gateway.running().hash
             return gateway.apply(files_of(path), "a plan", expected, dry_run=True).difference, ""
     except ConfigurationRefused as refused:

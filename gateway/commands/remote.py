@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.access.credentials import ca_for, credentials_for
+from gateway.cli_words import given_ca, given_token
 from gateway.client import Address, Client
 from gateway.commands.links import all_links, one_link
 from gateway.commands.show import event_line, out, print_json, state_table
@@ -21,7 +22,7 @@ def url_from(config: Path | None, url: str | None) -> Address:
     """Where the gateway listens, with what to send there: as named, else as its configuration says, else the
     default."""
     found = _url_from(config, url)
-    return Address(found, credentials_for(found, config), ca_for(found))
+    return Address(found, credentials_for(found, config, token=given_token()), ca_for(found, given_ca()))
 
 
 def _url_from(config: Path | None, url: str | None) -> str:

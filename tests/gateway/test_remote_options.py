@@ -1,0 +1,64 @@
+"""`--token` and `--ca` of the verbs that ask a gateway: they reach the address, and end with the verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperGroup
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.client import Address
+
+_ELSEWHERE = "https://line-2.example:8420"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Address]:
+    """The addresses `andon state` asks."""
+    found: list[Address] = []
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("ANDON_TOKEN", raising=False)
+    monkeypatch.delenv("ANDON_CA", raising=False)
+    monkeypatch.setattr("gateway.commands.remote.show_state", lambda url, *_, **__: found.append(url))
+    return found
+
+
+def _run(*arguments: str) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+
+
+def test_they_reach_the_gateway_asked_and_no_later_verb(asked: list[Address]) -> None:
+    _run("state", "--url", _ELSEWHERE, "--token", "ak_1", "--ca", "plant-ca.pem")
+    _run("state", "--url", _ELSEWHERE)
+    assert [(str(one), one.bearer, one.ca) for one in asked] == [
+        (_ELSEWHERE, "ak_1", Path("plant-ca.pem")),
+        (_ELSEWHERE, None, None),
+    ]
+
+
+def test_they_win_over_the_environment(asked: list[Address], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANDON_TOKEN", "ak_2")
+    monkeypatch.setenv("ANDON_CA", "other-ca.pem")
+    _run("state", "--url", _ELSEWHERE, "--token", "ak_1", "--ca", "plant-ca.pem")
+    _run("state", "--url", _ELSEWHERE)
+    assert [(one.bearer, one.ca) for one in asked] == [
+        ("ak_1", Path("plant-ca.pem")),
+        ("ak_2", Path("other-ca.pem")),
+    ]
+
+
+def test_every_verb_that_asks_a_gateway_elsewhere_takes_them() -> None:
+    top = typer.main.get_command(app)
+    assert isinstance(top, TyperGroup)
+    without = []
+    for name, command in top.commands.items():
+        verbs = command.commands if isinstance(command, TyperGroup) else {"": command}
+        for inner, verb in verbs.items():
+            options = {word for param in verb.params for word in param.opts}
+            if "--url" in options and not {"--token", "--ca"} <= options:
+                without.append(f"{name} {inner}".strip())
+    assert without == []
