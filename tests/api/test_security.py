@@ -105,7 +105,7 @@ async def test_no_credential_is_taken_from_an_address(client: httpx.AsyncClient,
 
 TELLING = 'SELECT * FROM andon.transition -- /var/lib/andon/journal/7.seg, asyncpg 0.31, File "x.py", line 7'
 TELLTALE = re.compile(
-    r"SELECT|FROM|/var|/usr|/etc|\.py|line \d|Traceback|asyncpg|uvicorn|starlette|python", re.I
+    r"SELECT|andon\.transition|/var|/usr|/etc|\.py|line \d|Traceback|asyncpg|uvicorn|starlette|python", re.I
 )
 
 
