@@ -26,7 +26,7 @@ from connectors.planned import (
     whole_plan,
 )
 from gateway.changing.asking import AskedGateway
-from gateway.client import Client, NoAnswer, Refused
+from gateway.client import Address, Client, NoAnswer, Refused
 from gateway.commands.apply import files_of
 from gateway.commands.differing import print_difference
 from gateway.commands.remote import url_from
@@ -142,7 +142,7 @@ def compare(plan: Plan, loaded: Loaded, url: str | None) -> Comparison:
     )
 
 
-def _difference(loaded: Loaded, address: str) -> tuple[Difference | None, str]:
+def _difference(loaded: Loaded, address: Address) -> tuple[Difference | None, str]:
     """What would change if the gateway ran this configuration; or why it does not say."""
     path = loaded.named or loaded.path
     try:
