@@ -157,7 +157,7 @@ def _problem(refused: CommandRefused) -> Problem:
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
+    return text if text.endswith(".") else f"{text}."  # it may begin with a name, which stays as it is
 
 
 def _judge_target(tag: str | None, value: Any, equipment: str | None, command: str | None) -> None:

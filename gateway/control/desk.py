@@ -63,7 +63,7 @@ WAITING_MAX = 1000
 #: How long a command that needs a second person waits for one, unless it says otherwise.
 APPROVAL_S = 60.0
 #: How long a stop waits for what is under way.
-STOP_S_MAX = 10.0
+STOP_S_MAX = 5.0
 #: When somebody should try again who came while it was busy, or while the same was worked on.
 RETRY_S = 1.0
 #: Refusals that leave the key free: the same request may well be taken a moment later.

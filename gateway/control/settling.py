@@ -32,6 +32,8 @@ _log = structlog.get_logger("andon.commands")
 JOURNAL_S_MAX = 5.0
 #: How long an answer waits until its traces are left.
 SETTLE_S_MAX = 5.0
+#: How long a stop waits for ends to be told; what is owed then is told by the next process.
+STOP_S_MAX = 2.0
 #: Most ends that are made good at once.
 _PORTION = 50
 _PAGE = 500
@@ -106,7 +108,7 @@ class Settling:
         """End the tasks; what is owed stays in the ledger."""
         tasks = tuple(self._open.values())
         if tasks:
-            await asyncio.wait(tasks, timeout=SETTLE_S_MAX)
+            await asyncio.wait(tasks, timeout=STOP_S_MAX)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
