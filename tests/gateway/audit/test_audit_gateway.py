@@ -7,19 +7,24 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from typer.testing import CliRunner
 
 from gateway.audit import trail as trails
+from gateway.audit.store import AuditStore
 from gateway.cli import app
 from statemodel.types import AuditAnchor, Correction
 from tests.gateway.assembly.living_site import Machine, Running, Site, running
+from tests.gateway.audit.trails import AT, entry
+from tests.support.database import new_database, timescale_dsn
 from tests.support.small_plc import SmallPlc, small_plcs
 
 NEW_USER = {"name": "eve", "password": "a long and silly sentence 47", "roles": ["operator"]}
@@ -254,3 +259,49 @@ async def test_reasons_and_rules_over_rest(tmp_path: Path, plc: SmallPlc) -> Non
             env={"ANDON_TOKEN": key},
         )
         assert (shown.exit_code, len(shown.stdout.splitlines())) == (0, 7)
+
+
+@pytest.mark.real
+async def test_the_database_vouches_for_a_trail_that_was_signed_anew(tmp_path: Path, plc: SmallPlc) -> None:
+    """Somebody with all of the gateway's files, and not the database."""
+    async with new_database(timescale_dsn()) as dsn:
+        site = site_of(plc)
+        site.historian = dsn
+        async with running(tmp_path, site) as gateway, client_of(gateway) as client:
+            await gateway.until_up()
+            for _ in range(3):
+                await client.get("/audit")
+            async with asyncio.timeout(30):
+                while await anchored_in(dsn) < 4:
+                    await asyncio.sleep(0.1)
+            verdict = (await client.get("/audit/verify")).json()
+            assert (verdict["sound"], verdict["remarks"]) == (True, [])
+        config = tmp_path / "andon.toml"
+        code, [told] = await asyncio.to_thread(andon, "audit", "verify", config, "--database")
+        assert (code, told["sound"]) == (0, True)
+        assert told["anchored_n"] >= 4
+
+        key = (tmp_path / "data" / "audit" / "key").read_bytes()
+        shutil.rmtree(tmp_path / "data" / "audit")
+        shutil.rmtree(tmp_path / "data" / "journal")
+        (tmp_path / "data" / "audit").mkdir(mode=0o700)
+        (tmp_path / "data" / "audit" / "key").write_bytes(key)
+        (tmp_path / "data" / "audit" / "key").chmod(0o600)
+        store = AuditStore(tmp_path / "data" / "audit", "living")
+        store.open(AT)
+        store.append([entry(n) for n in range(20)], AT)
+        store.close()
+        assert (await asyncio.to_thread(andon, "audit", "verify", config))[0] == 0
+        code, [told] = await asyncio.to_thread(andon, "audit", "verify", config, "--database")
+        assert (code, {fault["kind"] for fault in told["faults"]}) == (3, {"rewritten"})
+
+
+async def anchored_in(dsn: str) -> int:
+    """The newest record the database has an anchor of."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return int(await connection.fetchval("SELECT coalesce(max(n), 0) FROM andon.audit_anchor") or 0)
+    except asyncpg.UndefinedTableError:
+        return 0
+    finally:
+        await connection.close()
