@@ -113,7 +113,7 @@ class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `rule` is `code` (a state code read from a tag), the text of the rule that matched, or one of the
     reserved words `source_lost`, `bad_quality`, `stale`, `undecided`, `unknown_code`, `model_changed`,
-    `timeout`.
+    `taken_out`, `timeout`.
     A unit mode that is refused has the rule "mode".
     `text` says it to people in one sentence.
     """

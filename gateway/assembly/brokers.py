@@ -8,6 +8,7 @@ from functools import partial
 from api.commanding import Commands
 from connectors.base import Clock
 from gateway.assembly.record import Record
+from gateway.assembly.telling import told_by_brokers
 from gateway.config.load import Loaded
 from gateway.configured import TagFeed, published_tags
 from gateway.live import Live
@@ -20,10 +21,9 @@ from gateway.publish.wiring import (
     ownership_of,
     publisher_of,
     told_by_listening,
-    told_by_publisher,
 )
 from gateway.sparkplug.edge_node import EdgeNode
-from gateway.sparkplug.wiring import edge_node_of, told_by_node
+from gateway.sparkplug.wiring import edge_node_of
 from statemodel.records import Recorded
 
 #: What tells one broker.
@@ -129,13 +129,7 @@ class Brokers:
 
     def _all_told(self, loaded: Loaded, port: int | None) -> dict[str, object]:
         stream = self._record.journal.stream
-        settings = loaded.configuration
-        told = {one.sink: told_by_publisher(one, loaded, port) for one in settings.mqtt}
-        told |= {
-            one.sink: told_by_node(one, loaded, version=self._version, stream=stream, embedded_port=port)
-            for one in settings.sparkplug
-        }
-        return told
+        return told_by_brokers(loaded, port, version=self._version, stream=stream)
 
     def _parts(self, loaded: Loaded, links: Links, last: Mapping[str, Recorded]) -> PublisherParts:
         ownership = ownership_of(loaded, clock=self._clock, record=self._known, last=last)

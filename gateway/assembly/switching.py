@@ -113,6 +113,8 @@ class Switching:
         ended = list(run.brokers.outdated(new, run.servers.broker_port(new)))
         if new.configuration.historian != run.loaded.configuration.historian and run.historian is not None:
             ended.append("historian")
+        if new.configuration.gateway.snapshots.enabled != run.loaded.configuration.gateway.snapshots.enabled:
+            await run.tasks.end(["snapshots"])
         if self._compares_otherwise(new, ended):
             await run.tasks.end(["reconciling"])
         await run.tasks.end(ended)
@@ -243,6 +245,8 @@ class Switching:
                 run.brokers.ownership,
             )
             run.tasks.start("reconciling", run.reconciling.run())
+        if "snapshots" not in running:
+            run.tasks.start("snapshots", run.record.snapshots.keeper.run())
         if run.historian is not None and "historian" not in running:
             run.tasks.start("historian", run.historian.run())
             began.append("historian")

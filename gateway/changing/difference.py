@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel
 
 from api.configuring import Action, Change, Difference, Edit
 from connectors.settings import ConnectionSettings
+from gateway.assembly.telling import told_otherwise
 from gateway.changing.models import model_edits
 from gateway.changing.settings import Side, edits
 from gateway.config.lines import KeyPath
@@ -34,6 +36,9 @@ _OF_GATEWAY: Mapping[str, str] = {
     "site": "every topic changes: all brokers are told anew, and the old topics are cleared",
 }
 NOTHING = "nothing is disturbed"
+#: What is said of a broker that is told of other things than before.
+_ANEW = "connects anew; what happens meanwhile waits in the journal"
+_TOLD_BY_BROKERS = ("connection", "tag", "equipment", "model")
 
 
 def difference(old: Loaded, new: Loaded) -> Difference:
@@ -51,7 +56,16 @@ def difference(old: Loaded, new: Loaded) -> Difference:
         else:
             found += _section(field, old, new)
     found += _models(old, new)
+    if anew := tuple(f"{sink} {_ANEW}" for sink in told_otherwise(old, new)):
+        found = [
+            _with_touches(change, anew) if change.kind in _TOLD_BY_BROKERS else change for change in found
+        ]
     return Difference(tuple(found))
+
+
+def _with_touches(change: Change, more: tuple[str, ...]) -> Change:
+    said = tuple(line for line in change.touches if line != NOTHING)
+    return msgspec.structs.replace(change, touches=(*said, *more))
 
 
 # -- sections --------------------------------------------------------------------------------------
@@ -116,7 +130,7 @@ def _brokers(field: str, old: Loaded, new: Loaded) -> Iterator[Change]:
         touches = {
             "add": (f"{sink} connects",),
             "remove": (f"{sink} takes its leave of the broker",),
-        }.get(action, (f"{sink} connects anew; what happens meanwhile waits in the journal",))
+        }.get(action, (f"{sink} {_ANEW}",))
         if field == "compliance":
             touches = (NOTHING,)
         yield Change(field, name, action, _essential(what, action), touches)
@@ -253,12 +267,16 @@ def _equipment(old: Loaded, new: Loaded) -> Iterator[Change]:
             _side(was, ("equipment", old_at), old), _side(is_, ("equipment", new_at), new), without=("name",)
         )
         if was is None:
-            yield Change("equipment", name, "add", _essential(what, "add"), (f"{name} begins as Unknown",))
+            yield Change("equipment", name, "add", _essential(what, "add"), (_begins(name),))
         elif is_ is None:
             touches = f"{name} is told no longer: its last state is Unknown, its topics are cleared"
             yield Change("equipment", name, "remove", (), (touches,))
         else:
             yield Change("equipment", name, "change", what, tuple(_touches_equipment(name, what)))
+
+
+def _begins(name: str) -> str:
+    return f"{name} begins with what is known of its tags, as Unknown where that is nothing"
 
 
 def _touches_equipment(name: str, what: Iterable[Edit]) -> Iterator[str]:

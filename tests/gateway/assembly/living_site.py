@@ -39,6 +39,9 @@ class Site:
     historian: str = ""
     flush_ms: int = 100
     listen: str = ""
+    #: Further settings of [api] and of [gateway], as lines.
+    of_api: str = ""
+    of_gateway: str = ""
     gateway_id: str = "living"
     extra: str = ""
     #: Models by name: their states in the order of the codes.
@@ -49,12 +52,13 @@ class Site:
 
     def text(self) -> str:
         parts = [
-            f'[gateway]\nid = "{self.gateway_id}"\nenterprise = "acme"\nsite = "berlin"\ndata_dir = "data"\n'
+            f'[gateway]\nid = "{self.gateway_id}"\nenterprise = "acme"\nsite = "berlin"\n',
+            f'data_dir = "data"\n{self.of_gateway}\n',
         ]
         if self.historian:
             parts.append(f'[historian]\ndsn = "{self.historian}"\nflush = "{self.flush_ms}ms"\n')
         if self.listen:
-            parts.append(f'[api]\nlisten = "{self.listen}"\n')
+            parts.append(f'[api]\nlisten = "{self.listen}"\n{self.of_api}\n')
         parts += [f'[[mqtt]]\nname = "{name}"\nbroker = "{url}"\n' for name, url in self.mqtt.items()]
         if self.sparkplug:
             parts.append(f'[sparkplug]\nbroker = "{self.sparkplug}"\ngroup = "plant"\n')

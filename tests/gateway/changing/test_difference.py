@@ -106,7 +106,17 @@ rules = [
 ]
 """
 CSV = "name,address,type\ncount,holding:10,uint32\nrejects,holding:12,uint32\n"
-PARTS = (GATEWAY, MQTT, HISTORIAN, API, FILLER, OVEN, EQUIPMENT, CAPPER, OVEN_1)
+SPARKPLUG = """
+[sparkplug]
+broker = ["mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:1884"]
+group = "plant"
+"""
+COMMANDS = """
+[commands]
+enabled = true
+rate = "6/1m"
+"""
+PARTS = (GATEWAY, MQTT, SPARKPLUG, HISTORIAN, API, COMMANDS, FILLER, OVEN, EQUIPMENT, CAPPER, OVEN_1)
 
 Written = Callable[..., Loaded]
 
@@ -205,7 +215,8 @@ def test_a_connection_comes_and_goes(written: Written) -> None:
             ("equipment", "oven-1", action),
             ("model", "oven", action),
         ]
-        assert found.of("connection")[0].touches == (connection,)
+        told_anew = "mqtt connects anew; what happens meanwhile waits in the journal"
+        assert found.of("connection")[0].touches == (connection, told_anew)
 
 
 def test_a_model_is_told_by_state_transition_and_rule(written: Written) -> None:
