@@ -201,7 +201,12 @@ def test_killed_again_and_again_while_it_changes(process: Process) -> None:
     """After every kill it runs one of the two configurations, whole, and says which."""
     seed = int(os.environ.get("ANDON_SEED", "7"))
     dice = random.Random(seed)
-    old = (process.text, CSV)
+    old = (process.text + "# whole\n", CSV)
+    began_s = time.monotonic()
+    headers = {"If-Match": f'"{process.running()["hash"]}"'}
+    body = {"files": {"andon.toml": old[0], "tags.csv": old[1]}, "reason": "how long it takes"}
+    assert process.asked("PUT", json=body, headers=headers).status_code == 200
+    whole_s = time.monotonic() - began_s
     for round_ in range(int(os.environ.get("ANDON_ROUNDS", "4"))):
         new = (
             old[0].replace("[[equipment]]", f"# round {round_}\n[[equipment]]"),
@@ -212,7 +217,7 @@ def test_killed_again_and_again_while_it_changes(process: Process) -> None:
         headers = {"If-Match": f'"{running["hash"]}"'}
         asking = threading.Thread(target=ask_in_vain, args=(process, body, headers))
         asking.start()
-        time.sleep(dice.random() * 0.08)
+        time.sleep(dice.uniform(0.2, 1.3) * whole_s)
         process.kill()
         asking.join(PATIENCE_S)
         process.start()
