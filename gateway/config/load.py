@@ -25,6 +25,7 @@ from gateway.config.lint import MODEL_FILE, Finding, lint, thinned_inputs
 from gateway.config.lint_brokers import broker_warnings, lint_brokers
 from gateway.config.lint_compliance import lint_compliance
 from gateway.config.lint_control import control_warnings, lint_control
+from gateway.config.lint_ways import way_warnings
 from gateway.config.problems import (
     ConfigurationRefused,
     Problem,
@@ -240,6 +241,7 @@ class _Loader:
                 *broker_warnings(brokers, specs),
                 *unreadable_files(brokers),
                 *control_warnings(sections["commands"], sound, specs),
+                *way_warnings(sections["commands"], brokers, has_api=configuration.api is not None),
                 *thinned_inputs(configuration.connections, configuration.equipment),
             )
         ]

@@ -384,7 +384,8 @@ def test_whoever_lets_hosts_write_is_told_who_else_may(tmp_path: Path) -> None:
     path.write_text(GATEWAY + node)
     assert load(path).warnings == ()
     path.write_text(GATEWAY + node + "commands = true\n")
-    (warning,) = load(path).warnings
+    warning, of_no_use = load(path).warnings
+    assert (of_no_use.path, of_no_use.reason[:15]) == ("sparkplug.commands", "is of no use: n")
     assert (warning.path, warning.line) == ("sparkplug.commands", 8)
     # Tags that no equipment is bound to are metrics of the node, and written by NCMD.
     assert "spBv1.0/acme/NCMD/# and spBv1.0/acme/DCMD/#" in warning.hint

@@ -472,6 +472,74 @@ def test_commands_over_a_broker_that_anybody_may_use_are_warned_of(
     path = tmp_path / "andon.toml"
     head = '[gateway]\nid = "line-1"\nenterprise = "acme"\nsite = "berlin"\n[mqtt]\n'
     path.write_text(f'{head}broker = "{broker}"\n{more}commands = {{ name = "host" }}\n', encoding="utf-8")
-    warnings = [warning for warning in load(path).warnings if warning.path == "mqtt.commands"]
+    warnings = [one for one in load(path).warnings if one.path == "mqtt.commands" and "use" not in one.reason]
     assert [any(word in warning.reason for warning in warnings) for word in words] == [True] * len(words)
     assert len(warnings) == len(words)
+
+
+WAYS = """
+[gateway]
+id = "line-1"
+enterprise = "acme"
+site = "berlin"
+{api}
+[mqtt]
+broker = "mqtt://127.0.0.1:1883"
+user = "andon"
+{mqtt}
+[sparkplug]
+broker = "mqtt://127.0.0.1:1883"
+group = "acme"
+{sparkplug}
+[commands]
+enabled = {enabled}
+[[commands.allow]]
+equipment = "filler-1"
+tag = "plc/speed_sp"
+min = 0.0
+max = 1.0
+via = {via}
+{arm}
+[[connections]]
+name = "plc"
+protocol = "modbus"
+endpoint = "tcp://10.0.0.6:502"
+[[connections.groups]]
+name = "all"
+interval = "1s"
+tags = [
+  {{ name = "state", address = "holding:0", type = "uint16" }},
+  {{ name = "speed_sp", address = "holding:1", type = "uint16" }},
+]
+[[equipment]]
+name = "filler-1"
+path = "filling/filler-1"
+model = "packml"
+state = "plc/state"
+"""
+_MQTT, _NODE, _API = 'commands = { name = "host" }', "commands = true", '[api]\nlisten = "127.0.0.1:0"'
+
+
+@pytest.mark.parametrize(
+    ("changed", "warned"),
+    [
+        ({"via": '["mqtt", "sparkplug", "rest"]'}, []),
+        ({"via": '["mqtt", "sparkplug"]', "api": ""}, []),
+        ({"via": '["rest"]'}, ["mqtt.commands", "sparkplug.commands"]),
+        ({"enabled": "false"}, ["mqtt.commands", "sparkplug.commands"]),
+        ({"via": '["rest"]', "mqtt": "", "sparkplug": ""}, []),
+        ({"via": '["rest"]', "mqtt": "", "sparkplug": "", "api": ""}, ["commands.allow[0].via"]),
+        ({"mqtt": ""}, ["commands.allow[0].via"]),
+        ({"sparkplug": ""}, ["commands.allow[0].via"]),
+        ({"arm": "arm = true"}, ["commands.allow[0].via"] * 2),
+    ],
+)
+def test_ways_that_lead_nowhere_are_warned_of(
+    tmp_path: Path, changed: dict[str, str], warned: list[str]
+) -> None:
+    ways = {"via": '["mqtt", "sparkplug", "rest"]', "mqtt": _MQTT, "sparkplug": _NODE, "api": _API}
+    path = tmp_path / "andon.toml"
+    path.write_text(WAYS.format(**{"enabled": "true", "arm": "", **ways, **changed}), encoding="utf-8")
+    words = ("is of no use", "nothing comes that way", "nothing can be armed")
+    found = [one.path for one in load(path).warnings if any(word in one.reason for word in words)]
+    assert found == warned
