@@ -135,6 +135,24 @@ async def remove_audit(context: Context, call: Call) -> Response:
     return json_answer(Removal(removed))
 
 
+def refuse_without_audit(context: Context) -> None:
+    """Refuse what has to leave a trace while that cannot be written.
+
+    Raises:
+        Problem: `audit_unavailable`.
+    """
+    audit = context.ports.audit
+    if audit is not None and (reason := audit.available()) is not None:
+        raise _unavailable(context, AuditUnavailable(reason))
+
+
+async def leave_trace(context: Context, call: Call, action: str, target: str, **detail: Scalar) -> None:
+    """Record what was done, which is on record elsewhere too; it stands also where this fails at last."""
+    if context.ports.audit is not None:
+        entry = _entry(call, action, {name: value for name, value in detail.items() if value is not None})
+        await _told(context.ports.audit, msgspec.structs.replace(entry, target=target))
+
+
 def _audit(context: Context) -> Audit:
     audit = context.ports.audit
     if audit is None:

@@ -17,6 +17,7 @@ from api.params import invalid_parameter
 from api.ports import TooOld
 from api.problems import ParameterError, Problem
 from api.responses import Ready, json_answer, list_answer
+from api.routes.audit import leave_trace, refuse_without_audit
 from api.routes.corrections import EXAMPLE_CORRECTION
 from api.routes.equipment import NAME
 from api.routes.find import find_equipment
@@ -95,6 +96,7 @@ async def give_reason(context: Context, call: Call) -> Response:
     """Say why an equipment was in a state: a correction that names the same state, with the reason."""
     view = find_equipment(context.ports.live, call.path["name"], call.by)
     wanted: WantedReason = call.body
+    refuse_without_audit(context)
     transition = await _transition(context, view.name, wanted.seq)
     event = transition.event
     assert isinstance(event, Transition), "looked for"
@@ -114,6 +116,7 @@ async def give_reason(context: Context, call: Call) -> Response:
     except NotRecorded as error:
         retry = (b"retry-after", b"%d" % context.settings.retry_after_s)
         raise Problem("not_recorded", error.reason, headers=(retry,)) from error
+    await leave_trace(context, call, "correction.reason", view.name, id=recorded.id, seq=wanted.seq)
     return Ready(recorded.json, 201)
 
 
@@ -217,7 +220,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 ),
             ),
             (NAME,),
-            ("unknown_equipment", "not_recorded", "history_unavailable"),
+            ("unknown_equipment", "not_recorded", "history_unavailable", "audit_unavailable"),
             Body(WantedReason, {"one": {"seq": 1042, "reason": "the light barrier was unplugged"}}),
             needs=Permission.CORRECT,
             method="POST",

@@ -20,6 +20,7 @@ from api.params import Param, UnreadableError, read_header
 from api.problems import ParameterError, Problem
 from api.ranges import KNOWN_AT, known_at_of
 from api.responses import Ready, list_answer
+from api.routes.audit import leave_trace, refuse_without_audit
 from api.routes.equipment import NAME
 from api.routes.find import find_equipment
 from api.settings import ApiSettings
@@ -47,6 +48,7 @@ async def correct_equipment(context: Context, call: Call) -> Response:
     view = find_equipment(context.ports.live, call.path["name"], call.by)
     header = call.headers.get(b"idempotency-key")
     key = None if header is None else read_header(header, _KEY)
+    refuse_without_audit(context)
     try:
         recorded = await context.ports.corrections.correct(view.name, call.body, key)
     except CorrectionRefused as error:
@@ -58,6 +60,9 @@ async def correct_equipment(context: Context, call: Call) -> Response:
     except NotRecorded as error:
         retry = (b"retry-after", b"%d" % context.settings.retry_after_s)
         raise Problem("not_recorded", error.reason, headers=(retry,)) from error
+    wanted: WantedCorrection = call.body
+    told = {"id": recorded.id, "author": wanted.author, "withdraws": wanted.withdraws, "key": key}
+    await leave_trace(context, call, "correction", view.name, **told)
     return Ready(recorded.json, 201)
 
 
@@ -142,7 +147,7 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
                 ),
             ),
             (NAME, _KEY),
-            ("unknown_equipment", "key_reused", "not_recorded", "history_unavailable"),
+            ("unknown_equipment", "key_reused", "not_recorded", "history_unavailable", "audit_unavailable"),
             Body(
                 WantedCorrection,
                 {

@@ -10,6 +10,7 @@ from api.operation import PREFIX, Answer, Body, Call, Context, Operation
 from api.problems import Problem
 from api.reconciliation import AlreadyRunning, Reconciliation, ReconciliationList, ReconciliationRequest
 from api.responses import json_answer
+from api.routes.audit import leave_trace, refuse_without_audit
 from api.settings import ApiSettings
 
 
@@ -21,12 +22,17 @@ async def list_reconciliations(context: Context, _: Call) -> Response:
 async def reconcile(context: Context, call: Call) -> Response:
     """Compare now, and mend if asked to."""
     asked: ReconciliationRequest = call.body
+    if asked.repair:
+        refuse_without_audit(context)
     try:
         report = await context.ports.reconciler.reconcile(repair=asked.repair, full=asked.full)
     except AlreadyRunning:
         raise Problem(
             "reconciliation_running", "A reconciliation is at work; there is one at a time."
         ) from None
+    if asked.repair:
+        mended = sum(one.outcome == "repaired" for one in report.differences)
+        await leave_trace(context, call, "repair", "reconciliation", full=asked.full, mended=mended)
     return json_answer(report)
 
 
@@ -62,7 +68,7 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
             "Nothing is ever overwritten in the database.",
             reconcile,
             (Answer(200, "The report.", "application/json", Reconciliation, {"mended": RECONCILIATION}),),
-            problems=("reconciliation_running",),
+            problems=("reconciliation_running", "audit_unavailable"),
             body=Body(
                 ReconciliationRequest,
                 {"look": {"repair": False}, "mend everything": {"repair": True, "full": True}},

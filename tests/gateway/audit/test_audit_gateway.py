@@ -211,6 +211,11 @@ async def test_a_trail_that_cannot_be_written_stops_changes_and_not_reading(
         refused = await client.post("/users", json=NEW_USER)
         assert refused.status_code == 503, refused.text
         assert (await client.get("/users/eve")).status_code == 404, "what is not recorded is not done"
+        mend = await client.post("/reconciliations", json={"repair": True})
+        assert (mend.status_code, mend.json()["code"]) == (503, "audit_unavailable")
+        state = (await client.get("/equipment/press/state")).json()
+        reason = {"seq": state["seq"], "reason": "x"}
+        assert (await client.post("/equipment/press/reasons", json=reason)).status_code == 503
         broken = False
         async with asyncio.timeout(10):
             while "audit" in (await client.get(f"{address(gateway)}/readyz")).json()["parts"]:
@@ -241,8 +246,17 @@ async def test_reasons_and_rules_over_rest(tmp_path: Path, plc: SmallPlc) -> Non
         told = await client.post("/equipment/press/reasons", json={"seq": seq, "reason": "no caps"})
         assert told.status_code == 201, told.text
         assert (told.json()["author"], told.json()["reason"]) == ("local", "no caps")
-        [event] = [one.event for one in await gateway.events() if isinstance(one.event, Correction)]
-        assert [one.state for one in event.intervals] == ["Busy"]
+        since = (await client.get("/equipment/press/state")).json()["since"]
+        wrong_author = {"from": since, "state": "Idle", "reason": "seen", "author": "somebody else"}
+        assert (await client.post("/equipment/press/corrections", json=wrong_author)).status_code == 201
+        traces = (await client.get("/audit", params={"action": "correction"})).json()["items"]
+        assert [(one["action"], one["actor"], one["target"]) for one in traces] == [
+            ("correction.reason", "local", "press"),
+            ("correction", "local", "press"),
+        ]
+        assert traces[1]["detail"]["author"] == "somebody else"
+        events = [one.event for one in await gateway.events() if isinstance(one.event, Correction)]
+        assert [one.state for event in events for one in event.intervals] == ["Busy", "Idle"]
         assert gateway.state("press") == "Busy"
         wrong = await client.post("/equipment/press/reasons", json={"seq": 10**9, "reason": "no caps"})
         assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_body")
@@ -277,9 +291,9 @@ async def test_the_database_vouches_for_a_trail_that_was_signed_anew(tmp_path: P
             verdict = (await client.get("/audit/verify")).json()
             assert (verdict["sound"], verdict["remarks"]) == (True, [])
         config = tmp_path / "andon.toml"
-        code, [told] = await asyncio.to_thread(andon, "audit", "verify", config, "--database")
-        assert (code, told["sound"]) == (0, True)
-        assert told["anchored_n"] >= 4
+        code, lines = await asyncio.to_thread(andon, "audit", "verify", config, "--database")
+        assert (code, lines[0]["sound"]) == (0, True)
+        assert lines[0]["anchored_n"] >= 4
 
         key = (tmp_path / "data" / "audit" / "key").read_bytes()
         shutil.rmtree(tmp_path / "data" / "audit")
@@ -292,8 +306,8 @@ async def test_the_database_vouches_for_a_trail_that_was_signed_anew(tmp_path: P
         store.append([entry(n) for n in range(20)], AT)
         store.close()
         assert (await asyncio.to_thread(andon, "audit", "verify", config))[0] == 0
-        code, [told] = await asyncio.to_thread(andon, "audit", "verify", config, "--database")
-        assert (code, {fault["kind"] for fault in told["faults"]}) == (3, {"rewritten"})
+        code, lines = await asyncio.to_thread(andon, "audit", "verify", config, "--database")
+        assert (code, {fault["kind"] for fault in lines[0]["faults"]}) == (3, {"rewritten"})
 
 
 async def anchored_in(dsn: str) -> int:
