@@ -79,8 +79,16 @@ class ReadbackSettings(Settings):
         seconds=3
     )
     """How long after the write it may take to be read as written."""
-    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    settle: Annotated[Duration, _up_to(timedelta(minutes=1), timedelta(0))] = timedelta(0)
+    """How long after the write a reading has to be taken to count: what it takes the machine to react."""
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Largest difference between what was written and what is read that still counts as the same."""
+
+    @model_validator(mode="after")
+    def _time_to_read(self) -> ReadbackSettings:
+        if self.settle >= self.within:
+            raise refuse("readback", "has a settle as long as its within; nothing could ever be read back")
+        return self
 
 
 class PackmlSettings(Settings):
@@ -118,11 +126,11 @@ class AllowSettings(Settings):
     """The ways it may come."""
     states: tuple[str, ...] = ()
     """States of the equipment in which it may be done; the state must be known then. Empty: in any."""
-    min: float | None = None
+    min: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """Smallest value."""
-    max: float | None = None
+    max: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """Largest value."""
-    step: Annotated[float, Field(gt=0)] | None = None
+    step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Most the value may change at once, against the newest good value of the tag."""
     rate: Rate | None = None
     """Most commands in a time, such as "6/1m", besides the limit of the whole gateway."""

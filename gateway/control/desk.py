@@ -130,7 +130,8 @@ class CommandDesk:
 
     async def _take_up(self, entry: Entry, now: datetime, now_s: float) -> None:
         view = entry.view
-        left_s = (view.expires_at - now).total_seconds()
+        lifetime = view.expires_at - view.requested_at  # more is never left, whatever the clock was set to
+        left_s = min(view.expires_at - now, lifetime).total_seconds()
         rules = rules_for(self._bench.settings.allow, entries.request_of(entry))
         if entry.stage is Stage.WAITING and rules and 0 < left_s <= EXPIRES_S_MAX:
             self._waiting[view.id] = entry, rules[0], now_s + left_s

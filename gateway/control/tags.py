@@ -31,7 +31,7 @@ class TagCarrier:
     ) -> None:
         """`write` is that of `gateway.writing.Writing`; `place` says where a tag lies in its device."""
         self._write, self._readings, self._clock, self._place = write, readings, clock, place
-        #: When each write was over, for `news`. Bounded: an entry lives as long as its order.
+        #: From when on readings count for each order, for `news`; an entry lives as long as its order.
         self._over: dict[str, tuple[datetime, float]] = {}
 
     def sends(self, order: Order) -> str:
@@ -51,12 +51,14 @@ class TagCarrier:
             written = Written(order.tag, WriteOutcome.UNKNOWN, reason)
         if written.outcome is WriteOutcome.REFUSED:
             return Carried(CommandStatus.REFUSED, "device_refused", written.reason)
-        over = self._over[order.id] = self._clock.now(), self._clock.monotonic()
+        settle = order.rule.readback.settle
+        over = self._clock.now() + settle, self._clock.monotonic() + settle.total_seconds()
+        self._over[order.id] = over
         return await self._read_back(order, written, over)
 
     async def _read_back(self, order: Order, written: Written, over: tuple[datetime, float]) -> Carried:
         settings = order.rule.readback
-        tag, within_s = settings.tag or order.tag, settings.within.total_seconds()
+        tag, within_s = settings.tag or order.tag, (settings.within - settings.settle).total_seconds()
         last: TagSample | None = None
         while True:
             last = self._readings.since(tag, *over) or last

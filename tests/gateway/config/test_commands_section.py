@@ -16,6 +16,8 @@ PLANT = """
 id = "g"
 enterprise = "a"
 site = "b"
+[api]
+listen = "127.0.0.1:8420"
 [[connections]]
 name = "plc"
 protocol = "modbus"
@@ -129,6 +131,15 @@ def test_check_warns_of_rules_that_cannot_be_meant(tmp_path: Path, text: str, pa
         (RULE + SOUND + "roles = []", "commands.allow[0].roles", ""),
         (RULE + SOUND + 'via = ["telnet"]', "commands.allow[0].via[0]", "is not one of"),
         (RULE + SOUND + "step = 0.0", "commands.allow[0].step", "greater than 0"),
+        (RULE + 'tag = "plc/sp"\nmin = nan\nmax = 9.0', "commands.allow[0].min", "finite"),
+        (RULE + 'tag = "plc/sp"\nmin = 0.0\nmax = inf', "commands.allow[0].max", "finite"),
+        (RULE + SOUND + "step = nan", "commands.allow[0].step", ""),
+        (RULE + SOUND + "readback = { tolerance = inf }", "commands.allow[0].readback.tolerance", "finite"),
+        (
+            RULE + SOUND + 'readback = { settle = "3s" }',
+            "commands.allow[0].readback",
+            "as long as its within",
+        ),
         (RULE + SOUND + "forse = true", "commands.allow[0].forse", "unknown key"),
         ('[commands]\nkeep = "1s"', "commands.keep", "must be from"),
         ('[commands]\nexpires = "2h"', "commands.expires", "must be from"),
