@@ -16,6 +16,10 @@ SECRETS = {
     "CANARY_PLC": "siskin-Badger=7745",
     "CANARY_SNAPSHOTS": "dunnock-Polecat-20977",
 }
+#: A password that stands within an address.
+IN_ADDRESS = "lapwing-Ferret-66021"
+#: What the process is started with.
+ENVIRONMENT = {**SECRETS, "CANARY_DSN": f"postgresql://andon:{IN_ADDRESS}@127.0.0.1:1/andon"}
 #: Passwords of people: one that is right, one that is wrong, and one typed where the name belongs.
 RIGHT, WRONG, AS_NAME = "whinchat-Stoat-and-60113", "wheatear-Hare-and-51298", "goshawk-and-vole-90333"
 
@@ -29,7 +33,7 @@ watch = true
 [gateway.snapshots]
 encryption_key = "env:CANARY_SNAPSHOTS"
 [historian]
-dsn = "postgresql://andon@127.0.0.1:1/andon"
+dsn = "env:CANARY_DSN"
 password = "env:CANARY_DATABASE"
 [api]
 listen = "127.0.0.1:PORT"

@@ -143,8 +143,8 @@ def test_there_is_a_canary_in_every_setting_that_holds_a_secret(tmp_path: Path) 
         "sparkplug.password",
         "opcua:password",
     }, "a new secret: give it a canary in canary_site, then name it here"
-    loaded = load(canary_site.write(tmp_path, 1), environment=canary_site.SECRETS)
-    assert set(secrets_of(loaded)) == set(canary_site.SECRETS.values())
+    loaded = load(canary_site.write(tmp_path, 1), environment=canary_site.ENVIRONMENT)
+    assert set(secrets_of(loaded)) == {*canary_site.SECRETS.values(), canary_site.IN_ADDRESS}
     assert not [one for one in canary_site.SECRETS.values() if one in repr(loaded.references)]
 
 
@@ -164,7 +164,7 @@ async def test_no_secret_leaves_the_gateway_by_any_way(tmp_path: Path) -> None:
     told: dict[str, bytes] = {}
     tokens: dict[str, str] = {}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in canary_site.SECRETS.items():
+        for name, value in canary_site.ENVIRONMENT.items():
             patch.setenv(name, value)
         async with gateway(config, port) as process:
             access = tmp_path / "data" / "access"
@@ -179,7 +179,7 @@ async def test_no_secret_leaves_the_gateway_by_any_way(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "data").rglob("*")):
         if path.is_file():
             told[f"{path}"] = path.read_bytes()
-    checked = CliRunner().invoke(app, ["check", str(config), "--json"], env=canary_site.SECRETS)
+    checked = CliRunner().invoke(app, ["check", str(config), "--json"], env=canary_site.ENVIRONMENT)
     told["andon check"] = checked.output.encode()
     snapshots = [name for name in told if "/snapshots/" in name]
     assert snapshots, "a snapshot is among what is searched"
@@ -187,6 +187,7 @@ async def test_no_secret_leaves_the_gateway_by_any_way(tmp_path: Path) -> None:
 
     secrets = canary_site.SECRETS | tokens
     secrets |= {"right": canary_site.RIGHT, "wrong": canary_site.WRONG, "as a name": canary_site.AS_NAME}
+    secrets["in the address"] = canary_site.IN_ADDRESS
     secrets["private key"] = canary_site.pem_of_key(tmp_path)
     hits = [
         (name, place)
