@@ -79,8 +79,7 @@ class Lockout:
         here = self._places.get(place)
         if here is not None and pair is not None:  # what was wrong for other names stays
             here.count = max(0, here.count - pair.count)
-            if here.count < self.after * ADDRESS_FACTOR:
-                here.blocked_until = -math.inf
+            here.blocked_until = -math.inf  # only this attempt can have set it: paused ones never get here
         places = self._known.setdefault(name, OrderedDict())
         places[place] = None
         places.move_to_end(place)

@@ -81,6 +81,8 @@ class Issuer:
         #: Sent over and over after the body, this many times; each after a moment when `drips`.
         self.more, self.more_count, self.drips = b"", 0, False
         self.asked: list[str] = []
+        #: How often `more` was taken.
+        self.sent_count = 0
         self.url = ""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -95,6 +97,7 @@ class Issuer:
             for _ in range(self.more_count):
                 writer.write(self.more)
                 await writer.drain()
+                self.sent_count += 1
                 if self.drips:
                     await asyncio.sleep(0.01)
         except (ConnectionError, asyncio.IncompleteReadError):

@@ -280,6 +280,13 @@ async def test_answers_that_are_no_keys_are_left_alone(
         assert issuer.asked == ["/certs"]
 
 
+async def test_an_answer_that_does_not_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    async with trusting(tmp_path) as (house, issuer):
+        issuer.more, issuer.more_count = b" " * 65_536, 1600
+        assert not await believed(house, signed(claims(issuer.url), rsa_key("one")))
+        assert issuer.sent_count < 400, "a quarter of it fits into no buffer on the way"
+
+
 async def test_an_answer_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwks, "FETCH_S", 0.2)
     async with trusting(tmp_path) as (house, issuer):
