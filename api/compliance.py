@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Protocol
 
@@ -74,7 +74,3 @@ class WantedReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     seq: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=REASON_CHARS_MAX)]
-
-
-#: What the rules of a running gateway count, by rule.
-Counts = Mapping[str, int]

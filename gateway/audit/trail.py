@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -120,14 +121,18 @@ class AuditTrail:
         if self._worker is None:
             return
         worker, self._worker = self._worker, None
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        worker.submit(self._store.close, lambda _, __: done.set_result(None))
+        closed = asyncio.Event()
+        worker.submit(self._store.close, lambda _, __: closed.set())
         worker.stop()
         for one in self._waiting:
             if not one.done.done():
                 one.done.set_exception(AuditUnavailable("the gateway stops"))
         self._waiting.clear()
-        await done
+        with suppress(TimeoutError):  # its thread is a daemon: nobody has to wait for a disk that hangs
+            async with asyncio.timeout(RECORD_S_MAX):
+                await closed.wait()
+        if not closed.is_set():
+            log.error("the audit trail is not closed: its disk does not answer")
 
     # -- api.auditing.Audit
 

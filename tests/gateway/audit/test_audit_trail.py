@@ -232,6 +232,23 @@ async def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: 
     assert verify(tmp_path / "audit").sound
 
 
+async def test_a_disk_that_hangs_does_not_keep_a_gateway_from_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trails, "RECORD_S_MAX", 0.2)
+    release = os.pipe()
+    trail = AuditTrail(tmp_path, gateway="line-1", clock=SystemClock())
+    await trail.open()
+    monkeypatch.setattr(os, "fdatasync", lambda _: os.read(release[0], 1))
+    with pytest.raises(AuditUnavailable):
+        await trail.record(entry(0))
+    async with asyncio.timeout(2):
+        await trail.close()
+    os.write(release[1], b"111")
+    with pytest.raises(AuditUnavailable):
+        await trail.record(entry(1))
+
+
 async def test_many_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trails, "WAITING_MAX", 50)
     async with opened(tmp_path) as trail:
