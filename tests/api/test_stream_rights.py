@@ -119,6 +119,9 @@ async def test_a_right_that_ends_ends_the_open_stream(
     ):
         await ending.until_open()
         await staying.until_open()
+        async with asyncio.timeout(5):
+            while door.asked < 6:  # again and again, and not only once
+                await asyncio.sleep(0.005)
         door.ended.add("bert")
         problem = await ending.until_problem()
         assert problem["code"] == "session_ended"

@@ -411,6 +411,30 @@ async def test_what_is_left_out_is_counted_as_the_filter_sees_it(form: Form, pla
         await listener.until_true(lambda: listener.cursor() == f"{STREAM}:500")  # a heartbeat brings it
 
 
+class _Slow(LiveTwin):
+    """Takes longer than a heartbeat over every page, as a database can."""
+
+    async def events(
+        self, after: int | None, wants: Callable[[Recorded], bool] | None = None
+    ) -> AsyncIterator[Sequence[Recorded]]:
+        async for batch in super().events(after, wants):
+            await asyncio.sleep(0.06)
+            yield batch
+
+
+async def test_while_it_catches_up_no_heartbeat_passes_over_what_is_not_told_yet(
+    form: Form, plant: Plant
+) -> None:
+    plant.batch_max = 40
+    plant.fill(180)
+    app = _app(plant, _Slow(plant), heartbeat_s=0.02)
+    async with hearing(app, form, after=0, coalesce=True) as listener:
+        await listener.until_true(lambda: listener.heartbeats() > 2)
+        assert listener.heard() == []
+        assert listener.cursor() == f"{STREAM}:0"
+        assert len(await listener.until_heard(len(NAMES))) == len(NAMES)
+
+
 async def test_cut_while_catching_up_it_is_told_the_newest_of_everything(form: Form, plant: Plant) -> None:
     """Whatever of an abridged answer arrived: continued after it, no equipment's newest state is missing."""
     plant.fill(340)

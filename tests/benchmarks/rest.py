@@ -39,7 +39,7 @@ _FLOOR_IS = "a FastAPI route of ready bytes"
 
 async def measure(directory: Path) -> Sequence[Figure]:
     """All figures of the REST face."""
-    figures = [*await _fanout(directory)]
+    figures = [*await fanout(directory)]
     async with AsyncExitStack() as stack:
         simulated = await stack.enter_async_context(plant(directory, str(SCENARIO), seed=7))
         port = free_port()
@@ -57,7 +57,8 @@ async def measure(directory: Path) -> Sequence[Figure]:
 
 
 @asynccontextmanager
-async def _child(directory: Path, *command: str) -> AsyncIterator[Process]:
+async def child(directory: Path, *command: str) -> AsyncIterator[Process]:
+    """A module as a process of its own, gone at the end."""
     process = await Process.start([sys.executable, "-m", *command], directory / "load.log")
     try:
         yield process
@@ -74,10 +75,11 @@ async def _line(process: Process) -> dict[str, Any]:
     return dict(json.loads(line))
 
 
-async def _load(directory: Path, port: int, path: str, *options: str) -> dict[str, Any]:
+async def load(directory: Path, port: int, path: str, *options: str) -> dict[str, Any]:
+    """What `load_rest` says of one path."""
     command = ("tests.benchmarks.load_rest", str(port), path, "--for", str(FOR_S), *options)
-    async with _child(directory, *command) as load:
-        told = await _line(load)
+    async with child(directory, *command) as process:
+        told = await _line(process)
     assert set(told["statuses"]) == {"200"}, told
     return told
 
@@ -93,11 +95,11 @@ async def _requests(directory: Path, running: GatewayProcess, port: int) -> Sequ
     keys = {"": ()} | ({", with a key": ("--key", key_file.read_text().strip())} if key_file.exists() else {})
     for name, path in ROUTES.items():
         floor_port = free_port()
-        async with _child(directory, "tests.benchmarks.floor_rest", str(floor_port), str(sizes[name])):
-            await _until_listening(floor_port)
-            floor = await _load(directory, floor_port, "/ready")
+        async with child(directory, "tests.benchmarks.floor_rest", str(floor_port), str(sizes[name])):
+            await until_listening(floor_port)
+            floor = await load(directory, floor_port, "/ready")
             for how, options in keys.items():
-                told = await _load(directory, port, path, *options)
+                told = await load(directory, port, path, *options)
                 title = f"rest: {name}{how}, 32 connections"
                 goal = floor["per_s"] * GOAL_OF_STATE if name == "state" else None
                 figures += [
@@ -107,7 +109,8 @@ async def _requests(directory: Path, running: GatewayProcess, port: int) -> Sequ
     return figures
 
 
-async def _until_listening(port: int) -> None:
+async def until_listening(port: int) -> None:
+    """Return when somebody listens there."""
     async with asyncio.timeout(20):
         while True:
             try:
@@ -122,7 +125,8 @@ async def _until_listening(port: int) -> None:
 # Streams ----------------------------------------------------------------------------------------------------
 
 
-async def _fanout(directory: Path) -> Sequence[Figure]:
+async def fanout(directory: Path) -> Sequence[Figure]:
+    """Events told to many clients."""
     floor = await _told_by(directory, "floor", "sse")
     figures = []
     for form, name in (("sse", "server-sent events"), ("ws", "WebSocket")):
@@ -137,10 +141,10 @@ async def _fanout(directory: Path) -> Sequence[Figure]:
 async def _told_by(directory: Path, server: str, form: str) -> float:
     """Events a second told to all clients together."""
     command = ("tests.benchmarks.fanout_rest", server, str(FANOUT_EVENTS))
-    async with _child(directory, *command) as served:
+    async with child(directory, *command) as served:
         port = (await _line(served))["port"]
         options = ("--clients", str(FANOUT_CLIENTS), "--events", str(FANOUT_EVENTS))
-        async with _child(directory, "tests.benchmarks.load_streams", str(port), form, *options) as clients:
+        async with child(directory, "tests.benchmarks.load_streams", str(port), form, *options) as clients:
             await _line(clients)
             assert served.child.stdin is not None
             served.child.stdin.write(b"go\n")
@@ -163,10 +167,10 @@ async def _beside(directory: Path, simulated: Plant, port: int) -> Sequence[Figu
     await asyncio.sleep(12)
     streams = ["tests.benchmarks.load_streams", str(port), "sse", "--clients", str(IDLE_STREAMS)]
     idle = ("--types", "correction")  # there are none
-    async with _child(directory, *streams, *idle) as clients:
+    async with child(directory, *streams, *idle) as clients:
         await _line(clients)
         beside_s = time.monotonic()
-        load = await _load(directory, port, STATE, "--rate", str(BESIDE_PER_S), "--for", "12")
+        asked = await load(directory, port, STATE, "--rate", str(BESIDE_PER_S), "--for", "12")
         end_s = time.monotonic()
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
@@ -195,8 +199,8 @@ async def _beside(directory: Path, simulated: Plant, port: int) -> Sequence[Figu
     ]
     return [
         *figures,
-        Figure(f"rest: state beside {what}, p99", load["p99_ms"], "ms"),
-        Figure(f"rest: state beside {what}", load["per_s"], "requests/s", BESIDE_PER_S, "what is asked"),
+        Figure(f"rest: state beside {what}, p99", asked["p99_ms"], "ms"),
+        Figure(f"rest: state beside {what}", asked["per_s"], "requests/s", BESIDE_PER_S, "what is asked"),
         Figure(f"rest: changes timed beside {what}", len(delays["beside"]), "changes"),
     ]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import fleet, historian, journal, modbus, mqtt, opcua, sparkplug
+from tests.benchmarks import fleet, historian, journal, modbus, mqtt, opcua, rest, sparkplug
 from tests.benchmarks.figures import Figure
 from tests.support.database import timescale_dsn
+from tests.support.processes import free_port
 
 
 async def test_big_modbus_devices_are_measured(tmp_path: Path) -> None:
@@ -91,3 +92,19 @@ def _are_figures(figures: Sequence[Figure]) -> None:
             assert figure.floor is None or figure.floor > 0, figure
         # in so short a window there may be no state change whose message could be timed
         assert math.isfinite(figure.value) or "MQTT" in figure.name, figure
+
+
+async def test_streams_and_requests_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "FANOUT_CLIENTS", 5)
+    monkeypatch.setattr(rest, "FANOUT_EVENTS", 300)
+    monkeypatch.setattr(rest, "FOR_S", 0.3)
+    figures = await rest.fanout(tmp_path)
+    assert len(figures) == 2
+    assert all(figure.value > 0 and figure.floor for figure in figures)
+    port = free_port()
+    async with rest.child(tmp_path, "tests.benchmarks.floor_rest", str(port), "300"):
+        await rest.until_listening(port)
+        told = await rest.load(tmp_path, port, "/ready")
+        steady = await rest.load(tmp_path, port, "/ready", "--rate", "100")
+    assert told["per_s"] > steady["per_s"] > 50
+    assert told["bytes"] == 300
