@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from connectors.base import Clock, Connector
 from gateway.config.load import Loaded
 from gateway.control.desk import CommandDesk
-from gateway.control.ledger import SqliteLedger
+from gateway.control.ledger import PLACE, SqliteLedger
 from gateway.control.packml import PackmlCarrier
 from gateway.control.plant import LivePlant, watched
 from gateway.control.readings import Readings
@@ -40,7 +40,7 @@ class Commanding:
         self._specs = {spec.name: spec for spec in loaded.equipment}
         self.readings = Readings(clock, watched(settings.commands, settings.connections))
         self._plant = LivePlant(live, self.readings, settings.connections, loaded.equipment)
-        self._ledger = SqliteLedger(loaded.data_dir / "commands" / "ledger.sqlite")
+        self._ledger = SqliteLedger(loaded.data_dir / PLACE)
         write = Writing(connectors).write
         self._packml = PackmlCarrier(live, self.readings, write, clock, lambda: self._specs)
         self.desk = CommandDesk(

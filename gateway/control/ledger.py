@@ -11,6 +11,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,8 @@ from statemodel.types import TagValue
 
 T = TypeVar("T")
 
+#: Where it lies in the data directory.
+PLACE = Path("commands") / "ledger.sqlite"
 #: Most entries that are kept; beyond it the oldest refused ones go first.
 ENTRIES_MAX = 200_000
 #: Entries that go at once when room is made.
@@ -251,6 +254,27 @@ class SqliteLedger:
                 raise LedgerFailed(f"{self._path.name}: {error}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, do)
+
+
+def copy_ledger(data_dir: Path, to: Path) -> bool:
+    """A copy of the ledger of a data directory as it is at one instant, also while a gateway writes it; False
+    when there is none. Blocking.
+
+    Raises:
+        LedgerFailed: it cannot be read, or the copy not be written.
+    """
+    if not (data_dir / PLACE).exists():
+        return False
+    try:
+        with (
+            closing(sqlite3.connect(data_dir / PLACE, timeout=_BUSY_S)) as db,
+            closing(sqlite3.connect(to)) as copy,
+        ):
+            db.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as error:
+        raise LedgerFailed(f"{data_dir / PLACE}: {error}") from error
+    return True
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from gateway.control import ledger
 from gateway.errors import GatewayError
 from gateway.journal.copied import copy_of_newest
 from gateway.journal.survey import look
@@ -115,6 +116,7 @@ def make(
         with ExitStack() as stack:
             # The database first: what it does not have yet is then in the journal.
             _database_of(contents, Path(scratch), wanted=with_database)
+            _ledger_of(contents, Path(scratch))
             stream, seq, batch = _journal_of(contents, Path(scratch))
             opened = _open_all(contents, stack)
             head = Head(
@@ -175,6 +177,16 @@ def _database_of(contents: Contents, scratch: Path, *, wanted: bool) -> None:
         contents.sources.append(Source(f"data/{DUMP}", scratch / DUMP))
     elif contents.historian:
         contents.left_out.append("the database: docs/backup.md says how to back it up")
+
+
+def _ledger_of(contents: Contents, scratch: Path) -> None:
+    """The ledger of commands, as it is at one instant: a key in it must not be carried out again."""
+    copy = scratch / ledger.PLACE.name
+    try:
+        if ledger.copy_ledger(contents.data_dir, copy):
+            contents.sources.append(Source(f"data/{ledger.PLACE.as_posix()}", copy))
+    except ledger.LedgerFailed as error:
+        contents.left_out.append(f"the ledger of commands: {error.reason}")
 
 
 def _journal_of(contents: Contents, scratch: Path) -> tuple[str, int, int]:

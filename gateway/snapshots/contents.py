@@ -18,6 +18,7 @@ from gateway.access import shelf as access
 from gateway.config.load import read_toml
 from gateway.config.problems import ConfigurationRefused, Problem
 from gateway.config.schema import GatewaySettings
+from gateway.control import ledger
 from gateway.journal.segment import SegmentId
 from gateway.snapshots.archive import SUFFIX, allowed
 from gateway.snapshots.durable import PART
@@ -41,6 +42,8 @@ _KEY_BYTES: Final = 65_536
 #: Parts of a data directory that belong to a server that runs or to nobody.
 _DATABASE: Final = ("postgres", "postgres-log", "postgres-socket", "postgres-start.log", "postgres.lock")
 _NEVER: Final = frozenset({"lock", "ballast"})
+#: The ledger of commands and what lies beside it.
+_LEDGER: Final = ledger.PLACE.as_posix()
 #: What lets somebody into the gateway that runs, in the clear: no part of what is to come back.
 _OF_ONE_START: Final = frozenset({access.LOCAL_KEY, access.FIRST_ADMIN, access.LOCK})
 
@@ -158,6 +161,8 @@ def _add_data(found: Contents, *, keys: bool) -> None:
                 continue
             if here == journal and (name in _NEVER or _is_segment(name)):
                 continue
+            if path.relative_to(root).as_posix().startswith(_LEDGER):
+                continue  # it is copied in a way of its own
             if here == root / access.FOLDER and name in _OF_ONE_START:
                 continue
             if name.endswith((PART, SUFFIX, ".new")):

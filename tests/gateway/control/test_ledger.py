@@ -157,3 +157,20 @@ async def test_each_change_is_synced(tmp_path: Path) -> None:
         assert other.execute("SELECT count(*) FROM command").fetchone() == (1,)
     other.close()
     await ledger.close()
+
+
+async def test_a_copy_is_of_one_instant_also_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ledger_module.PLACE
+    assert not ledger_module.copy_ledger(tmp_path, tmp_path / "none")
+    ledger = await SqliteLedger.open(path)
+    for n in range(50):
+        await ledger.put(entry(n))
+    writing = asyncio.gather(*(ledger.put(entry(n)) for n in range(50, 150)))
+    assert await asyncio.to_thread(ledger_module.copy_ledger, tmp_path, tmp_path / "copy")
+    await writing
+    await ledger.close()
+    copy = await SqliteLedger.open(tmp_path / "copy")
+    found, _ = await copy.page(0, 1000)
+    assert found == [entry(n) for n in range(len(found))]
+    assert len(found) >= 50
+    await copy.close()
