@@ -17,7 +17,6 @@ from rich.table import Table
 from rich.text import Text
 
 from api.auditing import AuditEntry, AuditHead, AuditRecord, Verdict
-from gateway.access.credentials import credentials_for
 from gateway.audit import folder
 from gateway.audit.anew import begin_anew
 from gateway.audit.form import BadLine
@@ -346,5 +345,4 @@ def _kept_head(path: Path) -> Anchor:
 
 
 def _client(config: Path | None, url: str) -> Client:
-    address = url_from(config, url)
-    return Client(address, timeout_s=_TIMEOUT_S, bearer=credentials_for(address, config))
+    return Client(url_from(config, url), timeout_s=_TIMEOUT_S)

@@ -9,7 +9,6 @@ from urllib.parse import quote
 from rich.table import Table
 from rich.text import Text
 
-from gateway.access.credentials import credentials_for
 from gateway.client import Client
 from gateway.commands.remote import url_from
 from gateway.commands.show import out, print_json
@@ -81,5 +80,4 @@ def give_reason(
 
 
 def _client(config: Path | None, url: str | None) -> Client:
-    address = url_from(config, url)
-    return Client(address, timeout_s=_TIMEOUT_S, bearer=credentials_for(address, config))
+    return Client(url_from(config, url), timeout_s=_TIMEOUT_S)
