@@ -10,6 +10,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -70,9 +71,10 @@ class Shelf:
     def wide_open(self) -> Iterator[tuple[Path, str]]:
         """What others than the owner may read or write, with the mode it has."""
         for path in (self.directory, *sorted(self.directory.iterdir())):
-            status = path.lstat()
-            if stat.S_IMODE(status.st_mode) & 0o077:
-                yield path, f"{stat.S_IMODE(status.st_mode):04o}"
+            with suppress(FileNotFoundError):  # what another process was just writing
+                mode = stat.S_IMODE(path.lstat().st_mode)
+                if mode & 0o077:
+                    yield path, f"{mode:04o}"
 
     def stamps(self) -> tuple[Stamp, Stamp]:
         """Of the file of users and that of keys."""

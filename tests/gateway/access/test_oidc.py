@@ -21,7 +21,7 @@ from api.access import Denied, Permission, Role
 from gateway.access import jwks
 from gateway.access.jwks import AGAIN_S, IssuerKeys, Unreadable, read_keys
 from gateway.access.oidc import Refused, judge_times
-from gateway.config.access import OidcSettings
+from gateway.config.access import AccessSettings, OidcSettings
 from tests.gateway.access.house import PEER, House, opened
 from tests.gateway.access.issuer import (
     Issuer,
@@ -202,6 +202,23 @@ async def test_areas_without_a_map_are_paths_and_never_everything(tmp_path: Path
         assert (await house.desk.who(token, PEER)).areas == ("filling",)
         for areas in (["*"], ["", "/"], 7):
             assert not await believed(house, signed(claims(issuer.url, areas=areas), rsa_key("one")))
+
+
+async def test_without_its_issuer_a_token_is_nobodys_at_once(tmp_path: Path) -> None:
+    async with trusting(tmp_path) as (house, issuer):
+        running = asyncio.create_task(house.desk.run())
+        async with asyncio.timeout(10):
+            while not issuer.asked:
+                await asyncio.sleep(0.001)
+        token = signed(claims(issuer.url), rsa_key("one"))
+        principal = await house.desk.who(token, PEER)
+        assert issuer.asked == ["/certs"], "keys are there before the first token comes"
+
+        house.desk.use(AccessSettings(), anonymous=False)
+        assert not house.desk.still(principal)
+        assert not await believed(house, token)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 # Keys ---------------------------------------------------------------------------------------------------
