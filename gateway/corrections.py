@@ -108,9 +108,10 @@ class CorrectionBook:
             HistoryUnavailable: only the database knows, and it does not answer; or there are too many.
         """
         found: dict[str, Recorded] = {}
-        if self._historian is not None and not await self._suffices(from_):
+        historian = self._historian
+        if historian is not None and not await self._suffices(historian, from_):
             try:
-                stored = await self._historian.corrections(equipment, from_, to, known_at, ANSWER_MAX + 1)
+                stored = await historian.corrections(equipment, from_, to, known_at, ANSWER_MAX + 1)
             except (SinkUnavailable, SinkRefused) as error:
                 raise HistoryUnavailable(error.reason) from error
             found = {recorded.id: recorded for recorded in stored}
@@ -129,14 +130,13 @@ class CorrectionBook:
             )
         return sorted(found.values(), key=lambda r: (r.recorded_at, r.seq, r.stream))
 
-    async def _suffices(self, from_: datetime) -> bool:
+    async def _suffices(self, historian: Historian, from_: datetime) -> bool:
         """Whether every correction of what came after an instant is in memory: a correction is recorded after
         all that it corrects."""
-        assert self._historian is not None, "without a database memory has to do"
         position = self._journal.position
         if self._forgotten_at is not None and from_ <= self._forgotten_at:
             return False
-        if position.first_seq == 1 and not self._historian.has_other_streams:
+        if position.first_seq == 1 and not historian.has_other_streams:
             return True
         if self._begins[0] != position.first_seq:
             first = await self._journal.read(position.first_seq - 1, 1)

@@ -34,6 +34,8 @@ SCAN_EVENTS_MAX = 5_000
 _PAGE_EVENTS = 500
 #: Most transitions read at once where a correction lies over many; more only where more are asked for.
 _TIMELINE_EVENTS = 1_000
+#: Why a question that had begun with a database cannot be answered without it.
+TAKEN_OUT = "the database has just been taken out of the configuration: ask again"
 
 
 class JoinedHistory:
@@ -93,7 +95,8 @@ class JoinedHistory:
                     equipment, after=after, from_=from_, to=to, limit=limit
                 )
                 return found, after + 1
-            assert self._historian is not None, "without a database the journal has to do"
+            if self._historian is None:
+                raise HistoryUnavailable(TAKEN_OUT)
             up_to = self._historian.drained.seq
             try:
                 old = await self._historian.transitions_by_seq(
@@ -278,7 +281,8 @@ class JoinedHistory:
         recorded = await self._journal_before(equipment, at, known_at)
         if recorded is not None or self._holds_all():
             return recorded
-        assert self._historian is not None, "without a database the journal holds all there is"
+        if self._historian is None:
+            raise HistoryUnavailable(TAKEN_OUT)
         try:
             return await self._historian.transition_before(equipment, at, known_at)
         except (SinkUnavailable, SinkRefused) as error:
@@ -307,7 +311,8 @@ class JoinedHistory:
         async def asked() -> tuple[Sequence[Recorded], int]:
             if self._holds_all() or await self._journal.transition_before(equipment, from_) is not None:
                 return await self._journal_between(equipment, from_, to, limit), 0
-            assert self._historian is not None, "without a database the journal holds all there is"
+            if self._historian is None:
+                raise HistoryUnavailable(TAKEN_OUT)
             up_to = self._historian.drained.seq
             ask = self._historian.moves_by_time if for_timeline else self._historian.transitions_by_time
             try:

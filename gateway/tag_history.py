@@ -16,6 +16,7 @@ from gateway.historian.historian import Historian
 from gateway.historian.lanes import NO_END
 from gateway.historian.rows import QUALITY_CODE, split_value
 from gateway.historian.rows import dated as filed_at
+from gateway.history import TAKEN_OUT
 from gateway.journal import Journal
 from statemodel.tag_history import DatedSample, SampleBucket, dated, summed_up
 
@@ -88,7 +89,8 @@ class JoinedTagHistory:
     async def _stored_buckets(
         self, tag: str, bounds: Sequence[datetime]
     ) -> tuple[list[SampleBucket], str | None]:
-        assert self._historian is not None, "asked only where there is one"
+        if self._historian is None:
+            raise HistoryUnavailable(TAKEN_OUT)
         try:
             found, missing = await self._historian.sample_buckets(tag, bounds)
         except (SinkUnavailable, SinkRefused) as error:
@@ -109,6 +111,8 @@ class JoinedTagHistory:
             return found, gone if after else left_out
         for _ in range(_TRIES):
             first = self._journal.position.first_batch
+            if self._historian is None:
+                raise HistoryUnavailable(TAKEN_OUT)
             try:
                 lacking, stored, kept_from = await self._historian.tag_samples(tag, from_, to, limit=limit)
             except (SinkUnavailable, SinkRefused) as error:
