@@ -49,6 +49,8 @@ _schema = schemathesis.openapi.from_asgi("/openapi.json", _app, headers={"Author
 _TOKENS = st.sampled_from(
     ["ak_all", "ak_all", "ak_all", "ak_operator_scoped", "ak_auditor", "as_limited", ""]
 )
+_paths = _app.openapi()["paths"]
+_PROBLEM = "application/problem+json"
 OPERATIONS: list[Any] = [
     found.ok()
     for found in _schema.get_all_operations()
@@ -81,6 +83,9 @@ def test_every_answer_is_a_documented_one(operation: Any) -> None:
         def ask(case: Any, token: str) -> None:
             answer = case.call(headers={"Authorization": f"Bearer {token}"} if token else {})
             case.validate_response(answer, checks=CHECKS)
+            if answer.headers.get("content-type", [""])[0] == _PROBLEM:
+                told = _paths[operation.path][operation.method]["responses"][str(answer.status_code)]
+                assert answer.json()["code"] in told["content"][_PROBLEM]["examples"]
 
         try:
             ask()
