@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -26,22 +30,46 @@ def begin(path: Path) -> Loaded:
         NotPlaced: the files of the new one cannot be written.
     """
     folder = _data_dir(path)
-    if folder is not None and (folder / "revisions").is_dir():
-        revisions = Revisions(folder)
-        revisions.open()
-        if (found := go_on(path, revisions)) is not None:
-            what, revision = found
-            if what == "completed":
-                said = "the start before was cut off while it changed: the new configuration is complete now"
-            else:
-                said = "a change was cut off, and files were edited since: they are taken as they are"
-            _log.warning(
-                "configuration taken up",
-                revision=revision.info.number,
-                author=revision.info.author,
-                what=said,
-            )
+    if folder is not None and Revisions(folder).pending() is not None:
+        with _alone(folder) as alone:
+            if alone:
+                _go_on(path, folder)
     return load(path)
+
+
+def _go_on(path: Path, folder: Path) -> None:
+    revisions = Revisions(folder)
+    revisions.open()
+    if (found := go_on(path, revisions)) is None:
+        return
+    what, revision = found
+    if what == "completed":
+        said = "the gateway was cut off while it changed: the new configuration is complete now"
+    else:
+        said = "a change was cut off, and files were edited since: they are taken as they are"
+    _log.warning(
+        "configuration taken up", revision=revision.info.number, author=revision.info.author, what=said
+    )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether no other process has the journal, and so none is about to finish by itself; none takes it
+    meanwhile."""
+    try:
+        fd = os.open(folder / "journal" / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        yield True  # there is no journal yet
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)
 
 
 def _data_dir(path: Path) -> Path | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -106,8 +107,9 @@ class Revisions:
 
     def finish(self, info: RevisionInfo) -> None:
         """The files of the revision begun last are all in their place."""
-        self._path(info.number, _NEXT).rename(self._path(info.number, _DONE))
-        sync_directory(self.folder)
+        with suppress(OSError):  # it counts already; the next start gives it its name
+            self._path(info.number, _NEXT).rename(self._path(info.number, _DONE))
+            sync_directory(self.folder)
         self._known[info.number] = info
         self._drop_old()
 
@@ -127,9 +129,10 @@ class Revisions:
 
     def pending(self) -> Pending | None:
         """The revision that was being written when the process ended, if one was."""
+        done = max((path.stem for path in self.folder.glob(f"*{_DONE}")), default="")
         for path in sorted(self.folder.glob(f"*{_NEXT}"), reverse=True):
             kept = self._read(path)
-            if isinstance(kept, _Kept):
+            if isinstance(kept, _Kept) and path.stem > done:  # what came after it counts more
                 return Pending(Revision(kept.info, kept.files), kept.before)
         return None
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from gateway.changing.beginning import begin
 from gateway.changing.revisions import Revisions
+from gateway.config.problems import ConfigurationRefused
 from tests.gateway.changing.changing_site import CSV, MAIN, Site
 
 ROOT = Path(__file__).parents[3]
@@ -126,3 +130,27 @@ def test_what_somebody_edited_after_the_crash_stays(tmp_path: Path) -> None:
     revisions = Revisions(folder / "data")
     revisions.open()
     assert revisions.pending() is None
+
+
+def test_a_change_another_process_is_making_is_left_to_it(tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "site")
+    total = steps_of(run_killed(shutil.copytree(folder, tmp_path / "counted", symlinks=True), 0))
+    run_killed(folder, total - 6)
+    (folder / "data/journal").mkdir()
+    with (folder / "data/journal/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(ConfigurationRefused):  # it may see half of it; it will not get past the journal
+            begin(folder / "line-1.toml")
+        assert Revisions(folder / "data").pending() is not None
+    assert state_of(folder) == "new"
+
+
+def test_an_older_one_that_was_never_named_does_not_come_back(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    (newest,) = site.kept.infos()
+    (site.kept.folder / "000001.json").rename(site.kept.folder / "000001.next")
+    kept = site.kept.pending()
+    assert kept is not None
+    assert kept.revision.info == newest
+    site.kept.add(structs.replace(kept.revision, info=structs.replace(newest, number=2)))
+    assert site.kept.pending() is None
