@@ -18,17 +18,14 @@ from gateway.config.sparkplug import SparkplugSettings
 Sections = Mapping[KeyPath, BrokerSettings | None]
 
 _HINTS: Mapping[Via, str] = {
-    "rest": "add [api], or take it out",
     "mqtt": 'write commands = { name = "..." } in [mqtt], or take it out',
     "sparkplug": "write commands = true in [sparkplug], or take it out",
 }
 
 
-def way_warnings(
-    commands: CommandsSettings | None, brokers: Mapping[str, Sections], *, has_api: bool
-) -> Iterator[Finding]:
+def way_warnings(commands: CommandsSettings | None, brokers: Mapping[str, Sections]) -> Iterator[Finding]:
     """What is odd about the ways by which commands come."""
-    open_: dict[Via, list[KeyPath]] = {"rest": [("api",)] if has_api else [], "mqtt": [], "sparkplug": []}
+    open_: dict[Via, list[KeyPath]] = {"mqtt": [], "sparkplug": []}
     for sections in brokers.values():
         for place, settings in sections.items():
             if isinstance(settings, MqttSettings) and settings.commands is not None:
@@ -48,11 +45,11 @@ def way_warnings(
                 f'add [[commands.allow]] with via = ["{via}"], and enabled = true in [commands]',
             )
     for number, rule in enumerate(rules):
-        for via in rule.via:
+        for via in (via for via in rule.via if via in open_):
             where = ("commands", "allow", number, "via")
             if not open_[via]:
                 yield where, f'names "{via}", and nothing comes that way', _HINTS[via]
-            if rule.arm and via != "rest":
+            if rule.arm:
                 reason = (
                     f'names "{via}", over which nothing can be armed; the rule never allows anything there'
                 )

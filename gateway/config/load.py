@@ -241,7 +241,7 @@ class _Loader:
                 *broker_warnings(brokers, specs),
                 *unreadable_files(brokers),
                 *control_warnings(sections["commands"], sound, specs),
-                *way_warnings(sections["commands"], brokers, has_api=configuration.api is not None),
+                *way_warnings(sections["commands"], brokers),
                 *thinned_inputs(configuration.connections, configuration.equipment),
             )
         ]

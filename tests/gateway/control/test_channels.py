@@ -528,7 +528,6 @@ _MQTT, _NODE, _API = 'commands = { name = "host" }', "commands = true", '[api]\n
         ({"via": '["rest"]'}, ["mqtt.commands", "sparkplug.commands"]),
         ({"enabled": "false"}, ["mqtt.commands", "sparkplug.commands"]),
         ({"via": '["rest"]', "mqtt": "", "sparkplug": ""}, []),
-        ({"via": '["rest"]', "mqtt": "", "sparkplug": "", "api": ""}, ["commands.allow[0].via"]),
         ({"mqtt": ""}, ["commands.allow[0].via"]),
         ({"sparkplug": ""}, ["commands.allow[0].via"]),
         ({"arm": "arm = true"}, ["commands.allow[0].via"] * 2),
