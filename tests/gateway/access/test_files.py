@@ -16,7 +16,7 @@ import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.access import Conflict, Denied, NewKey, Role, UserChange
+from api.access import Conflict, Denied, NewKey, NewUser, Role, UserChange
 from gateway.access import book
 from gateway.access.entries import (
     Damaged,
@@ -29,6 +29,7 @@ from gateway.access.entries import (
     encode,
 )
 from gateway.access.keeper import LOOK_S
+from gateway.access.offline import Offline
 from gateway.access.shelf import Changing, Shelf
 from gateway.errors import StartFailed
 from gateway.snapshots.failures import NotWritten
@@ -427,3 +428,14 @@ async def test_the_use_of_keys_is_noted_now_and_then(tmp_path: Path) -> None:
         clock.advance(10)
         assert (await house.desk.keys())[0].last_used_at == START
         assert clock.now() - START == timedelta(seconds=10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that another user cannot read")
+def test_what_root_changes_still_belongs_to_the_user_of_the_gateway(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 12346)
+    wanted = NewUser(name="ada", password=GOOD, roles=frozenset((Role.VIEWER,)))
+    Offline(tmp_path, ManualClock(), "root", cheap()).add_user(wanted)
+
+    made = [tmp_path / "access", *(tmp_path / "access").iterdir()]
+    assert {path.name for path in made} == {"access", "users.json", "lock"}
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12346)}
