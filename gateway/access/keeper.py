@@ -9,10 +9,12 @@ can be, also after a restart. Knows no password, no session and no request.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from api.access import Conflict
@@ -36,6 +38,8 @@ from gateway.snapshots.failures import NotWritten
 LOOK_S = 0.5
 #: How long a change waits for another process that is changing the files.
 BUSY_S = 5.0
+#: Changes taken back for want of a record that are remembered until that can be said.
+UNDONE_MAX = 100
 _T = TypeVar("_T")
 
 _log = structlog.get_logger("andon.access")
@@ -64,6 +68,8 @@ class Keeper:
         self._recorded: dict[str, str] = {}
         #: The generation up to which everything is in the audit trail.
         self._told = -1
+        #: Records of changes that were taken back, still to be made.
+        self._undone: deque[AuditEntry] = deque(maxlen=UNDONE_MAX)
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -127,6 +133,12 @@ class Keeper:
         if self._audit is None or self._audit.available() is not None:
             return
         generation = self.generation
+        while self._undone:
+            try:
+                await self._audit.record(self._undone[0])
+            except AuditUnavailable:
+                return
+            self._undone.popleft()
         for place, entry in self._unrecorded():
             try:
                 await self._audit.record(entry)
@@ -269,6 +281,9 @@ class Keeper:
             await audit.record(entry)
         except AuditUnavailable as failure:
             await self._put(before)  # nothing has been told of it yet, and nobody was let in by it
+            # Its record may be there all the same, only nobody knows: then it must not stand as it is.
+            self._undone.append(msgspec.structs.replace(entry, result="failed", code="access_unavailable"))
+            self._told = -1
             raise _unrecordable(failure.reason) from failure
 
     async def _put(self, file: UserFile | KeyFile) -> None:
