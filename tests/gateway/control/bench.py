@@ -206,9 +206,10 @@ class Bench:
             carriers={"tag": carrier},
             clock=self.clock,
         )
-        await desk.begin()
-        running = asyncio.create_task(desk.run()) if runs else None
+        running: asyncio.Task[None] | None = None
         try:
+            await desk.begin()
+            running = asyncio.create_task(desk.run()) if runs else None
             yield desk
         finally:
             if running is not None:
