@@ -20,7 +20,7 @@ from connectors.base import Clock
 from gateway.access import book, tokens
 from gateway.access.bearers import Issuer, Keys, LocalKey
 from gateway.access.book import Said, judge_password
-from gateway.access.entries import StoredUser
+from gateway.access.entries import StoredUser, UserFile
 from gateway.access.hashing import Hashing, Match, TooManyAtOnce
 from gateway.access.jwks import IssuerKeys
 from gateway.access.keeper import LOOK_S, Keeper
@@ -163,11 +163,12 @@ class AccessDesk(Office):
             await self._tell_refused("login", name, peer, "invalid_credentials")
             raise _wrong()
         self._lockout.right(name, peer)
-        if match.outdated:
-            await self._rehash(found, password)
         principal = Principal(name, "user", found.roles, found.areas, "", found.must_change_password)
+        # Begun before anything is waited for: a change of the user from here on ends it.
         session = self.open_sessions.begin(principal, peer, self.now())
         await self._tell("login", session.principal, peer)
+        if match.outdated:
+            await self._rehash(found, password)
         return session
 
     async def _compare(self, name: str, password: str, peer: str) -> tuple[StoredUser | None, Match]:
@@ -243,10 +244,18 @@ class AccessDesk(Office):
         judge_password(new, principal.name)
         if new == old:
             raise Conflict("weak_password", "the new password is the old one", "choose another")
-        change = UserChange(must_change_password=False)
+        change, judged = UserChange(must_change_password=False), user.password
         said = Said(principal.name, self.clock.now())
-        step = book.change_user(principal.name, change, await self.hash(new), said, version=None)
-        self._spared[principal.name] = principal.credential
+        renewal = book.change_user(principal.name, change, await self.hash(new), said, version=None)
+
+        def step(file: UserFile) -> tuple[UserFile, StoredUser]:
+            # Nobody else changes anything from here on; what was changed since the old one was judged counts.
+            now = file.find(principal.name)
+            if now is None or now.disabled or now.password != judged or not self.still(principal):
+                raise Denied("invalid_credentials", "the old password is not right any more")
+            self._spared[principal.name] = principal.credential
+            return renewal(file)
+
         try:
             user = await self.keeper.change_users(step, lambda user: told(principal, "user.password", user))
         finally:

@@ -20,9 +20,10 @@ from api.access import (
     Role,
     UserChange,
 )
+from api.auditing import AuditEntry
 from gateway.access.hashing import Cost, Hashing
 from gateway.config.access import AccessSettings
-from tests.gateway.access.house import ADMIN, GOOD, OTHER, PEER, House, opened
+from tests.gateway.access.house import ADMIN, GOOD, OTHER, PEER, THIRD, House, opened
 from tests.support.manual_clock import START, ManualClock
 
 
@@ -417,3 +418,95 @@ async def test_key_lookups_are_cheap(tmp_path: Path) -> None:
             for _ in range(2000):
                 await house.desk.who(bearer, PEER)
             assert (time.perf_counter() - began) / 2000 < 50e-6
+
+
+class Gate:
+    """Holds up the making of a hash of one password, until it is let through."""
+
+    def __init__(self, house: House, password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.opened = asyncio.Event(), asyncio.Event()
+        make = house.desk.hashing.hash
+
+        async def held(wanted: str) -> str:
+            if wanted == password:
+                self.reached.set()
+                await self.opened.wait()
+            return await make(wanted)
+
+        monkeypatch.setattr(house.desk.hashing, "hash", held)
+
+
+async def test_ones_own_new_password_undoes_nothing_an_admin_changed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as house:
+        await house.add("ada")
+        stolen = await house.log_in()
+        gate = Gate(house, OTHER, monkeypatch)
+        changing = asyncio.create_task(house.desk.change_password(stolen.principal, GOOD, OTHER, PEER))
+        async with asyncio.timeout(5):
+            await gate.reached.wait()
+        version = (await house.desk.user("ada")).version
+        await house.desk.change_user("ada", UserChange(password=THIRD), version, ADMIN)
+        gate.opened.set()
+        with pytest.raises(Denied) as caught:
+            await changing
+        assert caught.value.code == "invalid_credentials"
+        assert not house.desk.still(stolen.principal)
+        assert (await denied(house, "ada", OTHER)).code == "invalid_credentials"
+        await house.log_in("ada", THIRD)
+
+
+async def test_ones_own_new_password_keeps_no_session_of_who_is_being_shut_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as house:
+        await house.add("ada")
+        stolen = await house.log_in()
+        version = (await house.desk.user("ada")).version
+        recording, kept = asyncio.Event(), asyncio.Event()
+        record = house.audit.record
+
+        async def held(entry: AuditEntry) -> int:
+            if entry.action == "user.change":
+                recording.set()
+                await kept.wait()
+            return await record(entry)
+
+        monkeypatch.setattr(house.audit, "record", held)
+        shutting_out = asyncio.create_task(
+            house.desk.change_user("ada", UserChange(disabled=True), version, ADMIN)
+        )
+        async with asyncio.timeout(5):
+            await recording.wait()
+            gate = Gate(house, OTHER, monkeypatch)
+            gate.opened.set()
+            changing = asyncio.create_task(house.desk.change_password(stolen.principal, GOOD, OTHER, PEER))
+            await gate.reached.wait()
+            while house.desk.hashing._pending or len(house.desk.keeper._tasks) < 2:
+                await asyncio.sleep(0)  # until it waits for its turn with the files
+            kept.set()
+            await shutting_out
+            with pytest.raises(Denied):
+                await changing
+        assert not house.desk.still(stolen.principal)
+        assert await refused(house, stolen.token) == "session_ended"
+
+
+async def test_who_is_shut_out_while_the_hash_is_made_anew_is_not_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as house:
+        await house.add("ada")
+    dear = Hashing(Cost(memory_kib=16, passes=1))
+    async with opened(tmp_path, hashing=lambda: dear) as house:
+        gate = Gate(house, GOOD, monkeypatch)
+        coming = asyncio.create_task(house.log_in())
+        async with asyncio.timeout(5):
+            await gate.reached.wait()
+        version = (await house.desk.user("ada")).version
+        await house.desk.change_user("ada", UserChange(disabled=True), version, ADMIN)
+        gate.opened.set()
+        session = await coming
+        assert not house.desk.still(session.principal)
+        assert await refused(house, session.token) == "session_ended"
