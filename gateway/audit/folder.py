@@ -105,7 +105,7 @@ def heads_in(directory: Path) -> Sequence[AuditHead]:
     for slot in (data[:_SLOT_BYTES], data[_SLOT_BYTES : 2 * _SLOT_BYTES]):
         try:
             found.append(msgspec.json.decode(slot.rstrip(b" \n"), type=AuditHead))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
     return found
 
@@ -156,7 +156,10 @@ def checkpoint_in(directory: Path) -> Checkpoint | None:
         data = (directory / CHECKPOINT).read_bytes()
     except FileNotFoundError:
         return None
-    return msgspec.json.decode(data, type=Checkpoint)
+    try:
+        return msgspec.json.decode(data, type=Checkpoint)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def is_sound_checkpoint(point: Checkpoint, key: str) -> bool:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -67,7 +67,7 @@ def load_key(directory: Path) -> SigningKey:
         pem = file.read(4096)
     try:
         key = load_pem_private_key(pem, None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyUnusable(f"{path} is no key") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyUnusable(f"{path} is no Ed25519 key")

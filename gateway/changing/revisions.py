@@ -145,7 +145,7 @@ class Revisions:
         """A revision, or why its file is none."""
         try:
             kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return f"{path.name}: {error}"
         if kept.form != _FORM:
             return f"{path.name}: written by another version"

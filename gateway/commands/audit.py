@@ -337,7 +337,7 @@ def _directory(config: Path | None) -> Path:
 def _kept_head(path: Path) -> Anchor:
     try:
         head = msgspec.json.decode(path.read_bytes(), type=AuditHead)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WrongArgument(
             f"--head: {path} is no head: {error}", hint="it is what `andon audit head` printed"
         ) from error

@@ -250,7 +250,7 @@ class SqliteLedger:
                     self._db = _opened(self._path)
                 with self._db:
                     return work(self._db)
-            except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
+            except (sqlite3.Error, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise LedgerFailed(f"{self._path.name}: {error}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, do)

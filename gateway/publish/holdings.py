@@ -144,7 +144,7 @@ def _read(path: Path, gateway: str) -> tuple[dict[str, Held], str]:
         return file.topics, file.gateway
     except FileNotFoundError:
         return {}, gateway
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         log.warning("the remembered topics cannot be read; beginning anew", path=str(path), reason=str(error))
         return {}, gateway
 

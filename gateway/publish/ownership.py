@@ -127,7 +127,7 @@ def read_state(payload: bytes) -> EquipmentState | None:
     """The state in a payload, if it is one."""
     try:
         return _read_state(payload)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -135,5 +135,5 @@ def read_tag(payload: bytes) -> payloads.ToldTag | None:
     """The tag value in a payload, if it is one."""
     try:
         return _read_tag(payload)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 from datetime import timedelta
@@ -100,7 +101,9 @@ def test_garbage_beyond_the_head_is_cut_and_told(tmp_path: Path) -> None:
     assert verify(tmp_path / "audit").sound
 
 
-@pytest.mark.parametrize("harm", ["byte", "tail", "head", "key", "segment", "readable", "forged"])
+@pytest.mark.parametrize(
+    "harm", ["byte", "tail", "head", "key", "segment", "readable", "forged", "checkpoint", "kind of key"]
+)
 def test_nothing_is_appended_to_a_trail_that_was_harmed(tmp_path: Path, harm: str) -> None:
     directory = tmp_path / "audit"
     written(directory, 40)
@@ -120,6 +123,10 @@ def test_nothing_is_appended_to_a_trail_that_was_harmed(tmp_path: Path, harm: st
             path.unlink()
         case "readable":
             (directory / "key").chmod(0o644)
+        case "checkpoint":
+            (directory / "checkpoint").write_bytes(b'{"hash":"\xf0a"}')
+        case "kind of key":
+            (directory / "key").write_bytes(of_an_unknown_kind((directory / "key").read_bytes()))
         case _:
             other = tmp_path / "other"
             written(other, 40)
@@ -130,6 +137,16 @@ def test_nothing_is_appended_to_a_trail_that_was_harmed(tmp_path: Path, harm: st
         store.open(AT)
     store.close()
     assert {file: file.read_bytes() for file in directory.iterdir() if file.name != "lock"} == before
+    assert not (harm == "checkpoint" and verify(directory).sound)
+    verify(directory)  # whatever it is, it is told
+
+
+def of_an_unknown_kind(pem: bytes) -> bytes:
+    """A key with another algorithm in its place: one flipped bit is enough."""
+    raw = bytearray(base64.b64decode(b"".join(pem.splitlines()[1:-1])))
+    raw[raw.index(b"\x2b\x65\x70") + 1] ^= 0x10
+    body = base64.b64encode(bytes(raw))
+    return b"-----BEGIN PRIVATE KEY-----\n" + body + b"\n-----END PRIVATE KEY-----\n"
 
 
 def test_a_head_torn_in_the_middle_leaves_the_one_before(tmp_path: Path) -> None:

@@ -76,19 +76,21 @@ def test_the_oldest_go(revisions: Revisions, monkeypatch: pytest.MonkeyPatch) ->
     assert [info.number for info in revisions.infos()] == [9, 8]
 
 
-@pytest.mark.parametrize("spoil", ["text", "torn", "empty", "number", "form"])
+@pytest.mark.parametrize("spoil", ["text", "torn", "empty", "number", "form", "bytes", "deep"])
 def test_one_that_was_changed_is_none(revisions: Revisions, tmp_path: Path, spoil: str) -> None:
     for number in (1, 2):
         revisions.add(revision(number))
     path = revisions.folder / "000001.json"
     raw = path.read_text()
-    path.write_text(
+    path.write_bytes(
         {
-            "text": raw.replace("a = 1", "a = 2"),
-            "torn": raw[: len(raw) // 2],
-            "empty": "",
-            "number": raw.replace('"number":1', '"number":7'),
-            "form": raw.replace('"form":1', '"form":2'),
+            "text": raw.replace("a = 1", "a = 2").encode(),
+            "torn": raw[: len(raw) // 2].encode(),
+            "empty": b"",
+            "number": raw.replace('"number":1', '"number":7').encode(),
+            "form": raw.replace('"form":1', '"form":2').encode(),
+            "bytes": raw.encode().replace(b"a = 1", b"\xf0 = 1"),
+            "deep": b"[" * 100_000,
         }[spoil]
     )
     again = Revisions(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -124,6 +125,29 @@ async def test_a_damaged_file_takes_no_command_and_keeps_nobody_from_starting(tm
         await desk.submit(request(), ANNA, "rest")
     assert refused.value.code == "ledger_unavailable"
     assert bench.machine.received == []
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await desk.stop()
+    await ledger.close()
+
+
+async def test_an_entry_that_cannot_be_read_is_a_failure_of_the_ledger(tmp_path: Path) -> None:
+    async with Bench(tmp_path).open() as desk:
+        view = await desk.submit(request(), ANNA, "rest")
+    path = tmp_path / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE command SET owes = 1, body = ?", (b'{"fingerprint":"\xf0a"}',))
+    bench = Bench(tmp_path)
+    ledger = SqliteLedger(path)
+    desk = await _desk_over(bench, ledger)
+    running = asyncio.create_task(desk.run())
+    async with asyncio.timeout(5):
+        while not desk.ledger_trouble and not running.done():
+            await asyncio.sleep(0.01)
+    with pytest.raises(CommandRefused) as refused:
+        await desk.find(view.id)
+    assert refused.value.code == "ledger_unavailable"
+    assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await desk.stop()
