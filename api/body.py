@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import msgspec
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from api.problems import ParameterError, Problem
 
@@ -50,6 +51,8 @@ async def read_body(request: Request, type_: type, bytes_max: int = BODY_BYTES_M
         raise Problem(
             "body_too_slow", f"The body was not there after {_BODY_S:.0f} s.", headers=_CLOSE
         ) from None
+    except ClientDisconnect:  # nobody hears it, and it is no failure of ours that somebody left
+        raise Problem("body_too_slow", "The connection ended before the body did.", headers=_CLOSE) from None
     return decoded(bytes(raw), type_)
 
 
@@ -80,9 +83,11 @@ def decoded(raw: bytes, type_: type) -> Any:
 def _without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
-        _refuse("$", f'it has "{twin[:80]}" twice', "Give every name once.")
+        seen: set[str] = set()
+        for twin, _ in pairs:
+            if twin in seen:
+                _refuse("$", f'it has "{twin[:80]}" twice', "Give every name once.")
+            seen.add(twin)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,10 +14,10 @@ from starlette.responses import Response
 
 from api.access import Permission
 from api.app import _answer_failures
-from api.body import BODY_BYTES_MAX, BODY_CODES
+from api.body import BODY_BYTES_MAX, BODY_CODES, decoded
 from api.guard import Guard
 from api.operation import Answer, Body, Call, Context, Operation, serve_operation
-from api.problems import KINDS, ProblemDetails
+from api.problems import KINDS, Problem, ProblemDetails
 from api.responses import json_answer
 from api.settings import ApiSettings
 from api.streams import Streams
@@ -156,6 +157,45 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 
     answer = await connect().post(PATH, content=slow(), headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (408, "body_too_slow")
+
+
+async def test_who_leaves_in_the_middle_of_a_body_is_no_failure_of_the_gateway(served: FastAPI) -> None:
+    said = iter(
+        ({"type": "http.request", "body": b'{"color"', "more_body": True}, {"type": "http.disconnect"})
+    )
+
+    async def receive() -> Any:
+        return next(said)
+
+    statuses: list[int] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": PATH,
+        "raw_path": PATH.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"authorization", b"Bearer ak_operator"), (b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 50_000),
+        "server": ("127.0.0.1", 80),
+    }
+    await served(scope, receive, send)  # would raise what the server then logs with its trace
+    assert statuses == [408]
+
+
+def test_a_body_of_very_many_names_holds_nobody_up() -> None:
+    names = ",".join(f'"{number}":0' for number in range(40_000))
+    begun_s = time.process_time()
+    with pytest.raises(Problem, match="twice"):
+        decoded(f'{{{names},"39999":0}}'.encode(), Lamp)
+    assert time.process_time() - begun_s < 3, "40,000 names compared with each other take half a minute"
 
 
 async def test_the_methods_of_a_path_are_told(connect: Connect) -> None:
