@@ -86,10 +86,10 @@ class Guard:
         if self._rate is not None and principal.credential:
             self._rate.take(principal.credential)
         if not principal.may(needs):
-            await self._note(principal, scope, peer)
+            await self._note(principal, scope, peer, needs)
             raise _refused(principal, needs)
         if principal.areas is not None and not scoped and needs is not Permission.PUBLIC:
-            await self._note(principal, scope, peer)
+            await self._note(principal, scope, peer, needs)
             raise Problem(
                 "forbidden",
                 "This tells of the whole plant, and you may see a part of it.",
@@ -97,14 +97,18 @@ class Guard:
             )
         return principal
 
-    async def _note(self, principal: Principal, scope: MutableMapping[str, Any], peer: str) -> None:
-        """Leave a trace of what somebody known may not do; not each time, or who is refused fills the trail.
+    async def _note(
+        self, principal: Principal, scope: MutableMapping[str, Any], peer: str, needs: Permission
+    ) -> None:
+        """Leave a trace of what somebody known may not do; not each time, nor for each name in a path, or who
+        is refused fills the trail.
         The refusal stands whether or not it can be recorded."""
         if self._audit is None or principal.kind == "anonymous" or principal.limited:
             return
-        target = f"{scope.get('method', 'GET')} {scope['path'][:200]}"
+        method = scope.get("method", "GET")
+        target = f"{method} {scope['path'][:200]}"
         try:
-            self._traces.take(f"{principal.credential} {target}")
+            self._traces.take(f"{principal.credential} {method} {needs}")
         except Problem:
             return
         entry = AuditEntry(

@@ -197,6 +197,22 @@ async def test_what_somebody_may_not_change_is_recorded_and_no_flood_of_it(plant
         assert len(audit.entries) == 3
 
 
+async def test_a_caller_who_asks_for_ever_another_name_fills_no_audit_trail(plant: Plant) -> None:
+    ports = whole_ports(plant, AccessTwin())
+    app = create_app(ports, ApiSettings(), now=lambda: plant.now_at, monotonic=lambda: 100.0)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    viewer = {"Authorization": "Bearer ak_viewer"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=viewer) as client:
+        for number in range(50):
+            assert (await client.get(f"/api/v1/users/u{number}")).status_code == 403
+            assert (await client.post(f"/api/v1/equipment/e{number}/corrections", json={})).status_code == 403
+    assert isinstance(ports.audit, AuditTwin)
+    assert [entry.target for entry in ports.audit.entries] == [
+        "GET /api/v1/users/u0",
+        "POST /api/v1/equipment/e0/corrections",
+    ]
+
+
 async def test_a_refusal_stands_though_it_cannot_be_recorded(plant: Plant) -> None:
     class Full(AuditTwin):
         async def record(self, entry: Any) -> int:
