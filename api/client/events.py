@@ -6,7 +6,7 @@ not a hole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -105,7 +105,7 @@ class Events:
         headers = {} if place.cursor is None else {"last-event-id": place.cursor}
         with self._wire.stream(f"{PREFIX}/events", query, headers, SILENCE_S_MAX) as response:
             block: dict[str, str] = {}
-            for line in response.iter_lines():
+            for line in _lines(response.iter_bytes()):
                 if line:
                     name, _, value = line.partition(":")
                     block[name] = value.removeprefix(" ")
@@ -124,6 +124,15 @@ class Events:
     def _ended(self, data: str) -> Exception:
         details = self._wire.read(data.encode(), ProblemDetails)
         return self._wire.refusal(details.status, data.encode(), {})
+
+
+def _lines(parts: Iterable[bytes]) -> Iterator[str]:
+    """Lines as an event stream has them: texts in it may hold what ends a line elsewhere (U+0085, U+2028)."""
+    rest = b""
+    for part in parts:
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r").decode(errors="replace")
 
 
 class _Place:

@@ -21,6 +21,7 @@ from api.corrections import WantedCorrection
 from api.problems import KINDS
 from api.server import Server
 from api.settings import ApiSettings
+from statemodel.types import CorrectedState, Correction
 from tests.api.twins import NAMES, START, STREAM, Plant, make_ports
 
 T = TypeVar("T")
@@ -134,6 +135,30 @@ async def test_events_go_on_over_a_restart_each_once_and_in_order(site: Site) ->
                 await site.start()
     await following
     assert [event.raw for event in told] == [recorded.json for recorded in site.plant.log]
+
+
+async def test_an_event_is_told_whole_whatever_characters_its_texts_have(site: Site) -> None:
+    # Each of these ends a line for Python, and none of them in an event stream.
+    odd = "caps\x85jam\u2028med\u2029\x1c\x0b\r\n again"
+    correction = Correction(
+        "oven-1",
+        "baking/oven-1",
+        "packml",
+        START,
+        START + timedelta(minutes=5),
+        (CorrectedState("Held", 11, "unscheduled-down", START, START + timedelta(minutes=5)),),
+        odd,
+        "anna",
+    )
+    recorded = site.plant.record(correction)
+
+    def follow() -> Event:
+        with site.gateway() as gateway:
+            return next(gateway.events.follow(60))
+
+    event = await _in_thread(follow)
+    assert event.raw == recorded.json
+    assert event.data["reason"] == odd
 
 
 async def test_a_cursor_that_is_lost_is_a_failure_and_no_hole(site: Site) -> None:
