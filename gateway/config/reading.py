@@ -58,6 +58,8 @@ def read_toml(path: Path, files: Files = DISK) -> tuple[dict[str, Any], Mapping[
         written = text.splitlines()[number - 1] if number else ""
         hint = next((hint for sign, hint in _TOML_HINTS if sign in message or sign in written), "see toml.io")
         return Problem(name, number, "", f"is not valid TOML: {message}", hint)
+    except ValueError:  # of Python, for a number with more digits than it takes
+        return Problem(name, None, "", "is not valid TOML: a number has too many digits", "see toml.io")
     except RecursionError:
         return Problem(name, None, "", "is nested too deeply to be a configuration", "is it the right file?")
 

@@ -212,6 +212,93 @@ async def test_an_engineer_does_the_days_work(site: Site, old: str, new: str) ->
     assert (await site.put(site.edited(old, new), ANNA)).status == "applied"
 
 
+COMMANDS = """
+[commands]
+enabled = true
+[[commands.allow]]
+equipment = "filler-1"
+tag = "filler-plc/count"
+min = 0.0
+max = 10.0
+readback = { tag = "filler-plc/seen" }
+"""
+SEEN = ', { name = "seen", address = "holding:20", type = "uint16" }]'
+
+
+@pytest.fixture
+def commanded(tmp_path: Path) -> Site:
+    """A site whose tag `count` may be commanded, and is read back from `seen`."""
+    main = MAIN.replace(" }]", " }" + SEEN) + COMMANDS
+    return Site(tmp_path, {MAIN_FILE: main, "lists/slow.csv": CSV})
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "key"),
+    [
+        ("lists/slow.csv", "holding:10", "holding:11", "tag filler-plc/count address"),
+        ("lists/slow.csv", "uint32", "uint16", "tag filler-plc/count type"),
+        ("lists/slow.csv", CSV, CSV.replace("type", "type,scale").replace("32", "32,0.01"), "scale"),
+        (MAIN_FILE, "holding:20", "holding:1", "tag filler-plc/seen address"),
+        (MAIN_FILE, "127.0.0.1:502", "10.0.0.9:502", "connection filler-plc endpoint"),
+        (MAIN_FILE, '"modbus"\n', '"modbus"\nunit = 7\n', "connection filler-plc unit"),
+    ],
+)
+async def test_what_a_commanded_tag_writes_to_is_for_administrators(
+    commanded: Site, file: str, old: str, new: str, key: str
+) -> None:
+    """The rule that an administrator made is for a place in a device, not for a name an engineer moves."""
+    files = {**commanded.files, file: commanded.files[file].replace(old, new, 1)}
+    assert files != commanded.files
+    with pytest.raises(NotDone) as caught:
+        await commanded.put(files, ANNA)
+    assert caught.value.code == "configuration_needs_admin"
+    assert set(key.split()) <= set(" ".join(caught.value.keys).replace(".", " ").split())
+    assert (await commanded.put(files, ADA)).status == "applied"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (MAIN_FILE, 'holding:1"', 'holding:2"'),
+        (MAIN_FILE, 'interval = "1s"', 'interval = "2s"'),
+        ("lists/slow.csv", CSV, CSV.replace("type", "type,deadband").replace("32", "32,2")),
+    ],
+)
+async def test_the_rest_of_a_commanded_device_is_the_days_work(
+    commanded: Site, file: str, old: str, new: str
+) -> None:
+    files = {**commanded.files, file: commanded.files[file].replace(old, new, 1)}
+    assert files != commanded.files
+    assert (await commanded.put(files, ANNA)).status == "applied"
+
+
+async def test_whom_a_sparkplug_host_counts_as_is_for_administrators(tmp_path: Path) -> None:
+    node = '\n[sparkplug]\nbroker = "mqtt://127.0.0.1:1883"\ngroup = "plant"\n'
+    site = Site(tmp_path, {MAIN_FILE: MAIN + node, "lists/slow.csv": CSV})
+    caller = 'caller = { name = "scada", roles = ["engineer"] }\n'
+    with pytest.raises(NotDone) as caught:
+        await site.put({**site.files, MAIN_FILE: MAIN + node + caller}, ANNA)
+    assert any(key.startswith("sparkplug.caller") for key in caught.value.keys)
+
+
+async def test_a_key_of_the_machine_for_a_device_is_for_administrators(tmp_path: Path) -> None:
+    site = Site(tmp_path, {MAIN_FILE: MAIN.replace("tcp://", "tls://"), "lists/slow.csv": CSV})
+    files = {
+        **site.files,
+        MAIN_FILE: site.files[MAIN_FILE].replace(
+            'protocol = "modbus"', 'protocol = "modbus"\ntls = { certificate = "/c.pem", key = "/k.pem" }'
+        ),
+    }
+    with pytest.raises(NotDone) as caught:
+        await site.put(files, ANNA)
+    assert caught.value.keys == ("connection.filler-plc.tls.certificate", "connection.filler-plc.tls.key")
+
+
+async def test_a_number_nobody_can_read_is_a_problem_of_the_file(site: Site) -> None:
+    files = {**site.files, MAIN_FILE: MAIN + "x = " + "9" * 5000}
+    assert await problems(site, files, ADA) == [(MAIN_FILE, "not_toml")]
+
+
 async def test_taking_the_access_settings_away_needs_an_administrator_too(tmp_path: Path) -> None:
     site = Site(tmp_path, {MAIN_FILE: MAIN + API, "lists/slow.csv": CSV})
     with pytest.raises(NotDone) as caught:
