@@ -82,13 +82,15 @@ class Server:
         connections_max: int = 2500,
         connections_of_one_max: int = 1250,
         request_s: float = 10.0,
+        untaken_s: float = 20.0,
         certificate: Certificate | None = None,
     ) -> None:
         """Prepare; nothing is opened yet.
 
         `connections_max` bounds connections, streams among them, `connections_of_one_max` those of one
         address; the next ones get 503. A connection on which the head of a request has not arrived after
-        `request_s` seconds is dropped. With a `certificate` it is TLS, 1.2 or later, and nothing else.
+        `request_s` seconds is dropped, and one of whose answer nothing is taken for `untaken_s`. With a
+        `certificate` it is TLS, 1.2 or later, and nothing else.
         """
         self._app = app
         self._host = host
@@ -97,7 +99,7 @@ class Server:
         self._certificate = certificate
         #: Connections by address, and how many were turned away.
         self.connections = Connections(connections_of_one_max)
-        bounds = {"request_s": request_s, "connections_of": self.connections}
+        bounds = {"request_s": request_s, "untaken_s": untaken_s, "connections_of": self.connections}
         self._protocol = type("_Bounded", (Connection,), bounds)
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -137,7 +138,7 @@ async def test_an_address_and_headers_have_a_length(client: httpx.AsyncClient) -
 
 @pytest.fixture
 async def server(app: FastAPI) -> AsyncIterator[Server]:
-    server = Server(app, "127.0.0.1", 0, request_s=0.3, connections_of_one_max=5)
+    server = Server(app, "127.0.0.1", 0, request_s=0.3, connections_of_one_max=5, untaken_s=0.3)
     await server.start()
     yield server
     await server.stop()
@@ -167,6 +168,73 @@ async def test_a_second_request_on_a_connection_has_no_more_time_than_the_first(
         writer.write(b"GET /healthz HTTP/1.1\r\nhost:")
         await _answer(reader)  # to the end: the server closes
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "then"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", 200, b"\r\n"),
+        (b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n", 404, b"x"),
+    ],
+)
+async def test_what_begins_no_request_keeps_no_connection(
+    server: Server, asked: bytes, status: int, then: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(asked)
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 %d" % status)
+        writer.write(then)
+        await _answer(reader)  # to the end: the server closes
+    writer.close()
+
+
+async def test_the_rest_of_a_body_nobody_wants_is_not_read_without_end(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n")
+    sent = 0
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+        with pytest.raises(ConnectionError):  # noqa: PT012 - the server ends it somewhere in between
+            while sent < 1_000_000_000:
+                writer.write(b" " * 65_536)
+                await writer.drain()
+                sent += 65_536
+    assert sent < 50_000_000
+    writer.close()
+
+
+async def test_an_answer_nobody_takes_holds_no_connection(server: Server) -> None:
+    loop = asyncio.get_running_loop()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    await loop.sock_connect(client, ("127.0.0.1", server.port))
+    await loop.sock_sendall(client, b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 40)
+    async with asyncio.timeout(2 * PATIENCE_S):
+        while not server.connections.by_address:
+            await asyncio.sleep(0.01)
+        while server.connections.by_address:
+            await asyncio.sleep(0.01)
+    client.close()
+
+
+async def test_an_answer_that_is_taken_slowly_comes_whole(server: Server) -> None:
+    loop = asyncio.get_running_loop()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    client.setblocking(False)
+    await loop.sock_connect(client, ("127.0.0.1", server.port))
+    asked = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n"
+    await loop.sock_sendall(client, asked * 11 + asked.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+    received = b""
+    with client:
+        async with asyncio.timeout(3 * PATIENCE_S):
+            while part := await loop.sock_recv(client, 400_000):
+                received += part
+                await asyncio.sleep(0.02)
+    assert received.count(b"HTTP/1.1 200 OK") == 12
+    assert received.endswith(b"}")
 
 
 async def test_one_address_does_not_take_every_connection(server: Server) -> None:
