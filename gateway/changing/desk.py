@@ -127,7 +127,10 @@ class ChangeDesk:
         async with self._lock:
             watched = Watched(DISK, self.carrier.main)
             try:
-                loaded = await asyncio.to_thread(self._read_disk, watched)
+                try:
+                    loaded = await asyncio.to_thread(self._read_disk, watched)
+                finally:  # what is edited while the change is made is news again
+                    self.looked_at(watched.paths)
                 plan = self.carrier.plan(loaded)
                 if self.carrier.runs(plan):
                     outcome = self._unchanged()

@@ -42,10 +42,13 @@ class Watch:
         self._sums: tuple[str | None, ...] = ()
 
     def follow(self, paths: Iterable[Path]) -> None:
-        """From now on these are the files; as they are now they are known."""
+        """From now on these are the files. New ones are known as they are now; the others as they were when
+        they were looked at last: what has changed since may not have been read yet."""
+        known = dict(zip(self._paths, zip(self._seen, self._sums, strict=True), strict=True))
         self._paths = tuple(dict.fromkeys(paths))
-        self._seen = self._look()
-        self._sums = self._read()
+        found = [known.get(path) or (_look_at(path), _sum_of(path)) for path in self._paths]
+        self._seen = tuple(look for look, _ in found)
+        self._sums = tuple(sum_ for _, sum_ in found)
 
     async def run(self) -> None:
         """Look, for as long as it is let."""

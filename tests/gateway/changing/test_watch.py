@@ -116,3 +116,30 @@ async def test_what_was_looked_for_in_vain_is_watched_too(tmp_path: Path) -> Non
     assert tmp_path / "lists/late.csv" in found
     site.write("lists/late.csv", "name,address,type\ncount,holding:10,uint32\n")
     assert await site.desk.read_again("watch") is not None
+
+
+async def test_a_change_that_falls_into_the_reading_of_another_is_seen(watched: Watched) -> None:
+    async def changed() -> None:
+        watched.count += 1
+        if watched.count == 1:
+            watched.other.write_text("written while the first change is being made")
+        watched.watch.follow([watched.main, watched.other])
+
+    watched.watch = Watch(watched.clock, changed)
+    watched.watch.follow([watched.main, watched.other])
+    task = await running(watched)
+    watched.main.write_text("changed")
+    await watched.pass_(20)
+    assert watched.count == 2
+    task.cancel()
+
+
+async def test_the_files_that_were_read_are_known_before_the_change_is_made(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    order: list[str] = []
+    site.desk.looked_at = lambda paths: order.append("known" if tmp_path / "lists/new.csv" in paths else "")
+    site.exchange.before = lambda: order.append("exchanged")
+    site.write("lists/new.csv", (tmp_path / "lists/slow.csv").read_text() + "more,holding:90,uint16\n")
+    site.write("andon.toml", MAIN.replace("lists/slow.csv", "lists/new.csv"))
+    assert await site.desk.read_again("watch") is not None
+    assert order[:2] == ["known", "exchanged"]
