@@ -137,6 +137,7 @@ class Bench:
             rule=rule,
             path=self._plant.path(equipment),
             state=self._plant.state(equipment),
+            standstill=self._plant.standstill(),
             kind=self._plant.kind(request.tag),
             present=self._plant.present(request.tag),
             own_wait_s=own_wait_s,

@@ -41,7 +41,8 @@ class Arming(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that a judgement depends on.
 
-    `rule` is None where none names what is asked for. `state` is None where there is no such equipment.
+    `rule` is None where none names what is asked for. `state` is None where there is no such equipment;
+    `standstill` says why it may not be so any more, None while it is followed.
     `own_wait_s` and `all_wait_s` are how long the rates of the rule and of the gateway make one wait.
     `arming` is what `request.arm` stands for, None when that is nothing. `reused` says that the key came with
     another request, `audit` why nothing can be audited. Times in seconds are monotonic. With `taken` its
@@ -55,6 +56,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     rule: AllowSettings | None
     path: str
     state: str | None
+    standstill: str | None = None
     kind: Kind | None
     present: TagSample | None
     own_wait_s: float
@@ -112,6 +114,8 @@ def _area(facts: Facts) -> Halt | None:
 
 def _state(facts: Facts) -> Halt | None:
     rule = _rule(facts)
+    if facts.standstill is not None and (rule.states or rule.packml is not None):
+        return halt("state_unknown", f"the state of {rule.equipment} is {facts.standstill}")
     if not rule.states:
         return None
     if facts.state is None or facts.state == UNKNOWN:

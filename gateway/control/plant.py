@@ -24,6 +24,10 @@ class Plant(Protocol):
         """The state of an equipment; None when there is none of this name."""
         ...
 
+    def standstill(self) -> str | None:
+        """Why no state is known to be so still ("not known since ..."); None while they are followed."""
+        ...
+
     def path(self, equipment: str) -> str:
         """The path of an equipment, empty when there is none."""
         ...
@@ -65,6 +69,10 @@ class LivePlant:
         """See `Plant.state`."""
         view = self._live.equipment_named(equipment)
         return None if view is None else view.state.state
+
+    def standstill(self) -> str | None:
+        """See `Plant.standstill`."""
+        return self._live.standstill()
 
     def path(self, equipment: str) -> str:
         """See `Plant.path`."""

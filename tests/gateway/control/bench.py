@@ -75,6 +75,7 @@ class Machine:
     def __init__(self, clock: SystemClock) -> None:
         self.clock, self.received = clock, list[tuple[str, TagValue]]()
         self.state, self.value = "Idle", 50.0
+        self.standstill: str | None = None
         self.outcome = WriteOutcome.ACCEPTED
         self.acts, self.shows = True, True
         self.before: Callable[[], Awaitable[None]] | None = None
@@ -119,6 +120,9 @@ class FakePlant:
 
     def state(self, equipment: str) -> str | None:
         return self.machine.state_of(equipment)
+
+    def standstill(self) -> str | None:
+        return self.machine.standstill
 
     def path(self, equipment: str) -> str:
         return "hall/line/m-1" if equipment == "m-1" else ""

@@ -73,6 +73,7 @@ ONLY: list[tuple[str, str, dict[str, Any]]] = [
     ("state", "state", {"state": "Execute"}),
     ("state", "state_unknown", {"state": "Unknown"}),
     ("state", "state_unknown", {"state": None}),
+    ("state", "state_unknown", {"standstill": "not known since the journal takes nothing more"}),
     ("value", "wrong_value", {"request": request(90.5), "kind": "integer"}),
     (
         "range",
