@@ -14,6 +14,7 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.access import Permission, Principal
 from api.body import BODY_BYTES_MAX, BODY_CODES, read_body
@@ -158,6 +159,15 @@ class _DirectRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The endpoint itself, without a search for dependencies it does not have."""
         return self.endpoint
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request without the stacks that would close such dependencies; failures are answered by the
+        application, one layer out."""
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        response: Response = await self.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def serve_operation(app: FastAPI, operation: Operation, context: Context) -> None:
