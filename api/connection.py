@@ -68,6 +68,7 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
+        self._upgraded = False
         self._await_head()
         self._address = self.client[0] if self.client else ""
         if not self.connections_of.enter(self._address):
@@ -84,7 +85,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on, unless the head of a request has no end, or what comes belongs to none that waits."""
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._upgraded or self.transport.is_closing():
             return
         answered = self.cycle is not None and self.cycle.response_complete
         if self._deadline is None and answered:
@@ -131,6 +132,7 @@ class Connection(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """The request has arrived as a whole."""
+        self._upgraded = True
         self._head_is_there()
         self._taken()
         self.connections_of.leave(self._address)  # another protocol takes over, and the streams count it

@@ -204,6 +204,22 @@ async def test_the_rest_of_a_body_nobody_wants_is_not_read_without_end(server: S
     writer.close()
 
 
+async def test_a_websocket_on_a_connection_that_was_used_before_stays_open(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_S):
+        assert b'"ok"' in await reader.readuntil(b"}")
+        writer.write(
+            b"GET /api/v1/ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            b"sec-websocket-version: 13\r\nsec-websocket-key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\n\r\n"
+        )
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):  # longer than a head of a request may take
+            await reader.read()
+    writer.close()
+
+
 async def test_an_answer_nobody_takes_holds_no_connection(server: Server) -> None:
     loop = asyncio.get_running_loop()
     client = socket.socket()
