@@ -41,11 +41,23 @@ _ARGUMENTS = frozenset(
 )
 
 
+#: What to do next at a terminal, where the gateway itself can only name headers and routes.
+_HINTS = {
+    "unauthenticated": "say who you are: andon login URL, --token or ANDON_TOKEN; "
+    "on the gateway's own machine --config CONFIG is enough",
+    "invalid_credentials": "look at the name and password, or at the key or token: it may have been revoked",
+    "session_ended": "andon login URL begins another",
+    "password_must_change": "andon login URL asks for a new one",
+    "forbidden": "ask as somebody else (andon login URL --user NAME, or --token), or for another role",
+    "not_armed": "andon command arm gives a word for the same tag and value; add it with --arm",
+}
+
+
 class Refused(GatewayError):
     """The gateway answers with a problem; `code` is the stable word for it."""
 
     def __init__(self, code: str, reason: str, *, hint: str = "") -> None:
-        super().__init__(reason, hint=hint)
+        super().__init__(reason, hint=_HINTS.get(code, hint))
         self.code = code
         if code in _ARGUMENTS:
             self.exit_code = 2

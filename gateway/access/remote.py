@@ -104,7 +104,7 @@ class Remote:
         except httpx.HTTPError as error:
             raise NoAnswer(
                 f"no gateway answers at {self.url}: {error or type(error).__name__}",
-                hint="is it running, and is the address right? a gateway with TLS is asked by https://",
+                hint="is it running, and is the address right? one with TLS is asked by https://, others by http://",
             ) from error
         try:
             told = json.loads(response.content or b"{}")

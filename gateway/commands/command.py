@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from rich.text import Text
 
-from gateway.access.credentials import credentials_for
 from gateway.client import Client
 from gateway.commands.remote import url_from
 from gateway.commands.show import out, parse_time, print_json
@@ -33,8 +32,7 @@ class NotConfirmed(GatewayError):
 
 def client_of(config: Path | None, url: str | None) -> Client:
     """Who talks to the gateway, as whoever has logged in or may read its files."""
-    address = url_from(config, url)
-    return Client(address, timeout_s=_TIMEOUT_S, bearer=credentials_for(address, config))
+    return Client(url_from(config, url), timeout_s=_TIMEOUT_S)
 
 
 def target_of(target: str, value: str, *, text: bool) -> dict[str, Any]:

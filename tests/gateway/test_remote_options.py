@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
+from gateway.access.credentials import Login, Logins
 from gateway.cli import app
-from gateway.client import Address
+from gateway.client import Address, NoAnswer, Refused
 
 _ELSEWHERE = "https://line-2.example:8420"
 
@@ -49,6 +52,55 @@ def test_they_win_over_the_environment(asked: list[Address], monkeypatch: pytest
         ("ak_1", Path("plant-ca.pem")),
         ("ak_2", Path("other-ca.pem")),
     ]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("command", "send", "filler-1", "Start"),
+        ("command", "show"),
+        ("command", "approve", "5b1f", "90"),
+        ("command", "arm", "filler-plc/speed_sp", "90"),
+        ("state",),
+        ("tail",),
+    ],
+    ids=" ".join,
+)
+def test_who_is_named_asks_although_somebody_else_has_logged_in_there(
+    verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tokens: list[str | None] = []
+
+    def nobody(url: str, *, token: str | None, **_: Any) -> None:
+        tokens.append(token)
+        raise NoAnswer("nobody is there")
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("ANDON_TOKEN", raising=False)
+    late = datetime(9000, 1, 1, tzinfo=UTC)
+    login = Login(user="admin", token="as_1", expires_at=late, refresh="ar_1", refresh_expires_at=late)
+    Logins({"XDG_CONFIG_HOME": str(tmp_path)}).keep(_ELSEWHERE, login)
+    monkeypatch.setattr("gateway.client.Wire", nobody)
+    CliRunner().invoke(app, [*verb, "--url", _ELSEWHERE, "--token", "ak_1"])
+    CliRunner().invoke(app, [*verb, "--url", _ELSEWHERE])
+    assert tokens == ["ak_1", "as_1"]
+
+
+@pytest.mark.parametrize(
+    ("code", "next_"),
+    [
+        ("unauthenticated", "andon login URL"),
+        ("session_ended", "andon login URL"),
+        ("password_must_change", "andon login URL"),
+        ("forbidden", "--token"),
+        ("not_armed", "andon command arm"),
+    ],
+)
+def test_a_refusal_names_verbs_at_a_terminal_and_no_headers(code: str, next_: str) -> None:
+    refused = Refused(code, "no", hint="Send Authorization: Bearer; POST /api/v1/somewhere does it.")
+    assert next_ in refused.hint
+    assert "Bearer" not in refused.hint
+    assert "/api/" not in refused.hint
 
 
 def test_every_verb_that_asks_a_gateway_elsewhere_takes_them() -> None:
