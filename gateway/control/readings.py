@@ -1,8 +1,9 @@
 """What the connectors' own readings say of the tags that commands are read back from.
 
 Fed with every batch and every finished cycle of the connections, as they come in, before anything is thinned
-out. A reading counts for a write only when it was taken after it: the sample was received later, or the whole
-group was read twice since without news of the tag. Memory only; bounded by the tags that rules name.
+out. A reading counts for a write only when it was taken after it: the sample was received later, by the wall
+clock and by the one nobody sets, or the whole group was read twice since without news of the tag. Memory only;
+bounded by the tags that rules name.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Readings:
         """`groups` has each watched tag (full id) and the group that reads it."""
         self._clock = clock
         self._newest: dict[str, TagSample] = {}
+        #: When each of them came in (monotonic).
+        self._came_s: dict[str, float] = {}
         self._begun: dict[tuple[str, str], tuple[float, ...]] = {}
         self._waiting: set[asyncio.Event] = set()
         self.watch(groups)
@@ -35,6 +38,7 @@ class Readings:
         self._groups = dict(groups)
         self._connections = frozenset(tag.partition("/")[0] for tag in groups)
         self._newest = {tag: sample for tag, sample in self._newest.items() if tag in groups}
+        self._came_s = {tag: came_s for tag, came_s in self._came_s.items() if tag in groups}
         self._begun = {}
 
     # -- connections tell
@@ -43,9 +47,11 @@ class Readings:
         """Samples have come in."""
         if batch.connection not in self._connections:
             return
+        now_s = self._clock.monotonic()
         for sample in batch.samples:
             if sample.tag in self._groups:
                 self._newest[sample.tag] = sample
+                self._came_s[sample.tag] = now_s
         self._wake()
 
     def cycle(self, connection: str, group: str, duration_s: float) -> None:
@@ -79,7 +85,7 @@ class Readings:
         sample = self._newest.get(tag)
         if sample is None:
             return None
-        if sample.received_at > at:
+        if sample.received_at > at and self._came_s[tag] > at_s:
             return sample
         begun = self._begun.get((tag.partition("/")[0], self._groups[tag]), ())
         return sample if len([s for s in begun if s >= at_s]) == _CYCLES else None
