@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from api.auditing import (
 from api.hints import shown
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
 from api.params import Param, UnreadableError
+from api.ports import HistoryUnavailable
 from api.problems import Problem
 from api.responses import BASE_HEADERS, NO_STORE, json_answer, list_answer
 from api.settings import ApiSettings
@@ -135,22 +137,38 @@ async def remove_audit(context: Context, call: Call) -> Response:
     return json_answer(Removal(removed))
 
 
-def refuse_without_audit(context: Context) -> None:
-    """Refuse what has to leave a trace while that cannot be written.
+@asynccontextmanager
+async def on_record(
+    context: Context, call: Call, action: str, target: str, **detail: Scalar
+) -> AsyncIterator[dict[str, Scalar]]:
+    """Do something that has to leave a trace: it is told as begun before, and as "ok" or "failed" after it.
+
+    What is put into the dictionary is told with the end. Where the end cannot be told, or does not come (the
+    gateway dies, the caller goes), the beginning stands alone: it may have been done.
 
     Raises:
-        Problem: `audit_unavailable`.
+        Problem: `audit_unavailable`, and nothing has begun.
     """
     audit = context.ports.audit
-    if audit is not None and (reason := audit.available()) is not None:
-        raise _unavailable(context, AuditUnavailable(reason))
-
-
-async def leave_trace(context: Context, call: Call, action: str, target: str, **detail: Scalar) -> None:
-    """Record what was done, which is on record elsewhere too; it stands also where this fails at last."""
-    if context.ports.audit is not None:
-        entry = _entry(call, action, {name: value for name, value in detail.items() if value is not None})
-        await _told(context.ports.audit, msgspec.structs.replace(entry, target=target))
+    ends: dict[str, Scalar] = {}
+    if audit is None:
+        yield ends
+        return
+    known = {name: value for name, value in detail.items() if value is not None}
+    entry = msgspec.structs.replace(_entry(call, action, known), target=target, result="begun")
+    try:
+        n = await audit.record(entry)
+    except AuditUnavailable as error:
+        raise _unavailable(context, error) from error
+    try:
+        yield ends
+    except (Problem, HistoryUnavailable) as error:
+        code = error.kind.code if isinstance(error, Problem) else "history_unavailable"
+        failed = {**known, "begun": n}
+        await _told(audit, msgspec.structs.replace(entry, result="failed", code=code, detail=failed))
+        raise
+    done = {**known, **ends, "begun": n}
+    await _told(audit, msgspec.structs.replace(entry, result="ok", detail=done))
 
 
 def _audit(context: Context) -> Audit:

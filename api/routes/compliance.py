@@ -11,18 +11,17 @@ from starlette.responses import Response
 from api import params
 from api.access import Permission, Principal
 from api.compliance import RuleView, Violation, WantedReason
-from api.corrections import NotRecorded, WantedCorrection
+from api.corrections import WantedCorrection
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
 from api.params import invalid_parameter
 from api.ports import TooOld
 from api.problems import ParameterError, Problem
 from api.responses import Ready, json_answer, list_answer
-from api.routes.audit import leave_trace, refuse_without_audit
-from api.routes.corrections import EXAMPLE_CORRECTION
+from api.routes.audit import on_record
+from api.routes.corrections import EXAMPLE_CORRECTION, corrected
 from api.routes.equipment import NAME
 from api.routes.find import find_equipment
 from api.settings import ApiSettings
-from statemodel.corrected import CorrectionRefused
 from statemodel.records import Recorded, ToldCorrection
 from statemodel.types import Transition
 
@@ -96,7 +95,6 @@ async def give_reason(context: Context, call: Call) -> Response:
     """Say why an equipment was in a state: a correction that names the same state, with the reason."""
     view = find_equipment(context.ports.live, call.path["name"], call.by)
     wanted: WantedReason = call.body
-    refuse_without_audit(context)
     transition = await _transition(context, view.name, wanted.seq)
     event = transition.event
     assert isinstance(event, Transition), "looked for"
@@ -108,15 +106,9 @@ async def give_reason(context: Context, call: Call) -> Response:
         to=None if around.next is None else around.next.at,
         state=event.to_state,
     )
-    try:
-        recorded = await context.ports.corrections.correct(view.name, correction, None)
-    except CorrectionRefused as error:
-        wrong = ParameterError("body", error.place, error.reason, error.hint)
-        raise Problem("invalid_body", error.reason, hint=error.hint, errors=(wrong,)) from error
-    except NotRecorded as error:
-        retry = (b"retry-after", b"%d" % context.settings.retry_after_s)
-        raise Problem("not_recorded", error.reason, headers=(retry,)) from error
-    await leave_trace(context, call, "correction.reason", view.name, id=recorded.id, seq=wanted.seq)
+    async with on_record(context, call, "correction.reason", view.name, seq=wanted.seq) as ends:
+        recorded = await corrected(context, view.name, correction, None)
+        ends["id"] = recorded.id
     return Ready(recorded.json, 201)
 
 

@@ -20,12 +20,12 @@ from api.params import Param, UnreadableError, read_header
 from api.problems import ParameterError, Problem
 from api.ranges import KNOWN_AT, known_at_of
 from api.responses import Ready, list_answer
-from api.routes.audit import leave_trace, refuse_without_audit
+from api.routes.audit import on_record
 from api.routes.equipment import NAME
 from api.routes.find import find_equipment
 from api.settings import ApiSettings
 from statemodel.corrected import CorrectionRefused
-from statemodel.records import ToldCorrection, tell
+from statemodel.records import Recorded, ToldCorrection, tell
 from statemodel.types import CorrectedState, Correction
 
 _LONG_AGO, _FAR_AHEAD = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
@@ -48,9 +48,22 @@ async def correct_equipment(context: Context, call: Call) -> Response:
     view = find_equipment(context.ports.live, call.path["name"], call.by)
     header = call.headers.get(b"idempotency-key")
     key = None if header is None else read_header(header, _KEY)
-    refuse_without_audit(context)
+    wanted: WantedCorrection = call.body
+    told = {"author": wanted.author, "withdraws": wanted.withdraws, "key": key}
+    async with on_record(context, call, "correction", view.name, **told) as ends:
+        recorded = await corrected(context, view.name, wanted, key)
+        ends["id"] = recorded.id
+    return Ready(recorded.json, 201)
+
+
+async def corrected(context: Context, equipment: str, wanted: WantedCorrection, key: str | None) -> Recorded:
+    """Record a correction.
+
+    Raises:
+        Problem: it is refused, or not known to be recorded.
+    """
     try:
-        recorded = await context.ports.corrections.correct(view.name, call.body, key)
+        return await context.ports.corrections.correct(equipment, wanted, key)
     except CorrectionRefused as error:
         detail = f'"{error.place}": {error.reason}'
         wrong = ParameterError("body", error.place, error.reason, error.hint)
@@ -60,10 +73,6 @@ async def correct_equipment(context: Context, call: Call) -> Response:
     except NotRecorded as error:
         retry = (b"retry-after", b"%d" % context.settings.retry_after_s)
         raise Problem("not_recorded", error.reason, headers=(retry,)) from error
-    wanted: WantedCorrection = call.body
-    told = {"id": recorded.id, "author": wanted.author, "withdraws": wanted.withdraws, "key": key}
-    await leave_trace(context, call, "correction", view.name, **told)
-    return Ready(recorded.json, 201)
 
 
 async def list_corrections(context: Context, call: Call) -> Response:

@@ -10,7 +10,7 @@ from api.operation import PREFIX, Answer, Body, Call, Context, Operation
 from api.problems import Problem
 from api.reconciliation import AlreadyRunning, Reconciliation, ReconciliationList, ReconciliationRequest
 from api.responses import json_answer
-from api.routes.audit import leave_trace, refuse_without_audit
+from api.routes.audit import on_record
 from api.settings import ApiSettings
 
 
@@ -22,18 +22,21 @@ async def list_reconciliations(context: Context, _: Call) -> Response:
 async def reconcile(context: Context, call: Call) -> Response:
     """Compare now, and mend if asked to."""
     asked: ReconciliationRequest = call.body
-    if asked.repair:
-        refuse_without_audit(context)
+    if not asked.repair:
+        return json_answer(await _reconciled(context, asked))
+    async with on_record(context, call, "repair", "reconciliation", full=asked.full) as ends:
+        report = await _reconciled(context, asked)
+        ends["mended"] = sum(one.outcome == "repaired" for one in report.differences)
+    return json_answer(report)
+
+
+async def _reconciled(context: Context, asked: ReconciliationRequest) -> Reconciliation:
     try:
-        report = await context.ports.reconciler.reconcile(repair=asked.repair, full=asked.full)
+        return await context.ports.reconciler.reconcile(repair=asked.repair, full=asked.full)
     except AlreadyRunning:
         raise Problem(
             "reconciliation_running", "A reconciliation is at work; there is one at a time."
         ) from None
-    if asked.repair:
-        mended = sum(one.outcome == "repaired" for one in report.differences)
-        await leave_trace(context, call, "repair", "reconciliation", full=asked.full, mended=mended)
-    return json_answer(report)
 
 
 def operations(_: ApiSettings) -> tuple[Operation, ...]:

@@ -250,11 +250,14 @@ async def test_reasons_and_rules_over_rest(tmp_path: Path, plc: SmallPlc) -> Non
         wrong_author = {"from": since, "state": "Idle", "reason": "seen", "author": "somebody else"}
         assert (await client.post("/equipment/press/corrections", json=wrong_author)).status_code == 201
         traces = (await client.get("/audit", params={"action": "correction"})).json()["items"]
-        assert [(one["action"], one["actor"], one["target"]) for one in traces] == [
-            ("correction.reason", "local", "press"),
-            ("correction", "local", "press"),
+        assert [(one["action"], one["actor"], one["target"], one["result"]) for one in traces] == [
+            ("correction.reason", "local", "press", "begun"),
+            ("correction.reason", "local", "press", "ok"),
+            ("correction", "local", "press", "begun"),
+            ("correction", "local", "press", "ok"),
         ]
-        assert traces[1]["detail"]["author"] == "somebody else"
+        assert traces[3]["detail"]["author"] == "somebody else"
+        assert traces[3]["detail"]["begun"] == traces[2]["n"]
         events = [one.event for one in await gateway.events() if isinstance(one.event, Correction)]
         assert [one.state for event in events for one in event.intervals] == ["Busy", "Idle"]
         assert gateway.state("press") == "Busy"
