@@ -52,7 +52,7 @@ _PLAIN: Headers = (NO_STORE, *BASE_HEADERS)
 
 _VARY = (b"vary", b"accept-encoding")
 _GZIP = (b"content-encoding", b"gzip")
-_POSITION = re.compile(rb',"stream":"[^"]*","seq":[0-9]+\}\Z')
+_POSITION = re.compile(rb'(?<=,"stream":")[^"]*(","seq":[0-9]+\})\Z')
 _POSITION_BYTES_MAX = 200
 _INLINE_BYTES_MAX = 65_536  # what level 1 compresses in well under a millisecond
 
@@ -82,15 +82,19 @@ def problem_answer(problem: Problem, instance: str) -> Ready:
     return Ready(body, problem.kind.status, PROBLEM_JSON, (*_PLAIN, *problem.headers))
 
 
-async def list_answer(value: Any, headers: Mapping[bytes, bytes], gzip_bytes_min: int) -> Response:
+async def list_answer(
+    value: Any, headers: Mapping[bytes, bytes], gzip_bytes_min: int, *, first_seq: int = 0
+) -> Response:
     """A list as JSON, compressed when it is long and the client takes gzip; 304 when the client has it.
 
-    The ETag is weak: it is of all but the `stream` and `seq` at the end of lists, which move with every event
-    wherever it happens. Who keeps an older `seq` reads a little more again and misses nothing.
+    The ETag is weak: it is of all but the `seq` at the end of lists, which moves with every event wherever it
+    happens. Who keeps an older `seq` reads a little more again and misses nothing; with the `first_seq` that
+    can still be read in the ETag too, nobody keeps one after which nothing can be continued.
     """
     body = encode_json(value)
     position = _POSITION.search(body, max(0, len(body) - _POSITION_BYTES_MAX))
-    digest = blake2b(body[: position.start()] if position else body, digest_size=9).digest()
+    salt = first_seq.to_bytes(8, "big")
+    digest = blake2b(body[: position.start(1)] if position else body, digest_size=9, salt=salt).digest()
     extra = ((b"etag", b'W/"%b"' % urlsafe_b64encode(digest)), REVALIDATE, *BASE_HEADERS, _VARY)
     known = headers.get(b"if-none-match")
     if known is not None and matches(known, extra[0][1].removeprefix(b"W/")):

@@ -37,7 +37,9 @@ async def list_equipment(context: Context, call: Call) -> Response:
     keep = _wanted(call, context.ports.models.names())
     items, next_ = page_by_key(seen, lambda view: view.name, call.query["after"], limit, keep)
     page = EquipmentList(items, next_, position.stream, position.last_seq)
-    return await list_answer(page, call.headers, context.settings.gzip_bytes_min)
+    return await list_answer(
+        page, call.headers, context.settings.gzip_bytes_min, first_seq=position.first_seq
+    )
 
 
 def _wanted(call: Call, models: Sequence[str]) -> Callable[[EquipmentView], bool]:

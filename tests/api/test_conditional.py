@@ -48,6 +48,27 @@ async def test_an_event_elsewhere_changes_no_etag_and_one_here_does(
     assert [path for path in paths if after[path] != before[path]] == list(paths[1:])
 
 
+async def test_a_snapshot_that_can_be_continued_no_more_is_sent_anew(
+    client: httpx.AsyncClient, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Who is told to begin again takes a snapshot, and browsers ask for it with the ETag of the old one.
+    for path in ("/api/v1/equipment", "/api/v1/equipment?path=filling/line-1/oven-1&limit=1"):
+        known = {"if-none-match": (await client.get(path)).headers["etag"]}
+        for _ in range(10):
+            plant.record(plant.refuse("oven-1"))
+        assert (await client.get(path, headers=known)).status_code == 304
+        monkeypatch.setattr(plant, "first_seq", plant.last_seq - 2)
+        answer = await client.get(path, headers=known)
+        assert (answer.status_code, answer.json()["seq"]) == (200, plant.last_seq)
+    for path in ("/api/v1/equipment", "/api/v1/tags", "/api/v1/equipment/oven-1/transitions"):
+        known = {"if-none-match": (await client.get(path)).headers["etag"]}
+        with monkeypatch.context() as other:
+            other.setattr("tests.api.twins.STREAM", "0f0f0f0f-5a2f-4e0b-9a57-2f1c8f6f4b1d")
+            answer = await client.get(path, headers=known)
+        assert answer.status_code == 200, path
+        assert answer.json()["stream"].startswith("0f0f0f0f")
+
+
 async def test_the_documented_304_are_those_there_are(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     for path in ("/api/v1/equipment", "/api/v1/models/{name}", "/api/v1/tags", "/api/v1/connections"):
