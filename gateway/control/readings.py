@@ -2,8 +2,8 @@
 
 Fed with every batch and every finished cycle of the connections, as they come in, before anything is thinned
 out. A reading counts for a write only when it was taken after it: the sample was received later, by the wall
-clock and by the one nobody sets, or the whole group was read twice since without news of the tag. Memory only;
-bounded by the tags that rules name.
+clock and by the one nobody sets, or the whole group was read twice since without news of the tag. Memory
+only; bounded by the tags that rules name.
 """
 
 from __future__ import annotations
