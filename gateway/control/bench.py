@@ -111,6 +111,10 @@ class Bench:
     def last(self, facts: Facts) -> Halt | None:
         """What has come between since a command was judged; asked in the last line before the write."""
         request, by, via, until_s = facts.request, facts.by, facts.via, facts.until_s
+        if self.settings.enabled and facts.rule not in self.settings.allow:
+            return halt("not_allowed", "its rule was taken back or changed before it was sent")
+        if self.settings.dry_run and not (facts.settings.dry_run or request.dry_run):
+            return halt("writes_off", "commands are only tried (dry_run) since before it was sent")
         return judge(self._facts(request, by, via, facts.rule, until_s, reused=False, taken=True), LAST)
 
     def _facts(

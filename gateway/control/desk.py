@@ -110,6 +110,9 @@ class CommandDesk:
     def follow(self, settings: CommandsSettings) -> None:
         """Go by other rules from now on. What waits for approval is judged by them again."""
         self._bench.follow(settings)
+        for id_, (entry, rule, until_s) in self._waiting.items():  # without one it is refused when approved
+            named = rules_for(settings.allow, entries.request_of(entry))
+            self._waiting[id_] = entry, rule if rule in named or not named else named[0], until_s
         labels = {entries.label_of(rule) for rule in settings.allow}
         self.alarms = {label: words for label, words in self.alarms.items() if label in labels}
 
@@ -229,10 +232,12 @@ class CommandDesk:
             request = msgspec.structs.replace(entries.request_of(entry), peer=peer, key="")
             told = entries.attempt("command.approve", request, by, view.via, refused, id=id_)
             await self._audit.record(told)
-        except AuditUnavailable as error:
+        except (AuditUnavailable, asyncio.CancelledError) as error:
             if refused is None:
                 self._waiting[id_] = found
-            raise _refusal(halt("audit_unavailable", error.reason)) from error
+            if isinstance(error, AuditUnavailable):
+                raise _refusal(halt("audit_unavailable", error.reason)) from error
+            raise
         if refused is not None:
             raise _refusal(refused)
         entry = msgspec.structs.replace(entry, view=msgspec.structs.replace(view, approved_by=by.name))

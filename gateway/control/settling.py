@@ -67,6 +67,8 @@ class Settling:
         self._open: dict[str, asyncio.Task[None]] = {}
         #: Settled since what is owed was last asked for: the answer may not know of it yet.
         self._lately: set[str] = set()
+        #: Ends the ledger has not taken. As few as were under way: without a ledger nothing is begun.
+        self._unkept: dict[str, Entry] = {}
 
     @property
     def unsettled(self) -> int:
@@ -99,6 +101,11 @@ class Settling:
         Raises:
             LedgerFailed: it is not known what that is.
         """
+        for id_, entry in tuple(self._unkept.items()):
+            kept = await self._ledger.by_key(entry.view.key)
+            if kept is None or kept.view.id == id_:  # else its key was free, and has been used since
+                await self._ledger.put(entry)
+            self._unkept.pop(id_, None)
         self._lately.clear()
         for entry in await self._ledger.owing(_PORTION):
             if entry.view.id not in self._open and entry.view.id not in self._lately:
@@ -141,6 +148,7 @@ class Settling:
         try:
             await self._ledger.put(entry)
         except LedgerFailed as error:
+            self._unkept[entry.view.id] = entry
             _log.warning("the ledger of commands cannot be written", reason=error.reason)
 
     async def _is_closed(self, entry: Entry) -> bool:
