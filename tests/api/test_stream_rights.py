@@ -161,6 +161,19 @@ async def test_nobody_is_asked_about_while_no_stream_is_open(
     assert door.asked == asked
 
 
+async def test_a_right_that_ends_ends_the_stream_that_came_after_a_time_without_any(
+    app: FastAPI, form: Form, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LOOK_S", 0.01)
+    async with hearing(app, form, headers=_as("bert")) as listener:
+        await listener.until_open()
+    await asyncio.sleep(0.05)  # the last look found nobody, and no other is planned
+    async with hearing(app, form, headers=_as("bert")) as listener:
+        await listener.until_open()
+        door.ended.add("bert")
+        assert (await listener.until_problem())["code"] == "session_ended"
+
+
 async def test_one_caller_cannot_take_all_places(app: FastAPI, form: Form) -> None:
     async with (
         hearing(app, form, headers=_as("bert")) as first,

@@ -221,6 +221,31 @@ async def test_without_its_issuer_a_token_is_nobodys_at_once(tmp_path: Path) -> 
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_the_keys_of_another_issuer_are_read_from_when_it_is_configured(tmp_path: Path) -> None:
+    async with trusting(tmp_path) as (house, before), issuing() as after:
+        running = asyncio.create_task(house.desk.run())
+        oidc = {
+            "issuer": after.url,
+            "audience": "andon",
+            "jwks": f"{after.url}/certs",
+            "roles": {"ops": "viewer"},
+        }
+        async with asyncio.timeout(10):
+            while not before.asked:
+                await asyncio.sleep(0.001)
+            house.desk.use(AccessSettings.model_validate({"oidc": oidc}), anonymous=False)
+            while not after.asked:  # before any token comes, and again when they are due
+                await asyncio.sleep(0.001)
+            while house.clock.pauses.count(3600.0) < 2:  # the one it was cancelled in, and the new one
+                await asyncio.sleep(0.001)
+            house.clock.advance(3600)
+            while len(after.asked) < 2:
+                await asyncio.sleep(0.001)
+        assert len(before.asked) == 1, "nobody believes it any more"
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 # Keys ---------------------------------------------------------------------------------------------------
 
 
