@@ -40,6 +40,7 @@ from gateway.journal.judge import Judge, gather, note
 from gateway.journal.legacy import LegacySegment
 from gateway.journal.places import Places
 from gateway.journal.reading import Carried, Origin, Reader, SegmentId
+from gateway.journal.remembered import Remembered
 from gateway.journal.rowwise import COUNT, damaged, row_by_row, start
 from gateway.journal.sampled import decode_batch, encode_batch
 from gateway.journal.sqlfile import read_statements
@@ -111,6 +112,7 @@ class Segment(Reader):
         self._places: dict[str, Places] | None = None
         self._loaded: dict[str, Places | None] = {}
         self._unpacked: dict[str, tuple[int, list[bytes]]] = {}
+        self._event = Remembered(self._read_event).find
 
     @staticmethod
     def open_newest(path: Path) -> Reader:
@@ -405,7 +407,7 @@ class Segment(Reader):
         found = None if places is None else places.up_to(seq)
         return None if found is None else self._event(found)
 
-    def _event(self, seq: int) -> Recorded | tuple[int, Unreadable]:
+    def _read_event(self, seq: int) -> Recorded | tuple[int, Unreadable]:
         return next(self.events(seq - 1, 1), (seq, Unreadable("it is missing")))
 
     def _places_of(self, equipment: str) -> Places | None:
