@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.connection import Connection, Connections
+from api.messages import Messages
 from api.tls import Certificate
 
 _log = logging.getLogger("andon.api")
@@ -143,7 +144,7 @@ class Server:
         config = uvicorn.Config(
             self._app,
             http=self._protocol,
-            ws="websockets-sansio",
+            ws=Messages,
             ws_max_size=_MESSAGE_BYTES_MAX,
             ws_ping_interval=_PING_S,
             ws_ping_timeout=_PONG_S,

@@ -2,12 +2,12 @@
 
 Both tell the same: where the stream begins, events with their cursors, heartbeats (with a cursor when events
 were passed over), what was left out, and at last why it ends. The bytes of an event are those of the journal
-in both.
+in both. What an event is in a form is made once, for all clients that hear it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -21,6 +21,9 @@ _CHUNK_BYTES_MAX = (
     32_768  # small against a socket's buffer: each chunk taken is progress the stall clock sees
 )
 _REASON_BYTES_MAX = 123  # of a control frame (RFC 6455 section 5.5)
+_TEXT, _CLOSE = 0x81, 0x88  # whole in one frame (RFC 6455 section 5.2)
+#: Events whose bytes are kept: as many as a stream is handed at once.
+_MADE_EVENTS_MAX = 500
 
 _encode = msgspec.json.Encoder().encode
 
@@ -53,6 +56,60 @@ class Frames(Protocol, Generic[Form]):
         ...
 
 
+class Once:
+    """Bytes made of an event when they are asked for first. It is asked by every client that hears the event,
+    most of them at about the same time, so a few are kept; who reads what is long ago has its own made."""
+
+    def __init__(self, make: Callable[[Recorded], bytes], events_max: int = _MADE_EVENTS_MAX) -> None:
+        self._make = make
+        self._events_max = events_max
+        #: By identity, which is an event's own for as long as it stands here.
+        self._made: dict[int, tuple[Recorded, bytes]] = {}
+
+    def of(self, event: Recorded) -> bytes:
+        """The bytes of an event."""
+        known = self._made.get(id(event))
+        if known is not None:
+            return known[1]
+        made = self._make(event)
+        self._made[id(event)] = (event, made)
+        if len(self._made) > self._events_max:
+            del self._made[next(iter(self._made))]
+        return made
+
+
+def _block(event: Recorded) -> bytes:
+    return b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (
+        event.stream.encode(),
+        event.seq,
+        event.type.encode(),
+        event.json,
+    )
+
+
+def _message(event: Recorded) -> bytes:
+    return b'{"type":"event","cursor":"%b:%d","event":%b}' % (event.stream.encode(), event.seq, event.json)
+
+
+_BLOCKS = Once(_block)
+_MESSAGES = Once(lambda event: _frame(_TEXT, _message(event)))
+
+
+def _in_chunks(events: Sequence[Recorded], made: Once) -> Iterator[tuple[bytes, int]]:
+    """Several events a write: each write takes everybody some work, whatever its size."""
+    pieces: list[bytes] = []
+    size = 0
+    for event in events:
+        piece = made.of(event)
+        pieces.append(piece)
+        size += len(piece)
+        if size >= _CHUNK_BYTES_MAX:
+            yield b"".join(pieces), event.seq
+            pieces, size = [], 0
+    if pieces:
+        yield b"".join(pieces), events[-1].seq
+
+
 class EventStreamFrames:
     """Server-sent events."""
 
@@ -62,22 +119,7 @@ class EventStreamFrames:
 
     def events(self, events: Sequence[Recorded]) -> Iterator[tuple[bytes, int]]:
         """Several events a piece: `id` is the cursor, `event` the type, `data` the bytes of the journal."""
-        blocks: list[bytes] = []
-        size = 0
-        for event in events:
-            block = b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (
-                event.stream.encode(),
-                event.seq,
-                event.type.encode(),
-                event.json,
-            )
-            blocks.append(block)
-            size += len(block)
-            if size >= _CHUNK_BYTES_MAX:
-                yield b"".join(blocks), event.seq
-                blocks, size = [], 0
-        if blocks:
-            yield b"".join(blocks), events[-1].seq
+        return _in_chunks(events, _BLOCKS)
 
     def heartbeat(self, stream: str, seq: int | None) -> bytes:
         """A comment; an `id` without data when there is a cursor to keep."""
@@ -105,12 +147,7 @@ class MessageFrames:
     def events(self, events: Sequence[Recorded]) -> Iterator[tuple[str, int]]:
         """One event a message, wrapped with its cursor."""
         for event in events:
-            text = b'{"type":"event","cursor":"%b:%d","event":%b}' % (
-                event.stream.encode(),
-                event.seq,
-                event.json,
-            )
-            yield text.decode(), event.seq
+            yield _message(event).decode(), event.seq
 
     def heartbeat(self, stream: str, seq: int | None) -> str:
         """`heartbeat`, with the cursor or null."""
@@ -123,6 +160,33 @@ class MessageFrames:
     def problem(self, details: ProblemDetails) -> str:
         """`problem`, with the document."""
         return _encode(Ended(details)).decode()
+
+
+class FramedMessages:
+    """The same messages as frames ready for the wire (RFC 6455 section 5.2), for a server that takes such."""
+
+    def __init__(self) -> None:
+        self._messages = MessageFrames()
+
+    def begin(self, stream: str, seq: int, settings_ms: tuple[int, int]) -> bytes:
+        """`begin`, with the cursor."""
+        return _framed(self._messages.begin(stream, seq, settings_ms))
+
+    def events(self, events: Sequence[Recorded]) -> Iterator[tuple[bytes, int]]:
+        """One event a message, several messages a piece."""
+        return _in_chunks(events, _MESSAGES)
+
+    def heartbeat(self, stream: str, seq: int | None) -> bytes:
+        """`heartbeat`, with the cursor or null."""
+        return _framed(self._messages.heartbeat(stream, seq))
+
+    def left_out(self, told: LeftOut) -> bytes:
+        """`left_out`, as it is."""
+        return _framed(self._messages.left_out(told))
+
+    def problem(self, details: ProblemDetails) -> bytes:
+        """`problem`, with the document."""
+        return _framed(self._messages.problem(details))
 
 
 class Begun(msgspec.Struct, frozen=True, tag="begin", tag_field="type"):
@@ -187,7 +251,11 @@ def last_messages(text: str, code: int, reason: str) -> bytes:
     """A text and a close frame of a server, as they stand on the wire (RFC 6455 section 5.2)."""
     payload = text.encode()
     closing = code.to_bytes(2, "big") + reason.encode()
-    return _frame(0x81, payload) + _frame(0x88, closing)
+    return _frame(_TEXT, payload) + _frame(_CLOSE, closing)
+
+
+def _framed(text: str) -> bytes:
+    return _frame(_TEXT, text.encode())
 
 
 def _frame(head: int, payload: bytes) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, Literal
 
 import msgspec
 from fastapi import FastAPI
@@ -21,6 +21,7 @@ from api.body import decoded
 from api.cursor import parse_cursor, resume_after
 from api.examples import EXAMPLE_CURSOR
 from api.guard import HEADERS
+from api.messages import FRAMES
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.params import EVENT_TYPES, read_query
 from api.ports import HistoryUnavailable
@@ -29,8 +30,11 @@ from api.settings import ApiSettings
 from api.streaming.frames import (
     Begun,
     Ended,
+    FramedMessages,
+    Frames,
     Heartbeat,
     MessageFrames,
+    Piece,
     Told,
     close_code,
     close_reason,
@@ -43,7 +47,7 @@ from api.streams import Place
 
 PATH = f"{PREFIX}/ws"
 
-_FRAMES = MessageFrames()
+_TEXTS, _FRAMES = MessageFrames(), FramedMessages()
 _TYPES = "|".join(EVENT_TYPES)
 
 EventType = Annotated[str, msgspec.Meta(pattern=rf"^(?:{_TYPES})\Z")]
@@ -58,23 +62,26 @@ class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coalesce: bool = False
 
 
-class _Wire:
+class _Wire(Generic[Piece]):
     """A WebSocket that was accepted."""
 
-    frames = _FRAMES
-
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, frames: Frames[Piece], form: Literal["text", "frames"]
+    ) -> None:
+        """`form` is what the server is told a piece is."""
         self._receive = receive
         self._send = send
+        self._form = form
+        self.frames: Frames[Piece] = frames
         self.closed = False
 
     async def open(self) -> None:
         """Nothing: it is open since the handshake."""
 
-    async def send(self, piece: str) -> None:
+    async def send(self, piece: Piece) -> None:
         """The server takes it when the client has taken the ones before."""
         try:
-            await self._send({"type": "websocket.send", "text": piece})
+            await self._send({"type": "websocket.send", self._form: piece})
         except OSError as error:
             raise Gone from error
 
@@ -118,7 +125,14 @@ class _Wire:
         """The same, as it stands on the wire."""
         self.closed = True
         details = problem.details(PATH)
-        return last_messages(self.frames.problem(details), close_code(details.code), close_reason(details))
+        return last_messages(_TEXTS.problem(details), close_code(details.code), close_reason(details))
+
+
+def _wire(scope: Scope, receive: Receive, send: Send) -> _Wire[Any]:
+    """The shorter way where the server has one."""
+    if FRAMES in scope.get("extensions", ()):
+        return _Wire(receive, send, _FRAMES, "frames")
+    return _Wire(receive, send, _TEXTS, "text")
 
 
 class _Endpoint:
@@ -140,7 +154,7 @@ class _Endpoint:
         with context.streams.admit(by) as place:
             await receive()  # that somebody wants to connect
             await send({"type": "websocket.accept"})
-            wire = _Wire(receive, send)
+            wire = _wire(scope, receive, send)
             try:
                 await self._serve(wire, by, place, scope)
             except (Gone, asyncio.CancelledError) as ended:
@@ -152,7 +166,7 @@ class _Endpoint:
                     with contextlib.suppress(Gone):
                         await wire.close(1011, "internal_error: the log of the gateway has the cause")
 
-    async def _serve(self, wire: _Wire, by: Principal, place: Place, scope: Scope) -> None:
+    async def _serve(self, wire: _Wire[Any], by: Principal, place: Place, scope: Scope) -> None:
         context = self._context
         try:
             plan = self._plan(await self._asked(wire, place), by)
@@ -164,7 +178,7 @@ class _Endpoint:
             detail = f"The database does not answer: {error.reason}"
             await wire.end(Problem("history_unavailable", detail))
 
-    async def _asked(self, wire: _Wire, place: Place) -> Subscription:
+    async def _asked(self, wire: _Wire[Any], place: Place) -> Subscription:
         """The first message, as far as it can be judged by itself."""
         first = asyncio.ensure_future(wire.first())
         try:
