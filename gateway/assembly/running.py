@@ -51,6 +51,7 @@ from gateway.health import HealthReport, SinkOf
 from gateway.history import JoinedHistory
 from gateway.models import ModelCatalogue
 from gateway.reconcile.wiring import JournalRecord, Reconciling
+from gateway.synchronized import ClockWatch
 from gateway.tag_history import JoinedTagHistory
 
 _log = structlog.get_logger("andon")
@@ -158,12 +159,14 @@ class Running:
         self.health.sinks = self.sinks
         self.health.books = accounts.trouble
         self.health.audit = self.audit.trouble
+        synchronized = ClockWatch()
         self.health.more = lambda: {
             **self.reconciling.parts_of_health(),
             **self.commanding.part_of_health(),
             **self.changing.health(),
             **self.watch.parts_of_health(),
             **access_health(self.access),
+            **synchronized.part_of_health(),
         }
         self.models = ModelCatalogue(self.loaded.models)
         self.desk = CorrectionDesk(self.loaded.equipment, history, self.core.pipeline.record, self.clock)
@@ -188,7 +191,9 @@ class Running:
             watch=self.watch,
             commanding=self.commanding,
             serving=lambda: chain(
-                serving_figures(self.server, self.clock.now()), access_figures(self.access)
+                serving_figures(self.server, self.clock.now()),
+                access_figures(self.access),
+                synchronized.figures(),
             ),
             access=self.access,
             version=self.version,
