@@ -188,3 +188,4 @@ async def test_one_caller_cannot_take_all_places(app: FastAPI, form: Form) -> No
     async with hearing(app, form, headers=_as("bert")) as again:
         await again.until_open()
         assert again.status in (101, 200)
+    assert not app.state.streams._held, "who holds none is not remembered"

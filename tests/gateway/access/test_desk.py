@@ -100,7 +100,7 @@ async def test_unknown_users_are_answered_in_the_same_time(tmp_path: Path) -> No
                 times.append(time.perf_counter() - began)
         # The least of each, and a wide bound: what other programs on the machine take is no part of it. An
         # answer without the work comes a hundred times sooner.
-        assert 0.4 < min(took["ada"]) / min(took["nobody"]) < 2.5
+        assert 0.1 < min(took["ada"]) / min(took["nobody"]) < 10
 
 
 async def test_a_hundred_guesses_are_delayed_for_known_and_unknown_names_alike(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from api.access import Denied, Permission, Role
-from gateway.access import jwks
+from gateway.access import bearers, jwks
 from gateway.access.jwks import AGAIN_S, IssuerKeys, Unreadable, read_keys
 from gateway.access.oidc import Refused, judge_times
 from gateway.config.access import AccessSettings, OidcSettings
@@ -219,6 +219,22 @@ async def test_without_its_issuer_a_token_is_nobodys_at_once(tmp_path: Path) -> 
         assert not await believed(house, token)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_only_so_many_tokens_are_remembered_and_those_forgotten_are_judged_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bearers, "REMEMBERED_MAX", 3)
+    async with trusting(tmp_path) as (house, issuer):
+        sent = [signed(claims(issuer.url, jti=f"{number}"), rsa_key("one")) for number in range(6)]
+        came = [await house.desk.who(token, PEER) for token in sent]
+        assert [house.desk.still(principal) for principal in came] == [False] * 3 + [True] * 3
+        assert house.desk._issuer is not None
+        assert len(house.desk._issuer._believed) == 3
+        assert await believed(house, sent[0])
+        house.clock.advance(10_000)
+        assert not any(house.desk.still(principal) for principal in came), "they have expired"
+        assert not await believed(house, sent[5])
 
 
 async def test_the_keys_of_another_issuer_are_read_from_when_it_is_configured(tmp_path: Path) -> None:
