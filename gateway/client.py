@@ -53,6 +53,21 @@ _HINTS = {
 }
 
 
+_IS_IT_THERE = "is it running, and is [api] in its configuration? name another address with --url"
+_OTHER_NAME = "its certificate is for another name: ask it by that, with --url https://NAME:PORT"
+#: The first that is in the reason counts.
+_WAYS = (
+    ("hostname mismatch", _OTHER_NAME),
+    ("ip address mismatch", _OTHER_NAME),
+    ("certificate has expired", "its certificate is over: renew it there, and look at the clocks of both"),
+    ("certificate is not yet valid", "its certificate begins later: look at the clocks of both"),
+    ("certificate_verify_failed", "name the authority that signed its certificate: --ca FILE, or ANDON_CA"),
+    ("wrong_version_number", "it speaks no TLS there: ask it by http://, or look at the port"),
+    ("record_layer_failure", "it speaks no TLS there: ask it by http://, or look at the port"),
+    ("disconnected without sending", "a gateway with TLS is asked by https://"),
+)
+
+
 class Refused(GatewayError):
     """The gateway answers with a problem; `code` is the stable word for it."""
 
@@ -166,10 +181,16 @@ def _told() -> Iterator[None]:
     except api.client.Refused as refused:
         raise Refused(refused.code, refused.reason, hint=refused.hint) from refused
     except api.client.NoAnswer as error:
-        hint = "is it running, and is [api] in its configuration? name another address with --url"
-        raise NoAnswer(error.reason, hint=hint) from error
+        raise NoAnswer(error.reason, hint=way_there(error.reason)) from error
     except api.client.ClientError as error:
         raise NoAnswer(error.reason, hint=error.hint) from error
+
+
+def way_there(reason: str) -> str:
+    """What to try next, of why no gateway answered: the words of OpenSSL and of HTTP say which end of TLS
+    is missing."""
+    folded = reason.casefold()
+    return next((hint for word, hint in _WAYS if word in folded), _IS_IT_THERE)
 
 
 def authorities(ca: Path | None) -> ssl.SSLContext:

@@ -17,7 +17,7 @@ import httpx
 import msgspec
 
 from api.access import AddedKey, KeyView, NewKey, NewUser, UserChange, UserView
-from gateway.client import NoAnswer, Refused, authorities
+from gateway.client import NoAnswer, Refused, authorities, way_there
 
 _TIMEOUT_S = 15.0
 _T = TypeVar("_T")
@@ -102,10 +102,8 @@ class Remote:
         try:
             response = self._http.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
-            raise NoAnswer(
-                f"no gateway answers at {self.url}: {error or type(error).__name__}",
-                hint="is it running, and is the address right? one with TLS is asked by https://, others by http://",
-            ) from error
+            reason = f"no gateway answers at {self.url}: {error or type(error).__name__}"
+            raise NoAnswer(reason, hint=way_there(reason)) from error
         try:
             told = json.loads(response.content or b"{}")
         except ValueError:

@@ -16,7 +16,7 @@ import msgspec
 
 from api.configuring import Difference, Outcome, Revision, RevisionInfo, Running
 from gateway.access.credentials import ca_for, credentials_for
-from gateway.client import NoAnswer, Refused
+from gateway.client import NoAnswer, Refused, way_there
 from gateway.config.problems import ConfigurationRefused, Problem
 from gateway.errors import GatewayError
 
@@ -106,10 +106,8 @@ class AskedGateway:
                 method, f"/config{path}", json=body, headers=headers, params=dict(query or {})
             )
         except httpx.HTTPError as error:
-            raise NoAnswer(
-                f"no gateway answers at {self.url}: {str(error) or type(error).__name__}",
-                hint="is it running, and is [api] in its configuration? name another address with --url",
-            ) from error
+            reason = f"no gateway answers at {self.url}: {str(error) or type(error).__name__}"
+            raise NoAnswer(reason, hint=way_there(reason)) from error
         try:
             told = msgspec.json.decode(response.content)
         except msgspec.DecodeError:
