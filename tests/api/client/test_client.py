@@ -311,6 +311,38 @@ def test_a_session_that_has_ended_is_renewed_once_and_asked_again() -> None:
     assert ended.value.code == "session_ended"
 
 
+def test_logging_out_ends_the_session_also_when_its_token_has_ended_before() -> None:
+    seen: list[tuple[str, str, str]] = []
+    good = {"token": "Bearer as_1", "refresh": "ar_1"}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        path, token = request.url.path, request.headers.get("authorization", "")
+        seen.append((request.method, path, token))
+        if path == "/api/v1/sessions":
+            return _session(1)
+        if path.endswith("/renew"):
+            if msgspec.json.decode(request.content) != {"refresh": good["refresh"]}:
+                return _problem("session_ended")
+            good["token"] = "Bearer as_2"
+            return _session(2)
+        if request.method == "DELETE":
+            return httpx.Response(204)
+        kind = "user" if token == good["token"] else "anonymous"
+        caller: dict[str, Any] = {"name": "anna", "kind": kind, "roles": [], "areas": None, "permissions": []}
+        return httpx.Response(200, json=caller | {"must_change_password": False})
+
+    for ends, tokens in (("", "as_1"), ("token", "as_2"), ("token refresh", "")):
+        good.update(token="Bearer as_1", refresh="ar_1")
+        with Gateway("https://line-1", transport=httpx.MockTransport(answer)) as gateway:
+            gateway.sessions.log_in("anna", "secret")
+            good.update(dict.fromkeys(ends.split(), "another"))
+            gateway.sessions.log_out()
+            wanted = f"Bearer {tokens}" if tokens else ""
+            assert seen[-1] == ("DELETE", "/api/v1/sessions/own", wanted), ends
+            assert gateway.sessions.caller().kind == "anonymous"
+            assert seen[-1][2] == ""
+
+
 def test_what_is_sent_again_is_sent_under_the_same_key() -> None:
     keys: list[str] = []
 
