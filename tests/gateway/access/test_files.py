@@ -236,6 +236,7 @@ async def test_without_a_record_nothing_is_changed(tmp_path: Path, late: bool) -
         await house.key()
         files = {name: (house.folder / name).read_bytes() for name in ("users.json", "keys.json")}
         view, key = await house.desk.user("ada"), (await house.desk.keys())[0]
+        await house.desk.keeper.look()
         count = len(audit.entries)
         audit.refuses, audit.fails_late = "the disk is full", late
         for work in (
@@ -256,8 +257,10 @@ async def test_without_a_record_nothing_is_changed(tmp_path: Path, late: bool) -
         assert {name: (house.folder / name).read_bytes() for name in files} == files
         assert (await house.desk.user("ada"), len(await house.desk.users())) == (view, 2)
 
+        await house.desk.keeper.look()  # in vain
         audit.refuses = None
         await house.desk.keeper.look()
+        assert len(audit.entries) - count == (5 if late else 0), "said as soon as it can be, without a change"
         await house.add("bob")
         undone = ["user.add", "key.add", "user.change", "user.remove", "key.remove"] if late else []
         told = [(entry.action, entry.result) for entry in audit.entries[count:]]
