@@ -21,6 +21,10 @@ from api.streaming.pump import TRANSPORT
 #: Longest head of a request that is read at all; the application refuses shorter ones with words.
 HEAD_BYTES_MAX = 65_536
 
+#: What says who asks, and whom: of two, a proxy in front may have judged one and we the other (of Host also
+#: RFC 9112, 3.2).
+_ONCE = frozenset((b"host", b"authorization", b"origin", b"cookie"))
+
 _TOO_LONG = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n"
     b"connection: close\r\n\r\n"
@@ -29,6 +33,10 @@ _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nretry-after: 5\r\n"
     b"connection: close\r\n\r\n"
 )
+
+
+class _SaidTwice(Exception):
+    """A request says twice what may be said once; the parser makes a bad request of it."""
 
 
 class Connections:
@@ -107,6 +115,9 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._head_is_there()
+        said = [name for name, _ in self.headers if name in _ONCE]
+        if len(said) != len(set(said)):
+            raise _SaidTwice
         super().on_headers_complete()
 
     def pause_writing(self) -> None:

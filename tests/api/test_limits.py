@@ -204,6 +204,27 @@ async def test_the_rest_of_a_body_nobody_wants_is_not_read_without_end(server: S
     writer.close()
 
 
+@pytest.mark.parametrize(
+    "twice", ["Host: evil", "Authorization: Bearer ak_all", "Origin: http://evil", "Cookie: a=b"]
+)
+async def test_who_asks_and_whom_is_said_once(server: Server, twice: str) -> None:
+    name = twice.partition(":")[0]
+    said = {
+        "Host": "localhost",
+        "Authorization": "Bearer ak_viewer",
+        "Origin": "http://localhost",
+        "Cookie": "c=d",
+    }
+    for asked in ("GET /api/v1/equipment", "GET /nowhere"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        lines = [f"{asked} HTTP/1.1", *(f"{key}: {value}" for key, value in said.items()), twice, "", ""]
+        writer.write("\r\n".join(lines).encode())
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 400"), name
+            await reader.read()  # to the end: the server closes
+        writer.close()
+
+
 async def test_a_websocket_on_a_connection_that_was_used_before_stays_open(server: Server) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
