@@ -21,7 +21,7 @@ from api.access import (
     UserChange,
 )
 from api.auditing import AuditEntry
-from gateway.access.hashing import Cost, Hashing
+from gateway.access.hashing import Cost, Hashing, Match
 from gateway.config.access import AccessSettings
 from tests.gateway.access.house import ADMIN, GOOD, OTHER, PEER, THIRD, House, opened
 from tests.support.manual_clock import START, ManualClock
@@ -510,3 +510,35 @@ async def test_who_is_shut_out_while_the_hash_is_made_anew_is_not_let_in(
         session = await coming
         assert not house.desk.still(session.principal)
         assert await refused(house, session.token) == "session_ended"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [UserChange(disabled=True), UserChange(password=THIRD), UserChange(roles=frozenset((Role.VIEWER,)))],
+)
+async def test_what_is_changed_while_a_password_is_judged_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: UserChange
+) -> None:
+    async with opened(tmp_path) as house:
+        await house.add("ada", Role.ENGINEER)
+        reached, going_on = asyncio.Event(), asyncio.Event()
+        compare = house.desk.hashing.compare
+
+        async def held(password: str, hash_: str | None) -> Match:
+            match = await compare(password, hash_)
+            reached.set()
+            await going_on.wait()
+            return match
+
+        monkeypatch.setattr(house.desk.hashing, "compare", held)
+        coming = asyncio.create_task(house.log_in())
+        async with asyncio.timeout(5):
+            await reached.wait()
+        await house.desk.change_user("ada", change, (await house.desk.user("ada")).version, ADMIN)
+        going_on.set()
+        if isinstance(change.roles, frozenset):
+            assert (await coming).principal.roles == change.roles
+        else:
+            with pytest.raises(Denied, match="not right"):
+                await coming
+            assert not await house.desk.sessions()
