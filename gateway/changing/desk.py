@@ -37,7 +37,7 @@ from gateway.changing.placing import NotPlaced, Placing
 from gateway.changing.sent import check_overwriting, judge, told
 from gateway.config.load import Loaded, load
 from gateway.config.problems import ConfigurationRefused, Problem
-from gateway.config.sources import DISK, Watched
+from gateway.config.sources import PLAIN, Watched
 
 _log = structlog.get_logger("andon.configuration")
 
@@ -125,7 +125,7 @@ class ChangeDesk:
         until it can.
         """
         async with self._lock:
-            watched = Watched(DISK, self.carrier.main)
+            watched = Watched(PLAIN, self.carrier.main)
             try:
                 try:
                     loaded = await asyncio.to_thread(self._read_disk, watched)
@@ -312,7 +312,7 @@ def _refuse_restart(plan: Plan) -> None:
 
 def _text_at(path: Path) -> str | None:
     try:
-        return meaning(path.read_bytes())
+        return meaning(PLAIN.read(path))
     except OSError:
         return None
 

@@ -91,7 +91,7 @@ def check_overwriting(
         place = on_disk(name, main)
         if not place.exists():
             continue
-        present = None if place.is_dir() else meaning(place.read_bytes())
+        present = meaning(place.read_bytes()) if place.is_file() else None
         if present is not None and (present == canonical(files[name]) or _kept(name, present, revisions)):
             continue
         reason = "is there already and no file of the configuration that runs"

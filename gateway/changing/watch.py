@@ -88,6 +88,8 @@ def _look_at(path: Path) -> Look | None:
 
 def _sum_of(path: Path) -> str | None:
     try:
+        if not path.is_file():  # opening a pipe waits for whoever writes to it
+            return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:

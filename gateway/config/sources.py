@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,28 @@ class DiskFiles:
 
 
 DISK = DiskFiles()
+
+
+class PlainFiles(DiskFiles):
+    """The files of this machine for a gateway that runs: what would be waited for, such as a pipe nobody
+    writes to, or never ends, is not read."""
+
+    def read(self, path: Path) -> bytes:
+        """All bytes of a file."""
+        self.size(path)
+        return super().read(path)
+
+    def size(self, path: Path) -> int:
+        """Its length in bytes."""
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
+        return found.st_size
+
+
+PLAIN = PlainFiles()
 
 
 @dataclass(frozen=True)
