@@ -1,4 +1,4 @@
-"""Verbs that keep and bring back: `andon backup`, `andon restore`, `andon snapshot`."""
+"""Verbs that keep, bring back and remove: `andon backup`, `andon restore`, `andon snapshot`, `andon wipe`."""
 
 from __future__ import annotations
 
@@ -102,6 +102,17 @@ def restore(
     restore_backup(file, to=to, key=key, force=force, json=json)
 
 
+def wipe(
+    config: Config,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the id of the gateway.")] = False,
+    json: Json = False,
+) -> None:
+    """Take a gateway out of service: remove all it made in its data directory, keys and audit trail too."""
+    from gateway.commands.wipe import wipe_gateway
+
+    wipe_gateway(config, yes=yes, json=json)
+
+
 snapshot = typer.Typer(
     help="Snapshots of what the state engine knows, which a gateway goes on from.", no_args_is_help=True
 )
@@ -147,4 +158,5 @@ def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command."""
     app.add_typer(backup, name="backup")
     app.command("restore")(restore)
+    app.command("wipe")(wipe)
     app.add_typer(snapshot, name="snapshot")
