@@ -50,11 +50,12 @@ class WantedCorrection(
 
     Give `from` and either `state`, for all of the time up to `to` (now when left out), or `intervals` within
     it; what they leave out stays as it was told. Or give `withdraws`, the `id` of an earlier correction, and
-    none of these. `reason` and `author` are kept with it.
+    none of these. `reason` and `author` are kept with it; without `author` it is the caller. Who has
+    logged in speaks for nobody else.
     """
 
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=REASON_CHARS_MAX)]
-    author: Name
+    author: Annotated[str, msgspec.Meta(max_length=NAME_CHARS_MAX)] = ""
     from_: Instant | None = None
     to: Instant | None = None
     state: Name | None = None

@@ -11,7 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from api import params
-from api.access import Permission
+from api.access import Permission, Principal
 from api.corrections import KeyReused, NotRecorded, WantedCorrection
 from api.cursor import write_cursor
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
@@ -28,6 +28,8 @@ from statemodel.corrected import CorrectionRefused
 from statemodel.records import Recorded, ToldCorrection, tell
 from statemodel.types import CorrectedState, Correction
 
+#: Kinds of callers whose name is that of a person, proven.
+_PERSONS = ("user", "token")
 _LONG_AGO, _FAR_AHEAD = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
@@ -48,12 +50,29 @@ async def correct_equipment(context: Context, call: Call) -> Response:
     view = find_equipment(context.ports.live, call.path["name"], call.by)
     header = call.headers.get(b"idempotency-key")
     key = None if header is None else read_header(header, _KEY)
-    wanted: WantedCorrection = call.body
+    wanted = _authored(call.body, call.by)
     told = {"author": wanted.author, "withdraws": wanted.withdraws, "key": key}
     async with on_record(context, call, "correction", view.name, **told) as ends:
         recorded = await corrected(context, view.name, wanted, key)
         ends["id"] = recorded.id
     return Ready(recorded.json, 201)
+
+
+def _authored(wanted: WantedCorrection, by: Principal) -> WantedCorrection:
+    """The correction with the name of whoever says so: programs and the gateway's own machine may pass on
+    another's, a person who has logged in is known.
+
+    Raises:
+        Problem: it is another's name.
+    """
+    if not wanted.author:
+        return msgspec.structs.replace(wanted, author=by.name)
+    if by.kind in _PERSONS and wanted.author != by.name:
+        reason = f'it is not "{by.name}", who has logged in'
+        hint = "Leave it out: it is the caller then."
+        wrong = ParameterError("body", "author", reason, hint)
+        raise Problem("invalid_body", f'"author": {reason}', hint=hint, errors=(wrong,))
+    return wanted
 
 
 async def corrected(context: Context, equipment: str, wanted: WantedCorrection, key: str | None) -> Recorded:

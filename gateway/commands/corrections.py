@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from rich.text import Text
 
-from gateway.client import Client
+from gateway.access.tokens import LOCAL
+from gateway.client import Address, Client
 from gateway.commands.remote import colours_of, url_from
 from gateway.commands.show import STYLE, age_text, event_line, out, parse_time, print_json
 from gateway.commands.when import WrongArgument, read_when, write_when
@@ -34,7 +35,9 @@ def make_correction(
 ) -> None:
     """Hand in a correction, and print it as it was recorded."""
     now = datetime.now(UTC)
-    body: dict[str, Any] = {"reason": reason, "author": author or _user()}
+    body: dict[str, Any] = {"reason": reason}
+    if author := author or (None if _known(url) else _user()):
+        body["author"] = author
     if withdraw is not None:
         if from_ or to or state:
             raise WrongArgument("--withdraw takes neither --from, --to nor --state", hint="leave them out")
@@ -54,6 +57,12 @@ def make_correction(
     else:
         out.print(event_line(made, {}, dated=True))
         out.print(Text(f"recorded as {made['id']}", style="dim"))
+
+
+def _known(url: str) -> bool:
+    """Whether the gateway knows by itself who asks, and by a name: the local key is everybody's here."""
+    bearer = url.bearer if isinstance(url, Address) else None
+    return bearer is not None and not bearer.startswith(LOCAL)
 
 
 def _user() -> str:

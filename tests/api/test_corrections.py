@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import msgspec
 import pytest
 from fastapi import FastAPI
 
+from api.access import Principal, Role
 from api.app import create_app
 from api.settings import ApiSettings
 from tests.api.access_twin import AccessTwin
@@ -155,6 +156,37 @@ async def test_who_may_only_look_corrects_nothing(plant: Plant) -> None:
             answer = await client.post(PATH, json=WANTED, headers={"Authorization": f"Bearer {token}"})
             assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     assert len(plant.log) == count
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "recorded"),
+    [
+        ("user", "", "otto"),
+        ("user", "otto", "otto"),
+        ("user", "anna", None),
+        ("token", "anna", None),
+        ("key", "", "otto"),
+        ("key", "anna", "anna"),
+        ("local", "anna", "anna"),
+    ],
+)
+async def test_who_has_logged_in_corrects_under_no_other_name(
+    plant: Plant, kind: Literal["user", "token", "key", "local"], said: str, recorded: str | None
+) -> None:
+    access = AccessTwin()
+    access.by_token["as_otto"] = Principal("otto", kind, frozenset((Role.OPERATOR,)), None, "session:1")
+    app = create_app(make_ports(plant, access), ApiSettings(), now=lambda: plant.now_at)
+    count = len(plant.log)
+    body = {name: value for name, value in (WANTED | {"author": said}).items() if value}
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.post(PATH, json=body, headers={"Authorization": "Bearer as_otto"})
+    if recorded is None:
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_body")
+        assert answer.json()["errors"][0]["parameter"] == "author"
+        assert len(plant.log) == count
+    else:
+        assert (answer.status_code, answer.json()["author"]) == (201, recorded)
 
 
 @pytest.mark.parametrize(

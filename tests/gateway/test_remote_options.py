@@ -87,6 +87,32 @@ def test_who_is_named_asks_although_somebody_else_has_logged_in_there(
 
 
 @pytest.mark.parametrize(
+    ("asked_as", "author"),
+    [
+        (("--token", "as_1"), None),
+        (("--token", "ak_1"), None),
+        (("--token", "al_1"), "jane"),
+        (("--token", "as_1", "--author", "anna"), "anna"),
+    ],
+)
+def test_a_correction_has_the_name_of_who_asks_where_the_gateway_knows_it(
+    asked_as: tuple[str, ...], author: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bodies: list[Any] = []
+
+    def posted(_: object, path: str, body: Any, headers: object) -> None:
+        bodies.append(body)
+        raise NoAnswer("nobody is there")
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr("getpass.getuser", lambda: "jane")
+    monkeypatch.setattr("gateway.client.Client.post", posted)
+    what = ("--withdraw", "1", "--reason", "it was the other one")
+    CliRunner().invoke(app, ["correct", "filler-1", *what, "--url", _ELSEWHERE, *asked_as])
+    assert [body.get("author") for body in bodies] == [author]
+
+
+@pytest.mark.parametrize(
     ("code", "next_"),
     [
         ("unauthenticated", "andon login URL"),
