@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 
 from connectors.protocol import Protocol
@@ -47,7 +48,7 @@ from gateway.config.schema import (
     MqttSettings,
     SparkplugSettings,
 )
-from gateway.config.secrets import Allowed, is_reference, resolve_all
+from gateway.config.secrets import Allowed, hidden, is_reference, resolve_all
 from gateway.config.sources import DISK, Files, Read
 from statemodel.builtin import BUILTIN
 from statemodel.engine import EquipmentSpec
@@ -134,7 +135,8 @@ def load(
         main = files.shown(path)
         raise ConfigurationRefused(
             sorted(
-                loader.problems, key=lambda problem: (problem.file != main, problem.file, problem.line or 0)
+                loader.hidden(loader.problems),
+                key=lambda problem: (problem.file != main, problem.file, problem.line or 0),
             )
         )
     return loaded
@@ -152,6 +154,8 @@ class _Loader:
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     model_files: dict[Path, Model | None] = field(default_factory=dict)
     warnings: list[Problem] = field(default_factory=list)
+    #: Values that are kept elsewhere -> their references: no message has the value.
+    told_as: dict[str, str] = field(default_factory=dict)
     #: References that lead nowhere and were left as they are, with the reason and the hint.
     left: dict[KeyPath, tuple[str, str]] = field(default_factory=dict)
     #: Connection index -> group index -> path, rows, and how many tags the group has besides the rows.
@@ -177,7 +181,9 @@ class _Loader:
             return None
         data, self.lines = read
         references = _references(data)
+        written = data
         data, unresolved = resolve_all(data, (), self.environment, self.path.parent, self.allowed)
+        self.told_as = _told_as(written, data)
         for place, reason, hint in unresolved:
             if place[0] in self.secrets_of or not is_reference(_at(data, place)):
                 self.problem(place, reason, hint)
@@ -251,11 +257,22 @@ class _Loader:
             models={model.name: model for model in models.values() if model},
             equipment=specs,
             registry=self.registry,
-            warnings=tuple(self.warnings),
+            warnings=tuple(self.hidden(self.warnings)),
             files=dict(self.files.files),
             named=self.path.absolute(),
             references=references,
         )
+
+    def hidden(self, problems: Sequence[Problem]) -> Sequence[Problem]:
+        """The same without any value that is kept elsewhere."""
+        return [
+            msgspec.structs.replace(
+                problem,
+                reason=hidden(problem.reason, self.told_as),
+                hint=hidden(problem.hint, self.told_as),
+            )
+            for problem in problems
+        ]
 
     def judge_open_doors(self, api: ApiSettings | None) -> None:
         """An API that the network can reach speaks TLS, or it is said that something else does."""
@@ -439,6 +456,14 @@ def _references(data: Any, place: KeyPath = ()) -> dict[KeyPath, str]:
         return {((place[0], 0, *place[1:]) if _stands_alone(place) else place): data}
     inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     return {found: text for key, value in inner for found, text in _references(value, (*place, key)).items()}
+
+
+def _told_as(written: Any, resolved: Any) -> dict[str, str]:
+    """Every value that came by a reference, with that reference."""
+    if is_reference(written):
+        return {} if not resolved or resolved == written else {str(resolved): written}
+    keys = written if isinstance(written, dict) else range(len(written)) if isinstance(written, list) else ()
+    return {value: text for key in keys for value, text in _told_as(written[key], resolved[key]).items()}
 
 
 def _stands_alone(place: KeyPath) -> bool:

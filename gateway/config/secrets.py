@@ -95,3 +95,17 @@ def resolve(reference: str, environment: Mapping[str, str], directory: Path) -> 
         raise Unresolved(
             f'the file "{path}" cannot be read: {why}', "check the path and who may read it"
         ) from error
+
+
+#: A value shorter than this may stand in a sentence by accident; it is hidden only where it is quoted.
+_PLAIN_CHARS_MIN = 6
+
+
+def hidden(text: str, told_as: Mapping[str, str]) -> str:
+    """A message with every resolved value (`told_as`: value -> reference) replaced by its reference."""
+    for value in sorted(told_as, key=len, reverse=True):
+        for quoted in (f'"{value}"', f"'{value}'"):
+            text = text.replace(quoted, f'"{told_as[value]}"')
+        if len(value) >= _PLAIN_CHARS_MIN:
+            text = text.replace(value, told_as[value])
+    return text

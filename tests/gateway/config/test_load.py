@@ -101,3 +101,24 @@ def test_cells_of_a_tag_list_and_what_a_variable_holds_are_texts_by_nature(tmp_p
     assert type(configuration.mqtt[0].user) is str
     tag = configuration.connections[0].tags()[1].model_dump()
     assert (tag["scale"], tag["publish"], type(tag["name"])) == (0.5, True, str)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("endpoint", '"env:HIDDEN"'), ("unit", '"env:HIDDEN"'), ("protocol", '"env:HIDDEN"')],
+)
+@pytest.mark.parametrize("hidden", ["hunter2-of-the-plant", "x7"])
+def test_what_is_wrong_with_a_value_that_is_kept_elsewhere_is_told_without_it(
+    tmp_path: Path, key: str, value: str, hidden: str
+) -> None:
+    lines = {"protocol": '"modbus"', "endpoint": '"tcp://10.0.0.6"', key: value}
+    path = tmp_path / "andon.toml"
+    path.write_text(
+        '[gateway]\nid = "line-1"\nenterprise = "acme"\nsite = "berlin"\n[[connections]]\nname = "drive"\n'
+        + "".join(f"{name} = {text}\n" for name, text in lines.items())
+    )
+    with pytest.raises(ConfigurationRefused) as refused:
+        load(path, environment={"HIDDEN": hidden})
+    told = "\n".join(map(str, refused.value.problems))
+    assert f"connections[0].{key}" in told
+    assert hidden not in told
