@@ -35,9 +35,11 @@ OURS: Final = (
     "published*.json",
     "database.dump",
     "postgres",
-    "postgres-*",
+    "postgres-log",
+    "postgres-socket",
+    "postgres-start.log",
     "postgres.lock",
-    ".*.part",
+    ".published*.part",
     "journal",
 )
 

@@ -19,6 +19,8 @@ from gateway.historian.migrate import inspect
 from gateway.historian.values import ServerInfo
 
 _CONNECT_S = 5.0
+#: How long one that is being made may still take once nobody wants it any more.
+_LET_GO_S = 1.0
 #: Questions asked at the same time; more wait their turn.
 _READERS_MAX = 4
 
@@ -26,7 +28,29 @@ _READERS_MAX = 4
 async def connect(
     dsn: str, settings: HistorianSettings, application: str
 ) -> asyncpg.Connection[asyncpg.Record]:
-    """A connection with every wait bounded."""
+    """A connection with every wait bounded.
+
+    One that is given up half-made leaves a failure behind that nobody hears and that is logged as ours, so
+    who is cancelled in the middle waits a moment for it, and then drops it whole.
+    """
+    making = asyncio.create_task(_made(dsn, settings, application), name=f"{application} connects")
+    try:
+        await asyncio.wait((making,))
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait((making,), timeout=_LET_GO_S)
+        finally:
+            making.cancel()
+            [made] = await asyncio.gather(making, return_exceptions=True)
+            if not isinstance(made, BaseException):
+                made.terminate()
+        raise
+    return making.result()
+
+
+async def _made(
+    dsn: str, settings: HistorianSettings, application: str
+) -> asyncpg.Connection[asyncpg.Record]:
     return await asyncpg.connect(
         dsn,
         password=settings.password,
