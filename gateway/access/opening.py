@@ -79,6 +79,7 @@ def first_admin(shelf: Shelf, hashing: Hashing, clock: Clock, *, wanted: bool) -
     Raises:
         NotWritten: the disk refused.
     """
+    place = str(shelf.directory / FIRST_ADMIN)
     with Changing(shelf):
         shelf.drop_drafts()
         try:
@@ -89,6 +90,8 @@ def first_admin(shelf: Shelf, hashing: Hashing, clock: Clock, *, wanted: bool) -
         if users.users:
             if admin is None or not admin.must_change_password:
                 shelf.drop(FIRST_ADMIN)
+            elif (shelf.directory / FIRST_ADMIN).exists():
+                _log.warning("the first admin has not logged in yet", user=FIRST, password_in=place)
             return
         if not wanted:
             return
@@ -100,5 +103,5 @@ def first_admin(shelf: Shelf, hashing: Hashing, clock: Clock, *, wanted: bool) -
     _log.warning(
         "there was no user: a first admin was made, and has to change the password at the first login",
         user=FIRST,
-        password_in=str(shelf.directory / FIRST_ADMIN),
+        password_in=place,
     )

@@ -8,7 +8,7 @@ nothing; whoever gathers the facts answers for their freshness.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -16,6 +16,7 @@ import msgspec
 
 from api.access import Permission, Principal
 from api.commanding import CommandRequest
+from api.hints import did_you_mean
 from api.refusals import REFUSALS
 from gateway.config.control import AllowSettings, CommandsSettings
 from gateway.control.carrying import Halt
@@ -92,11 +93,23 @@ def _writes(facts: Facts) -> Halt | None:
 
 def _allowed(facts: Facts) -> Halt | None:
     if facts.rule is None:
-        return halt("not_allowed", f"no rule allows {facts.request.target}")
+        hint = did_you_mean(facts.request.target, _allowed_to(facts), REFUSALS["not_allowed"].hint)
+        return halt("not_allowed", f"no rule allows {facts.request.target}", hint)
     if facts.via not in facts.rule.via:
         ways = ", ".join(facts.rule.via)
         return halt("not_allowed", f"{facts.request.target} may not be commanded over {facts.via}: {ways}")
     return None
+
+
+def _allowed_to(facts: Facts) -> Iterator[str]:
+    """What this caller may command this way; nothing to callers with areas, who are told of no other."""
+    if facts.by.areas is None:
+        for rule in facts.settings.allow:
+            if facts.via in rule.via and not facts.by.roles.isdisjoint(rule.roles):
+                if rule.packml is None:
+                    yield rule.tag or ""
+                else:
+                    yield from (f"{rule.equipment}:{command}" for command in rule.packml.commands)
 
 
 def _role(facts: Facts) -> Halt | None:

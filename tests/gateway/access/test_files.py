@@ -365,6 +365,23 @@ async def test_the_first_start_makes_an_admin_whose_secret_lies_in_a_file(tmp_pa
             assert not (house.folder / "first-admin").exists()
 
 
+async def test_each_start_says_where_it_lies_until_somebody_has_logged_in(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        pass
+    with structlog.testing.capture_logs() as logs:
+        async with opened(tmp_path) as house:
+            place = house.folder / "first-admin"
+            secret = place.read_text().strip()
+            assert [line["password_in"] for line in logs if "first admin" in line["event"]] == [str(place)]
+            assert secret not in repr(logs)
+            session = await house.log_in("admin", secret)
+            await house.desk.change_password(session.principal, secret, OTHER, PEER)
+    logs.clear()
+    with structlog.testing.capture_logs() as logs:
+        async with opened(tmp_path):
+            assert [line for line in logs if "first admin" in line["event"]] == []
+
+
 async def test_each_gateway_has_secrets_of_its_own_and_keeps_its_admin(tmp_path: Path) -> None:
     async with opened(tmp_path / "a") as one, opened(tmp_path / "b") as other:
         for name in ("first-admin", "local.key"):

@@ -64,6 +64,33 @@ def facts(**changed: Any) -> Facts:
 OTHER_AREA = Principal("olaf", "user", frozenset((Role.OPERATOR,)), ("hall/line-2",))
 ARMED = Arming(("user", "anna"), TAG, 90.0, 60.0)
 
+BY_NAME = {"equipment": "m-1", "packml": {"command": "plc/cmd", "request": "plc/req", "commands": ["Reset"]}}
+MISTYPED = {"tag": "", "value": None, "equipment": "m-1", "command": "reset"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "by", "via", "named"),
+    [
+        ({"tag": "plc/spp"}, ANNA, "rest", '"plc/sp"'),
+        (MISTYPED, ANNA, "rest", '"m-1:Reset"'),
+        (MISTYPED, ANNA, "mqtt", ""),
+        (MISTYPED, VIEWER, "rest", ""),
+        (MISTYPED, OTHER_AREA, "rest", ""),
+        ({"tag": "oven/temp"}, ANNA, "rest", ""),
+    ],
+)
+def test_what_is_not_on_the_list_names_what_was_meant_to_those_who_may_command_it(
+    wanted: dict[str, Any], by: Principal, via: str, named: str
+) -> None:
+    settings = rules(allow=[rules().allow[0].model_dump(exclude_unset=True), BY_NAME])
+    found = judge(facts(settings=settings, request=request(**wanted), by=by, via=via, rule=None))
+    assert found is not None
+    assert (found.code, found.hint) == (
+        "not_allowed",
+        f"Did you mean {named}?" if named else REFUSALS["not_allowed"].hint,
+    )
+
+
 #: Stage, code, and what only that stage halts.
 ONLY: list[tuple[str, str, dict[str, Any]]] = [
     ("writes", "writes_off", {"settings": rules(enabled=False)}),
