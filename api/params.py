@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -149,6 +149,14 @@ def read_time(text: str) -> datetime:
         raise UnreadableError(
             f'"{text}" is not a date and time that exists', f"Write it like {_EXAMPLE}."
         ) from None
+
+
+def earlier(at: datetime, by: timedelta) -> datetime:
+    """An instant so much earlier, or the first there is (of the year 1)."""
+    try:
+        return at - by
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def write_time(at: datetime) -> str:

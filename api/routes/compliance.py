@@ -13,7 +13,7 @@ from api.access import Permission, Principal
 from api.compliance import RuleView, Violation, WantedReason
 from api.corrections import WantedCorrection
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
-from api.params import invalid_parameter
+from api.params import earlier, invalid_parameter
 from api.ports import TooOld
 from api.problems import ParameterError, Problem
 from api.responses import Ready, json_answer, list_answer
@@ -56,7 +56,7 @@ async def list_violations(context: Context, call: Call) -> Response:
     """What was not kept within a range."""
     now = context.now()
     to = call.query["to"] or now
-    from_ = call.query["from"] or to - timedelta(days=1)
+    from_ = call.query["from"] or earlier(to, timedelta(days=1))
     if from_ >= to:
         raise invalid_parameter("from", "it is not before to", "Give an earlier from, or a later to.")
     if to - from_ > RANGE_MAX:

@@ -15,7 +15,7 @@ from api.examples import EQUIPMENT_LIST, EQUIPMENT_VIEW, EXAMPLE_EQUIPMENT, STAT
 from api.hints import did_you_mean, shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.paging import page_by_key, page_of_intervals
-from api.params import invalid_parameter, write_time
+from api.params import earlier, invalid_parameter, write_time
 from api.ports import EquipmentView
 from api.problems import Problem
 from api.ranges import KNOWN_AT, known_at_of
@@ -131,7 +131,7 @@ async def get_timeline(context: Context, call: Call) -> Response:
     to = min(call.query["to"] or now, now)  # what has not happened yet is not told
     from_ = call.query["from"]
     if from_ is None:
-        from_ = to - timedelta(seconds=context.settings.timeline_s)
+        from_ = earlier(to, timedelta(seconds=context.settings.timeline_s))
     if from_ >= to:
         raise _window_refused()
     position = live.position()

@@ -14,7 +14,7 @@ from api.access import Permission
 from api.examples import KPI
 from api.hints import shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
-from api.params import Param, UnreadableError, invalid_parameter
+from api.params import Param, UnreadableError, earlier, invalid_parameter
 from api.ranges import KNOWN_AT, TZ, Bucket, bucket_param, known_at_of, range_params
 from api.responses import list_answer
 from api.routes.equipment import NAME
@@ -41,7 +41,7 @@ async def get_kpi(context: Context, call: Call) -> Response:
     known_at = known_at_of(context, call)
     now = context.now() if known_at is None else min(context.now(), known_at)
     to = min(query["to"] or now, now)  # what has not happened yet is not counted
-    from_ = query["from"] or to - timedelta(seconds=context.settings.timeline_s)
+    from_ = query["from"] or earlier(to, timedelta(seconds=context.settings.timeline_s))
     if from_ >= to:
         raise invalid_parameter(
             "from", "it is not before to (or now)", "Exchange from and to, or move one of them."

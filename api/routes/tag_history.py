@@ -15,7 +15,7 @@ from api.access import Permission
 from api.examples import EXAMPLE_CONNECTION, EXAMPLE_TAG, TAG_BUCKETS, TAG_SAMPLES
 from api.hints import shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
-from api.params import Param, UnreadableError, invalid_parameter, read_time, write_time
+from api.params import Param, UnreadableError, earlier, invalid_parameter, read_time, write_time
 from api.ports import TagView
 from api.ranges import TZ, Bucket, bucket_param, range_params
 from api.responses import list_answer
@@ -43,7 +43,7 @@ async def get_tag_history(context: Context, call: Call) -> Response:
     query, now = call.query, context.now()
     to = min(query["to"] or now, now)  # what has not happened yet is not told
     after: _Place | None = query["after"]
-    from_ = query["from"] or to - timedelta(seconds=context.settings.timeline_s)
+    from_ = query["from"] or earlier(to, timedelta(seconds=context.settings.timeline_s))
     begin = from_ if after is None else after.at
     if from_ >= to or begin >= to:
         hint = "Exchange from and to, or move one of them."

@@ -17,6 +17,7 @@ import structlog
 from api.access import Access
 from api.auditing import Audit, AuditRecord, AuditUnavailable
 from api.compliance import Found, RuleView, Standing, Violation
+from api.params import earlier
 from api.ports import History, HistoryUnavailable, Interval
 from connectors.base import Clock
 from gateway.compliance import rules
@@ -153,7 +154,7 @@ class ComplianceJudge:
         now = self._clock.now()
         found: list[Violation] = []
         for item in self._of(rule):
-            begin, end = from_ - _BEFORE, min(to, now)
+            begin, end = earlier(from_, _BEFORE), min(to, now)
             intervals = await self._timeline(item.name, begin, end)
             corrections = await self._evidence.history.corrections(item.name, begin, end)
             past = Past(item.name, item.path, _whole(intervals, end, now), corrections)
@@ -164,7 +165,7 @@ class ComplianceJudge:
         end = min(to, self._clock.now())
         found: list[Violation] = []
         for item in self._of(rule):
-            begin = from_ - rule.per
+            begin = earlier(from_, rule.per)
             past = Past(item.name, item.path, await self._timeline(item.name, begin, end))
             found += rules.unknown_at_most(rule, past, begin, end)
         return found

@@ -14,6 +14,7 @@ import msgspec
 
 from api.auditing import AuditHead, AuditRecord
 from api.compliance import Violation
+from api.params import earlier
 from api.ports import Interval
 from gateway.config.compliance import ComplianceSettings
 from statemodel.corrected import LATE_SAMPLES
@@ -236,7 +237,9 @@ def _reasons(corrections: Sequence[Recorded]) -> Sequence[Recorded]:
 def shifts(rule: ComplianceSettings, from_: datetime, to: datetime) -> Iterator[tuple[datetime, datetime]]:
     """The shifts that lie wholly between two instants."""
     hour, minute = map(int, rule.begins.split(":"))
-    begin = datetime.combine(from_.astimezone(UTC).date(), time(hour, minute), UTC) - timedelta(days=1)
+    begin = earlier(
+        datetime.combine(from_.astimezone(UTC).date(), time(hour, minute), UTC), timedelta(days=1)
+    )
     while begin + rule.per <= to:
         if begin >= from_:
             yield begin, begin + rule.per

@@ -157,6 +157,14 @@ async def test_a_downtime_is_seen_whole_and_keeps_its_id_wherever_the_range_cuts
     assert (await judged.violations(NOW - 2900 * MINUTE, NOW - 2100 * MINUTE)).items == []
 
 
+async def test_a_range_may_begin_with_the_first_instant_there_is() -> None:
+    begin = datetime.min.replace(tzinfo=UTC)
+    of, _ = judge(REASON, {"kind": "unknown_at_most", "equipment": "filler-1", "share": 0.1, "per": "8h"})
+    found = await of.violations(begin, begin + timedelta(hours=1))
+    assert not found.items
+    assert not found.incomplete
+
+
 async def test_one_that_lasts_has_no_end() -> None:
     judged, _ = judge(REASON, past=Past((600, "Execute"), (100, "Aborted")))
     [found] = (await judged.violations(NOW - 60 * MINUTE, NOW)).items
