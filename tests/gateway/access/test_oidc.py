@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ from tests.gateway.access.issuer import (
     signed,
 )
 from tests.support.manual_clock import START, ManualClock
+from tests.support.server_certificate import make_certificate
 
 NOW = int(START.timestamp())
 
@@ -448,3 +450,31 @@ def test_settings_that_open_a_hole_are_refused(change: dict[str, Any], words: st
     OidcSettings.model_validate(good)
     with pytest.raises(ValidationError, match=words):
         OidcSettings.model_validate({**good, **change})
+
+
+async def test_an_issuer_is_known_by_the_authorities_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, private = make_certificate(tmp_path)
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(tmp_path / "server.pem", private)
+    sets = b'{"keys": [' + jwk(public("one", rsa_key("one"))) + b"]}"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(sets) + sets)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=own)
+    issuer = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    settings = OidcSettings.model_validate(
+        {"issuer": issuer, "audience": "andon", "jwks": f"{issuer}/keys", "roles": {"all": "viewer"}}
+    )
+    async with server:
+        strangers = IssuerKeys(settings, ManualClock())
+        await strangers.read()
+        assert "CERTIFICATE_VERIFY_FAILED" in (strangers.trouble or "")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+        keys = IssuerKeys(settings, ManualClock())
+        await keys.read()
+        assert keys.trouble is None
