@@ -121,15 +121,20 @@ class JoinedHistory:
         to = to if known_at is None else min(to, known_at)
         if to <= from_ or limit < 1:
             return []
-        first = await self._transition_before(equipment, from_, known_at)
+        first, there = await self._begin(equipment, from_, to, limit + 1, known_at)
         begun = [] if first is None else [first]
         laid: list[Stretch] = []
         # Several may lie at one instant, so the next page begins with what was read there already.
         after, read_there, page = from_, set[str](), limit + 1 - len(begun)
         while True:
-            found = await self._transitions_between(
-                equipment, after, to, page + len(read_there), for_timeline=True
+            found = (
+                there[:page]
+                if there is not None
+                else await self._transitions_between(
+                    equipment, after, to, page + len(read_there), for_timeline=True
+                )
             )
+            there = None
             fresh = [r for r in found if r.id not in read_there]
             known = [r for r in fresh if known_at is None or r.recorded_at <= known_at]
             whole = len(fresh) < page or len(known) < len(fresh)  # what was recorded later ends it
@@ -143,9 +148,9 @@ class JoinedHistory:
             if whole or len(laid) > limit or (len(laid) == limit and not laid[-1].corrected):
                 return [_interval(stretch) for stretch in laid[:limit]]
             # A correction lies over some of them, or goes on beyond the last: go on with what follows.
-            begun, there = begun[-1:], fresh[-1].at
-            read_there = {r.id for r in found if r.at == there}
-            after, page = there - _INSTANT, min(2 * page, max(page, _TIMELINE_EVENTS))
+            begun, last_at = begun[-1:], fresh[-1].at
+            read_there = {r.id for r in found if r.at == last_at}
+            after, page = last_at - _INSTANT, min(2 * page, max(page, _TIMELINE_EVENTS))
 
     async def event(self, seq: int) -> Recorded | None:
         """The event of this number in the present stream; None when it cannot be read any more.
@@ -274,6 +279,17 @@ class JoinedHistory:
         if after < before - 1:
             return found, f"refused moves were looked for only up to event {after}"
         return found, None
+
+    async def _begin(
+        self, equipment: str, from_: datetime, to: datetime, limit: int, known_at: datetime | None
+    ) -> tuple[Recorded | None, Sequence[Recorded] | None]:
+        """What led to the state at an instant, and the transitions from there on; None where they have to be
+        asked for. The journal tells both at once: it holds all that followed a transition it knows."""
+        if known_at is None:
+            first, following = await self._journal.around(equipment, from_, to, limit)
+            if first is not None or (following is not None and self._holds_all()):
+                return first, following
+        return await self._transition_before(equipment, from_, known_at), None
 
     async def _transition_before(
         self, equipment: str, at: datetime, known_at: datetime | None = None

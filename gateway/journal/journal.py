@@ -24,6 +24,7 @@ from gateway.journal import files
 from gateway.journal.bounds import Needs
 from gateway.journal.grouping import Ask, Outcome, answer, commit, next_group
 from gateway.journal.losses import Loss
+from gateway.journal.pages import Pages
 from gateway.journal.recovery import open_store
 from gateway.journal.store import Appended, Store
 from gateway.journal.tail import Tail
@@ -57,6 +58,9 @@ class Journal:
         self._batches: Tail[SampleBatch] = Tail(_TAIL_SAMPLES)
         self._events.extend(self._position.last_seq + 1, (), ())
         self._batches.extend(self._position.last_batch + 1, (), ())
+        #: Number of the last transition of each equipment that moved since the journal was opened.
+        self._moved: dict[str, int] = {}
+        self._pages = Pages()
         self._news = asyncio.Event()
         #: Appends that wait for the commit under way, or for room.
         self._waiting: deque[Ask] = deque()
@@ -178,6 +182,7 @@ class Journal:
         self._events.extend(
             position.last_seq + 1 - len(done.recorded), done.recorded, [1] * len(done.recorded)
         )
+        self._moved.update((item.equipment, item.seq) for item in done.recorded if item.type == "transition")
         weights = [1 + len(batch.samples) for batch in done.batches]
         self._batches.extend(position.last_batch + 1 - len(done.batches), done.batches, weights)
         self._position = position
@@ -280,12 +285,30 @@ class Journal:
     async def transitions(
         self, equipment: str, *, after: int, from_: datetime | None, to: datetime | None, limit: int
     ) -> Sequence[Recorded]:
-        """Transitions of one equipment with `seq > after` and `from <= at < to`, in order."""
-        return await self._call(self._store.transitions, equipment, after, from_, to, limit)
+        """Transitions of one equipment with `seq > after` and `from <= at < to`, in order; from memory when
+        the same was asked before and nothing has changed since."""
+        self._check_open()
+        question = (equipment, after, from_, to, limit)
+        stand = (self._moved.get(equipment), self.position.first_seq)
+        known = self._pages.find(question, stand)
+        if known is not None:
+            return known
+        found = await self._call(self._store.transitions, *question)
+        if not self._store.damaged_count:  # what cannot be read is tried again each time
+            self._pages.keep(question, stand, found)
+        return found
 
     async def transition_before(self, equipment: str, at: datetime) -> Recorded | None:
         """The newest transition of one equipment at or before an instant, if the journal still knows it."""
         return await self._call(self._store.transition_before, equipment, at)
+
+    async def around(
+        self, equipment: str, from_: datetime, to: datetime, limit: int
+    ) -> tuple[Recorded | None, Sequence[Recorded] | None]:
+        """The newest transition of one equipment at or before an instant, if the journal still knows it, and
+        those with `from < at < to`, in order: nothing is freed between the two. None in their place where
+        some of them may have been freed."""
+        return await self._call(self._store.around, equipment, from_, to, limit)
 
     async def transition_up_to(self, equipment: str, seq: int) -> Recorded | None:
         """The transition of one equipment with the highest number up to one that is still known."""

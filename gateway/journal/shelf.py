@@ -10,7 +10,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +22,7 @@ from statemodel.records import Recorded
 from statemodel.types import SampleBatch
 
 _BEGINNING_US, _END_US = -(2**62), 2**62
+_MICROSECOND = timedelta(microseconds=1)
 #: Finished segments held open for reading.
 _OPEN_MAX = 2
 
@@ -37,6 +38,11 @@ class Shelf(ABC):
         self._newest = newest
         self._open: dict[SegmentId, Reader] = {}
         self._damaged: dict[tuple[str, int, int], Damage] = {}
+
+    @property
+    def damaged_count(self) -> int:
+        """Damaged parts that reading has met so far."""
+        return len(self._damaged)
 
     @abstractmethod
     def check(self) -> None:
@@ -117,6 +123,16 @@ class Shelf(ABC):
                     elif item is not None:
                         self.note(id_, str(item[1]), seq=item[0])
         return None
+
+    def around(
+        self, equipment: str, from_: datetime, to: datetime, limit: int
+    ) -> tuple[Recorded | None, list[Recorded] | None]:
+        """The newest transition of one equipment at or before an instant, and those with `from < at < to`;
+        None in their place where some of them may have been freed."""
+        before = self.transition_before(equipment, from_)
+        if before is None and self.position.first_seq > 1:
+            return None, None
+        return before, self.transitions(equipment, 0, from_ + _MICROSECOND, to, limit)
 
     def transition_up_to(self, equipment: str, seq: int) -> Recorded | None:
         """The transition of one equipment with the highest number up to one."""
