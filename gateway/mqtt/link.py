@@ -421,7 +421,8 @@ class Link:
         self._aliases = Aliases(limits.alias_max)
         if limits.keep_alive_s:
             self._pings.keep_alive_s = limits.keep_alive_s
-        self._accepted.set_result(None)
+        if not self._accepted.done():  # whoever wanted it may have given up in this very turn of the loop
+            self._accepted.set_result(None)
 
     def _ponged(self) -> None:
         self._pings.pong()

@@ -295,6 +295,29 @@ async def test_nothing_is_left_behind() -> None:
     await until(lambda: len(asyncio.all_tasks()) == before, "no task left")
 
 
+async def test_an_answer_to_somebody_who_has_just_given_up_is_no_failure() -> None:
+    """Cancelled before the answer, in the turn of the loop in which it comes."""
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    readable = Link._answered
+    attempts: list[asyncio.Task[Link]] = []
+    answers = asyncio.Event()
+
+    def answered(link: Link, limits: Limits) -> None:
+        attempts[0].cancel()
+        answers.set()
+        readable(link, limits)
+
+    async with scripted(says(ACCEPTED_5)) as options:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Link, "_answered", answered)
+            attempts.append(asyncio.create_task(Link.open(options, SystemClock(), will=None)))
+            with pytest.raises(asyncio.CancelledError):
+                await attempts[0]
+    assert answers.is_set()
+    assert said == []
+
+
 async def test_giving_up_in_the_last_moment_leaves_no_connection() -> None:
     """Cancelled in the turn of the loop in which the broker's answer has come."""
     gone = asyncio.Event()
