@@ -59,6 +59,7 @@ class Load:
         self.rate = rate
         self.times_s: list[float] = []
         self.statuses: dict[str, int] = {}
+        self.answered_count = 0
         self.bytes = 0
         self.lost = 0
         self.measuring = False
@@ -73,6 +74,7 @@ class Load:
 
     def answered(self, connection: _Connection, status: str, took_s: float, length: int) -> None:
         """An answer is there as a whole."""
+        self.answered_count += 1
         if self.measuring:
             self.times_s.append(took_s)
             self.statuses[status] = self.statuses.get(status, 0) + 1
@@ -118,6 +120,7 @@ async def run(
         "statuses": load.statuses,
         "bytes": load.bytes,
         "lost": load.lost,
+        "answered": load.answered_count,
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -75,13 +76,24 @@ async def _line(process: Process) -> dict[str, Any]:
     return dict(json.loads(line))
 
 
-async def load(directory: Path, port: int, path: str, *options: str) -> dict[str, Any]:
-    """What `load_rest` says of one path."""
+async def load(
+    directory: Path, port: int, path: str, *options: str, pid: int | None = None
+) -> dict[str, Any]:
+    """What `load_rest` says of one path; with `cpu_us` a request of the process that served it."""
     command = ("tests.benchmarks.load_rest", str(port), path, "--for", str(FOR_S), *options)
+    before_us = 0.0 if pid is None else cpu_us(pid)
     async with child(directory, *command) as process:
         told = await _line(process)
     assert set(told["statuses"]) == {"200"}, told
-    return told
+    return told if pid is None else {**told, "cpu_us": (cpu_us(pid) - before_us) / told["answered"]}
+
+
+def cpu_us(pid: int) -> float:
+    """Processor time a process has taken with all its threads."""
+    fields = (
+        Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    )
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") * 1e6
 
 
 # Requests ---------------------------------------------------------------------------------------------------
@@ -95,16 +107,18 @@ async def _requests(directory: Path, running: GatewayProcess, port: int) -> Sequ
     keys = {"": ()} | ({", with a key": ("--key", key_file.read_text().strip())} if key_file.exists() else {})
     for name, path in ROUTES.items():
         floor_port = free_port()
-        async with child(directory, "tests.benchmarks.floor_rest", str(floor_port), str(sizes[name])):
+        ready = ("tests.benchmarks.floor_rest", str(floor_port), str(sizes[name]))
+        async with child(directory, *ready) as trivial:
             await until_listening(floor_port)
-            floor = await load(directory, floor_port, "/ready")
             for how, options in keys.items():
-                told = await load(directory, port, path, *options)
+                floor = await load(directory, floor_port, "/ready", pid=trivial.child.pid)
+                told = await load(directory, port, path, *options, pid=running.pid)
                 title = f"rest: {name}{how}, 32 connections"
                 goal = floor["per_s"] * GOAL_OF_STATE if name == "state" else None
                 figures += [
                     Figure(title, told["per_s"], "requests/s", floor["per_s"], _FLOOR_IS, goal=goal),
                     Figure(f"{title}, p99", told["p99_ms"], "ms", floor["p99_ms"], _FLOOR_IS),
+                    Figure(f"{title}, CPU", told["cpu_us"], "us/request", floor["cpu_us"], _FLOOR_IS),
                 ]
     return figures
 
