@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,7 +22,7 @@ import msgspec
 import structlog
 
 from api.access import Principal
-from api.auditing import AuditUnavailable
+from api.auditing import AuditEntry, AuditUnavailable
 from api.commanding import (
     Approval,
     Armed,
@@ -50,7 +49,9 @@ from gateway.control.judging import (
     rules_for,
 )
 from gateway.control.ledger import Entry, Ledger, LedgerFailed, Stage
+from gateway.control.lines import Lines
 from gateway.control.plant import Plant
+from gateway.control.rates import Brake
 from gateway.control.settling import Record, Settling, Trail
 from statemodel.types import CommandStatus
 
@@ -94,7 +95,7 @@ class CommandDesk:
         self._keys: dict[str, str] = {}
         #: Those that wait for a second person: entry, rule, and until when (monotonic).
         self._waiting: dict[str, tuple[Entry, AllowSettings, float]] = {}
-        self._lines: dict[str, tuple[asyncio.Lock, list[None]]] = {}
+        self._lines, self._brake = Lines(LINE_MAX), Brake()
         self._tasks: set[asyncio.Task[CommandView]] = set()
         self._stopping = False
         self.counts: Counter[str] = Counter()
@@ -207,10 +208,12 @@ class CommandDesk:
         found = self._waiting.get(id_)
         if found is None:
             entry = await self._found(self._ledger.by_id(id_))
+            attempt = entries.vain_approval(id_, entry, approval, by, peer)
+            if self._brake.lets(f"{by.kind} {by.name}", self._clock.monotonic()):
+                await self._tried(attempt)
             if entry is None:
                 raise UnknownCommand
-            reason = f"it is {entry.view.status}, and does not wait for an approval"
-            raise _refusal(halt("approval_not_needed", reason))
+            raise _refusal(halt(attempt.code, str(attempt.detail["reason"])))
         entry, rule, until_s = found
         view = entry.view
         asked, said = (view.value, approval.value) if view.tag else (view.command, approval.command)
@@ -286,7 +289,7 @@ class CommandDesk:
                 if known.stage in (Stage.GOING, Stage.SENDING):
                     raise _refusal(halt("key_running", "it is being worked on", retry_after_s=RETRY_S))
                 return entries.answer(known)
-            async with self._line(request.tag or request.equipment):
+            async with self._lines.turn(request.tag or request.equipment):
                 verdict = self._bench.judged(request, by, via, until_s, reused=known is not None)
                 if verdict.halt is not None and not verdict.waits:
                     if known is not None or verdict.halt.code in _NOT_KEPT:
@@ -325,7 +328,7 @@ class CommandDesk:
     async def _seconded(self, entry: Entry, until_s: float) -> CommandView:
         """One that a second person has approved: judged again by what holds now, then carried out."""
         view = entry.view
-        async with self._line(view.tag or view.equipment):
+        async with self._lines.turn(view.tag or view.equipment):
             request = entries.request_of(entry)
             by = Principal(view.requested_by, entry.by_kind, frozenset())  # type: ignore[arg-type]
             verdict = self._bench.judged(request, by, view.via, until_s, taken=True, stages=_AGAIN)
@@ -433,24 +436,10 @@ class CommandDesk:
         if not self._is_open:
             found = halt("ledger_unavailable", self.ledger_trouble or "it has not been read yet")
             raise _refusal(msgspec.structs.replace(found, retry_after_s=RETRY_S))
-        line = self._lines.get(name)
-        if line is not None and len(line[1]) >= LINE_MAX:
+        if self._lines.is_full(name):
             raise _refusal(halt("busy", f"{LINE_MAX} commands wait for {name}", retry_after_s=RETRY_S))
         if len(self._tasks) + self._settling.unsettled >= COMMANDS_MAX:
             raise _refusal(halt("busy", f"{COMMANDS_MAX} commands are under way", retry_after_s=RETRY_S))
-
-    @asynccontextmanager
-    async def _line(self, name: str) -> AsyncIterator[None]:
-        """One after the other; locks are handed on in the order they were asked for."""
-        lock, queue = self._lines.setdefault(name, (asyncio.Lock(), []))
-        queue.append(None)
-        try:
-            async with lock:
-                yield
-        finally:
-            queue.pop()
-            if not queue:
-                self._lines.pop(name, None)
 
     async def _owned(self, work: Coroutine[Any, Any, CommandView], name: str) -> CommandView:
         """Work that goes on when whoever waits for it is gone."""
@@ -470,11 +459,14 @@ class CommandDesk:
     ) -> CommandRefused:
         """A refusal that is not kept, on record as an attempt all the same, where that is possible."""
         self.counts[CommandStatus.REFUSED] += 1
-        try:
-            await self._audit.record(entries.attempt("command", request, by, via, found))
-        except AuditUnavailable as error:
-            _log.warning("a refused command is not audited", code=found.code, reason=error.reason)
+        await self._tried(entries.attempt("command", request, by, via, found))
         return _refusal(found)
+
+    async def _tried(self, attempt: AuditEntry) -> None:
+        try:
+            await self._audit.record(attempt)
+        except AuditUnavailable as error:
+            _log.warning("a refused command is not audited", code=attempt.code, reason=error.reason)
 
     async def _found(self, work: Coroutine[Any, Any, Any]) -> Any:
         try:

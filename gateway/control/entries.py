@@ -10,7 +10,7 @@ import msgspec
 
 from api.access import Principal
 from api.auditing import AuditEntry, Scalar
-from api.commanding import CommandRefused, CommandRequest, CommandView
+from api.commanding import Approval, CommandRefused, CommandRequest, CommandView
 from api.refusals import REFUSALS
 from gateway.config.control import AllowSettings
 from gateway.control.carrying import Carried, Halt
@@ -196,3 +196,17 @@ def attempt(
         detail=detail,
         peer=request.peer,
     )
+
+
+def vain_approval(id_: str, entry: Entry | None, word: Approval, by: Principal, peer: str) -> AuditEntry:
+    """The record of an approval of what does not wait for one; `entry` is None where there is none."""
+    found = Halt("unknown_command", "there is no command of this id, or it is kept no more")
+    target, via = "", "rest"
+    if entry is not None:
+        reason = f"it is {entry.view.status}, and does not wait for an approval"
+        found, via = Halt("approval_not_needed", reason), entry.view.via
+        target = request_of(entry).target
+    said = word.value if word.command is None else word.command
+    request = CommandRequest(key="", value=said, peer=peer)
+    told = attempt("command.approve", request, by, via, found, id=id_[:100])
+    return msgspec.structs.replace(told, target=target or f"command {id_}"[:200])

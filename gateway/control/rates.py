@@ -53,3 +53,27 @@ class Rates:
         if known is None or known[0] != rate:
             known = self._windows[label] = rate, Window(rate)
         return known[1]
+
+
+#: Records of vain attempts of one caller, and callers that are told apart.
+_VAIN_RATE, _CALLERS_MAX = "30/1m", 1000
+
+
+class Brake:
+    """Lets so many records of one caller through that nobody fills the audit trail with vain attempts."""
+
+    def __init__(self) -> None:
+        self._rates = Rates()
+        self._callers: dict[str, None] = {}
+
+    def lets(self, caller: str, now_s: float) -> bool:
+        """Whether one more is recorded. The caller seen longest ago makes room for a new one."""
+        self._callers.pop(caller, None)
+        self._callers[caller] = None
+        if len(self._callers) > _CALLERS_MAX:
+            del self._callers[next(iter(self._callers))]
+            self._rates.keep(self._callers.__contains__)
+        if self._rates.wait_s(caller, _VAIN_RATE, now_s) > 0:
+            return False
+        self._rates.take(caller, _VAIN_RATE, now_s)
+        return True

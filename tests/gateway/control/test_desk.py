@@ -349,8 +349,10 @@ class TestTheSecondPerson:
             assert refused.value.code == "approval_not_needed"
         assert bench.machine.received == [(TAG, 90.0)]
         assert bench.audit.of(view.id) == ["accepted", "verified"]
-        (approved,) = [r for r in bench.audit.records if r.action == "command.approve"]
+        approved, late = [r for r in bench.audit.records if r.action == "command.approve"]
         assert (approved.actor, approved.result, approved.detail["id"]) == ("berta", "ok", view.id)
+        assert (late.actor, late.code, late.target) == ("berta", "approval_not_needed", TAG)
+        assert (late.detail["id"], late.detail["value"]) == (view.id, 90.0)
 
     @pytest.mark.parametrize(
         ("by", "value", "code"),
@@ -421,7 +423,21 @@ class TestTheSecondPerson:
     async def test_an_unknown_one(self, bench: Bench) -> None:
         async with bench.open() as desk:
             with pytest.raises(UnknownCommand):
+                await desk.approve("no such", Approval(value=90.0), BERTA, "10.0.0.9")
+        (tried,) = bench.audit.records
+        assert (tried.action, tried.result, tried.code) == ("command.approve", "refused", "unknown_command")
+        assert (tried.actor, tried.peer, tried.detail["id"]) == ("berta", "10.0.0.9", "no such")
+
+    async def test_approvals_in_vain_do_not_fill_the_trail(self, bench: Bench) -> None:
+        async with bench.open() as desk:
+            for by, count in ((BERTA, 100), (ANNA, 1)):
+                for _ in range(count):
+                    with pytest.raises(UnknownCommand):
+                        await desk.approve("no such", Approval(value=90.0), by)
+            bench.clock.shift_s += 61
+            with pytest.raises(UnknownCommand):
                 await desk.approve("no such", Approval(value=90.0), BERTA)
+        assert [r.actor for r in bench.audit.records] == ["berta"] * 30 + ["anna", "berta"]
 
 
 class TestWithoutATrace:
