@@ -7,6 +7,7 @@ port of users and keys; knows no noun.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
@@ -174,11 +175,17 @@ def is_loopback(address: str) -> bool:
     return (inner or found).is_loopback
 
 
+#: An address of IPv6 in brackets, or a name or an address of IPv4; then a port.
+_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
+
+
 def host_name(host: bytes) -> str:
-    """The name in a Host header, in lower case and without port and brackets."""
-    text = host.decode("latin-1")
-    name = text.rpartition("]")[0].removeprefix("[") if text.startswith("[") else text.partition(":")[0]
-    return name.lower()
+    """The name in a Host header, in lower case and without port and brackets; empty where it is none.
+
+    Strict (RFC 9110, 7.2): nothing may stand around a name, or `[::1].evil.example` would be loopback.
+    """
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).decode().lower() if found else ""
 
 
 def _credential(headers: Mapping[bytes, bytes], *, strict: bool) -> tuple[str | None, bool]:

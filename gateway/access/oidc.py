@@ -23,6 +23,8 @@ from gateway.config.access import EVERYWHERE, OidcSettings
 
 #: Names longer than this are cut, and areas and roles beyond this many passed over.
 NAME_CHARS_MAX, ITEMS_MAX = 128, 200
+#: Claims whose one text is a list with spaces between; `scp` is what some issuers call it.
+_SPACED = frozenset(("scope", "scp"))
 _TYPES = frozenset(("jwt", "at+jwt", "application/at+jwt"))
 
 
@@ -154,7 +156,7 @@ def principal_of(token: str, claims: Mapping[str, Any], settings: OidcSettings) 
 
 
 def _roles(claims: Mapping[str, Any], settings: OidcSettings) -> Iterator[Role]:
-    for said in _texts(_claim(claims, settings.roles_claim)):
+    for said in _texts(claims, settings.roles_claim):
         if (role := settings.roles.get(said)) is not None:
             yield role
 
@@ -162,7 +164,7 @@ def _roles(claims: Mapping[str, Any], settings: OidcSettings) -> Iterator[Role]:
 def _areas(claims: Mapping[str, Any], settings: OidcSettings) -> tuple[str, ...] | None:
     if settings.areas_claim is None:
         return None
-    said = _texts(_claim(claims, settings.areas_claim))
+    said = _texts(claims, settings.areas_claim)
     if settings.areas:
         found = [settings.areas[text] for text in said if text in settings.areas]
     else:
@@ -174,10 +176,12 @@ def _areas(claims: Mapping[str, Any], settings: OidcSettings) -> tuple[str, ...]
     return tuple(sorted(set(found)))
 
 
-def _texts(value: Any) -> list[str]:
-    """A claim as texts: one, a list, or one with spaces between (as `scope` has them)."""
+def _texts(claims: Mapping[str, Any], path: str) -> list[str]:
+    """A claim as texts: a list, or one text, which is a list with spaces between in `scope` alone (RFC 8693,
+    4.2). Anywhere else a name may have spaces: "former admins" are no admins."""
+    value = _claim(claims, path)
     if isinstance(value, str):
-        return list(dict.fromkeys((value, *value.split())))[:ITEMS_MAX]
+        return value.split()[:ITEMS_MAX] if path.rpartition(".")[2] in _SPACED else [value]
     if isinstance(value, list):
         return [item for item in value[:ITEMS_MAX] if isinstance(item, str)]
     return []
