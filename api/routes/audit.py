@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api import params
 from api.access import Permission
@@ -24,6 +24,7 @@ from api.auditing import (
     Scalar,
     Verdict,
 )
+from api.exporting import Export, begun
 from api.hints import shown
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
 from api.params import Param, UnreadableError
@@ -114,9 +115,12 @@ async def export_audit(context: Context, call: Call) -> Response:
     through = min(call.query["through"] or audit.head().n, audit.head().n)
     try:
         await audit.record(_entry(call, "export", {"after": after, "through": through}))
+        lines = await begun(
+            audit.export(after, through), lambda: context.guard.still(call.by), AuditUnavailable
+        )
     except AuditUnavailable as error:
         raise _unavailable(context, error) from error
-    response = StreamingResponse(_lines(audit, after, through), media_type=_LINES)
+    response = Export(lines, media_type=_LINES)
     response.raw_headers += [NO_STORE, *BASE_HEADERS]
     return response
 
@@ -176,11 +180,6 @@ def _audit(context: Context) -> Audit:
     if audit is None:
         raise Problem("audit_unavailable", "This gateway keeps no audit trail.")
     return audit
-
-
-async def _lines(audit: Audit, after: int, through: int) -> AsyncIterator[bytes]:
-    async for part in audit.export(after, through):
-        yield part
 
 
 async def _told(audit: Audit, entry: AuditEntry) -> bool:
@@ -337,7 +336,8 @@ def operations(settings: ApiSettings) -> tuple[Operation, ...]:
             "audit",
             "Records as they are kept",
             "One line of JSON each, byte for byte as in the gateway's files, so that the chain can be "
-            "verified anywhere. The export is recorded first; without that there is none.",
+            "verified anywhere. The export is recorded first; without that there is none. Where it cannot go "
+            "on, or the right to it ends, the connection is cut: what ends in order is whole.",
             export_audit,
             (
                 Answer(
