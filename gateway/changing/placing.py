@@ -78,17 +78,23 @@ class Placing:
         except GatewayError:
             self.drop()
             raise
-        old = {name: _bytes(target) for name, (_, target) in self._drafts.items()}
-        moved = []
+        old: dict[str, bytes | None] = {}
+        place = self._main
         try:
-            for name, (draft, target) in self._drafts.items():
-                moved.append(name)
-                draft.rename(target)
-                sync_directory(target.parent)
+            for name, (_, place) in self._drafts.items():
+                old[name] = _bytes(place)
+            for draft, place in self._drafts.values():
+                draft.rename(place)
+                sync_directory(place.parent)
         except OSError as error:
-            self._put_back(moved, old)
-            revisions.give_up(revision.info)
-            raise NotPlaced(f"{target} cannot be replaced: {error.strerror or error}") from error
+            failed = NotPlaced(f"{place} cannot be replaced: {error.strerror or error}")
+            if lost := self._put_back(old):
+                failed = NotPlaced(
+                    f"{failed.reason}; nor put back: {', '.join(map(str, lost))}",
+                    hint="see to the disk, and put them back from the newest revision: andon config show",
+                )
+            revisions.give_up(revision.info, failed)
+            raise failed from error
         revisions.finish(revision.info)
 
     def drop(self) -> None:
@@ -97,16 +103,23 @@ class Placing:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
 
-    def _put_back(self, names: list[str], old: Mapping[str, bytes | None]) -> None:
+    def _put_back(self, old: Mapping[str, bytes | None]) -> list[Path]:
+        """Let every file be again what it was; gives those that are not."""
         self.drop()
-        for name in names:
+        lost = []
+        for name, raw in old.items():
             _, target = self._drafts[name]
-            with suppress(OSError):
-                raw = old[name]
+            try:
+                if _bytes(target) == raw:
+                    continue
                 if raw is None:
                     target.unlink(missing_ok=True)
                 else:
                     _draft(target, raw).rename(target)
+                sync_directory(target.parent)
+            except OSError:
+                lost.append(target)
+        return lost
 
 
 Recovered = Literal["completed", "edited"]
@@ -126,8 +139,14 @@ def go_on(main: Path, revisions: Revisions) -> tuple[Recovered, Revision] | None
     revision = found.revision
     for name in revision.files:
         place = on_disk(name, main)
-        _part(Path(os.path.realpath(place))).unlink(missing_ok=True)
-        present = _bytes(place)
+        try:
+            _part(Path(os.path.realpath(place))).unlink(missing_ok=True)
+            present = _bytes(place)
+        except OSError as error:
+            raise NotPlaced(
+                f"{place} cannot be read: {error.strerror or error}",
+                hint="a change was cut off, and it belongs to it; see to the disk and its rights",
+            ) from error
         known = (
             name not in found.before or (None if present is None else digest(present)) == found.before[name]
         )

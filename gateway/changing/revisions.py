@@ -17,9 +17,10 @@ import msgspec
 
 from api.configuring import Revision, RevisionInfo
 from gateway.changing.canonical import hash_of
-from gateway.errors import StartFailed
+from gateway.errors import GatewayError, StartFailed
 from gateway.journal.files import sync_directory
 from gateway.snapshots.durable import drop_drafts, whole_file
+from gateway.snapshots.failures import NotWritten
 
 #: Revisions kept, and what all of them may take on the disk; the two newest are kept in any case.
 KEEP_MAX = 200
@@ -102,8 +103,12 @@ class Revisions:
             NotWritten: the disk refused; nothing has changed.
         """
         kept = _Kept(_FORM, revision.info, dict(revision.files), dict(before))
-        with whole_file(self._path(revision.info.number, _NEXT)) as file:
-            file.write(msgspec.json.encode(kept))
+        try:
+            with whole_file(self._path(revision.info.number, _NEXT)) as file:
+                file.write(msgspec.json.encode(kept))
+        except NotWritten as failed:  # it may have its name all the same, and only the folder not be synced
+            self.give_up(revision.info, failed)
+            raise
 
     def finish(self, info: RevisionInfo) -> None:
         """The files of the revision begun last are all in their place."""
@@ -113,10 +118,22 @@ class Revisions:
         self._known[info.number] = info
         self._drop_old()
 
-    def give_up(self, info: RevisionInfo) -> None:
-        """The revision begun last does not come about."""
-        self._path(info.number, _NEXT).unlink(missing_ok=True)
-        sync_directory(self.folder)
+    def give_up(self, info: RevisionInfo, why: GatewayError) -> None:
+        """The revision begun last does not come about.
+
+        Raises:
+            NotWritten: nor can it be taken away, so that the next start would take it up; it says `why` too.
+        """
+        note = self._path(info.number, _NEXT)
+        try:
+            note.unlink(missing_ok=True)
+            sync_directory(self.folder)
+        except OSError as error:
+            raise NotWritten(
+                f"{why.reason}; and {note} cannot be removed: {error.strerror or error}",
+                hint=f"see to the disk, and remove {note} before the next start if it is still there: "
+                "that start would run the new configuration",
+            ) from error
 
     def add(self, revision: Revision) -> None:
         """Keep a revision whose files are in their place already.
@@ -154,15 +171,20 @@ class Revisions:
         return kept
 
     def _drop_old(self) -> None:
-        sizes = {
-            number: path.stat().st_size
-            for number in self._known
-            if (path := self._path(number, _DONE)).exists()
-        }
+        sizes = {number: _size(self._path(number, _DONE)) for number in self._known}
         left = sorted(self._known)
         while len(left) > 2 and (
-            len(left) > KEEP_MAX or sum(sizes.get(number, 0) for number in left) > KEEP_BYTES_MAX
+            len(left) > KEEP_MAX or sum(sizes[number] for number in left) > KEEP_BYTES_MAX
         ):
             number = left.pop(0)
-            self._path(number, _DONE).unlink(missing_ok=True)
-            del self._known[number]
+            with suppress(OSError):  # the next change, or start, finds it again
+                self._path(number, _DONE).unlink(missing_ok=True)
+                del self._known[number]
+
+
+def _size(path: Path) -> int:
+    """Its bytes; 0 where it is not there or the disk does not tell."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
