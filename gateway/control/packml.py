@@ -167,13 +167,13 @@ class PackmlCarrier:
                     reason = f"{packml.request}: {raised.reason}; the machine was not asked for anything"
                     return _refused(reason)
                 await self._taken(packml, way, moved, low, raised_at, until_s)
+                stands = await self._withdraw(order, packml, low, raised_at)
             except asyncio.CancelledError:
                 # The gateway stops: nobody would be there to take the request back.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(STOP_S_MAX):
                         await self._write(order, packml.request, low)
                 raise
-            stands = await self._withdraw(order, packml, low, raised_at)
         return self._told(order, way, moved, raised, stands)
 
     async def _taken(

@@ -433,6 +433,32 @@ async def test_a_stop_takes_a_raised_request_back() -> None:
     assert machine.words[REQUEST] is False
 
 
+async def test_a_stop_while_the_request_is_taken_back_takes_it_back_all_the_same() -> None:
+    """The write that takes it back is the one the stop cuts off."""
+
+    class Slow(Machine):
+        async def write(self, equipment: str | None, tag: str, value: TagValue, source: str) -> Written:
+            if (tag, value) == (REQUEST, False) and not stopping.is_set():
+                stopping.set()
+                await asyncio.Event().wait()
+            return await super().write(equipment, tag, value, source)
+
+    stopping = asyncio.Event()
+    machine = Slow()
+    machine.obeys = machine.takes_back = False
+    task = asyncio.create_task(machine.carrier().carry(machine.order(), lambda: None))
+
+    async def stopped() -> None:
+        await stopping.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    await machine.run(stopped())
+    assert task.cancelled()
+    assert machine.wrote == [*HANDSHAKE, (REQUEST, False)]
+    assert machine.words[REQUEST] is False
+
+
 async def test_moves_that_cannot_be_followed_leave_it_unknown() -> None:
     class Blind(Machine):
         async def events(self, after: int | None) -> AsyncIterator[Sequence[Any]]:
