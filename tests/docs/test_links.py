@@ -26,3 +26,10 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert ROOT in (there, *there.parents), f"{target}: leads out of the project"
         if fragment and there.suffix == ".md":
             assert fragment in anchors(there), f"{target}: there is no such heading"
+
+
+def test_the_first_page_names_every_other_once() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    named = [target for row in rows for target in _LINK.findall(row)]
+    assert sorted(named) == sorted(set(named))
+    assert {"docs/access.md", "docs/commands.md", "docs/audit.md", "docs/changing.md"} <= set(named)
