@@ -68,6 +68,9 @@ _WAYS = (
 )
 
 
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
 class Refused(GatewayError):
     """The gateway answers with a problem; `code` is the stable word for it."""
 
@@ -81,15 +84,23 @@ class Refused(GatewayError):
 class Address(str):
     """The address of a gateway, and what was found to say there who asks and to know it by."""
 
-    __slots__ = ("bearer", "ca")
+    __slots__ = ("bearer", "ca", "trust")
 
     bearer: str | None
     ca: Path | None
+    trust: ssl.SSLContext | None
 
-    def __new__(cls, url: str, bearer: str | None = None, ca: Path | None = None) -> Self:
-        """An address with a bearer token and a file of certificate authorities, where there are any."""
+    def __new__(
+        cls,
+        url: str,
+        bearer: str | None = None,
+        ca: Path | None = None,
+        trust: ssl.SSLContext | None = None,
+    ) -> Self:
+        """An address with a bearer token, and a file of certificate authorities or what to trust in place
+        of any, where there are such."""
         address = super().__new__(cls, url)
-        address.bearer, address.ca = bearer, ca
+        address.bearer, address.ca, address.trust = bearer, ca, trust
         return address
 
 
@@ -104,13 +115,13 @@ class Client:
             BadAuthority: the certificate authorities of the address cannot be read.
             NoAnswer: it is no address.
         """
-        ca = None
+        ca = trust = None
         if isinstance(url, Address):
-            bearer, ca = bearer or url.bearer, url.ca
+            bearer, ca, trust = bearer or url.bearer, url.ca, url.trust
         if ca is not None:
             authorities(ca)
         with _told():
-            self._wire = Wire(str(url), token=bearer, ca=ca, timeout_s=timeout_s)
+            self._wire = Wire(str(url), token=bearer, ca=ca, trust=trust, timeout_s=timeout_s)
         self._events = Events(self._wire, sleep)
 
     def __enter__(self) -> Client:
@@ -204,3 +215,18 @@ def authorities(ca: Path | None) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         reason = f"the certificate authorities in {ca} cannot be used: {error.strerror or error}"
         raise BadAuthority(reason, hint="it must be a PEM file that you can read") from error
+
+
+def only(cert_file: Path) -> ssl.SSLContext | None:
+    """Trust in the first certificate of a file and in nothing else, whatever names it has: for a gateway
+    whose own files are at hand. None when there is none to read."""
+    try:
+        text = cert_file.read_text(encoding="ascii")
+        first = text[text.index(_BEGIN) : text.index(_END) + len(_END)]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False  # it is known by every byte, which says more than a name
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_verify_locations(cadata=first)
+    except (OSError, ValueError, ssl.SSLError):
+        return None
+    return context

@@ -42,11 +42,12 @@ class Wire:
         *,
         token: str | None = None,
         ca: Path | str | None = None,
+        trust: ssl.SSLContext | None = None,
         timeout_s: float = 10.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`ca` is a file of certificate authorities (PEM) in place of those of the system. `transport` takes
-        the place of the network in tests.
+        """`ca` is a file of certificate authorities (PEM) in place of those of the system, `trust` what to
+        know the gateway by in place of both. `transport` takes the place of the network in tests.
 
         Raises:
             ClientError: the address or the file cannot be used.
@@ -65,7 +66,7 @@ class Wire:
             timeout=timeout_s,
             trust_env=False,
             follow_redirects=False,  # credentials go where they were meant for
-            verify=authorities(ca) if parts.scheme == "https" else False,
+            verify=(trust or authorities(ca)) if parts.scheme == "https" else False,
             transport=transport,
         )
         self.authorize(token)

@@ -16,7 +16,7 @@ import msgspec
 
 from api.configuring import Difference, Outcome, Revision, RevisionInfo, Running
 from gateway.access.credentials import ca_for, credentials_for
-from gateway.client import NoAnswer, Refused, way_there
+from gateway.client import Address, NoAnswer, Refused, way_there
 from gateway.config.problems import ConfigurationRefused, Problem
 from gateway.errors import GatewayError
 
@@ -49,12 +49,13 @@ class AskedGateway:
     ) -> None:
         self.url = url.rstrip("/")
         bearer = credentials_for(self.url, config, token=token)
+        trust = url.trust if isinstance(url, Address) and ca is None else None
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1",
             timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
             trust_env=False,
             headers={} if bearer is None else {"Authorization": f"Bearer {bearer}"},
-            verify=_authorities(ca_for(self.url, ca)) if self.url.startswith("https") else False,
+            verify=(trust or _authorities(ca_for(self.url, ca))) if self.url.startswith("https") else False,
         )
 
     def __enter__(self) -> AskedGateway:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.access.credentials import ca_for, credentials_for
 from gateway.cli_words import given_ca, given_token
-from gateway.client import Address, Client
+from gateway.client import Address, Client, only
 from gateway.commands.links import all_links, one_link
 from gateway.commands.show import event_line, out, print_json, state_table
 from gateway.config.load import read_toml
@@ -20,22 +20,31 @@ DEFAULT_URL = "http://127.0.0.1:8420"
 
 def url_from(config: Path | None, url: str | None) -> Address:
     """Where the gateway listens, with what to send there: as named, else as its configuration says, else the
-    default."""
-    found = _url_from(config, url)
-    return Address(found, credentials_for(found, config, token=given_token()), ca_for(found, given_ca()))
+    default. One that its configuration says is known by the very certificate that names, unless `--ca` is
+    given: certificates of a plant rarely have a loopback name."""
+    found, cert_file = (_named(url), None) if url is not None or config is None else _configured(config)
+    bearer = credentials_for(found, config, token=given_token())
+    trust = None if cert_file is None or given_ca() is not None else only(cert_file)
+    return Address(found, bearer, None if trust is not None else ca_for(found, given_ca()), trust)
 
 
-def _url_from(config: Path | None, url: str | None) -> str:
-    if url is not None:
-        return url if "://" in url else f"http://{url}"
-    if config is None:
+def _named(url: str | None) -> str:
+    if url is None:
         return DEFAULT_URL
+    return url if "://" in url else f"http://{url}"
+
+
+def _configured(config: Path) -> tuple[str, Path | None]:
+    """The address in a configuration, and the file of the certificate shown there."""
     read = read_toml(config)
     if isinstance(read, Problem):
         raise ConfigurationRefused([read])
     api = read[0].get("api", {})
     listen = str(api.get("listen", "127.0.0.1:8420")).replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - to call it
-    return f"{'https' if 'tls' in api else 'http'}://{listen}"
+    if "tls" not in api:
+        return f"http://{listen}", None
+    named = api["tls"].get("cert_file") if isinstance(api["tls"], dict) else None
+    return f"https://{listen}", config.parent / named if isinstance(named, str) else None
 
 
 def show_state(url: str, equipment: str | None, *, connections: bool, json: bool) -> None:
