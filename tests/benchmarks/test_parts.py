@@ -102,9 +102,10 @@ async def test_streams_and_requests_are_measured(tmp_path: Path, monkeypatch: py
     assert len(figures) == 2
     assert all(figure.value > 0 and figure.floor for figure in figures)
     port = free_port()
-    async with rest.child(tmp_path, "tests.benchmarks.floor_rest", str(port), "300"):
+    async with rest.child(tmp_path, "tests.benchmarks.floor_rest", str(port), "300") as trivial:
         await rest.until_listening(port)
-        told = await rest.load(tmp_path, port, "/ready")
+        told = await rest.load(tmp_path, port, "/ready", pid=trivial.child.pid)
         steady = await rest.load(tmp_path, port, "/ready", "--rate", "100")
     assert told["per_s"] > steady["per_s"] > 50
     assert told["bytes"] == 300
+    assert 5 < told["cpu_us"] < 10_000
