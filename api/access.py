@@ -255,6 +255,11 @@ class Access(Protocol):
         """End the session a principal came by."""
         ...
 
+    async def log_out_by(self, token: str) -> None:
+        """End the session a token is of, though the token may have ended before it; nothing when there is
+        none."""
+        ...
+
     def still(self, principal: Principal) -> bool:
         """Whether it would be let in again: memory only. Open streams ask at least every two seconds."""
         ...

@@ -208,6 +208,11 @@ def _credential(headers: Mapping[bytes, bytes], *, strict: bool) -> tuple[str | 
     return found, found is not None
 
 
+def bearer_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """The token a request carries in whichever way, be it good or not."""
+    return _credential(headers, strict=False)[0]
+
+
 def cookie_of(headers: Mapping[bytes, bytes], name: str) -> str | None:
     """The value of a cookie of ours."""
     cookies = headers.get(b"cookie")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api import params
 from api.access import Conflict, Denied, Password, Permission, Principal, Role, Session, SessionView
-from api.guard import COOKIE, COOKIE_RENEW, cookie_of, denied_problem, refuse_other_sites
+from api.guard import COOKIE, COOKIE_RENEW, bearer_of, cookie_of, denied_problem, refuse_other_sites
 from api.operation import PREFIX, Answer, Body, Call, Context, Operation
 from api.problems import Problem
 from api.responses import BASE_HEADERS, NO_STORE, Headers, Ready, encode_json, json_answer
@@ -130,6 +130,8 @@ async def log_out(context: Context, call: Call) -> Response:
     """End the session the request came by."""
     if call.by.credential:
         await context.ports.access.log_out(call.by)
+    elif (token := bearer_of(call.headers)) is not None:  # no more good for anything else, maybe
+        await context.ports.access.log_out_by(token)
     return empty(
         (
             (b"set-cookie", _cookie(COOKIE, "", 0, "/", secure=call.secure)),
@@ -177,12 +179,12 @@ def _told(context: Context, session: Session, status: int, *, cookie: bool, secu
     )
     headers: list[tuple[bytes, bytes]] = [NO_STORE, *BASE_HEADERS]
     if cookie:
-        now = context.now()
-        for name, value, until, path in (
-            (COOKIE, session.token, session.expires_at, "/"),
-            (COOKIE_RENEW, session.refresh, session.refresh_expires_at, _RENEW_PATH),
+        # Both stay as long as the session: a token that has ended is what a browser can still log out by.
+        age_s = max(0, int((session.refresh_expires_at - context.now()).total_seconds()))
+        for name, value, path in (
+            (COOKIE, session.token, "/"),
+            (COOKIE_RENEW, session.refresh, _RENEW_PATH),
         ):
-            age_s = max(0, int((until - now).total_seconds()))
             headers.append((b"set-cookie", _cookie(name, value, age_s, path, secure=secure)))
     return Ready(encode_json(told), status, headers=headers)
 
@@ -296,7 +298,8 @@ def operations(_: ApiSettings) -> tuple[Operation, ...]:
             f"{PREFIX}/sessions/own",
             "access",
             "Log out",
-            "Ends the session the request came by, and takes back its cookies. Its streams end too.",
+            "Ends the session the request came by, and takes back its cookies. Its streams end too. A token "
+            "that has ended will do.",
             log_out,
             (Answer(204, "It is over, or there was none.", headers=cookies),),
             problems=("access_unavailable",),

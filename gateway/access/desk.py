@@ -229,6 +229,12 @@ class AccessDesk(Office):
         if ended is not None:
             await self._tell("logout", principal, "")
 
+    async def log_out_by(self, token: str) -> None:
+        """End the session a token is of, though the token may have ended; see the port."""
+        principal = self.open_sessions.of_token(token)
+        if principal is not None:
+            await self.log_out(principal)
+
     async def change_password(self, principal: Principal, old: str, new: str, peer: str) -> None:
         """A user's own password; see the port."""
         if principal.kind != "user":

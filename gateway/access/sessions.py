@@ -116,6 +116,11 @@ class Sessions:
         session.used_s, session.used_at = now.s, now.at
         return session.principal
 
+    def of_token(self, token: str) -> Principal | None:
+        """Whose token this is or was, while its session is kept; good for nothing but to end it."""
+        session = self._by_token.get(tokens.digest(token))
+        return None if session is None else session.principal
+
     def renew(self, refresh: str, now: Now, allowed: Callable[[Principal], bool]) -> Session | None:
         """New tokens for a session, None when the token is nobody's or its session is over.
 

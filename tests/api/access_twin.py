@@ -54,6 +54,7 @@ class AccessTwin:
         self.ended = {"as_revoked", "as_expired"}
         self.gone: set[str] = set()
         self.peers: list[str] = []
+        self.logged_out_by: list[str] = []
         self.people: dict[str, UserView] = {}
         self.held: dict[str, KeyView] = {}
         self.count = 0
@@ -98,6 +99,9 @@ class AccessTwin:
 
     async def log_out(self, principal: Principal) -> None:
         self.gone.add(principal.credential)
+
+    async def log_out_by(self, token: str) -> None:
+        self.logged_out_by.append(token)
 
     def still(self, principal: Principal) -> bool:
         return principal.credential not in self.gone

@@ -137,6 +137,27 @@ async def test_a_browser_gets_cookies_no_script_can_read(connect: Connect) -> No
     assert not client.cookies
 
 
+async def test_a_token_that_has_ended_still_ends_its_session(connect: Connect, access: AccessTwin) -> None:
+    assert (await connect("as_expired").delete(OWN)).status_code == 204
+    cookie = {"Cookie": "andon_session=as_revoked"}
+    assert told(await connect().delete(OWN, headers=cookie)) == (403, "cross_site")
+    assert (await connect().delete(OWN, headers=PAGE | cookie)).status_code == 204
+    assert access.logged_out_by == ["as_expired", "as_revoked"]
+    assert (await connect().delete(OWN)).status_code == 204
+    odd = {"Authorization": "Basic x"}
+    assert (await connect().delete(OWN, headers=odd)).status_code == 204
+    assert len(access.logged_out_by) == 2
+
+
+async def test_a_browser_keeps_the_cookie_as_long_as_there_is_a_session_to_end(connect: Connect) -> None:
+    begun = await connect().post(SESSIONS, json=LOGIN | {"cookie": True}, headers=PAGE)
+    ages = [
+        cookie.partition("Max-Age=")[2].partition(";")[0] for cookie in begun.headers.get_list("set-cookie")
+    ]
+    assert len(ages) == 2
+    assert ages[0] == ages[1]
+
+
 async def test_a_cookie_sent_over_tls_stays_there(connect: Connect) -> None:
     page = {"Origin": "https://gateway", "X-Andon": "1"}
     begun = await connect(scheme="https").post(SESSIONS, json=LOGIN | {"cookie": True}, headers=page)

@@ -310,6 +310,26 @@ async def test_logging_out_ends_one_session(tmp_path: Path) -> None:
             await house.desk.end_session(listed[0].id, ADMIN)
 
 
+async def test_logging_out_with_a_token_that_has_ended_ends_its_session(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house:
+        await house.add("ada")
+        here, there = await house.log_in(), await house.log_in()
+        house.clock.advance(15 * 60)  # both tokens are over, their sessions are not
+        assert await refused(house, here.token) == "session_ended"
+        await house.desk.log_out_by(here.token)
+
+        assert [house.desk.still(session.principal) for session in (here, there)] == [False, True]
+        assert house.audit.told()[-1] == ("logout", "ada", "ada", "ok")
+        with pytest.raises(Denied):
+            await house.desk.renew(here.refresh, PEER)
+        renewed = await house.desk.renew(there.refresh, PEER)
+        count = len(house.audit.entries)
+        for nobodys in (here.token, "as_", "as_x", await house.key(), renewed.refresh, "", "a.b.c"):
+            await house.desk.log_out_by(nobodys)
+        assert house.desk.still(renewed.principal)
+        assert [entry.action for entry in house.audit.entries[count:]] == ["key.add"]
+
+
 async def test_a_change_of_what_was_changed_meanwhile_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as house:
         await house.add("ada")
