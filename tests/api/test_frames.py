@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.asyncio.client import connect
 from websockets.client import ClientProtocol
 from websockets.frames import Frame
@@ -114,3 +115,26 @@ async def test_who_catches_up_takes_few_writes(monkeypatch: pytest.MonkeyPatch) 
     await server.stop()
     assert cursors == [f"{STREAM}:{seq}" for seq in range(1, 301)]
     assert taken < 30
+
+
+async def test_frames_for_somebody_who_has_closed_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant = Plant()
+    serving: list[Messages] = []
+    run = Messages.run_asgi
+
+    async def noted(self: Messages) -> None:
+        serving.append(self)
+        await run(self)
+
+    monkeypatch.setattr(Messages, "run_asgi", noted)
+    app = create_app(make_ports(plant), ApiSettings(), now=lambda: plant.now_at)
+    server = Server(app, "127.0.0.1", 0)
+    await server.start()
+    async with connect(f"ws://127.0.0.1:{server.port}/api/v1/ws") as client, asyncio.timeout(PATIENCE_S):
+        await client.send("{}")
+        await client.recv()
+    [theirs] = serving
+    with pytest.raises(ClientDisconnected):
+        await theirs.send({"type": "websocket.send", "frames": b"x"})
+    await server.stop()
+    assert app.state.streams.open_count == 0
