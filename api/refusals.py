@@ -137,6 +137,12 @@ REFUSALS: Mapping[str, Refusal] = {
         "The command does not wait for an approval: it needs none, has one, or has ended.",
         "GET /api/v1/commands/{id} says how far it has come.",
     ),
+    "rule_changed": Refusal(
+        409,
+        "Changed meanwhile",
+        "Its rule, tag or connection was changed after it was asked for; nothing was sent.",
+        "Look at what is configured now, and ask for it anew, under a new Idempotency-Key.",
+    ),
     "key_reused": Refusal(
         422,
         "Key used before",

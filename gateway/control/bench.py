@@ -113,6 +113,8 @@ class Bench:
         request, by, via, until_s = facts.request, facts.by, facts.via, facts.until_s
         if self.settings.enabled and facts.rule not in self.settings.allow:
             return halt("not_allowed", "its rule was taken back or changed before it was sent")
+        if facts.rule is not None and self._plant.basis(facts.rule) != facts.basis:
+            return _rule_changed()
         if self.settings.dry_run and not (facts.settings.dry_run or request.dry_run):
             return halt("writes_off", "commands are only tried (dry_run) since before it was sent")
         return judge(self._facts(request, by, via, facts.rule, until_s, reused=False, taken=True), LAST)
@@ -154,7 +156,14 @@ class Bench:
             audit=self._audit(),
             approved=taken,
             taken=taken,
+            basis="" if rule is None else self._plant.basis(rule),
         )
+
+    def rests(self, rule: AllowSettings, basis: str) -> Halt | None:
+        """Why what waits under a rule would not be what was asked for any more."""
+        if rule in self.settings.allow and self._plant.basis(rule) == basis:
+            return None
+        return _rule_changed()
 
     # -- what is used up -------------------------------------------------------------------------------------
 
@@ -198,3 +207,7 @@ class Bench:
         """Forget what has been armed for too long. Kept a while longer, so that it is told as expired."""
         now_s = self._clock.monotonic()
         self._armed = {token: one for token, one in self._armed.items() if now_s < one.until_s + ARM_S_MAX}
+
+
+def _rule_changed() -> Halt:
+    return halt("rule_changed", "its rule, or where its tag lies, was changed after it was asked for")

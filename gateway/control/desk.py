@@ -41,7 +41,6 @@ from gateway.control.judging import (
     ARM_S_MAX,
     EXPIRES_S_MAX,
     FOR_ARMING,
-    STAGES,
     Facts,
     Seconding,
     halt,
@@ -52,6 +51,7 @@ from gateway.control.ledger import Entry, Ledger, LedgerFailed, Stage
 from gateway.control.lines import Lines
 from gateway.control.plant import Plant
 from gateway.control.rates import Brake
+from gateway.control.refusing import AGAIN, no_ledger, refusal, reused
 from gateway.control.settling import Record, Settling, Trail
 from statemodel.types import CommandStatus
 
@@ -109,11 +109,8 @@ class CommandDesk:
         return len(self._waiting)
 
     def follow(self, settings: CommandsSettings) -> None:
-        """Go by other rules from now on. What waits for approval is judged by them again."""
+        """Go by other rules from now on. What waits under one that has changed is ended by `run`."""
         self._bench.follow(settings)
-        for id_, (entry, rule, until_s) in self._waiting.items():  # without one it is refused when approved
-            named = rules_for(settings.allow, entries.request_of(entry))
-            self._waiting[id_] = entry, rule if rule in named or not named else named[0], until_s
         labels = {entries.label_of(rule) for rule in settings.allow}
         self.alarms = {label: words for label, words in self.alarms.items() if label in labels}
 
@@ -137,13 +134,19 @@ class CommandDesk:
         lifetime = view.expires_at - view.requested_at  # more is never left, whatever the clock was set to
         left_s = min(view.expires_at - now, lifetime).total_seconds()
         rules = rules_for(self._bench.settings.allow, entries.request_of(entry))
-        if entry.stage is Stage.WAITING and rules and 0 < left_s <= EXPIRES_S_MAX:
-            self._waiting[view.id] = entry, rules[0], now_s + left_s
+        rule = next((rule for rule in rules if self._bench.rests(rule, entry.basis) is None), None)
+        is_in_time = 0 < left_s <= EXPIRES_S_MAX
+        if entry.stage is Stage.WAITING and rule is not None and is_in_time:
+            self._waiting[view.id] = entry, rule, now_s + left_s
             return
         if entry.stage is Stage.SENDING:
             reason = "the gateway was stopped while it was on its way; it may have been carried out"
             entry = entries.ended(entry, Carried(CommandStatus.UNKNOWN, "interrupted", reason), now)
             self.alarms[entry.label] = f"{view.tag or view.command}: {reason}"
+        elif entry.stage is Stage.WAITING and is_in_time:
+            entry = entries.refused(
+                entry, halt("rule_changed", "what it rests on was changed meanwhile"), now
+            )
         elif entry.stage is Stage.WAITING:
             entry = entries.refused(entry, halt("expired", "nobody approved it in time"), now)
         else:
@@ -162,11 +165,7 @@ class CommandDesk:
             try:
                 if not self._is_open:
                     await self.begin()
-                for id_, (entry, _, until_s) in tuple(self._waiting.items()):
-                    if now_s >= until_s:
-                        del self._waiting[id_]
-                        over = halt("approval_expired", "nobody approved it in time")
-                        await self._end(entries.refused(entry, over, self._clock.now()), status="expired")
+                await self._end_waits(now_s)
                 await self._settling.make_good()
                 if now_s >= trim_at_s:
                     trim_at_s = now_s + 60.0
@@ -178,6 +177,16 @@ class CommandDesk:
                 self.ledger_trouble = error.reason
             self._bench.disarm()
             await self._clock.sleep(1.0)
+
+    async def _end_waits(self, now_s: float) -> None:
+        """End what has waited too long, and what would reach something else than was asked for."""
+        for id_, (entry, rule, until_s) in tuple(self._waiting.items()):
+            status, over = "refused", self._bench.rests(rule, entry.basis)
+            if now_s >= until_s:
+                status, over = "expired", halt("approval_expired", "nobody approved it in time")
+            if over is not None and self._waiting.pop(id_, None) is not None:
+                _log.warning("a command waits no more", id=id_, status=status, reason=over.reason)
+                await self._end(entries.refused(entry, over, self._clock.now()), status=status)
 
     async def stop(self) -> None:
         """Take nothing more, and let what is under way come to its end for a moment."""
@@ -197,8 +206,8 @@ class CommandDesk:
         running = self._keys.get(request.key)
         if running is not None:
             if running != print_:
-                raise await self._turned_away(_reused(), request, by, via)
-            raise _refusal(halt("key_running", "it is being worked on", retry_after_s=RETRY_S))
+                raise await self._turned_away(reused(), request, by, via)
+            raise refusal(halt("key_running", "it is being worked on", retry_after_s=RETRY_S))
         self._room(request.tag or request.equipment)
         self._keys[request.key] = print_
         return await self._owned(self._taken(request, by, via, print_), f"command {request.key}")
@@ -213,7 +222,7 @@ class CommandDesk:
                 await self._tried(attempt)
             if entry is None:
                 raise UnknownCommand
-            raise _refusal(halt(attempt.code, str(attempt.detail["reason"])))
+            raise refusal(halt(attempt.code, str(attempt.detail["reason"])))
         entry, rule, until_s = found
         view = entry.view
         asked, said = (view.value, approval.value) if view.tag else (view.command, approval.command)
@@ -239,12 +248,12 @@ class CommandDesk:
             if refused is None:
                 self._waiting[id_] = found
             if isinstance(error, AuditUnavailable):
-                raise _refusal(halt("audit_unavailable", error.reason)) from error
+                raise refusal(halt("audit_unavailable", error.reason)) from error
             raise
         if refused is not None:
-            raise _refusal(refused)
+            raise refusal(refused)
         entry = msgspec.structs.replace(entry, view=msgspec.structs.replace(view, approved_by=by.name))
-        return await self._owned(self._seconded(entry, until_s), f"command {id_}")
+        return await self._owned(self._seconded(entry, rule, until_s), f"command {id_}")
 
     async def arm(self, wanted: WantedArm, by: Principal, via: str, peer: str = "") -> Armed:
         """See `api.commanding.Commands.arm`."""
@@ -262,9 +271,9 @@ class CommandDesk:
         try:
             await self._audit.record(entries.attempt("command.arm", request, by, via, found))
         except AuditUnavailable as error:
-            raise _refusal(halt("audit_unavailable", error.reason)) from error
+            raise refusal(halt("audit_unavailable", error.reason)) from error
         if found is not None:
-            raise _refusal(found)
+            raise refusal(found)
         until = self._clock.now() + timedelta(seconds=ARM_S_MAX)
         return Armed(self._bench.arm(request, by), until)
 
@@ -287,7 +296,7 @@ class CommandDesk:
             known = await self._found(self._ledger.by_key(request.key))
             if known is not None and known.fingerprint == print_:
                 if known.stage in (Stage.GOING, Stage.SENDING):
-                    raise _refusal(halt("key_running", "it is being worked on", retry_after_s=RETRY_S))
+                    raise refusal(halt("key_running", "it is being worked on", retry_after_s=RETRY_S))
                 return entries.answer(known)
             async with self._lines.turn(request.tag or request.equipment):
                 verdict = self._bench.judged(request, by, via, until_s, reused=known is not None)
@@ -308,7 +317,7 @@ class CommandDesk:
         request, is_waiting = facts.request, verdict.waits
         if is_waiting:
             if len(self._waiting) >= WAITING_MAX:
-                raise _refusal(halt("busy", f"{WAITING_MAX} wait for approval", retry_after_s=RETRY_S))
+                raise refusal(halt("busy", f"{WAITING_MAX} wait for approval", retry_after_s=RETRY_S))
             if request.expires_s is None:
                 until_s = max(until_s, facts.now_s + APPROVAL_S)
         self._bench.take(facts, rule)
@@ -317,7 +326,7 @@ class CommandDesk:
         try:
             await self._ledger.put(entry)
         except LedgerFailed as error:
-            raise await self._turned_away(_no_ledger(error), request, facts.by, facts.via) from error
+            raise await self._turned_away(no_ledger(error), request, facts.by, facts.via) from error
         if (found := await self._settling.accepted(entry)) is not None:
             return entries.answer(await self._end(entries.refused(entry, found, self._clock.now())))
         if is_waiting:
@@ -325,14 +334,15 @@ class CommandDesk:
             return entry.view
         return await self._go(entry, facts, rule)
 
-    async def _seconded(self, entry: Entry, until_s: float) -> CommandView:
+    async def _seconded(self, entry: Entry, asked: AllowSettings, until_s: float) -> CommandView:
         """One that a second person has approved: judged again by what holds now, then carried out."""
         view = entry.view
         async with self._lines.turn(view.tag or view.equipment):
             request = entries.request_of(entry)
             by = Principal(view.requested_by, entry.by_kind, frozenset())  # type: ignore[arg-type]
-            verdict = self._bench.judged(request, by, view.via, until_s, taken=True, stages=_AGAIN)
-            facts, rule, found = verdict.facts, verdict.rule, verdict.halt
+            verdict = self._bench.judged(request, by, view.via, until_s, taken=True, stages=AGAIN)
+            facts, rule, found = verdict.facts, verdict.rule, self._bench.rests(asked, entry.basis)
+            found = found or verdict.halt
             if rule is None or found is not None:
                 found = found or halt("not_allowed", "no rule allows it any more")
                 return entries.answer(await self._end(entries.refused(entry, found, facts.now)))
@@ -342,7 +352,7 @@ class CommandDesk:
             try:
                 await self._ledger.put(entry)
             except LedgerFailed as error:
-                found = _no_ledger(error)
+                found = no_ledger(error)
                 return entries.answer(await self._end(entries.refused(entry, found, facts.now)))
             return await self._go(entry, facts, rule)
 
@@ -376,7 +386,7 @@ class CommandDesk:
         try:
             await self._ledger.put(entry)
         except LedgerFailed as error:
-            found = _no_ledger(error)
+            found = no_ledger(error)
             return entries.answer(await self._end(entries.refused(entry, found, self._clock.now())))
         try:
             carried = carrier.news(order, await carrier.carry(order, check))
@@ -422,6 +432,7 @@ class CommandDesk:
         return msgspec.structs.replace(
             entry,
             previous=previous,
+            basis=facts.basis,
             view=msgspec.structs.replace(
                 entry.view, previous=previous, dry_run=facts.request.dry_run or facts.settings.dry_run
             ),
@@ -432,14 +443,14 @@ class CommandDesk:
     def _room(self, name: str) -> None:
         """Raises a refusal when nothing more can be taken."""
         if self._stopping:
-            raise _refusal(halt("stopping", "the gateway is shutting down", retry_after_s=5.0))
+            raise refusal(halt("stopping", "the gateway is shutting down", retry_after_s=5.0))
         if not self._is_open:
             found = halt("ledger_unavailable", self.ledger_trouble or "it has not been read yet")
-            raise _refusal(msgspec.structs.replace(found, retry_after_s=RETRY_S))
+            raise refusal(msgspec.structs.replace(found, retry_after_s=RETRY_S))
         if self._lines.is_full(name):
-            raise _refusal(halt("busy", f"{LINE_MAX} commands wait for {name}", retry_after_s=RETRY_S))
+            raise refusal(halt("busy", f"{LINE_MAX} commands wait for {name}", retry_after_s=RETRY_S))
         if len(self._tasks) + self._settling.unsettled >= COMMANDS_MAX:
-            raise _refusal(halt("busy", f"{COMMANDS_MAX} commands are under way", retry_after_s=RETRY_S))
+            raise refusal(halt("busy", f"{COMMANDS_MAX} commands are under way", retry_after_s=RETRY_S))
 
     async def _owned(self, work: Coroutine[Any, Any, CommandView], name: str) -> CommandView:
         """Work that goes on when whoever waits for it is gone."""
@@ -460,7 +471,7 @@ class CommandDesk:
         """A refusal that is not kept, on record as an attempt all the same, where that is possible."""
         self.counts[CommandStatus.REFUSED] += 1
         await self._tried(entries.attempt("command", request, by, via, found))
-        return _refusal(found)
+        return refusal(found)
 
     async def _tried(self, attempt: AuditEntry) -> None:
         try:
@@ -473,20 +484,4 @@ class CommandDesk:
             return await work
         except LedgerFailed as error:
             self.ledger_trouble = error.reason
-            raise _refusal(_no_ledger(error)) from error
-
-
-#: What is judged again once a second person has approved: who asked was judged when it was accepted.
-_AGAIN = tuple(stage for stage in STAGES if stage[0] not in ("role", "area", "second person", "key"))
-
-
-def _reused() -> Halt:
-    return halt("key_reused", "this Idempotency-Key came with another request before")
-
-
-def _no_ledger(error: LedgerFailed) -> Halt:
-    return halt("ledger_unavailable", error.reason)
-
-
-def _refusal(found: Halt) -> CommandRefused:
-    return CommandRefused(found.code, found.reason, found.hint, retry_after_s=found.retry_after_s)
+            raise refusal(no_ledger(error)) from error

@@ -47,7 +47,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     `own_wait_s` and `all_wait_s` are how long the rates of the rule and of the gateway make one wait.
     `arming` is what `request.arm` stands for, None when that is nothing. `reused` says that the key came with
     another request, `audit` why nothing can be audited. Times in seconds are monotonic. With `taken` its
-    place in the rates, its arming and its key are its own already: it was accepted before.
+    place in the rates, its arming and its key are its own already: it was accepted before. `basis` is what it
+    rests on (`basis.basis_of`).
     """
 
     settings: CommandsSettings
@@ -70,6 +71,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     audit: str | None = None
     approved: bool = False
     taken: bool = False
+    basis: str = ""
 
 
 Stage = Callable[[Facts], Halt | None]

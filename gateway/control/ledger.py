@@ -62,6 +62,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     previous: TagValue = None
     told: bool = False
     audited: bool = False
+    #: What it rested on when it was accepted; see `basis.basis_of`.
+    basis: str = ""
 
     @property
     def owes(self) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from connectors.settings import ConnectionSettings
-from gateway.config.control import CommandsSettings
+from gateway.config.control import AllowSettings, CommandsSettings
+from gateway.control.basis import basis_of
 from gateway.control.judging import Kind
 from gateway.control.readings import Readings
 from gateway.live import Live
@@ -30,6 +31,10 @@ class Plant(Protocol):
 
     def path(self, equipment: str) -> str:
         """The path of an equipment, empty when there is none."""
+        ...
+
+    def basis(self, rule: AllowSettings) -> str:
+        """What a command under a rule rests on: another text where it would reach something else."""
         ...
 
     def kind(self, tag: str) -> Kind | None:
@@ -57,6 +62,8 @@ class LivePlant:
     def follow(self, connections: Sequence[ConnectionSettings], equipment: Sequence[EquipmentSpec]) -> None:
         """Go on with another configuration."""
         self._paths = {spec.name: spec.path for spec in equipment}
+        self._connections = tuple(connections)
+        self._bases: dict[AllowSettings, str] = {}
         self._kinds = {c.tag_id(tag): tag.kind() for c in connections for tag in c.tags()}
         self._places = {
             c.tag_id(tag): f"{c.protocol} {place}"
@@ -77,6 +84,13 @@ class LivePlant:
     def path(self, equipment: str) -> str:
         """See `Plant.path`."""
         return self._paths.get(equipment, "")
+
+    def basis(self, rule: AllowSettings) -> str:
+        """See `Plant.basis`."""
+        known = self._bases.get(rule)
+        if known is None:
+            known = self._bases[rule] = basis_of(rule, self._connections, self.path(rule.equipment))
+        return known
 
     def kind(self, tag: str) -> Kind | None:
         """See `Plant.kind`."""

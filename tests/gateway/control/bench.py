@@ -17,7 +17,7 @@ from api.auditing import AuditEntry, AuditRecord, AuditUnavailable
 from api.commanding import CommandRequest
 from connectors.base import WriteOutcome, Written
 from gateway.clock import SystemClock
-from gateway.config.control import CommandsSettings
+from gateway.config.control import AllowSettings, CommandsSettings
 from gateway.control.desk import CommandDesk
 from gateway.control.judging import Kind
 from gateway.control.ledger import Ledger, LedgerFailed, SqliteLedger
@@ -83,6 +83,7 @@ class Machine:
         self.later: float | None = None
         self.readings = Readings(clock, {TAG: "all", SHOWN: "all"})
         self.samples: dict[str, TagSample] = {}
+        self.lies_at = "holding:1"
         self.show()
 
     def show(self, quality: Quality = Quality.GOOD) -> None:
@@ -126,6 +127,9 @@ class FakePlant:
 
     def path(self, equipment: str) -> str:
         return "hall/line/m-1" if equipment == "m-1" else ""
+
+    def basis(self, rule: AllowSettings) -> str:
+        return f"{rule} {self.machine.lies_at}"
 
     def kind(self, tag: str) -> Kind | None:
         return "fraction"

@@ -78,16 +78,62 @@ async def test_the_same_rules_again_disturb_nothing(tmp_path: Path) -> None:
         assert (await desk.submit(request(), ANNA, "rest")).status == "verified"
 
 
-async def test_a_second_person_is_judged_by_the_rules_of_now(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, rules(rule_second_person=True))
-    async with bench.open() as desk:
-        view = await desk.submit(request(), ANNA, "rest")
+def changed(bench: Bench, desk: CommandDesk, what: str) -> None:
+    """Another configuration, which moves the tag or changes its rule."""
+    if what == "tag":
+        bench.machine.lies_at = "holding:2"
+        desk.follow(rules(rule_second_person=True))
+    else:
         desk.follow(rules(rule_second_person=True, rule_roles=["engineer"]))
+
+
+@pytest.mark.parametrize("what", ["tag", "rule"])
+async def test_what_waits_is_not_sent_to_what_is_configured_since(tmp_path: Path, what: str) -> None:
+    bench = Bench(tmp_path, rules(rule_second_person=True))
+    async with bench.open(runs=False) as desk:
+        view = await desk.submit(request(), ANNA, "rest")
+        changed(bench, desk, what)
         with pytest.raises(CommandRefused) as refused:
             await desk.approve(view.id, Approval(value=90.0), CARL)
-        assert refused.value.code == "role"
-        assert bench.machine.received == []
-        assert (await desk.approve(view.id, Approval(value=90.0), BERTA)).status == "verified"
+        assert refused.value.code == "rule_changed"
+        assert desk.waiting == 0
+    assert bench.machine.received == []
+    assert bench.audit.of(view.id) == ["accepted", "refused"]
+
+
+@pytest.mark.parametrize("what", ["tag", "rule"])
+async def test_what_waits_ends_when_its_rule_or_tag_changes(tmp_path: Path, what: str) -> None:
+    bench = Bench(tmp_path, rules(rule_second_person=True))
+    async with bench.open() as desk:
+        view = await desk.submit(request(expires_s=600.0), ANNA, "rest")
+        changed(bench, desk, what)
+        await status_of(desk, view.id, "refused")
+        found = await desk.find(view.id)
+        assert found is not None
+        assert found.code == "rule_changed"
+    assert bench.machine.received == []
+    assert bench.statuses(view.id) == ["accepted", "refused"]
+
+
+async def test_what_waits_ends_when_its_tag_is_moved_while_the_gateway_is_away(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, rules(rule_second_person=True))
+    async with bench.open() as desk:
+        view = await desk.submit(request(expires_s=600.0), ANNA, "rest")
+    bench.machine.lies_at = "holding:2"
+    async with bench.open() as desk:
+        found = await desk.find(view.id)
+        assert found is not None
+        assert (found.status, found.code) == ("refused", "rule_changed")
+
+
+async def test_a_tag_that_is_moved_right_before_the_write_is_not_written(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.open() as desk:
+        when_accepted(bench, lambda: setattr(bench.machine, "lies_at", "holding:2"))
+        with pytest.raises(CommandRefused) as refused:
+            await desk.submit(request(), ANNA, "rest")
+        assert refused.value.code == "rule_changed"
+    assert bench.machine.received == []
 
 
 async def test_a_second_person_who_goes_away_leaves_it_to_be_approved(tmp_path: Path) -> None:
