@@ -110,7 +110,7 @@ async def _outage(directory: Path, dsn: str, outage_s: int, calm_s: float) -> Se
             began_s = await _begun(historian)
             first = historian.status()
             beside = asyncio.create_task(_plant(journal, historian, None, at_s=round(calm_s) + outage_s))
-            peak_mb = 0.0
+            peak_mb = resting_mb
             while historian.status().backlog_batches or historian.status().transactions < 2:
                 peak_mb = max(peak_mb, _rss_mb())
                 await asyncio.sleep(0.02)
