@@ -6,7 +6,7 @@ Knows the wire, nothing of the process behind it.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +68,8 @@ _WAYS = (
 )
 
 
+#: What a gateway says to a session it does not know: those of before a restart are gone.
+_LAPSED = frozenset(("session_ended", "invalid_credentials"))
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
@@ -84,11 +86,13 @@ class Refused(GatewayError):
 class Address(str):
     """The address of a gateway, and what was found to say there who asks and to know it by."""
 
-    __slots__ = ("bearer", "ca", "trust")
+    __slots__ = ("bearer", "ca", "lapsed", "trust")
 
     bearer: str | None
     ca: Path | None
     trust: ssl.SSLContext | None
+    lapsed: Callable[[], None] | None
+    """Told when the bearer is a login that is over; what is only read is then asked for without."""
 
     def __new__(
         cls,
@@ -96,11 +100,12 @@ class Address(str):
         bearer: str | None = None,
         ca: Path | None = None,
         trust: ssl.SSLContext | None = None,
+        lapsed: Callable[[], None] | None = None,
     ) -> Self:
         """An address with a bearer token, and a file of certificate authorities or what to trust in place
         of any, where there are such."""
         address = super().__new__(cls, url)
-        address.bearer, address.ca, address.trust = bearer, ca, trust
+        address.bearer, address.ca, address.trust, address.lapsed = bearer, ca, trust, lapsed
         return address
 
 
@@ -115,8 +120,9 @@ class Client:
             BadAuthority: the certificate authorities of the address cannot be read.
             NoAnswer: it is no address.
         """
-        ca = trust = None
+        ca = trust = self._lapsed = None
         if isinstance(url, Address):
+            self._lapsed = url.lapsed if bearer is None else None
             bearer, ca, trust = bearer or url.bearer, url.ca, url.trust
         if ca is not None:
             authorities(ca)
@@ -139,8 +145,22 @@ class Client:
             NoAnswer: nobody is there.
             Refused: the gateway answers with a problem.
         """
-        with _told():
-            return self._wire.ask(object, "GET", f"{PREFIX}{path}", query=parameters)
+        try:
+            with _told():
+                return self._wire.ask(object, "GET", f"{PREFIX}{path}", query=parameters)
+        except Refused as refused:
+            if not self._without_login(refused):
+                raise
+        return self.get(path, **parameters)
+
+    def _without_login(self, refused: Refused) -> bool:
+        """Whether to ask again as nobody in particular, because a login from before is no good any more."""
+        lapsed, self._lapsed = self._lapsed, None
+        if lapsed is None or refused.code not in _LAPSED:
+            return False
+        self._wire.authorize(None)
+        lapsed()
+        return True
 
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
         """Hand in something to do; the JSON of the answer.
@@ -179,9 +199,15 @@ class Client:
             Refused: the gateway answers with a problem that does not pass by itself.
         """
         asked: dict[str, Sequence[str]] = {name: text.split(",") for name, text in filters.items()}
-        with _told():
-            for event in self._events.follow(after, **asked):  # type: ignore[arg-type]
-                yield event.data
+        try:
+            with _told():
+                for event in self._events.follow(after, **asked):  # type: ignore[arg-type]
+                    self._lapsed = None  # what ends later ends it: a stream never goes on as somebody else
+                    yield event.data
+        except Refused as refused:
+            if not self._without_login(refused):
+                raise
+            yield from self.events(after, **filters)
 
 
 @contextmanager

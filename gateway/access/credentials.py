@@ -20,6 +20,7 @@ import msgspec
 from connectors.base import Clock
 from gateway.access.remote import Remote
 from gateway.access.shelf import FOLDER, LOCAL_KEY
+from gateway.access.tokens import SESSION
 from gateway.client import NoAnswer, Refused
 from gateway.clock import SystemClock
 from gateway.config.access import LOOPBACK
@@ -74,6 +75,12 @@ def credentials_for(
     if config is not None and (key := _local_key(url, config)) is not None:
         return key
     return Logins(environment).token(url, clock or SystemClock())
+
+
+def is_login(bearer: str | None, token: str | None, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether what `credentials_for` found is a login kept here, and nothing that was named just now."""
+    environment = os.environ if environment is None else environment
+    return bearer is not None and bearer.startswith(SESSION) and not (token or environment.get(TOKEN))
 
 
 def ca_for(url: str, ca: Path | None = None, environment: Mapping[str, str] | None = None) -> Path | None:

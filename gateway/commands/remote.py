@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.access.credentials import ca_for, credentials_for
+from gateway.access.credentials import ca_for, credentials_for, is_login
 from gateway.cli_words import given_ca, given_token
 from gateway.client import Address, Client, only
 from gateway.commands.links import all_links, one_link
-from gateway.commands.show import event_line, out, print_json, state_table
+from gateway.commands.show import err, event_line, out, print_json, state_table
 from gateway.config.load import read_toml
 from gateway.config.problems import ConfigurationRefused, Problem
 
@@ -25,7 +25,15 @@ def url_from(config: Path | None, url: str | None) -> Address:
     found, cert_file = (_named(url), None) if url is not None or config is None else _configured(config)
     bearer = credentials_for(found, config, token=given_token())
     trust = None if cert_file is None or given_ca() is not None else only(cert_file)
-    return Address(found, bearer, None if trust is not None else ca_for(found, given_ca()), trust)
+    ca = None if trust is not None else ca_for(found, given_ca())
+    return Address(found, bearer, ca, trust, _lapsed if is_login(bearer, given_token()) else None)
+
+
+def _lapsed() -> None:
+    err.print(
+        "the login there has ended, so this is what everybody may see: andon login URL begins another",
+        style="yellow",
+    )
 
 
 def _named(url: str | None) -> str:
