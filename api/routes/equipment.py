@@ -20,7 +20,7 @@ from api.ports import EquipmentView
 from api.problems import Problem
 from api.ranges import KNOWN_AT, known_at_of
 from api.responses import encode_json, list_answer, tagged_answer
-from api.routes.find import find_equipment, seen_equipment
+from api.routes.find import find_equipment, seen_equipment, seen_models
 from api.schemas import EquipmentList, Timeline, TransitionList
 from api.settings import ApiSettings
 from api.waiting import wait_param, waiting
@@ -34,7 +34,7 @@ async def list_equipment(context: Context, call: Call) -> Response:
     position = live.position()  # taken first: the states then hold at least everything up to it
     limit = call.query["limit"] or context.settings.page_limit
     seen = seen_equipment(live, call.by)
-    keep = _wanted(call, context.ports.models.names())
+    keep = _wanted(call, seen_models(context.ports.models, live, call.by))
     items, next_ = page_by_key(seen, lambda view: view.name, call.query["after"], limit, keep)
     page = EquipmentList(items, next_, position.stream, position.last_seq)
     return await list_answer(

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from api.access import Principal
 from api.hints import did_you_mean, shown
-from api.ports import ConnectionView, EquipmentView, LiveView, TagView
+from api.ports import ConnectionView, EquipmentView, LiveView, Models, TagView
 from api.problems import Problem
+from statemodel.builtin import BUILTIN
 
 
 def seen_equipment(live: LiveView, by: Principal) -> Sequence[EquipmentView]:
@@ -35,6 +36,15 @@ def find_equipment(live: LiveView, name: str, by: Principal) -> EquipmentView:
         detail = f'No equipment is named "{shown(name)}".'
         raise Problem("unknown_equipment", detail, hint=equipment_hint(live, name, by))
     return view
+
+
+def seen_models(models: Models, live: LiveView, by: Principal) -> Sequence[str]:
+    """The models a caller may know: all, or the built-in ones and those of the equipment the caller sees."""
+    names = models.names()
+    if by.areas is None:
+        return names
+    used = {view.model for view in seen_equipment(live, by)}
+    return [name for name in names if name in BUILTIN or name in used]
 
 
 def seen_tags(live: LiveView, by: Principal) -> Sequence[TagView]:

@@ -12,6 +12,7 @@ from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.paging import page_by_key
 from api.problems import Problem
 from api.responses import encode_json, list_answer, tagged_answer
+from api.routes.find import seen_models
 from api.schemas import ModelList, ModelName
 from api.settings import ApiSettings
 
@@ -20,18 +21,18 @@ async def list_models(context: Context, call: Call) -> Response:
     """The names of all models."""
     position = context.ports.live.position()
     limit = call.query["limit"] or context.settings.page_limit
-    names, next_ = page_by_key(context.ports.models.names(), str, call.query["after"], limit)
+    seen = seen_models(context.ports.models, context.ports.live, call.by)
+    names, next_ = page_by_key(seen, str, call.query["after"], limit)
     page = ModelList([ModelName(name) for name in names], next_, position.stream, position.last_seq)
     return await list_answer(page, call.headers, context.settings.gzip_bytes_min)
 
 
 async def get_model(context: Context, call: Call) -> Response:
     """One model: states, transitions, rules."""
-    models = context.ports.models
-    model = models.model(call.path["name"])
+    name, seen = call.path["name"], seen_models(context.ports.models, context.ports.live, call.by)
+    model = context.ports.models.model(name) if name in seen else None
     if model is None:
-        name = call.path["name"]
-        hint = did_you_mean(name, models.names())
+        hint = did_you_mean(name, seen)
         raise Problem("unknown_model", f'No state model is named "{shown(name)}".', hint=hint)
     return tagged_answer(encode_json(model), "model", call.headers)
 

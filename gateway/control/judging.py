@@ -93,10 +93,21 @@ def _writes(facts: Facts) -> Halt | None:
     return None
 
 
+def _area(facts: Facts) -> Halt | None:
+    """A rule outside the caller's areas is answered like none, before anything else of it is told."""
+    if facts.rule is not None and not facts.by.sees(facts.path):
+        return _no_rule(facts)
+    return None
+
+
+def _no_rule(facts: Facts) -> Halt:
+    hint = did_you_mean(facts.request.target, _allowed_to(facts), REFUSALS["not_allowed"].hint)
+    return halt("not_allowed", f"no rule allows {facts.request.target}", hint)
+
+
 def _allowed(facts: Facts) -> Halt | None:
     if facts.rule is None:
-        hint = did_you_mean(facts.request.target, _allowed_to(facts), REFUSALS["not_allowed"].hint)
-        return halt("not_allowed", f"no rule allows {facts.request.target}", hint)
+        return _no_rule(facts)
     if facts.via not in facts.rule.via:
         ways = ", ".join(facts.rule.via)
         return halt("not_allowed", f"{facts.request.target} may not be commanded over {facts.via}: {ways}")
@@ -118,12 +129,6 @@ def _role(facts: Facts) -> Halt | None:
     rule, by = _rule(facts), facts.by
     if not by.may(Permission.COMMAND) or by.roles.isdisjoint(rule.roles):
         return halt("role", f"{by.name} has none of the roles {', '.join(rule.roles)}")
-    return None
-
-
-def _area(facts: Facts) -> Halt | None:
-    if not facts.by.sees(facts.path):
-        return halt("area", f"{_rule(facts).equipment} lies outside the areas of {facts.by.name}")
     return None
 
 
@@ -259,9 +264,9 @@ def _audit(facts: Facts) -> Halt | None:
 #: Every question, in order.
 STAGES: tuple[tuple[str, Stage], ...] = (
     ("writes", _writes),
+    ("area", _area),
     ("allow-list", _allowed),
     ("role", _role),
-    ("area", _area),
     ("state", _state),
     ("value", _value),
     ("range", _range),

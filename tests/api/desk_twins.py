@@ -154,7 +154,7 @@ class CommandsTwin:
         if not request.tag.startswith("filler-plc/") and request.equipment != "filler-1":
             raise CommandRefused("not_allowed", "It is not on the list.")
         if not by.sees("filling/line-1/filler-1"):
-            raise CommandRefused("area", "It lies outside of your areas.")
+            raise CommandRefused("not_allowed", "It is not on the list.")
         if request.key in self.by_key:
             first, view = self.by_key[request.key]
             if msgspec.structs.replace(request, peer=first.peer) != first:

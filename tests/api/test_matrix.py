@@ -22,7 +22,7 @@ from api.app import create_app
 from api.operation import Operation
 from api.settings import ApiSettings
 from tests.api.access_twin import AccessTwin
-from tests.api.twins import Plant, make_ports
+from tests.api.twins import LiveTwin, ModelsTwin, Plant, make_ports
 
 TABLE: dict[str, str] = tomllib.loads(
     Path(__file__).with_name("permissions.toml").read_text(encoding="utf-8")
@@ -197,6 +197,36 @@ async def test_no_answer_to_a_scoped_caller_names_anything_outside(
             assert not [name for name in OUTSIDE if name in text], (path, query)
             seen += answer.status_code == 200
     assert seen > 15
+
+
+async def test_a_model_of_equipment_outside_is_not_there_for_a_scoped_caller(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelsTwin, "names", lambda _: ["packml", "oven", "filler-secret"])
+    view = LiveTwin._view
+    models = {"oven-1": "oven"}
+    monkeypatch.setattr(
+        LiveTwin,
+        "_view",
+        lambda live, name: msgspec.structs.replace(view(live, name), model=models.get(name, "filler-secret")),
+    )
+    scoped, open_ = ({"Authorization": f"Bearer ak_viewer{kind}"} for kind in ("_scoped", ""))
+
+    async def asked(path: str, headers: dict[str, str]) -> tuple[int, str]:
+        answer = await client.get(f"/api/v1/{path}", headers=headers)
+        return answer.status_code, answer.text.replace(path.rpartition("filler-")[2], "NAME")
+
+    names = (await client.get("/api/v1/models", headers=scoped)).json()["items"]
+    assert names == [{"name": "packml"}, {"name": "oven"}], "built-in ones, and those of what it sees"
+    assert (await client.get("/api/v1/models/oven", headers=scoped)).status_code == 200
+    for path in ("models/{}", "equipment?model={}"):
+        hidden, absent = path.format("filler-secret"), path.format("filler-nobody")
+        assert await asked(hidden, scoped) == await asked(absent, scoped)
+        assert (await asked(hidden, scoped))[0] in (400, 404)
+        assert (await asked(hidden, open_))[0] == 200
+    for path in ("models/filler-secrrt", "equipment?model=filler-secrrt"):
+        assert "filler-secret" in (await asked(path, open_))[1]
+        assert "filler-secret" not in (await asked(path, scoped))[1]
 
 
 async def test_a_stream_of_a_scoped_caller_refuses_names_from_outside_like_unknown_ones(

@@ -126,7 +126,7 @@ async def test_the_key_is_as_the_draft_says(client: httpx.AsyncClient, bench: Be
         ({"tag": "plc/else", "value": 1}, "anna", (403, "not_allowed")),
         ({"equipment": "m-1", "command": "Start"}, "anna", (403, "not_allowed")),
         (WANTED, "vera", (403, "forbidden")),
-        (WANTED, "olaf", (403, "area")),
+        (WANTED, "olaf", (403, "not_allowed")),
         ({"tag": TAG}, "anna", (422, "invalid_body")),
         ({"value": 1}, "anna", (422, "invalid_body")),
         ({}, "anna", (422, "invalid_body")),

@@ -160,7 +160,7 @@ class TestWhatIsRefused:
             ({}, {}, ANNA, "mqtt", "not_allowed"),
             ({}, {}, VIEWER, "rest", "role"),
             ({"rule_roles": ["engineer"]}, {}, ANNA, "rest", "role"),
-            ({}, {}, Principal("a", "user", frozenset((Role.OPERATOR,)), ("other",)), "rest", "area"),
+            ({}, {}, Principal("a", "user", frozenset((Role.OPERATOR,)), ("other",)), "rest", "not_allowed"),
             ({"rule_states": ["Held"]}, {}, ANNA, "rest", "state"),
             ({}, {"value": 120.5}, ANNA, "rest", "out_of_range"),
             ({}, {"value": -0.1}, ANNA, "rest", "out_of_range"),
@@ -378,6 +378,17 @@ class TestTheSecondPerson:
             assert refused.value.code == code
             assert bench.machine.received == []
             assert (await desk.approve(view.id, Approval(value=90.0), BERTA)).status == "verified"
+
+    async def test_who_made_a_key_does_not_approve_what_it_asks_for(self, bench: Bench) -> None:
+        robot = Principal("robot", "key", frozenset((Role.OPERATOR,)), made_by="berta")
+        async with bench.open() as desk:
+            view = await desk.submit(request(), robot, "rest")
+        async with bench.open() as desk:  # it is known after a restart too
+            with pytest.raises(CommandRefused) as refused:
+                await desk.approve(view.id, Approval(value=90.0), BERTA)
+            assert refused.value.code == "approval_self"
+            assert bench.machine.received == []
+            assert (await desk.approve(view.id, Approval(value=90.0), ANNA)).status == "verified"
 
     async def test_two_approvals_at_once_are_one_execution(self, bench: Bench) -> None:
         async with bench.open() as desk:

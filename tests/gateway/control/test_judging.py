@@ -94,9 +94,9 @@ def test_what_is_not_on_the_list_names_what_was_meant_to_those_who_may_command_i
 #: Stage, code, and what only that stage halts.
 ONLY: list[tuple[str, str, dict[str, Any]]] = [
     ("writes", "writes_off", {"settings": rules(enabled=False)}),
+    ("area", "not_allowed", {"by": OTHER_AREA}),
     ("allow-list", "not_allowed", {"via": "mqtt"}),
     ("role", "role", {"by": VIEWER}),
-    ("area", "area", {"by": OTHER_AREA}),
     ("state", "state", {"state": "Execute"}),
     ("state", "state_unknown", {"state": "Unknown"}),
     ("state", "state_unknown", {"state": None}),
@@ -125,6 +125,13 @@ ONLY: list[tuple[str, str, dict[str, Any]]] = [
     ("expiry", "expired", {"request": request(not_after=START)}),
     ("audit", "audit_unavailable", {"audit": "the disk is full"}),
 ]
+
+
+@pytest.mark.parametrize("changed", [{}, {"via": "mqtt"}, {"rule_roles": ["engineer"]}, {"state": "Execute"}])
+def test_a_rule_outside_the_areas_is_answered_like_none(changed: dict[str, Any]) -> None:
+    """Else whoever commands filling learns what may be commanded in baking, and by whom."""
+    there, not_there = facts(by=OTHER_AREA, **changed), facts(by=OTHER_AREA, rule=None, path="")
+    assert judge(there) == judge(not_there)
 
 
 def test_what_is_right_passes() -> None:
