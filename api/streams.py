@@ -7,6 +7,7 @@ events.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from api.problems import Problem
 
 #: How often it is asked whether those who hold a place would still be let in, in seconds.
 LOOK_S = 2.0
+
+_log = logging.getLogger("andon.api.stream")
 
 
 class Place:
@@ -111,11 +114,19 @@ class Streams:
         still: dict[Principal, bool] = {}
         for place in self._places:
             if place.by not in still:
-                still[place.by] = self._still(place.by)
+                still[place.by] = self._is_still(place.by)
             if not still[place.by]:
                 place.end(Problem("session_ended", "Whoever opened the stream would not be let in any more."))
         if self._places:
             self._next_look = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _is_still(self, by: Principal) -> bool:
+        """Whether somebody would be let in again; what fails lets nobody in, and the looks go on."""
+        try:
+            return self._still(by)
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("whether %s may listen on cannot be judged: no more", by.name)
+            return False
 
     def _stopping(self) -> Problem:
         return Problem("stopping", "The gateway is shutting down.", headers=self._retry_after)

@@ -22,7 +22,7 @@ from gateway.access.bearers import Issuer, Keys, LocalKey
 from gateway.access.book import Said, judge_password
 from gateway.access.entries import StoredUser, UserFile
 from gateway.access.hashing import Hashing, Match, TooManyAtOnce
-from gateway.access.jwks import IssuerKeys
+from gateway.access.jwks import AGAIN_S, IssuerKeys
 from gateway.access.keeper import LOOK_S, Keeper
 from gateway.access.lockout import Lockout, network
 from gateway.access.office import Office, told
@@ -368,13 +368,23 @@ class AccessDesk(Office):
         while True:
             self._issuer_changed.clear()
             issuer = self._issuer
-            reading = None if issuer is None else asyncio.create_task(issuer.keys.run())
+            reading = None if issuer is None else asyncio.create_task(self._read_keys(issuer.keys))
             try:
                 await self._issuer_changed.wait()
             finally:
                 if reading is not None:
                     reading.cancel()
                     await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read_keys(self, keys: IssuerKeys) -> None:
+        """Read them for ever: also after what nobody foresaw, which is said, and not only counted on."""
+        while True:
+            try:
+                await keys.run()
+            except Exception as error:  # noqa: BLE001 - whatever it is, keys have to be read again
+                keys.trouble = f"{type(error).__name__}: {error}"
+                _log.error("reading the keys of the issuer failed", exc_info=error, again_s=AGAIN_S)
+            await self.clock.sleep(AGAIN_S)
 
     async def note_use(self) -> None:
         """Write when keys were used last, where that changed."""

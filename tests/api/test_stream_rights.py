@@ -30,6 +30,7 @@ class Door:
     def __init__(self) -> None:
         self.ended: set[str] = set()
         self.asked = 0
+        self.broken: set[str] = set()
 
     async def who(self, bearer: str | None, peer: str) -> Principal:
         known = {"anna": ANNA, "bert": BERT, "carl": NOBODY_OF_USE}
@@ -39,6 +40,8 @@ class Door:
 
     def still(self, principal: Principal) -> bool:
         self.asked += 1
+        if principal.name in self.broken:
+            raise ZeroDivisionError("nobody foresaw it")
         return principal.name not in self.ended
 
 
@@ -131,6 +134,29 @@ async def test_a_right_that_ends_ends_the_open_stream(
         await staying.until_heard(1)
         assert not staying.done
     assert app.state.streams.open_count == 0
+
+
+async def test_a_right_that_cannot_be_judged_ends_its_stream_and_no_other_look(
+    app: FastAPI,
+    form: Form,
+    door: Door,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(streams, "LOOK_S", 0.02)
+    async with (
+        hearing(app, form, headers=_as("bert")) as broken,
+        hearing(app, form, headers=_as("anna")) as staying,
+    ):
+        await broken.until_open()
+        await staying.until_open()
+        door.broken.add("bert")
+        assert (await broken.until_problem())["code"] == "session_ended"
+        assert not staying.done
+        door.ended.add("anna")
+        assert (await staying.until_problem())["code"] == "session_ended"
+    (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert said.exc_info is not None
 
 
 async def test_a_right_that_ends_ends_also_who_has_not_said_what_it_wants(

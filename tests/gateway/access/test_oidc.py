@@ -243,6 +243,10 @@ async def test_only_so_many_tokens_are_remembered_and_those_forgotten_are_judged
         assert [house.desk.still(principal) for principal in came] == [False] * 3 + [True] * 3
         assert house.desk._issuer is not None
         assert len(house.desk._issuer._believed) == 3
+        # Whoever still listens, uses the token, though no request comes with it.
+        assert house.desk.still(came[3])
+        assert await believed(house, signed(claims(issuer.url, jti="new"), rsa_key("one")))
+        assert [house.desk.still(principal) for principal in came[3:]] == [True, False, True]
         assert await believed(house, sent[0])
         house.clock.advance(10_000)
         assert not any(house.desk.still(principal) for principal in came), "they have expired"
@@ -270,6 +274,39 @@ async def test_the_keys_of_another_issuer_are_read_from_when_it_is_configured(tm
             while len(after.asked) < 2:
                 await asyncio.sleep(0.001)
         assert len(before.asked) == 1, "nobody believes it any more"
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_reading_the_keys_goes_on_after_a_failure_nobody_foresaw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with trusting(tmp_path) as (house, issuer):
+        real, broken, tries = IssuerKeys.read, True, 0
+
+        async def read(keys: IssuerKeys) -> None:
+            nonlocal tries
+            tries += 1
+            if broken:
+                raise ZeroDivisionError("nobody foresaw it")
+            await real(keys)
+
+        monkeypatch.setattr(IssuerKeys, "read", read)
+        running = asyncio.create_task(house.desk.run())
+        async with asyncio.timeout(10):
+            while AGAIN_S not in house.clock.pauses:
+                await asyncio.sleep(0.001)
+            assert not running.done()
+            (trouble,) = house.desk.troubles()
+            assert "ZeroDivisionError" in trouble
+            assert "nobody foresaw it" in capsys.readouterr().out
+            house.clock.advance(AGAIN_S)
+            while tries < 2 or AGAIN_S not in house.clock.pauses:
+                await asyncio.sleep(0.001)
+            broken = False
+            house.clock.advance(AGAIN_S)
+            while not issuer.asked or list(house.desk.troubles()):
+                await asyncio.sleep(0.001)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
