@@ -63,7 +63,8 @@ class Principal(msgspec.Struct, frozen=True):
 
     `areas` are beginnings of paths of equipment (`filling`, `filling/line-1`), cut at levels; None is
     everything. `credential` names the session, key or token it came by, for revocation; it is no secret.
-    `limited` is a user who has to change the password first and may do nothing else.
+    `limited` is a user who has to change the password first and may do nothing else. `made_by` is who made a
+    key: what it asks for, that person does not approve.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Principal(msgspec.Struct, frozen=True):
     areas: tuple[str, ...] | None = None
     credential: str = ""
     limited: bool = False
+    made_by: str = ""
 
     def may(self, permission: Permission) -> bool:
         """Whether one of the roles has a permission."""

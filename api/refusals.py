@@ -116,7 +116,7 @@ REFUSALS: Mapping[str, Refusal] = {
     "approval_self": Refusal(
         403,
         "Approved by oneself",
-        "Whoever asked for a command cannot approve it too.",
+        "Whoever asked for a command, or made the key that asked for it, cannot approve it too.",
         "Ask another person.",
     ),
     "approval_value": Refusal(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from api.access import Principal, Role
 from connectors.base import Clock
 from gateway.access import tokens
+from gateway.access.entries import StoredKey
 from gateway.access.jwks import IssuerKeys
 from gateway.access.keeper import Keeper
 from gateway.access.oidc import Believed, believe
@@ -61,12 +62,18 @@ class Keys:
             self._ready = {
                 key.id: _Ready(
                     bytes.fromhex(key.secret_sha256),
-                    Principal(key.name, "key", key.roles, key.areas, f"key:{key.id}"),
+                    _principal(key),
                     float("inf") if key.expires_at is None else key.expires_at.timestamp(),
                 )
                 for key in self._keeper.keys.values()
             }
         return self._ready
+
+
+def _principal(key: StoredKey) -> Principal:
+    return Principal(
+        key.name, "key", key.roles, key.areas, credential=f"key:{key.id}", made_by=key.created_by
+    )
 
 
 #: Compared with where there is no such key. No token has this digest that anybody could find.

@@ -230,6 +230,7 @@ class CommandDesk:
             rule=rule,
             path=view.path,
             requested_by=view.requested_by,
+            made_by=entry.made_by,
             by=by,
             asked=asked,
             said=said,

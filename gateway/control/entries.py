@@ -70,6 +70,7 @@ def begun(
         label="" if rule is None else label_of(rule),
         stage=stage,
         by_kind=by.kind,
+        made_by=by.made_by,
         peer=request.peer,
         not_after=request.not_after,
     )

@@ -319,12 +319,14 @@ def rules_for(rules: Iterable[AllowSettings], request: CommandRequest) -> list[A
 
 
 class Seconding(msgspec.Struct, frozen=True, kw_only=True):
-    """A second person's word on a command that waits. `asked` is what waits, `said` what is approved."""
+    """A second person's word on a command that waits. `asked` is what waits, `said` what is approved;
+    `made_by` is who made the key it was asked for with, empty where it was none."""
 
     rule: AllowSettings
     path: str
     requested_by: str
     by: Principal
+    made_by: str = ""
     asked: TagValue
     said: TagValue
     now_s: float
@@ -340,6 +342,9 @@ def _is_person(word: Seconding) -> Halt | None:
 def _is_other(word: Seconding) -> Halt | None:
     if word.by.name.casefold() == word.requested_by.casefold():
         return halt("approval_self", f"{word.by.name} asked for it, and cannot approve it too")
+    if word.by.name.casefold() == word.made_by.casefold():
+        reason = f"{word.by.name} made the key {word.requested_by} that asked for it, and cannot approve it"
+        return halt("approval_self", reason)
     return None
 
 

@@ -64,6 +64,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     audited: bool = False
     #: What it rested on when it was accepted; see `basis.basis_of`.
     basis: str = ""
+    #: Who made the key it was asked for with.
+    made_by: str = ""
 
     @property
     def owes(self) -> bool:
