@@ -121,9 +121,13 @@ class Issuer:
         return believed.principal, True
 
     def still(self, principal: Principal) -> bool:
-        """Whether the token a principal came by is good, and remembered."""
+        """Whether the token a principal came by is good, and remembered. Asking is using it: a stream that
+        is open sends its token no more."""
         known = self._believed.get(principal.credential)
-        return known is not None and self._good(known)
+        if known is None or not self._good(known):
+            return False
+        self._believed.move_to_end(principal.credential)
+        return True
 
     def _good(self, known: Believed) -> bool:
         return self._clock.now().timestamp() < known.until and self.keys.counts(known.kid, known.algorithm)
