@@ -145,14 +145,14 @@ class Guard:
         return self._access.still(principal)
 
 
-def denied_problem(denied: Denied) -> Problem:
-    """A refusal of the port as a problem."""
+def denied_problem(denied: Denied, hint: str = "") -> Problem:
+    """A refusal of the port as a problem, with a better hint than that of its kind where there is one."""
     headers = [_CLOSE]
     if denied.code in ("unauthenticated", "invalid_credentials", "session_ended"):
         headers.append(_CHALLENGE)
     if denied.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % denied.retry_after_s))
-    return Problem(denied.code, denied.reason, headers=headers)
+    return Problem(denied.code, denied.reason, hint=hint, headers=headers)
 
 
 def peer_of(scope: Mapping[str, Any]) -> str:

@@ -99,6 +99,9 @@ async def log_in(context: Context, call: Call) -> Response:
     try:
         session = await context.ports.access.log_in(asked.user, asked.password, call.peer)
     except Denied as denied:
+        if denied.code == "invalid_credentials":
+            denied = Denied(denied.code, "The name or the password is not right.", denied.retry_after_s)
+            raise denied_problem(denied, "Check both; an admin can give the user a new password.") from None
         raise denied_problem(denied) from None
     except Conflict as conflict:
         raise conflict_problem(conflict) from None

@@ -92,8 +92,11 @@ def roles_of(words: Iterable[str]) -> frozenset[Role]:
     return frozenset(roles)
 
 
-def read_password(prompt: str, *, from_input: bool, twice: bool = True) -> str:
-    """A password from the terminal, without echo, or the first line of standard input.
+def read_password(
+    prompt: str, *, from_input: bool, twice: bool = True, if_empty: str = "nothing was changed"
+) -> str:
+    """A password from the terminal, without echo, or the next line of standard input. `if_empty` is the hint
+    when there is none.
 
     Raises:
         WrongArgument: there is none, or the second is another than the first.
@@ -109,7 +112,7 @@ def read_password(prompt: str, *, from_input: bool, twice: bool = True) -> str:
         if twice and getpass.getpass("The same again: ") != password:
             raise WrongArgument("the two are not the same", hint="try again; nothing was changed")
     if not password:
-        raise WrongArgument("the password is empty", hint="nothing was changed")
+        raise WrongArgument("the password is empty", hint=if_empty)
     return password
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from gateway.commands.accounts import read_password
 from gateway.commands.show import err, out, print_json
 from gateway.commands.when import WrongArgument
 from gateway.config.access import LOOPBACK
+
+#: So often a person is asked for a new password that is taken.
+_TRIES = 3
+_NEXT_LINE = "a new one is asked for: with --password-stdin it is the line after the old one"
 
 
 def log_in(url: str, *, user: str | None, from_input: bool, ca: Path | None, json: bool) -> None:
@@ -38,8 +43,7 @@ def log_in(url: str, *, user: str | None, from_input: bool, ca: Path | None, jso
         if _must_change(session):
             remote.as_bearer(str(session.get("token")))
             err.print(Text("the password has to be changed first", style="yellow"))
-            new = read_password(f"New password of {name}", from_input=from_input)
-            remote.change_password(password, new)
+            _change_password(remote, name, password, from_input=from_input)
         login = login_of(name, session, None if ca is None else str(ca.resolve()))
     logins.keep(url, login)
     if json:
@@ -64,6 +68,21 @@ def log_out(url: str, *, json: bool) -> None:
         print_json({"url": url, "user": there.user})
     else:
         out.print(Text(f"logged out at {url}"))
+
+
+def _change_password(remote: Remote, name: str, password: str, *, from_input: bool) -> None:
+    """Have the user take another password; a person at a terminal may try again when it is too weak."""
+    for left in reversed(range(_TRIES)):
+        try:
+            new = read_password(f"New password of {name}", from_input=from_input, if_empty=_NEXT_LINE)
+            remote.change_password(password, new)
+        except (Refused, WrongArgument) as wrong:
+            again = isinstance(wrong, WrongArgument) or wrong.code == "weak_password"
+            if from_input or not left or not again or not sys.stdin.isatty():
+                raise
+            err.print(Text(f"{wrong.reason}; {wrong.hint}", style="yellow"))
+        else:
+            return
 
 
 def _must_change(session: dict[str, Any]) -> bool:

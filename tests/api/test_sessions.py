@@ -77,6 +77,9 @@ async def test_a_wrong_name_and_a_wrong_password_are_told_alike(
     assert told(answer) == (401, "invalid_credentials")
     other = await connect().post(SESSIONS, json=LOGIN | {"user": "nobody"})
     assert answer.content == other.content
+    assert answer.json()["detail"] == "The name or the password is not right."
+    assert "password" in answer.json()["hint"]
+    assert "key" not in answer.json()["hint"], "nobody sent one"
 
 
 async def test_a_lock_says_how_long(connect: Connect) -> None:

@@ -170,7 +170,8 @@ def all_ways(terminal: Terminal) -> None:
     # The first admin changes the password at the login.
     first = (terminal.directory / "data" / "access" / "first-admin").read_text()
     login = ("login", url, "--user", "admin", "--password-stdin")
-    assert "credentials" in terminal.refused(*login, input_=f"{OTHER}\n{OTHER}\n")
+    assert "name or the password" in terminal.refused(*login, input_=f"{OTHER}\n{OTHER}\n")
+    assert "line after" in terminal.refused(*login, input_=first)
     (begun,) = terminal.told(*login, input_=f"{first}{GOOD}\n")
     assert begun["user"] == "admin"
     terminal.told("state", *at)
