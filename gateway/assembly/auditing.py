@@ -107,6 +107,11 @@ class Watch:
         for rule, count in self.compliance.counts().items():
             violations.add_metric([rule], count)
         yield violations
+        yield CounterMetricFamily(
+            "andon_compliance_unexpected_failures",
+            "Times a rule could not be judged for a reason nobody foresaw.",
+            value=self.compliance.surprises,
+        )
 
     def parts_of_health(self) -> Mapping[str, Mapping[str, Any]]:
         """What health says of the rules, when there is something to say."""

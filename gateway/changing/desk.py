@@ -9,10 +9,11 @@ a time, and each says which configuration it means to replace.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 
@@ -41,6 +42,10 @@ from gateway.config.sources import PLAIN, Watched
 
 _log = structlog.get_logger("andon.configuration")
 
+T = TypeVar("T")
+
+#: Longest wait at a stop for a change that is being made, in seconds.
+CLOSE_S_MAX = 20.0
 #: Problems of a file that are logged; `andon check` tells them all.
 _LOGGED_MAX = 10
 #: Most characters of a reason.
@@ -63,7 +68,8 @@ class ChangeDesk:
     environment: Mapping[str, str]
     looked_at: Callable[[Sequence[Path]], None] = lambda _: None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _under_way: set[asyncio.Task[Outcome]] = field(default_factory=set)
+    _closed: bool = False
+    _under_way: set[asyncio.Task[Any]] = field(default_factory=set)
     _trouble: str = ""
     _told: tuple[str, ...] = ()
 
@@ -122,8 +128,20 @@ class ChangeDesk:
 
     async def read_again(self, source: Source) -> Outcome | None:
         """Run what the files say now. None when that cannot be run: what ran goes on, and `trouble` says why
-        until it can.
+        until it can, or when the gateway stops. What was begun comes to its end also when nobody waits.
         """
+        return None if self._closed else await self._own(self._read_again(source))
+
+    async def close(self) -> None:
+        """Begin no more from files, and wait for what is being made; not for ever, since a disk can hang."""
+        self._closed = True
+        if not self._under_way:
+            return
+        _, late = await asyncio.wait(self._under_way, timeout=CLOSE_S_MAX)
+        if late:
+            _log.error("a change of the configuration does not end", waited_s=CLOSE_S_MAX)
+
+    async def _read_again(self, source: Source) -> Outcome | None:
         async with self._lock:
             watched = Watched(PLAIN, self.carrier.main)
             try:
@@ -143,17 +161,16 @@ class ChangeDesk:
                 await self._in_trouble(source, f"{refused}: {lines[0]}", lines, "invalid_configuration")
             except NotDone as failed:
                 await self._in_trouble(source, failed.reason, [failed.reason], failed.code)
+            except Exception as error:  # noqa: BLE001 - nobody asked for this: it must not end what works
+                _log.exception("configuration not taken up, for a reason nobody foresaw", source=source)
+                reason = f"an unexpected failure: {type(error).__name__}: {error}"
+                await self._in_trouble(source, reason, [reason], "internal_error")
             else:
                 self._mended()
                 return outcome
             finally:
                 self.looked_at(watched.paths)
         return None
-
-    async def close(self) -> None:
-        """Wait for the change that is being made."""
-        while self._under_way:
-            await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _read_disk(self, watched: Watched) -> Loaded:
         runs = self.carrier
@@ -189,8 +206,11 @@ class ChangeDesk:
     # -- one wish ----------------------------------------------------------------------------------
 
     async def _in_its_own_task(self, wish: Wish, by: Principal, who: Who) -> Outcome:
+        return await self._own(self._wish(wish, by, who))
+
+    async def _own(self, work: Coroutine[Any, Any, T]) -> T:
         """A caller that goes away in the middle leaves nothing half done."""
-        task = asyncio.create_task(self._wish(wish, by, who), name="configuration")
+        task = asyncio.create_task(work, name="change of the configuration")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
@@ -227,7 +247,7 @@ class ChangeDesk:
             raise NotDone(
                 "configuration_needs_admin",
                 f"{', '.join(keys[:10])}: that needs an administrator",
-                "ask one to apply it, or leave these as they are",
+                f"ask one to apply it, or leave {', '.join(keys[:10])} as before",
                 keys=keys,
             )
         _refuse_restart(plan)

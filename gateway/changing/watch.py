@@ -81,7 +81,7 @@ class Watch:
 def _look_at(path: Path) -> Look | None:
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: what no path can be, such as one with a NUL
         return None
     return Look(found.st_mtime_ns, found.st_size, found.st_ino)
 
@@ -92,5 +92,5 @@ def _sum_of(path: Path) -> str | None:
             return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except (OSError, ValueError):
         return None

@@ -2,7 +2,8 @@
 
 Implements `api.compliance.Compliance`.
 
-A rule whose evidence cannot be had is not judged, and said so: it is neither kept nor violated.
+A rule whose evidence cannot be had is not judged, and said so: it is neither kept nor violated. The same goes
+for a failure nobody foresaw: who only watches must not end what is watched.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class ComplianceJudge:
         self._evidence, self._clock = evidence, clock
         #: How the rules stood when they were last judged.
         self.views: Sequence[RuleView] = ()
+        #: How often judging a rule failed in a way nobody foresaw.
+        self.surprises = 0
         self._judging: Mapping[str, _Judging] = {
             "reason_within": self._reasons,
             "unknown_at_most": self._unknown,
@@ -135,11 +138,18 @@ class ComplianceJudge:
     async def _judge(self, rule: ComplianceSettings, from_: datetime, to: datetime) -> list[Violation]:
         try:
             found = await self._judging[rule.kind](rule, from_, to)
+            return [one for one in found if one.from_ < to and (one.to is None or one.to >= from_)]
+        except _NotJudged:
+            raise
         except HistoryUnavailable as error:
             raise _NotJudged(f"the database does not answer: {error.reason}") from error
         except AuditUnavailable as error:
             raise _NotJudged(f"the audit trail is not available: {error.reason}") from error
-        return [one for one in found if one.from_ < to and (one.to is None or one.to >= from_)]
+        except Exception as error:  # see the head of this file
+            self.surprises += 1
+            log.exception("a compliance rule cannot be judged", rule=rule.name)
+            what = f"{type(error).__name__}: {error}"
+            raise _NotJudged(f"it cannot be judged, which is a fault of the program: {what}") from error
 
     def _of(self, rule: ComplianceSettings) -> Sequence[EquipmentSettings]:
         """The equipment a rule is about."""

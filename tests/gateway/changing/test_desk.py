@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -304,3 +305,53 @@ async def test_a_caller_that_goes_away_leaves_nothing_half_done(site: Site) -> N
     await site.desk.close()
     assert '"2s"' in site.main.read_text()
     assert len(await site.desk.revisions()) == 2
+
+
+async def test_files_nobody_foresaw_do_not_end_the_gateway(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AttributeError("nobody thought of it")
+
+    site.write(MAIN_FILE, MAIN.replace('"1s"', '"2s"'))
+    with monkeypatch.context() as seeded:
+        seeded.setattr(site.carrier, "plan", fail)
+        assert await site.desk.read_again("watch") is None
+    assert "AttributeError: nobody thought of it" in site.desk.trouble
+    assert site.audit.results() == [("config.apply", "refused", "internal_error")]
+    assert not site.desk.health()["configuration"]["ok"]
+    outcome = await site.desk.read_again("watch")
+    assert outcome is not None
+    assert (outcome.status, site.desk.trouble) == ("applied", "")
+
+
+async def test_a_stop_waits_for_files_that_are_being_taken_up(site: Site) -> None:
+    """Whoever asked for it, and gave up: it comes to its end, and none is begun any more."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    real = site.exchange.apply
+
+    async def slow(*asked: Any) -> None:
+        begun.set()
+        await go_on.wait()
+        await real(*asked)
+
+    site.exchange.apply = slow  # type: ignore[method-assign, assignment]
+    text = MAIN.replace('"1s"', '"2s"')
+    site.write(MAIN_FILE, text)
+    asked = asyncio.create_task(site.desk.read_again("sighup"))
+    await begun.wait()
+    asked.cancel()
+    closing = asyncio.create_task(site.desk.close())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    go_on.set()
+    await closing
+    newest = site.kept.newest()
+    assert newest is not None
+    assert (newest.number, newest.hash) == (2, site.desk.running().hash)
+    assert site.exchange.loaded is site.carrier.loaded
+    assert site.audit.results()[-1] == ("config.apply", "ok", "")
+    site.write(MAIN_FILE, MAIN)
+    assert await site.desk.read_again("watch") is None
+    assert site.carrier.hash == newest.hash

@@ -143,3 +143,14 @@ async def test_the_files_that_were_read_are_known_before_the_change_is_made(tmp_
     site.write("andon.toml", MAIN.replace("lists/slow.csv", "lists/new.csv"))
     assert await site.desk.read_again("watch") is not None
     assert order[:2] == ["known", "exchanged"]
+
+
+async def test_a_name_no_file_can_have_is_a_file_that_is_not_there(watched: Watched) -> None:
+    """A reference to a secret may say anything."""
+    watched.watch.follow([watched.main, Path("secret\0")])
+    task = await running(watched)
+    await watched.pass_(4)
+    watched.main.write_text("another")
+    await watched.pass_(20)
+    assert (watched.count, task.done()) == (1, False)
+    task.cancel()

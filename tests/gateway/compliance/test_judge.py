@@ -253,3 +253,24 @@ async def test_they_are_judged_by_the_clock_and_told_to_health_and_metrics() -> 
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
+
+
+async def test_a_failure_nobody_foresaw_is_counted_and_said_and_the_others_are_judged() -> None:
+    class Odd(Trail):
+        async def read(self, **asked: Any) -> Any:
+            raise KeyError("n")
+
+    judged, clock = judge(REASON, {"kind": "command_verified"}, trail=Odd())
+    task = asyncio.create_task(judged.run())
+    async with asyncio.timeout(5):
+        while judged.surprises < 3:
+            assert not task.done()
+            clock.advance(EVERY_S)
+            await asyncio.sleep(0.001)
+    assert [view.state for view in judged.views] == ["kept", "unknown"]
+    assert judged.views[1].reason == "it cannot be judged, which is a fault of the program: KeyError: 'n'"
+    health = judged.part_of_health()
+    assert health is not None
+    assert "not judged: r1" in str(health["reason"])
+    assert (await judged.violations(NOW - 60 * MINUTE, NOW)).incomplete
+    task.cancel()
