@@ -48,6 +48,7 @@ _WARN_SHARE: Final = 0.8
 #: What may still be recorded when the trail is full, so that there is a way out.
 _WAY_OUT: Final = frozenset((REMOVED, "export", "audit.read", "audit.verify"))
 _NEVER_OPENED: Final = "it has not been opened yet"
+_STOPS: Final = "the gateway stops"
 
 #: Anchors held outside the trail, and a sentence for each place that could not be asked.
 Anchors = tuple[Sequence[Anchor], Sequence[str]]
@@ -80,6 +81,7 @@ class AuditTrail:
         self._busy, self._busy_since_s = False, 0.0
         self._standing: Standing | None = None
         self._trouble: str | None = _NEVER_OPENED
+        self._closing = False
         #: Since when it cannot be written, and how many entries were refused for it.
         self._since: datetime | None = None
         self.refused = 0
@@ -117,19 +119,24 @@ class AuditTrail:
                 log.warning("the audit trail could not be verified", reason=error.reason)
 
     async def close(self) -> None:
-        """Let what waits be written, then let go of the files."""
+        """Take nothing more, let what waits be written, then let go of the files; `RECORD_S_MAX` in all."""
         if self._worker is None:
             return
-        worker, self._worker = self._worker, None
-        closed = asyncio.Event()
-        worker.submit(self._store.close, lambda _, __: closed.set())
-        worker.stop()
-        for one in self._waiting:
-            if not one.done.done():
-                one.done.set_exception(AuditUnavailable("the gateway stops"))
-        self._waiting.clear()
+        self._closing = True
+        closed, until_s = asyncio.Event(), asyncio.get_running_loop().time() + RECORD_S_MAX
+        try:
+            if self._waiting:
+                await asyncio.wait([one.done for one in self._waiting], timeout=RECORD_S_MAX)
+        finally:
+            worker, self._worker = self._worker, None
+            worker.submit(self._store.close, lambda _, __: closed.set())
+            worker.stop()
+            for one in self._waiting:
+                if not one.done.done():
+                    one.done.set_exception(AuditUnavailable(_STOPS))
+            self._waiting.clear()
         with suppress(TimeoutError):  # its thread is a daemon: nobody has to wait for a disk that hangs
-            async with asyncio.timeout(RECORD_S_MAX):
+            async with asyncio.timeout_at(until_s):
                 await closed.wait()
         if not closed.is_set():
             log.error("the audit trail is not closed: its disk does not answer")
@@ -255,6 +262,8 @@ class AuditTrail:
 
     def _cannot_take(self, entry: AuditEntry) -> str | None:
         """Why an entry is refused without trying."""
+        if self._closing:
+            return self._trouble or _STOPS
         if self._worker is None:
             return self._trouble or _NEVER_OPENED
         if len(self._waiting) >= WAITING_MAX:

@@ -249,6 +249,28 @@ async def test_a_disk_that_hangs_does_not_keep_a_gateway_from_stopping(
         await trail.record(entry(1))
 
 
+async def test_what_waits_at_a_stop_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One group is at the disk and two more wait, when the gateway stops; nothing more is taken then."""
+    monkeypatch.setattr(trails, "GROUP_MAX", 2)
+    release = os.pipe()
+    trail = AuditTrail(tmp_path, gateway="line-1", clock=SystemClock())
+    await trail.open()
+    with monkeypatch.context() as slow:
+        slow.setattr(os, "fdatasync", lambda _: os.read(release[0], 1))
+        told = [asyncio.create_task(trail.record(entry(n))) for n in range(6)]
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(trail.close())
+        await asyncio.sleep(0)
+        with pytest.raises(AuditUnavailable, match="the gateway stops"):
+            await trail.record(entry(7))
+        os.write(release[1], b"1111111111")
+        async with asyncio.timeout(5):
+            await closing
+    assert await asyncio.gather(*told) == [2, 3, 4, 5, 6, 7]
+    async with opened(tmp_path) as again:
+        assert again.head().n == 7
+
+
 async def test_many_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trails, "WAITING_MAX", 50)
     async with opened(tmp_path) as trail:
