@@ -16,6 +16,14 @@ audit = typer.Typer(
 _Config = Annotated[
     Path | None, typer.Argument(help="Configuration file, to read the trail's own files.", show_default=False)
 ]
+_Judged = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Configuration file, to read the trail's own files; or a file of exported records.",
+        show_default=False,
+    ),
+]
+_Named = Annotated[Path | None, typer.Option("--config", help="The configuration, as an option.")]
 _Url = Annotated[
     str | None, typer.Option(help="Instead: ask the running gateway at this address.", show_default=False)
 ]
@@ -23,9 +31,19 @@ _From = Annotated[str | None, typer.Option("--from", help="Begin: a time, a day,
 _To = Annotated[str | None, typer.Option("--to", help="End, written the same way.", show_default="now")]
 
 
+def _one(config: Path | None, named: Path | None) -> Path | None:
+    """The configuration, whichever way it was given."""
+    from gateway.commands.when import WrongArgument
+
+    if config is not None and named is not None and config != named:
+        raise WrongArgument(f"{config} or {named}?", hint="name one configuration")
+    return named if config is None else config
+
+
 @audit.command("show")
 def audit_show(
     config: _Config = None,
+    named: _Named = None,
     url: _Url = None,
     token: Token = None,
     ca: Ca = None,
@@ -39,12 +57,15 @@ def audit_show(
     """Who did what, oldest first."""
     from gateway.commands.audit import show_records
 
-    show_records(config, url, action=action, actor=actor, from_=from_, to=to, last=last, json=json)
+    show_records(
+        _one(config, named), url, action=action, actor=actor, from_=from_, to=to, last=last, json=json
+    )
 
 
 @audit.command("verify")
 def audit_verify(
-    config: _Config = None,
+    config: _Judged = None,
+    named: _Named = None,
     url: _Url = None,
     token: Token = None,
     ca: Ca = None,
@@ -57,24 +78,27 @@ def audit_verify(
     database: Annotated[bool, typer.Option("--database", help="Compare with the database too.")] = False,
     json: Json = False,
 ) -> None:
-    """Whether the trail is what was written; exit code 3 when it is not."""
+    """Whether the trail, or an export of it alone, is what was written; exit code 3 when it is not."""
     from gateway.commands.audit import show_verdict
 
-    show_verdict(config, url, key=key, heads=tuple(head or ()), database=database, json=json)
+    show_verdict(_one(config, named), url, key=key, heads=tuple(head or ()), database=database, json=json)
 
 
 @audit.command("head")
-def audit_head(config: _Config = None, url: _Url = None, token: Token = None, ca: Ca = None) -> None:
+def audit_head(
+    config: _Config = None, named: _Named = None, url: _Url = None, token: Token = None, ca: Ca = None
+) -> None:
     """The signed head as one line of JSON, to be kept elsewhere."""
     from gateway.commands.audit import show_head
 
-    show_head(config, url)
+    show_head(_one(config, named), url)
 
 
 @audit.command("export")
 def audit_export(
     to: Annotated[Path, typer.Option(help="File to write; it must not be there yet.", show_default=False)],
     config: _Config = None,
+    named: _Named = None,
     url: _Url = None,
     token: Token = None,
     ca: Ca = None,
@@ -89,7 +113,7 @@ def audit_export(
     """Write the records to a file, byte for byte; with --remove make room where they were."""
     from gateway.commands.audit import export_records
 
-    export_records(config, url, to=to, through=through, remove=remove, json=json)
+    export_records(_one(config, named), url, to=to, through=through, remove=remove, json=json)
 
 
 @audit.command("anew")

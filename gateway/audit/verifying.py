@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -58,6 +59,16 @@ def verify(
     raise AssertionError("the last try returns or raises")
 
 
+def verify_export(path: Path, *, anchors: Sequence[Anchor] = (), key: str | None = None) -> Verdict:
+    """Judge a file of exported records alone: its lines, their chain, and the heads somebody kept. Nothing
+    in it is signed: without such a head it may have been computed anew as a whole, which is remarked.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return _Reading(path.parent, anchors, key, gentle=False).of_export(path)
+
+
 class _Reading:
     def __init__(self, directory: Path, anchors: Sequence[Anchor], key: str | None, gentle: bool) -> None:
         self._directory, self._anchors, self._wanted_key, self._gentle = directory, anchors, key, gentle
@@ -91,6 +102,9 @@ class _Reading:
         last_n = self._next - 1
         self._judge_head(heads, head, last_n)
         anchored = self._judge_anchors(key, last_n)
+        return self._verdict(last_n, len(segments), anchored, key)
+
+    def _verdict(self, last_n: int, segments: int, anchored: int, key: str) -> Verdict:
         if self._more:
             self._faults.append(AuditFault("more", None, "", f"{self._more} more faults", ""))
         return Verdict(
@@ -98,7 +112,7 @@ class _Reading:
             records=self._records,
             first_n=self._first,
             last_n=last_n if self._records else 0,
-            segments=len(segments),
+            segments=segments,
             anchors=len(self._anchors),
             anchored_n=anchored,
             seconds=0.0,
@@ -106,6 +120,30 @@ class _Reading:
             faults=tuple(self._faults),
             remarks=tuple(self._remarks),
         )
+
+    def of_export(self, path: Path) -> Verdict:
+        segment = Segment(0, path, path.stat().st_size)
+        with suppress(BadLine):  # then it is a fault like any other
+            if (line := next(folder.lines_of(segment), None)) is not None and (n := check_line(line)[0]) > 1:
+                self._next, self._trusted = n, False
+                self._remarks.append(f"it begins with record {n}: those before it are elsewhere")
+        self._segment(segment, {anchor.n for anchor in self._anchors}, last=True, head=None)
+        self._tell_jumps()
+        last_n = self._next - 1
+        keys = [anchor.key for anchor in self._anchors]
+        key = self._wanted_key or self._born_key or (keys[0] if keys else "")
+        if self._wanted_key is not None and self._born_key not in ("", self._wanted_key):
+            self._fault("key", self._first, path.name, "the first record names another key", "")
+        beyond = [anchor for anchor in self._anchors if not self._first <= anchor.n <= last_n]
+        self._remarks += [f"{one.where} is of record {one.n}, which is not in it" for one in beyond]
+        self._anchors = [anchor for anchor in self._anchors if anchor not in beyond]
+        anchored = self._judge_anchors(key, last_n)
+        if anchored < last_n:
+            what = "none of it" if not anchored else f"nothing after record {anchored}"
+            self._remarks.append(
+                f"{what} is vouched for by a signed head: --head names one that was kept elsewhere"
+            )
+        return self._verdict(last_n, 1, anchored, key)
 
     # -- the parts that are not records
 

@@ -23,7 +23,7 @@ from gateway.audit.form import BadLine
 from gateway.audit.offline import anchors_of
 from gateway.audit.reading import Question, matches, portions, read
 from gateway.audit.store import AuditStore, TrailDamaged
-from gateway.audit.verifying import Anchor, verify
+from gateway.audit.verifying import Anchor, verify, verify_export
 from gateway.client import Client
 from gateway.clock import SystemClock
 from gateway.commands.remote import url_from
@@ -122,6 +122,13 @@ def show_verdict(
         with _client(config, url) as client:
             told = client.get("/audit/verify")
             verdict = msgspec.convert(told, Verdict)
+    elif config is not None and _is_export(config):
+        if database:
+            raise WrongArgument("--database goes with a configuration", hint="an export is judged by itself")
+        begun_s = SystemClock().monotonic()
+        verdict = verify_export(config, anchors=[_kept_head(path) for path in heads], key=key)
+        took_s = round(SystemClock().monotonic() - begun_s, 3)
+        verdict = msgspec.structs.replace(verdict, seconds=took_s)
     else:
         loaded = _loaded(config, database=database)
         clock = SystemClock()
@@ -332,6 +339,15 @@ def _directory(config: Path | None) -> Path:
             hint="check gateway.data_dir; the gateway begins one when it starts",
         )
     return directory
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file is of records and no configuration: no TOML begins with a brace."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1) == b"{"
+    except OSError:
+        return False  # whoever reads it as a configuration says why not
 
 
 def _kept_head(path: Path) -> Anchor:

@@ -167,3 +167,51 @@ kind = "reasons"
     path.write_text(CONFIG + '[[compliance]]\nname = "a"\nkind = "illegal_moves"\narea = "filling/line-1"\n')
     loaded = load(path, environment={"NOT_THERE": "postgresql://a@b/c"})
     assert [rule.name for rule in loaded.configuration.compliance] == ["a"]
+
+
+@pytest.mark.parametrize("verb", [("show", "--json"), ("verify", "--json"), ("head",)], ids=" ".join)
+def test_a_configuration_is_named_like_everywhere(
+    verb: tuple[str, ...], config: Path, tmp_path: Path
+) -> None:
+    told = [andon("audit", *verb, *named) for named in ((config,), ("--config", config))]
+    for one in told:
+        one[1][-1].pop("seconds", None)
+    assert told[0][:2] == told[1][:2]
+    assert told[0][0] == 0
+    assert andon("audit", *verb, config, "--config", tmp_path / "other.toml")[0] == 2
+
+
+def test_an_export_is_judged_by_itself(config: Path, tmp_path: Path) -> None:
+    head, part, whole = tmp_path / "head.json", tmp_path / "part.jsonl", tmp_path / "whole.jsonl"
+    head.write_text(andon("audit", "head", "--config", config)[2])
+    for to, through in ((part, 40), (whole, 61)):
+        assert andon("audit", "export", "--config", config, "--to", to, "--through", through)[0] == 0
+    code, [verdict], _ = andon("audit", "verify", part, "--head", head, "--json")
+    assert (code, verdict["sound"], verdict["last_n"], verdict["anchored_n"]) == (0, True, 40, 0)
+    assert "not in it" in verdict["remarks"][0]
+    code, [verdict], _ = andon("audit", "verify", whole, "--head", head, "--json")
+    assert (code, verdict["records"], verdict["anchored_n"], verdict["remarks"]) == (0, 61, 61, [])
+    code, [verdict], _ = andon("audit", "verify", whole, "--key", "0" * 64, "--json")
+    assert (code, verdict["faults"][0]["kind"]) == (3, "key")
+    rest = tmp_path / "rest.jsonl"
+    rest.write_bytes(b"".join(whole.read_bytes().splitlines(keepends=True)[30:]))
+    code, [verdict], _ = andon("audit", "verify", rest, "--head", head, "--json")
+    assert (code, verdict["first_n"], verdict["anchored_n"]) == (0, 31, 61)
+    assert andon("audit", "verify", whole, "--database")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind"),
+    [
+        (lambda lines: [*lines[:9], lines[9].replace(b"verified", b"refused!"), *lines[10:]], "changed"),
+        (lambda lines: [*lines[:9], *lines[10:]], "missing"),
+        (lambda lines: [*lines[:-1], lines[-1][:-9]], "torn"),
+        (lambda lines: [lines[0][:20] + b"x" + lines[0][20:], *lines[1:]], "changed"),
+    ],
+)
+def test_an_export_that_was_changed_is_not_sound(config: Path, tmp_path: Path, harm: Any, kind: str) -> None:
+    to = tmp_path / "out.jsonl"
+    andon("audit", "export", config, "--to", to)
+    to.write_bytes(b"".join(harm(to.read_bytes().splitlines(keepends=True))))
+    code, [verdict], _ = andon("audit", "verify", to, "--json")
+    assert (code, verdict["faults"][0]["kind"]) == (3, kind)
