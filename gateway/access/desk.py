@@ -176,7 +176,8 @@ class AccessDesk(Office):
         place = network(peer)
         if self._logins[place] >= LOGINS_AT_ONCE:
             raise Denied("too_many_requests", "too many logins at once from this address", 1)
-        if self.hashing.full:  # asked before the attempt counts: it is not the user's fault
+        known = self._lockout.knows(name, peer)  # a flood from elsewhere does not take their places
+        if self.hashing.is_full(known=known):  # asked before the attempt counts: it is not the user's fault
             raise Denied("too_many_requests", "too many logins at once", 2)
         paused = self._lockout.attempt(name, peer, self.clock.monotonic())
         if paused is not None:
@@ -186,7 +187,8 @@ class AccessDesk(Office):
         self._logins[place] += 1
         try:
             before = self.keeper.users.get(name)
-            match = await self.hashing.compare(password, None if before is None else before.password)
+            hash_ = None if before is None else before.password
+            match = await self.hashing.compare(password, hash_, known=known)
         except TooManyAtOnce:
             raise Denied("too_many_requests", "too many logins at once", 2) from None
         finally:

@@ -1,4 +1,5 @@
-"""Passwords hashed in threads, only so many at once: who guesses cannot stop the gateway.
+"""Passwords hashed in threads, only so many at once: who guesses cannot stop the gateway, and places are kept
+for those who are known.
 
 Argon2id (RFC 9106) with 46 MiB and two passes: some 60 ms of one core. Knows no user.
 """
@@ -18,6 +19,8 @@ from gateway.access.passwords import normal
 
 #: Hashes made at once, and those that may wait for it; one more is refused.
 AT_ONCE, WAITING_MAX = 2, 16
+#: And those that may wait besides, for who is known: strangers cannot take these places.
+KEPT_MAX = 6
 _T = TypeVar("_T")
 
 
@@ -60,26 +63,26 @@ class Hashing:
         """The hash of a password, in this thread."""
         return self._argon2.hash(normal(password))
 
-    @property
-    def full(self) -> bool:
-        """Whether one more would be refused."""
-        return self._pending >= self._pending_max
+    def is_full(self, *, known: bool) -> bool:
+        """Whether one more would be refused, for somebody known or for a stranger."""
+        return self._pending >= self._pending_max + (KEPT_MAX if known else 0)
 
     async def hash(self, password: str) -> str:
-        """The hash of a password.
+        """The hash of a password; only who is let in already sets one.
 
         Raises:
             TooManyAtOnce: too many wait already.
         """
-        return await self._aside(lambda: self.hash_now(password))
+        return await self._aside(lambda: self.hash_now(password), known=True)
 
-    async def compare(self, password: str, hash_: str | None) -> Match:
-        """Whether it is the password of a hash; None is nobody's, and takes as long.
+    async def compare(self, password: str, hash_: str | None, *, known: bool = False) -> Match:
+        """Whether it is the password of a hash; None is nobody's, and takes as long. `known` is who has a
+        place kept.
 
         Raises:
             TooManyAtOnce: too many wait already.
         """
-        return await self._aside(lambda: self._compare(password, hash_))
+        return await self._aside(lambda: self._compare(password, hash_), known=known)
 
     def _compare(self, password: str, hash_: str | None) -> Match:
         nobody = self._nobody  # made at the first comparison, whoever it is for
@@ -89,8 +92,8 @@ class Hashing:
             return Match(False)
         return Match(hash_ is not None, hash_ is not None and self._argon2.check_needs_rehash(hash_))
 
-    async def _aside(self, work: Callable[[], _T]) -> _T:
-        if self.full:
+    async def _aside(self, work: Callable[[], _T], *, known: bool) -> _T:
+        if self.is_full(known=known):
             raise TooManyAtOnce
         self._pending += 1
         try:

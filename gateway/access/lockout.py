@@ -54,7 +54,7 @@ class Lockout:
     def attempt(self, name: str, peer: str, now_s: float) -> Paused | None:
         """A password is about to be tried: None when it may be, and it counts as wrong from here on."""
         place = network(peer)
-        own = place in self._known.get(name, ())
+        own = self.knows(name, peer)
         deciding = [
             _entry(self._pairs, (name, place), now_s) if own else _entry(self._names, name, now_s),
             _entry(self._places, place, now_s),
@@ -70,6 +70,10 @@ class Lockout:
         self._strike(self._pairs, (name, place), self.after, now_s)
         self._strike(self._places, place, self.after * ADDRESS_FACTOR, now_s)
         return None
+
+    def knows(self, name: str, peer: str) -> bool:
+        """Whether this name has logged in well from this place; of the latest few places."""
+        return network(peer) in self._known.get(name, ())
 
     def right(self, name: str, peer: str) -> None:
         """It was right: forget what counted for this name, and here for this place."""

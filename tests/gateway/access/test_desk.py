@@ -545,8 +545,8 @@ async def test_what_is_changed_while_a_password_is_judged_counts(
         reached, going_on = asyncio.Event(), asyncio.Event()
         compare = house.desk.hashing.compare
 
-        async def held(password: str, hash_: str | None) -> Match:
-            match = await compare(password, hash_)
+        async def held(password: str, hash_: str | None, *, known: bool) -> Match:
+            match = await compare(password, hash_, known=known)
             reached.set()
             await going_on.wait()
             return match
