@@ -12,6 +12,7 @@ import structlog
 from api.auditing import Audit
 from connectors.base import Clock
 from gateway import log
+from gateway.changing.admitting import close_begun
 from gateway.changing.carrying import Carrier
 from gateway.changing.desk import ChangeDesk
 from gateway.changing.exchanging import Exchange
@@ -29,7 +30,7 @@ class Changing:
 
     def __init__(self, exchange: Exchange, audit: Audit, clock: Clock) -> None:
         loaded = exchange.loaded
-        self._exchange = exchange
+        self._exchange, self._audit = exchange, audit
         self.revisions = Revisions(loaded.data_dir)
         main = loaded.named or loaded.path
         self._carrier = Carrier(exchange, self.revisions, clock, main, audit)
@@ -51,6 +52,7 @@ class Changing:
             await asyncio.to_thread(self._carrier.note_start)
         except NotWritten as failed:  # what runs is still what the files say
             _log.error("revision of the configuration not kept", reason=failed.reason, hint=failed.hint)
+        await close_begun(self._audit, self._carrier.hash)
         main = self._carrier.main
         self._watch.follow(
             (*(main.parent / name for name in self._carrier.loaded.files), *self._secret_files())
