@@ -183,6 +183,7 @@ async def test_an_engineer_is_refused(
     assert caught.value.code == "configuration_needs_admin"
     assert caught.value.keys
     assert keys is None or caught.value.keys == keys
+    assert caught.value.keys[0] in caught.value.hint
     assert site.audit.results() == [("config.apply", "refused", "configuration_needs_admin")]
     assert not site.exchange.told
 
