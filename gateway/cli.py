@@ -116,11 +116,15 @@ def run(
 
 
 @app.command()
-def check(config: Config, json: Json = False) -> None:
+def check(
+    config: Config,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings too end with exit code 2.")] = False,
+    json: Json = False,
+) -> None:
     """Judge a configuration without connecting to anything; every problem at once."""
     from gateway.commands.check import check_configuration
 
-    check_configuration(config, json=json)
+    check_configuration(config, strict=strict, json=json)
 
 
 @app.command()
