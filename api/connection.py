@@ -16,6 +16,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from api.limits import network
 from api.streaming.pump import TRANSPORT
 
 #: Longest head of a request that is read at all; the application refuses shorter ones with words.
@@ -40,7 +41,7 @@ class _SaidTwice(Exception):
 
 
 class Connections:
-    """How many stand from each address, and what was turned away."""
+    """How many stand from each address, of IPv6 from each network of one, and what was turned away."""
 
     def __init__(self, of_one_max: int) -> None:
         self.of_one_max = of_one_max
@@ -78,7 +79,7 @@ class Connection(HttpToolsProtocol):
         self._untaken: asyncio.TimerHandle | None = None
         self._upgraded = False
         self._await_head()
-        self._address = self.client[0] if self.client else ""
+        self._address = network(self.client[0]) if self.client else ""
         if not self.connections_of.enter(self._address):
             transport.write(_TOO_MANY)
             transport.close()

@@ -15,7 +15,7 @@ from typing import Any
 
 from api.access import NOBODY, Access, Denied, Permission, Principal
 from api.auditing import Audit, AuditEntry, AuditUnavailable
-from api.limits import Rate
+from api.limits import Rate, network
 from api.problems import Problem
 
 #: Name of the cookie of a browser's session.
@@ -137,7 +137,7 @@ class Guard:
                 self._own_hosts.add(host)
         peer = peer_of(scope)
         if self._rate is not None:
-            self._rate.take(peer)
+            self._rate.take(network(peer))
         return peer
 
     def still(self, principal: Principal) -> bool:

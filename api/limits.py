@@ -5,6 +5,7 @@ Cheap enough for every request: one look-up and a little arithmetic. Knows no cl
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 
 from api.problems import Problem
@@ -64,3 +65,18 @@ class Rate:
         table[caller] = full_at
         if len(table) > self._callers_max:
             del table[next(iter(table))]
+
+
+def network(peer: str) -> str:
+    """What counts as one place: an IPv4 address, or the /64 that one IPv6 customer has whole."""
+    if ":" not in peer:
+        return peer[:64]
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return peer[:64]
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 64), strict=False).network_address)

@@ -16,6 +16,7 @@ import structlog
 
 from api.access import NOBODY, Conflict, DenialCode, Denied, Principal, Role, Session, UserChange
 from api.auditing import AuditEntry
+from api.limits import network
 from connectors.base import Clock
 from gateway.access import book, tokens
 from gateway.access.bearers import Issuer, Keys, LocalKey
@@ -24,7 +25,7 @@ from gateway.access.entries import StoredUser, UserFile
 from gateway.access.hashing import Hashing, Match, TooManyAtOnce
 from gateway.access.jwks import AGAIN_S, IssuerKeys
 from gateway.access.keeper import LOOK_S, Keeper
-from gateway.access.lockout import Lockout, network
+from gateway.access.lockout import Lockout
 from gateway.access.office import Office, told
 from gateway.access.oidc import Refused, looks_like_one
 from gateway.access.sessions import Lengths, Reused, Sessions
@@ -390,6 +391,9 @@ class AccessDesk(Office):
 
     async def note_use(self) -> None:
         """Write when keys were used last, where that changed."""
+        if self.keeper.keys_damaged is None:  # or nobody knows which there are
+            for id_ in self.used.keys() - self.keeper.keys.keys():  # removed in the files
+                del self.used[id_]
         if not self._used_changed:
             return
         self._used_changed = False

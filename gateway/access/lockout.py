@@ -8,11 +8,12 @@ keys and the local key never come here. Tables are bounded; the entry that was t
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeVar
+
+from api.limits import network
 
 #: From one address so many times as many wrong passwords as for one name: a plant may sit behind one.
 ADDRESS_FACTOR = 4
@@ -113,19 +114,6 @@ class Lockout:
     def sizes(self) -> tuple[int, int, int, int]:
         """Entries held: names, places, pairs, names with known places."""
         return len(self._names), len(self._places), len(self._pairs), len(self._known)
-
-
-def network(peer: str) -> str:
-    """What counts as one place: an IPv4 address, or the /64 that one IPv6 customer has whole."""
-    try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-    except ValueError:
-        return peer[:64]
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, 64), strict=False).network_address)
 
 
 def _entry(table: OrderedDict[_K, _Strikes], key: _K, now_s: float) -> _Strikes:

@@ -108,6 +108,7 @@ class Office:
         """Revoke a key; `unknown_key`, `changed_meanwhile`, `access_unavailable`."""
         step = book.remove_key(id_, version=version)
         await self.keeper.change_keys(step, lambda key: told(by, "key.remove", key))
+        self.used.pop(id_, None)
 
     async def sessions(self) -> Sequence[SessionView]:
         """The sessions that are open, oldest first."""

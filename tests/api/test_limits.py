@@ -60,6 +60,29 @@ def test_a_caller_has_some_to_spare_and_then_the_rate() -> None:
     assert rate.refused_count == 30 + 40 + 30
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "alike"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+    ],
+)
+async def test_who_has_a_network_of_addresses_is_one_caller(
+    plant: Plant, first: str, second: str, alike: bool
+) -> None:
+    settings = ApiSettings(requests_per_s=1, requests_burst=1)
+    ports = msgspec.structs.replace(make_ports(plant), access=AccessTwin())
+    app = create_app(ports, settings, now=lambda: plant.now_at, monotonic=Hand())
+    statuses = []
+    for peer in (first, second):
+        transport = httpx.ASGITransport(app, client=(peer, 40_000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            statuses.append((await client.get("/healthz")).status_code)
+    assert statuses == [200, 429 if alike else 200]
+
+
 def test_the_refusal_says_how_long_to_wait() -> None:
     clock = Hand()
     rate = Rate(0.25, 1, clock)

@@ -331,6 +331,22 @@ async def test_logging_out_with_a_token_that_has_ended_ends_its_session(tmp_path
         assert [entry.action for entry in house.audit.entries[count:]] == ["key.add"]
 
 
+async def test_of_a_key_that_is_gone_nothing_is_remembered(tmp_path: Path) -> None:
+    async with opened(tmp_path) as house:
+        for name in ("mes", "scada"):
+            await house.desk.who(await house.key(name), PEER)
+        mes, scada = await house.desk.keys()
+        assert house.desk.used.keys() == {mes.id, scada.id}
+        await house.desk.remove_key(mes.id, mes.version, ADMIN)
+        assert house.desk.used.keys() == {scada.id}
+        path = house.folder / "keys.json"
+        file = json.loads(path.read_text())
+        path.write_text(json.dumps({**file, "keys": []}))  # somebody else's change
+        await house.desk.keeper.look()
+        await house.desk.note_use()
+        assert not house.desk.used
+
+
 async def test_a_change_of_what_was_changed_meanwhile_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as house:
         await house.add("ada")

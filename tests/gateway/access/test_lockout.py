@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.lockout import FORGET_S, Lockout, Paused, network
+from api.limits import network
+from gateway.access.lockout import FORGET_S, Lockout, Paused
 
 HOME, AWAY = "192.0.2.7", "198.51.100.9"
 
