@@ -83,6 +83,7 @@ class Commanding:
         """How commands are, where they are on or something is wrong."""
         desk = self.desk
         found = [*desk.alarms.values(), *([desk.ledger_trouble] if desk.ledger_trouble else ())]
+        found += tuple(self._ledger.unreadable.values())[:1]
         if self._settings.enabled:
             rules = {rule.equipment: rule.packml for rule in self._settings.allow if rule.packml is not None}
             found += self._packml.standing(rules).values()

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
+import structlog
 
 from api.commanding import CommandView
-from gateway.journal.codec import to_us
+from gateway.journal.codec import from_us, to_us
 from statemodel.types import TagValue
+
+_log = structlog.get_logger("andon.commands")
 
 T = TypeVar("T")
 
@@ -143,12 +147,18 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 
 class SqliteLedger:
-    """Implements `Ledger` in a file. Opened at its first use; end it with `close`."""
+    """Implements `Ledger` in a file. Opened at its first use; end it with `close`.
+
+    An entry that cannot be read is left out where many are asked for, and said once: `unreadable` has them by
+    id, in words. Who asks for that one is refused, so that its key sends nothing a second time.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commands")
         self._db: sqlite3.Connection | None = None
+        self._is_closed = False
+        self.unreadable: dict[str, str] = {}
 
     @classmethod
     async def open(cls, path: Path) -> SqliteLedger:
@@ -167,6 +177,9 @@ class SqliteLedger:
 
     async def close(self) -> None:
         """Close the file once everything handed in is done."""
+        if self._is_closed:
+            return
+        self._is_closed = True
 
         def close() -> None:
             if self._db is not None:
@@ -192,42 +205,44 @@ class SqliteLedger:
             db.execute(_PUT, row)
 
         await self._do(put)
+        self.unreadable.pop(view.id, None)
 
     async def by_key(self, key: str) -> Entry | None:
         """See `Ledger.by_key`."""
-        found = await self._entries("SELECT body FROM command WHERE key = ?", key)
-        return found[0] if found else None
+        return await self._one("SELECT id, body FROM command WHERE key = ?", key)
 
     async def by_id(self, id_: str) -> Entry | None:
         """See `Ledger.by_id`."""
-        found = await self._entries("SELECT body FROM command WHERE id = ?", id_)
-        return found[0] if found else None
+        return await self._one("SELECT id, body FROM command WHERE id = ?", id_)
 
     async def page(self, after: int, limit: int) -> tuple[Sequence[Entry], int]:
         """See `Ledger.page`."""
 
         def page(db: sqlite3.Connection) -> tuple[Sequence[Entry], int]:
-            rows = db.execute(
-                "SELECT n, body FROM command WHERE n > ? ORDER BY n LIMIT ?", (after, limit)
-            ).fetchall()
-            return [_decode(body) for _, body in rows], rows[-1][0] if rows else after
+            found: list[Entry] = []
+            last = after
+            rows = db.execute("SELECT n, id, body FROM command WHERE n > ? ORDER BY n", (after,))
+            while len(found) < limit and (row := rows.fetchone()) is not None:
+                last, *kept = row
+                found += self._readable([kept])
+            return found, last
 
         return await self._do(page)
 
     async def unfinished(self) -> Sequence[Entry]:
         """See `Ledger.unfinished`."""
-        return await self._entries("SELECT body FROM command WHERE stage <> 'done' ORDER BY n")
+        return await self._entries("SELECT id, body FROM command WHERE stage <> 'done' ORDER BY n")
 
     async def owing(self, limit: int) -> Sequence[Entry]:
         """See `Ledger.owing`."""
-        return await self._entries("SELECT body FROM command WHERE owes ORDER BY n LIMIT ?", limit)
+        return await self._entries("SELECT id, body FROM command WHERE owes ORDER BY n", most=limit)
 
     async def taken_since(self, at: datetime) -> Sequence[tuple[str, datetime]]:
         """See `Ledger.taken_since`."""
-        entries = await self._entries(
-            "SELECT body FROM command WHERE at_us >= ? AND accepted ORDER BY n", to_us(at)
+        sql = "SELECT label, at_us FROM command WHERE at_us >= ? AND accepted ORDER BY n"
+        return await self._do(
+            lambda db: [(label, from_us(at_us)) for label, at_us in db.execute(sql, (to_us(at),))]
         )
-        return [(entry.label, entry.view.requested_at) for entry in entries]
 
     async def trim(self, before: datetime) -> int:
         """See `Ledger.trim`."""
@@ -242,11 +257,39 @@ class SqliteLedger:
 
         return await self._do(trim)
 
-    async def _entries(self, sql: str, *args: object) -> list[Entry]:
-        return await self._do(lambda db: [_decode(body) for (body,) in db.execute(sql, args)])
+    async def _one(self, sql: str, asked: str) -> Entry | None:
+        def one(db: sqlite3.Connection) -> Entry | None:
+            row = db.execute(sql, (asked,)).fetchone()
+            return None if row is None else self._decoded(*row)
+
+        return await self._do(one)
+
+    async def _entries(self, sql: str, *, most: int | None = None) -> list[Entry]:
+        return await self._do(lambda db: list(islice(self._readable(db.execute(sql)), most)))
+
+    def _readable(self, rows: Iterable[Sequence[Any]]) -> Iterator[Entry]:
+        """In the thread: those of some rows (id, body) that can be read."""
+        for id_, body in rows:
+            try:
+                yield self._decoded(id_, body)
+            except LedgerFailed as failed:
+                if id_ not in self.unreadable:
+                    _log.error("a command that was kept cannot be read", reason=failed.reason)
+                self.unreadable[id_] = failed.reason
+
+    def _decoded(self, id_: str, body: bytes) -> Entry:
+        try:
+            return _decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise LedgerFailed(
+                f"{self._path.name}: the entry of command {id_} cannot be read ({error}): it may have been "
+                "carried out, so look at the machine; its key is taken for as long as the entry is there"
+            ) from error
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Work in the thread, in a transaction of its own; it is carried through whoever stops waiting."""
+        if self._is_closed:
+            raise LedgerFailed(f"{self._path.name}: it is closed, since the gateway stops")
 
         def do() -> T:
             try:
@@ -254,7 +297,7 @@ class SqliteLedger:
                     self._db = _opened(self._path)
                 with self._db:
                     return work(self._db)
-            except (sqlite3.Error, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except (sqlite3.Error, OSError) as error:
                 raise LedgerFailed(f"{self._path.name}: {error}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, do)

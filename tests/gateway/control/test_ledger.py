@@ -131,7 +131,35 @@ async def test_a_damaged_file_takes_no_command_and_keeps_nobody_from_starting(tm
     await ledger.close()
 
 
-async def test_an_entry_that_cannot_be_read_is_a_failure_of_the_ledger(tmp_path: Path) -> None:
+async def test_after_its_end_it_fails_as_it_fails_otherwise(tmp_path: Path) -> None:
+    ledger = await SqliteLedger.open(tmp_path / "l")
+    await ledger.close()
+    with pytest.raises(LedgerFailed, match="closed"):
+        await ledger.by_key("k-1")
+
+
+async def test_one_entry_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    ledger = await SqliteLedger.open(tmp_path / "l")
+    for n in range(6):
+        await ledger.put(entry(n, Stage.GOING if n < 3 else Stage.DONE, owes=n >= 3))
+    with closing(sqlite3.connect(tmp_path / "l")) as db, db:
+        db.execute("UPDATE command SET body = x'78' WHERE id IN ('id-00001', 'id-00003')")
+    for _ in range(2):
+        assert [e.view.id for e in await ledger.unfinished()] == ["id-00000", "id-00002"]
+        assert [e.view.id for e in await ledger.owing(1)] == ["id-00004"]
+    found, last = await ledger.page(1, 2)
+    assert [e.view.id for e in found] == ["id-00002", "id-00004"]
+    assert [e.view.id for e in (await ledger.page(last, 9))[0]] == ["id-00005"]
+    assert len(await ledger.taken_since(START)) == 6, "those that cannot be read count in the rates too"
+    assert set(ledger.unreadable) == {"id-00001", "id-00003"}
+    with pytest.raises(LedgerFailed, match=r"id-00001 cannot be read.*look at the machine"):
+        await ledger.by_key("k-1")
+    await ledger.put(entry(1))
+    assert set(ledger.unreadable) == {"id-00003"}
+    await ledger.close()
+
+
+async def test_an_entry_that_cannot_be_read_is_said_and_never_sent_again(tmp_path: Path) -> None:
     async with Bench(tmp_path).open() as desk:
         view = await desk.submit(request(), ANNA, "rest")
     path = tmp_path / "ledger.sqlite"
@@ -142,8 +170,13 @@ async def test_an_entry_that_cannot_be_read_is_a_failure_of_the_ledger(tmp_path:
     desk = await _desk_over(bench, ledger)
     running = asyncio.create_task(desk.run())
     async with asyncio.timeout(5):
-        while not desk.ledger_trouble and not running.done():
+        while not ledger.unreadable and not running.done():
             await asyncio.sleep(0.01)
+    assert view.id in ledger.unreadable
+    with pytest.raises(CommandRefused) as again:
+        await desk.submit(request(), ANNA, "rest")
+    assert again.value.code == "ledger_unavailable"
+    assert bench.machine.received == []
     with pytest.raises(CommandRefused) as refused:
         await desk.find(view.id)
     assert refused.value.code == "ledger_unavailable"
