@@ -173,11 +173,16 @@ class Supervised:
         await self._pipeline.offer(SourceRestored(self.settings.name, self._clock.now(), reason))
 
     def farewell(self, at: datetime, reason: str = "the gateway was stopped") -> Sequence[Gap | SourceLost]:
-        """What to record when it is stopped on purpose: from now on nobody looks at this device."""
+        """What to record when it is stopped on purpose: from now on nobody looks at this device.
+
+        It counts as recorded then, also when the same one runs again.
+        """
         if self._owed is not None:
-            return (*self._losses.rest(), self._owed)
-        if self.link != "up":
+            owed, self._owed = self._owed, None
+            return (*self._losses.rest(), owed)
+        if self.link != "up" or self._reported_down:
             return ()
+        self._reported_down = True
         return (*self._losses.rest(), SourceLost(self.settings.name, at, reason))
 
     @property

@@ -245,6 +245,31 @@ async def test_what_a_restart_has_already_admitted_is_not_reported_again() -> No
     bench.task.cancel()
 
 
+async def test_a_loss_on_record_by_a_stop_is_not_reported_again_when_it_runs_again() -> None:
+    """A change of the configuration that is taken back runs again what it had stopped."""
+
+    async def up(link: Link) -> None:
+        await link.up()
+        await asyncio.Event().wait()
+
+    bench = Bench(up, unreachable, up)
+    while bench.supervised.link != "up":
+        await asyncio.sleep(0)
+    bench.task.cancel()
+    await asyncio.gather(bench.task, return_exceptions=True)
+    said = bench.supervised.farewell(bench.clock.now(), "the configuration changes")
+    assert [type(words).__name__ for words in said] == ["SourceLost"]
+    assert bench.supervised.reported_down
+    assert bench.supervised.farewell(bench.clock.now()) == ()
+
+    bench.task = asyncio.create_task(bench.supervised.run())
+    bench.clock.advance(await bench.until_pausing())
+    while bench.supervised.link != "up":
+        await asyncio.sleep(0)
+    assert bench.said() == ["SourceRestored", "SourceRestored"]
+    bench.task.cancel()
+
+
 async def test_refused_tags_are_shown_and_taken_back() -> None:
     async def refuses_a_tag(link: Link) -> None:
         await link.up()
