@@ -5,7 +5,10 @@ A resolved secret is kept only in the settings that need it. Messages name the r
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ from gateway.config.lines import KeyPath
 
 #: Keys whose value is a secret and must be a reference.
 SECRET_KEYS = frozenset({"password", "secret", "token", "key_password", "encryption_key"})
+
+#: Most bytes of a secret; a chain of certificates is the longest that is one.
+SECRET_BYTES_MAX = 65_536
 
 _URL_WITH_PASSWORD = re.compile(r"^[a-z0-9+]+://[^/@\s]*:[^/@\s]+@")
 
@@ -78,7 +84,7 @@ def resolve(reference: str, environment: Mapping[str, str], directory: Path) -> 
     """The text a reference stands for.
 
     Raises:
-        Unresolved: there is no such variable or readable file.
+        Unresolved: there is no such variable or readable file, or the file is no plain one of at most 64 kB.
     """
     kind, _, name = reference.partition(":")
     if kind == "env":
@@ -89,12 +95,32 @@ def resolve(reference: str, environment: Mapping[str, str], directory: Path) -> 
         )
     path = directory / name
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        return _read(path).decode("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not a text file"
         raise Unresolved(
             f'the file "{path}" cannot be read: {why}', "check the path and who may read it"
         ) from error
+
+
+def _read(path: Path) -> bytes:
+    """All bytes of a plain file of bounded size: a pipe would be waited for, a device never ends."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
+        data = b""
+        while len(data) <= SECRET_BYTES_MAX and (part := os.read(fd, SECRET_BYTES_MAX + 1)):
+            data += part
+    finally:
+        os.close(fd)
+    if len(data) > SECRET_BYTES_MAX:
+        reason = f"it is larger than {SECRET_BYTES_MAX // 1024} kB, and no secret"
+        raise OSError(errno.EFBIG, reason, str(path))
+    return data
 
 
 #: A value shorter than this may stand in a sentence by accident; it is hidden only where it is quoted.
