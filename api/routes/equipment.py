@@ -16,7 +16,7 @@ from api.hints import did_you_mean, shown
 from api.operation import PREFIX, Answer, Call, Context, Operation
 from api.paging import page_by_key, page_of_intervals
 from api.params import earlier, invalid_parameter, write_time
-from api.ports import EquipmentView
+from api.ports import EquipmentView, Models
 from api.problems import Problem
 from api.ranges import KNOWN_AT, known_at_of
 from api.responses import encode_json, list_answer, tagged_answer
@@ -26,6 +26,7 @@ from api.settings import ApiSettings
 from api.waiting import wait_param, waiting
 from statemodel.model import CATEGORIES
 from statemodel.records import EquipmentState
+from statemodel.types import UNKNOWN
 
 
 async def list_equipment(context: Context, call: Call) -> Response:
@@ -34,12 +35,30 @@ async def list_equipment(context: Context, call: Call) -> Response:
     position = live.position()  # taken first: the states then hold at least everything up to it
     limit = call.query["limit"] or context.settings.page_limit
     seen = seen_equipment(live, call.by)
-    keep = _wanted(call, seen_models(context.ports.models, live, call.by))
+    models = seen_models(context.ports.models, live, call.by)
+    _refuse_unknown_states(call, context.ports.models, models, seen)
+    keep = _wanted(call, models)
     items, next_ = page_by_key(seen, lambda view: view.name, call.query["after"], limit, keep)
     page = EquipmentList(items, next_, position.stream, position.last_seq)
     return await list_answer(
         page, call.headers, context.settings.gzip_bytes_min, first_seq=position.first_seq
     )
+
+
+def _refuse_unknown_states(
+    call: Call, models: Models, names: Sequence[str], seen: Sequence[EquipmentView]
+) -> None:
+    """A state no model has is a slip, which an empty answer would hide."""
+    there = {view.state.state for view in seen} | {UNKNOWN}  # most often enough, and the models cost more
+    strange = [state for state in call.query["state"] or () if state not in there]
+    if not strange:
+        return
+    for name in names:
+        there.update(state["name"] for state in (models.model(name) or {}).get("states", ()))
+    if wrong := next((state for state in strange if state not in there), None):
+        reason = f'no state model has a state "{shown(wrong)}"'
+        otherwise = "GET /api/v1/models names the models, and each names its states."
+        raise invalid_parameter("state", reason, did_you_mean(wrong, sorted(there), otherwise))
 
 
 def _wanted(call: Call, models: Sequence[str]) -> Callable[[EquipmentView], bool]:

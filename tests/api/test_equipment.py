@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -48,6 +49,22 @@ async def test_one_equipment(client: httpx.AsyncClient) -> None:
     answer = (await client.get("/api/v1/equipment/oven-1")).json()
     assert answer["inputs"] == {"state": "oven-plc/temp"}
     assert answer["state"]["equipment"] == "oven-1"
+
+
+async def test_a_state_no_model_has_is_a_slip_and_one_nobody_is_in_is_none(
+    client: httpx.AsyncClient, plant: Plant
+) -> None:
+    def asked(**query: str) -> Any:
+        return client.get("/api/v1/equipment", params=query)
+
+    refused = await asked(state="Idle,Excute")
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_parameter")
+    assert refused.json()["hint"] == 'Did you mean "Execute"?'
+    assert (await asked(state="Zzzzzz")).json()["hint"].startswith("GET /api/v1/models")
+    for state in ("Execute", "Idle", "Unknown", *{one.state for one in plant.states.values()}):
+        found = [item["name"] for item in (await asked(state=state)).json()["items"]]
+        assert found == sorted(name for name, one in plant.states.items() if one.state == state)
+    assert (await asked(path="fillling")).json()["items"] == []
 
 
 async def test_the_state_has_exactly_the_promised_fields(client: httpx.AsyncClient, plant: Plant) -> None:

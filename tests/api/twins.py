@@ -425,7 +425,7 @@ class ModelsTwin:
         return ["packml", "oven"]
 
     def model(self, name: str) -> Mapping[str, Any] | None:
-        return {"name": name, "states": [{"name": "Idle"}]} if name in self.names() else None
+        return {"name": name, "states": [{"name": one} for one in CYCLE]} if name in self.names() else None
 
 
 class HealthTwin:
