@@ -18,6 +18,7 @@ from gateway.config.audit import AuditSettings
 from gateway.config.brokers import ADDRESS
 from gateway.config.compliance import ComplianceSettings
 from gateway.config.control import CommandsSettings as CommandsSettings
+from gateway.config.dsn import judge_dsn
 from gateway.config.mqtt import MqttSettings as MqttSettings
 from gateway.config.serving import ServingSettings
 from gateway.config.sparkplug import SparkplugSettings as SparkplugSettings
@@ -143,7 +144,10 @@ class HistorianSettings(Settings):
     @field_validator("dsn")
     @classmethod
     def _known_form(cls, dsn: str) -> str:
-        if dsn == "embedded" or dsn.startswith(("postgresql://", "postgres://", "env:", "file:")):
+        if dsn == "embedded" or dsn.startswith(("env:", "file:")):
+            return dsn
+        if dsn.startswith(("postgresql://", "postgres://")):
+            judge_dsn(dsn)
             return dsn
         raise ValueError(
             'is not a database address; write "embedded", "postgresql://user@host:5432/name" or "env:NAME"'
