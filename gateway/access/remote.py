@@ -65,6 +65,17 @@ class Remote:
         """The own password."""
         self._asked("POST", "/sessions/own/password", {"old": old, "new": new})
 
+    def places(self) -> list[str]:
+        """The paths of all equipment one may see."""
+        found: list[str] = []
+        query = ""
+        while True:
+            page = self._asked("GET", f"/equipment{query}")
+            found += (str(item["path"]) for item in page.get("items", ()))
+            if page.get("next") is None:
+                return found
+            query = f"?after={quote(str(page['next']), safe='')}"
+
     def users(self) -> Sequence[UserView]:
         """All users."""
         return _as(list[UserView], self._asked("GET", "/users").get("items"))

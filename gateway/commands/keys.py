@@ -11,6 +11,7 @@ from rich.text import Text
 from api.access import KeyView, NewKey
 from gateway.client import Refused
 from gateway.commands.accounts import Where, built, opened, roles_of
+from gateway.commands.areas import warn_of_empty
 from gateway.commands.show import age_text, err, out, print_json
 from gateway.commands.users import places_of, words_of
 from gateway.commands.when import WrongArgument
@@ -59,6 +60,7 @@ def add_key(
         NewKey,
     )
     with opened(where) as accounts:
+        warn_of_empty(where, accounts, wanted.areas)  # before: nothing may stand between a key and its print
         added = accounts.add_key(wanted)
     if json:
         print_json(added)

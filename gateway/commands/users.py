@@ -10,6 +10,7 @@ from rich.text import Text
 
 from api.access import NewUser, Role, UserChange, UserView
 from gateway.commands.accounts import Where, built, opened, read_password, roles_of
+from gateway.commands.areas import warn_of_empty
 from gateway.commands.show import out, print_json
 from gateway.commands.when import WrongArgument
 
@@ -53,6 +54,7 @@ def add_user(
             NewUser,
         )
         user = accounts.add_user(wanted)
+        warn_of_empty(where, accounts, wanted.areas)
     _show([user], json=json)
 
 
@@ -114,6 +116,7 @@ def _change(where: Where, name: str, change: UserChange, *, json: bool) -> None:
     with opened(where) as accounts:
         user = accounts.user(name)
         user = accounts.change_user(name, change, user.version)
+        warn_of_empty(where, accounts, change.areas or None)
     _show([user], json=json)
 
 
