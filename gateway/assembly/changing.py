@@ -54,7 +54,7 @@ class Changing:
             _log.error("revision of the configuration not kept", reason=failed.reason, hint=failed.hint)
         await close_begun(self._audit, self._carrier.hash)
         main = self._carrier.main
-        self._watch.follow(
+        await self._watch.follow(
             (*(main.parent / name for name in self._carrier.loaded.files), *self._secret_files())
         )
 

@@ -9,7 +9,7 @@ a time, and each says which configuration it means to replace.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +56,10 @@ _WHY: Mapping[Source, str] = {
 }
 
 
+async def _nobody_looks(_: Sequence[Path]) -> None:
+    """Where nobody watches the files."""
+
+
 @dataclass
 class ChangeDesk:
     """Implements `api.configuring.Configuring`, and reads the files again when it is asked to.
@@ -66,7 +70,7 @@ class ChangeDesk:
 
     carrier: Carrier
     environment: Mapping[str, str]
-    looked_at: Callable[[Sequence[Path]], None] = lambda _: None
+    looked_at: Callable[[Sequence[Path]], Awaitable[None]] = _nobody_looks
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closed: bool = False
     _under_way: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -148,7 +152,7 @@ class ChangeDesk:
                 try:
                     loaded = await asyncio.to_thread(self._read_disk, watched)
                 finally:  # what is edited while the change is made is news again
-                    self.looked_at(watched.paths)
+                    await self.looked_at(watched.paths)
                 plan = self.carrier.plan(loaded)
                 if self.carrier.runs(plan):
                     outcome = self._unchanged()
@@ -169,7 +173,7 @@ class ChangeDesk:
                 self._mended()
                 return outcome
             finally:
-                self.looked_at(watched.paths)
+                await self.looked_at(watched.paths)
         return None
 
     def _read_disk(self, watched: Watched) -> Loaded:

@@ -43,7 +43,7 @@ async def test_a_pipe_is_looked_at_from_outside_only(tmp_path: Path) -> None:
         told.append("changed")
 
     watch = Watch(clock, changed)
-    watch.follow([path])
+    await watch.follow([path])
     path.unlink()
     os.mkfifo(path)
     looking = asyncio.create_task(watch.look())

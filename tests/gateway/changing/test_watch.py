@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from gateway.changing import watch as watching
 from gateway.changing.watch import EVERY_S, Watch
 from tests.gateway.changing.changing_site import MAIN, Site
 from tests.support.manual_clock import ManualClock
+
+T = TypeVar("T")
+
+
+async def at_once(work: Callable[[], T]) -> T:
+    """Without a thread, so that time can be told to pass."""
+    return work()
 
 
 class Watched:
@@ -23,8 +34,7 @@ class Watched:
         self.clock = ManualClock()
         self.wanted = True
         self.count = 0
-        self.watch = Watch(self.clock, self._changed, lambda: self.wanted)
-        self.watch.follow([self.main, self.other])
+        self.watch = Watch(self.clock, self._changed, lambda: self.wanted, at_once)
 
     async def _changed(self) -> None:
         self.count += 1
@@ -42,7 +52,9 @@ class Watched:
 @pytest.fixture
 async def watched(tmp_path: Path) -> Watched:
     """Files that are watched."""
-    return Watched(tmp_path)
+    watched = Watched(tmp_path)
+    await watched.watch.follow([watched.main, watched.other])
+    return watched
 
 
 async def running(watched: Watched) -> asyncio.Task[None]:
@@ -81,7 +93,7 @@ async def test_touched_is_not_changed(watched: Watched) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "there", "replaced"])
 async def test_files_come_go_and_are_replaced(watched: Watched, tmp_path: Path, how: str) -> None:
-    watched.watch.follow([watched.main, tmp_path / "c.toml"])
+    await watched.watch.follow([watched.main, tmp_path / "c.toml"])
     task = await running(watched)
     if how == "gone":
         watched.main.unlink()
@@ -110,7 +122,11 @@ async def test_only_while_it_is_wanted(watched: Watched) -> None:
 async def test_what_was_looked_for_in_vain_is_watched_too(tmp_path: Path) -> None:
     site = Site(tmp_path)
     found: list[Path] = []
-    site.desk.looked_at = found.extend
+
+    async def looked_at(paths: Sequence[Path]) -> None:
+        found.extend(paths)
+
+    site.desk.looked_at = looked_at
     site.write("andon.toml", MAIN.replace("lists/slow.csv", "lists/late.csv"))
     assert await site.desk.read_again("watch") is None
     assert tmp_path / "lists/late.csv" in found
@@ -123,10 +139,10 @@ async def test_a_change_that_falls_into_the_reading_of_another_is_seen(watched: 
         watched.count += 1
         if watched.count == 1:
             watched.other.write_text("written while the first change is being made")
-        watched.watch.follow([watched.main, watched.other])
+        await watched.watch.follow([watched.main, watched.other])
 
-    watched.watch = Watch(watched.clock, changed)
-    watched.watch.follow([watched.main, watched.other])
+    watched.watch = Watch(watched.clock, changed, aside=at_once)
+    await watched.watch.follow([watched.main, watched.other])
     task = await running(watched)
     watched.main.write_text("changed")
     await watched.pass_(20)
@@ -137,7 +153,11 @@ async def test_a_change_that_falls_into_the_reading_of_another_is_seen(watched: 
 async def test_the_files_that_were_read_are_known_before_the_change_is_made(tmp_path: Path) -> None:
     site = Site(tmp_path)
     order: list[str] = []
-    site.desk.looked_at = lambda paths: order.append("known" if tmp_path / "lists/new.csv" in paths else "")
+
+    async def looked_at(paths: Sequence[Path]) -> None:
+        order.append("known" if tmp_path / "lists/new.csv" in paths else "")
+
+    site.desk.looked_at = looked_at
     site.exchange.before = lambda: order.append("exchanged")
     site.write("lists/new.csv", (tmp_path / "lists/slow.csv").read_text() + "more,holding:90,uint16\n")
     site.write("andon.toml", MAIN.replace("lists/slow.csv", "lists/new.csv"))
@@ -147,10 +167,42 @@ async def test_the_files_that_were_read_are_known_before_the_change_is_made(tmp_
 
 async def test_a_name_no_file_can_have_is_a_file_that_is_not_there(watched: Watched) -> None:
     """A reference to a secret may say anything."""
-    watched.watch.follow([watched.main, Path("secret\0")])
+    await watched.watch.follow([watched.main, Path("secret\0")])
     task = await running(watched)
     await watched.pass_(4)
     watched.main.write_text("another")
     await watched.pass_(20)
     assert (watched.count, task.done()) == (1, False)
     task.cancel()
+
+
+@pytest.mark.timeout(20)
+async def test_a_share_that_hangs_holds_up_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, begun = threading.Event(), threading.Event()
+    look_at, looks = watching._look_at, list[Path]()
+
+    def hanging(path: Path) -> watching.Look | None:
+        looks.append(path)
+        begun.set()
+        hangs.wait(10)
+        return look_at(path)
+
+    path = tmp_path / "a.toml"
+    path.write_text("one")
+
+    async def changed() -> None:
+        raise AssertionError
+
+    watch = Watch(ManualClock(), changed)
+    await watch.follow([path])
+    monkeypatch.setattr(watching, "_look_at", hanging)
+    looking = [asyncio.create_task(watch.look()) for _ in range(3)]
+    while not begun.is_set():
+        await asyncio.sleep(0)  # everything else goes on
+    assert not any(task.done() for task in looking)
+    assert len(looks) == 1, "one look at a time"
+    hangs.set()
+    await asyncio.gather(*looking)
+    assert len(looks) == 3
