@@ -83,6 +83,21 @@ class Refused(GatewayError):
             self.exit_code = 2
 
 
+class Bearer(str):
+    """A token that may have ended without this machine's clock telling so; `again` gives the next one, None
+    when there is none."""
+
+    __slots__ = ("again",)
+
+    again: Callable[[], str | None]
+
+    def __new__(cls, token: str, again: Callable[[], str | None]) -> Self:
+        """A token, and what to ask for another when the gateway says that this one has ended."""
+        bearer = super().__new__(cls, token)
+        bearer.again = again
+        return bearer
+
+
 class Address(str):
     """The address of a gateway, and what was found to say there who asks and to know it by."""
 
@@ -128,6 +143,8 @@ class Client:
             authorities(ca)
         with _told():
             self._wire = Wire(str(url), token=bearer, ca=ca, trust=trust, timeout_s=timeout_s)
+        if isinstance(bearer, Bearer):
+            self._wire.renewed = bearer.again
         self._events = Events(self._wire, sleep)
 
     def __enter__(self) -> Client:

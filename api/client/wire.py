@@ -28,7 +28,7 @@ PREFIX = "/api/v1"
 #: The system's number of a failure, which says nothing beside its words.
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 #: Problems of a session, after which renewing it may help.
-_EXPIRED = frozenset(("session_ended", "invalid_credentials", "unauthenticated"))
+EXPIRED = frozenset(("session_ended", "invalid_credentials", "unauthenticated"))
 
 Query = Mapping[str, Any]
 
@@ -150,7 +150,7 @@ class Wire:
 
     def renew(self, refused: Refused | BadAnswer) -> bool:
         """Whether a session that has ended could be renewed: then it is worth asking again."""
-        if not isinstance(refused, Refused) or refused.code not in _EXPIRED:
+        if not isinstance(refused, Refused) or refused.code not in EXPIRED:
             return False
         token = self.renewed()
         if token is None:
@@ -164,15 +164,19 @@ class Wire:
     ) -> Iterator[httpx.Response]:
         """An answer that goes on; raises as `ask`, also while it is read."""
         timeout = httpx.Timeout(self.timeout_s, read=silence_s)
-        try:
-            with self._http.stream(
-                "GET", path, params=in_words(query), headers=dict(headers), timeout=timeout
-            ) as response:
-                if response.is_error or response.is_redirect:
-                    raise self.refusal(response.status_code, response.read(), response.headers)
-                yield response
-        except httpx.HTTPError as error:
-            raise self.no_answer(error) from error
+        for renewable in (True, False):
+            try:
+                with self._http.stream(
+                    "GET", path, params=in_words(query), headers=dict(headers), timeout=timeout
+                ) as response:
+                    if not response.is_error and not response.is_redirect:
+                        yield response
+                        return
+                    refused = self.refusal(response.status_code, response.read(), response.headers)
+            except httpx.HTTPError as error:
+                raise self.no_answer(error) from error
+            if not renewable or not self.renew(refused):
+                raise refused
 
     def read(self, content: bytes, type_: type[T]) -> T:
         """An answer as a value.

@@ -21,7 +21,7 @@ from connectors.base import Clock
 from gateway.access.remote import Remote
 from gateway.access.shelf import FOLDER, LOCAL_KEY
 from gateway.access.tokens import SESSION
-from gateway.client import NoAnswer, Refused
+from gateway.client import Bearer, NoAnswer, Refused
 from gateway.clock import SystemClock
 from gateway.config.access import LOOPBACK
 from gateway.errors import GatewayError
@@ -63,7 +63,8 @@ def credentials_for(
     """What to send as `Authorization: Bearer` to the gateway at `url`; None when there is nothing to send.
 
     `config` is the configuration the gateway was named by, `token` what `--token` says. A session that is
-    about to end is renewed, which asks the gateway.
+    about to end is renewed, which asks the gateway. It is a `Bearer`: clocks differ, and when it has
+    ended is for the gateway to say.
 
     Raises:
         BadLogins: the file of logins cannot be read.
@@ -74,7 +75,9 @@ def credentials_for(
         return given.strip()
     if config is not None and (key := _local_key(url, config)) is not None:
         return key
-    return Logins(environment).token(url, clock or SystemClock())
+    logins, clock = Logins(environment), clock or SystemClock()
+    found = logins.token(url, clock)
+    return None if found is None else Bearer(found, _Next(logins, url, clock, found))
 
 
 def is_login(bearer: str | None, token: str | None, environment: Mapping[str, str] | None = None) -> bool:
@@ -157,20 +160,21 @@ class Logins:
                 self._write(logins)
         return dropped
 
-    def token(self, url: str, clock: Clock) -> str | None:
-        """The token of a login, renewed when it is about to end; None when there is none, or it has ended.
+    def token(self, url: str, clock: Clock, refused: str | None = None) -> str | None:
+        """The token of a login, renewed when it is about to end, or when it is the one that was `refused`;
+        None when there is none, or it has ended.
 
         Raises:
             BadLogins, NoAnswer: see `credentials_for`.
         """
         login = self.find(url)
-        if login is None or login.expires_at > clock.now() + _SOON:
+        if login is None or _good(login, clock, refused):
             return None if login is None else login.token
         with self._alone():  # a refresh token sent twice would end the session: one process at a time
             login = self._read().logins.get(place(url))
-            if login is None or login.expires_at > clock.now() + _SOON:
+            if login is None or _good(login, clock, refused):
                 return None if login is None else login.token
-            if login.refresh_expires_at <= clock.now():
+            if refused is None and login.refresh_expires_at <= clock.now():
                 return None
             renewed = _renewed(url, login)
             if renewed is not None:
@@ -212,6 +216,23 @@ class Logins:
             yield
         finally:
             os.close(fd)
+
+
+class _Next:
+    """The token after one that was refused, and so on; once there is none, there is none."""
+
+    def __init__(self, logins: Logins, url: str, clock: Clock, token: str) -> None:
+        self._logins, self._url, self._clock = logins, url, clock
+        self._token: str | None = token
+
+    def __call__(self) -> str | None:
+        if self._token is not None:
+            self._token = self._logins.token(self._url, self._clock, refused=self._token)
+        return self._token
+
+
+def _good(login: Login, clock: Clock, refused: str | None) -> bool:
+    return login.token != refused and login.expires_at > clock.now() + _SOON
 
 
 def place(url: str) -> str:

@@ -17,7 +17,8 @@ import httpx
 import msgspec
 
 from api.access import AddedKey, KeyView, NewKey, NewUser, UserChange, UserView
-from gateway.client import NoAnswer, Refused, authorities, way_there
+from api.client.wire import EXPIRED
+from gateway.client import Bearer, NoAnswer, Refused, authorities, way_there
 
 _TIMEOUT_S = 15.0
 _T = TypeVar("_T")
@@ -29,6 +30,7 @@ class Remote:
     def __init__(self, url: str, bearer: str | None = None, *, ca: Path | None = None) -> None:
         self.url = (url if "://" in url else f"http://{url}").rstrip("/")
         headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
+        self._next = bearer.again if isinstance(bearer, Bearer) else lambda: None
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1",
             timeout=_TIMEOUT_S,
@@ -108,7 +110,9 @@ class Remote:
         """Revoke a key of this version."""
         self._asked("DELETE", f"/keys/{quote(id_, safe='')}", version=version)
 
-    def _asked(self, method: str, path: str, body: Any = None, version: str | None = None) -> dict[str, Any]:
+    def _asked(
+        self, method: str, path: str, body: Any = None, version: str | None = None, *, again: bool = True
+    ) -> dict[str, Any]:
         headers = {} if version is None else {"If-Match": f'"{version}"'}
         try:
             response = self._http.request(method, path, json=body, headers=headers)
@@ -121,6 +125,10 @@ class Remote:
             told = None
         if not isinstance(told, dict) or (response.is_error and "code" not in told):
             raise NoAnswer(f"{self.url} answers, but not like a gateway")
+        ended = response.status_code == 401 and told["code"] in EXPIRED
+        if ended and again and (token := self._next()) is not None:
+            self.as_bearer(token)
+            return self._asked(method, path, body, version, again=False)
         if response.is_error:
             reason = str(told.get("detail") or told.get("title") or f"status {response.status_code}")
             raise Refused(str(told["code"]), reason, hint=str(told.get("hint") or ""))

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
+from api.client.wire import EXPIRED
 from api.configuring import Difference, Outcome, Revision, RevisionInfo, Running
 from gateway.access.credentials import ca_for, credentials_for
-from gateway.client import Address, NoAnswer, Refused, way_there
+from gateway.client import Address, Bearer, NoAnswer, Refused, way_there
 from gateway.config.problems import ConfigurationRefused, Problem
 from gateway.errors import GatewayError
 
@@ -50,6 +51,7 @@ class AskedGateway:
         self.url = url.rstrip("/")
         bearer = credentials_for(self.url, config, token=token)
         trust = url.trust if isinstance(url, Address) and ca is None else None
+        self._next = bearer.again if isinstance(bearer, Bearer) else lambda: None
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1",
             timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
@@ -100,6 +102,8 @@ class AskedGateway:
         body: Any = None,
         version: str | None = None,
         query: Mapping[str, str] | None = None,
+        *,
+        again: bool = True,
     ) -> dict[str, Any]:
         headers = {} if version is None else {"If-Match": f'"{version}"'}
         try:
@@ -115,6 +119,10 @@ class AskedGateway:
             told = None
         if not isinstance(told, dict) or (response.is_error and "code" not in told):
             raise NoAnswer(f"{self.url} answers, but not like a gateway")
+        ended = response.status_code == 401 and told["code"] in EXPIRED
+        if ended and again and (token := self._next()) is not None:
+            self._http.headers["Authorization"] = f"Bearer {token}"
+            return self._asked(method, path, body, version, query, again=False)
         if response.is_error:
             raise _refusal(told)
         return told

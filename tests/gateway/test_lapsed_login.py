@@ -22,6 +22,7 @@ class _Gateway(http.server.ThreadingHTTPServer):
 
     anonymous = True
     asked: list[tuple[str, bool]]
+    renewals = 0
 
 
 class _Face(http.server.BaseHTTPRequestHandler):
@@ -29,6 +30,11 @@ class _Face(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """An empty list, or a refusal."""
+        if self.path.endswith("/sessions/renew"):  # of a session it does not know
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.renewals += 1
+            self._answer(401, {"code": "session_ended", "title": "t", "status": 401, "detail": "it is over"})
+            return
         known = "Authorization" in self.headers
         self.server.asked.append((self.path.partition("?")[0], known))
         if known:
@@ -64,6 +70,7 @@ def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[_Gateway]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield server
+    assert server.renewals <= 1, "what is not known is not asked for again"
     server.shutdown()
     server.server_close()
     thread.join(5)

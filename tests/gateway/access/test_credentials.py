@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from gateway.access.credentials import BadLogins, Login, Logins, ca_for, credentials_for, place
+from gateway.access.remote import Remote
 from gateway.access.shelf import Shelf
-from gateway.client import NoAnswer
+from gateway.changing import asking
+from gateway.client import Address, Client, NoAnswer, Refused
 from tests.support.manual_clock import START, ManualClock
 
 CONFIG = '[gateway]\nid = "g"\nenterprise = "a"\nsite = "b"\n[api]\nlisten = "{listen}"\n'
@@ -124,16 +126,35 @@ def test_a_file_of_logins_that_others_can_read_is_not_used(home: Mapping[str, st
         logins.find("https://a.example")
 
 
+_ENDED: dict[str, Any] = {
+    "hint": "",
+    "type": "/docs",
+    "title": "over",
+    "status": 401,
+    "detail": "over",
+    "instance": "/",
+}
+
+
 class Renewing:
     """A gateway that renews sessions, each refresh token once."""
 
     def __init__(self) -> None:
         self.count = 0
         self.seen: list[str] = []
+        self.sent: list[str] = []
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if b"ength" in line)
+        length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if b"ength" in line), 0)
+        if b"/sessions/renew" not in head:
+            token = head.lower().partition(b"bearer ")[2].partition(b"\r")[0].decode()
+            self.sent.append(token)
+            if token == f"as_{self.count + 1}" and self.count:
+                await self.say(writer, b"200 OK", {"items": [], "next": None})
+            else:
+                await self.say(writer, b"401 Unauthorized", {"code": "session_ended", **_ENDED})
+            return
         refresh = json.loads(await reader.readexactly(length))["refresh"]
         self.seen.append(refresh)
         if refresh == f"ar_{self.count + 1}":
@@ -147,7 +168,10 @@ class Renewing:
             }
             status = b"200 OK"
         else:
-            told, status = {"code": "session_ended", "title": "over"}, b"401 Unauthorized"
+            told, status = {"code": "session_ended", **_ENDED}, b"401 Unauthorized"
+        await self.say(writer, status, told)
+
+    async def say(self, writer: asyncio.StreamWriter, status: bytes, told: Mapping[str, Any]) -> None:
         body = json.dumps(told).encode()
         writer.write(
             b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (status, len(body)) + body
@@ -174,3 +198,44 @@ async def test_a_session_about_to_end_is_renewed_by_one_process_at_a_time(home: 
     Logins(home).keep(url, a_login(minutes=-1))
     with pytest.raises(NoAnswer):
         await asyncio.to_thread(credentials_for, url, environment=home, clock=clock)
+
+
+@pytest.mark.parametrize("how", ["client", "download", "accounts", "configuration"])
+async def test_a_token_that_has_ended_by_the_gateways_clock_is_renewed_and_sent_again(
+    home: Mapping[str, str], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, clock = Renewing(), ManualClock()  # this machine's clock is behind: the token looks good
+    server = await asyncio.start_server(gateway.answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    def asked() -> None:
+        bearer = credentials_for(url, environment=home, clock=clock)
+        assert bearer == ("as_1" if not gateway.seen else "as_2")
+        match how:
+            case "client":
+                with Client(Address(url, bearer)) as client:
+                    client.get("/equipment")
+                    client.get("/equipment")
+            case "download":
+                with Client(url, bearer=bearer) as client:
+                    assert b"items" in b"".join(client.download("/audit/export"))
+            case "accounts":
+                with Remote(url, bearer) as remote:
+                    remote.users()
+            case _:
+                monkeypatch.setattr(asking, "credentials_for", lambda *_, **__: bearer)
+                with asking.AskedGateway(url) as asked_gateway:
+                    asked_gateway.revisions()
+
+    async with server:
+        Logins(home).keep(url, a_login())
+        await asyncio.to_thread(asked)
+        assert gateway.sent[:2] == ["as_1", "as_2"]
+        assert set(gateway.sent[1:]) == {"as_2"}
+        await asyncio.to_thread(asked)  # what was renewed is kept
+        assert gateway.seen == ["ar_1"]
+        gateway.count += 1  # the session is over there: the token is refused, and so is its renewal
+        with pytest.raises(Refused) as refused:
+            await asyncio.to_thread(asked)
+        assert refused.value.code == "session_ended"
+        assert len(gateway.seen) == 2, "asked for once, and not over and over"
