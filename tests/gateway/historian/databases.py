@@ -157,10 +157,14 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = parse_qs(self._parts.query).get("host", [""])[0]
-        if host:
-            to_server = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
-        else:
-            to_server = await asyncio.open_connection(self._parts.hostname, self._parts.port or 5432)
+        try:
+            if host:
+                to_server = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
+            else:
+                to_server = await asyncio.open_connection(self._parts.hostname, self._parts.port or 5432)
+        except BaseException:
+            writer.transport.abort()
+            raise
         silent = asyncio.Event()
         passed_on: list[int] = []
 
@@ -199,8 +203,8 @@ class Proxy:
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for end in (writer, to_server[1]):  # first: this may be cancelled once more while it waits
+                end.transport.abort()
             for task in both:
                 task.cancel()
             await asyncio.gather(*both, return_exceptions=True)
-            for end in (writer, to_server[1]):
-                end.transport.abort()
