@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 #: Topics remembered; beyond it the oldest are forgotten, and would then have to be cleared by hand.
 TOPICS_MAX = 200_000
 
+#: Beginnings of one state that are remembered, newest last.
+_MARKS_MAX = 32
+
 #: The sink there was before brokers had names.
 _UNNAMED = "mqtt"
 
@@ -124,10 +127,18 @@ class Holdings:
 
 
 def _with_mark(held: Held, before: Held | None) -> Held:
-    """Where nothing newer was said on a topic, what was said before still lies there."""
-    if before is None or held.mark or msgspec.structs.replace(before, mark="") != held:
+    """Where nothing newer was said on a topic, what was said before still lies there.
+
+    A state is remembered before it is said, and may never be: the beginnings before it stay known beside it.
+    """
+    if before is None or msgspec.structs.replace(before, mark=held.mark) != held:
         return held
-    return before
+    if not held.mark:
+        return before
+    if held.kind != "state":
+        return held
+    marks = [mark for mark in before.mark.split() if mark != held.mark]
+    return msgspec.structs.replace(held, mark=" ".join([*marks, held.mark][-_MARKS_MAX:]))
 
 
 def _name(sink: str) -> str:

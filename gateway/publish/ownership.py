@@ -92,7 +92,7 @@ class Ownership:
         if state is None or state.equipment != held.about:
             return False
         if state.seq == 0:
-            return True if held.mark and held.mark == mark_of_state(state) else None
+            return True if mark_of_state(state) in held.mark.split() else None
         last = self._last.get(held.about)
         if last is None or last.seq != state.seq:
             last = (await self._record.last_transitions()).get(held.about)
