@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -95,6 +95,15 @@ def looks(gateway: Running) -> dict[str, Any]:
         "connections": [(it.name, it.endpoint, it.tags) for it in live.connections()],
         "health": sorted(health.report()["parts"]),
     }
+
+
+@pytest.fixture(autouse=True)
+def only_what_the_test_makes() -> Iterator[None]:
+    """What other tests left in memory is not looked through: that holds up a gateway for seconds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def held() -> dict[str, int]:

@@ -125,15 +125,19 @@ class SseWitness:
                             await asyncio.sleep(0.1)
                             continue
                         assert response.status_code == 200, await response.aread()
-                        pending = data = ""
+                        pending = data = type_ = ""
                         async for line in response.aiter_lines():
                             if line.startswith("id:"):
                                 pending = line[3:].strip()
+                            elif line.startswith("event:"):
+                                type_ = line[6:].strip()
                             elif line.startswith("data:"):
                                 data = line[5:]
                             elif not line and data:
-                                self.events.append(json.loads(data))
-                                self._cursor, data = pending, ""
+                                if type_ != "problem":  # why the stream ends is no event
+                                    self.events.append(json.loads(data))
+                                    self._cursor = pending
+                                data = ""
                 except httpx.HTTPError:
                     self.resumed += 1
                     await asyncio.sleep(0.1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.conformance.sparkplug import decoder
+from tests.conformance.sparkplug.checks_births import alive_by_session
 from tests.conformance.sparkplug.seeds import (
     SEEDS,
     caught_by,
@@ -17,7 +18,7 @@ from tests.conformance.sparkplug.seeds import (
     will_payloads,
     wills,
 )
-from tests.conformance.sparkplug.story import BIRTHS, DATA, WRITTEN, Message, Session, Story, Transcript
+from tests.conformance.sparkplug.story import BIRTHS, DATA, LOST, WRITTEN, Message, Session, Story, Transcript
 from tests.conformance.sparkplug.wire import (
     Body,
     Closed,
@@ -278,13 +279,20 @@ def a_dbirth_before_the_nbirth(transcript: Transcript) -> Transcript:
 
 @caught_by("payloads-ndata-order")
 def ndata_before_the_births(transcript: Transcript) -> Transcript:
-    """What was said before a rebirth is said in the middle of it."""
-    for session in _sessions(transcript):
-        for birth in session.of("NBIRTH")[1:]:
-            data = [message for message in session.of("NDATA") if message.number < birth.number]
-            devices = [message for message in session.of("DBIRTH") if message.number > birth.number]
-            if data and devices:
-                return _swapped(transcript, data[-1], devices[0])
+    """What was said before a rebirth is said in the middle of it, before a living device is born again."""
+    story = Story(transcript)
+    lost = [(packet.number, note.about) for packet, note in story.noted(LOST)]
+    for session, sequence, up in alive_by_session(story):
+        data = [message for message in session.of("NDATA") if message.number < sequence[0].number]
+        births = [
+            message
+            for message in sequence
+            if message.kind == "DBIRTH"
+            and message.device in up
+            and not any(about == message.device for number, about in lost if number < message.number)
+        ]
+        if data and births:
+            return _swapped(transcript, data[-1], births[0])
     return transcript
 
 
