@@ -116,7 +116,27 @@ COMMANDS = """
 enabled = true
 rate = "6/1m"
 """
-PARTS = (GATEWAY, MQTT, SPARKPLUG, HISTORIAN, API, COMMANDS, FILLER, OVEN, EQUIPMENT, CAPPER, OVEN_1)
+COMPLIANCE = """
+[[compliance]]
+name = "downtime-has-a-reason"
+kind = "reason_within"
+longer_than = "5m"
+within = "30m"
+"""
+PARTS = (
+    GATEWAY,
+    MQTT,
+    SPARKPLUG,
+    HISTORIAN,
+    API,
+    COMMANDS,
+    COMPLIANCE,
+    FILLER,
+    OVEN,
+    EQUIPMENT,
+    CAPPER,
+    OVEN_1,
+)
 
 Written = Callable[..., Loaded]
 
