@@ -12,6 +12,7 @@ in `judging`, what is kept in `ledger`, how it is told in `settling`, how it is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
@@ -57,6 +58,8 @@ from statemodel.types import CommandStatus
 
 _log = structlog.get_logger("andon.commands")
 
+#: How long a command waits for the ledger to be read at the start, in seconds.
+OPEN_S_MAX = 2.0
 #: Most commands that wait for one tag or equipment, and that are under way altogether.
 LINE_MAX, COMMANDS_MAX = 8, 256
 #: Most that wait for a second person.
@@ -101,7 +104,7 @@ class CommandDesk:
         self.counts: Counter[str] = Counter()
         self.alarms: dict[str, str] = {}
         self.ledger_trouble = ""
-        self._is_open = False
+        self._is_open, self._opened = False, asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -128,6 +131,7 @@ class CommandDesk:
         since = now - timedelta(seconds=self._bench.window_s)
         self._bench.taken_before(await self._ledger.taken_since(since))
         self._is_open = True
+        self._opened.set()
 
     async def _take_up(self, entry: Entry, now: datetime, now_s: float) -> None:
         view = entry.view
@@ -202,6 +206,10 @@ class CommandDesk:
 
     async def submit(self, request: CommandRequest, by: Principal, via: str) -> CommandView:
         """See `api.commanding.Commands.submit`."""
+        if not self._opened.is_set() and not self.ledger_trouble and not self._stopping:
+            with contextlib.suppress(TimeoutError):  # in the first moments after the start
+                async with asyncio.timeout(OPEN_S_MAX):
+                    await self._opened.wait()
         print_ = entries.fingerprint(request, by)
         running = self._keys.get(request.key)
         if running is not None:
