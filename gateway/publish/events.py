@@ -191,6 +191,8 @@ class Events:
     async def _say(self, link: Link, events: Sequence[Recorded]) -> None:
         looked_s = self._clock.monotonic()
         for event in events:
+            if self._refused.is_set():
+                return  # events wait behind the one that is refused, also in the moment before `say` stops us
             while link.full:
                 await link.room()
                 if (now_s := self._clock.monotonic()) - looked_s >= LOOK_EVERY_S:

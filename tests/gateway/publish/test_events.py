@@ -1,0 +1,66 @@
+"""The events of one broker, where the moment counts: no broker, a line that answers on the spot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.mqtt.link import MessageRefused, OnAck
+from gateway.publish.events import Events
+from statemodel.records import Recorded
+from tests.gateway.publish.support import Plant, until
+
+
+class Strict:
+    """Says nothing to anybody: refuses one event on the spot for as long as it is told to, takes all others."""
+
+    def __init__(self) -> None:
+        self.said: list[int] = []
+        self.refuses: int | None = None
+
+    def event(self, link: object, event: Recorded, on_ack: OnAck, on_refused: Any) -> bool:
+        self.said.append(event.seq)
+        if event.seq == self.refuses:
+            on_refused(MessageRefused("t", 0x87, "not authorised", "give it the right"))
+        else:
+            on_ack()
+        return True
+
+
+class Quiet:
+    """States are not what is asked here."""
+
+    names: tuple[str, ...] = ()
+
+    async def say(self, link: object, names: object, newest: object) -> None:
+        await asyncio.sleep(0)
+
+
+async def test_nothing_is_said_after_a_refusal_not_even_what_was_already_in_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The broker's answer arrives while a batch is being said: the rest of the batch waits too."""
+    monkeypatch.setattr("gateway.publish.events.REFUSED_AGAIN_S", 0.01)
+    monkeypatch.setattr("gateway.publish.events.LOOK_EVERY_S", 0.01)
+    plant, voice, told = Plant("filler-1"), Strict(), list[MessageRefused]()
+    events = Events("mqtt", plant.journal, cast(Any, Quiet()), cast(Any, voice), SystemClock(), told.append)
+    link = cast(Any, SimpleNamespace(full=False, connected_at=plant.journal, acknowledged=0, heard=0))
+    await events.begin()
+    voice.refuses = 2
+    await plant.happen(4)
+    saying = asyncio.create_task(events.say(link))
+    try:
+        await until(lambda: len(told) >= 3, "tried again, and again")
+        assert set(voice.said) == {1, 2}, "3 and 4 were in hand when 2 was refused"
+        voice.refuses = None
+        await until(lambda: events.lag == 0, "all of them")
+        assert [seq for seq in voice.said if seq != 2] == [1, 3, 4], "none of the others twice"
+    finally:
+        saying.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await saying
