@@ -17,7 +17,7 @@ from tests.gateway.publish.support import Plant, until
 
 
 class Strict:
-    """Says nothing to anybody: refuses one event on the spot for as long as it is told to, takes all others."""
+    """Refuses one event on the spot for as long as it is told to, and takes all others."""
 
     def __init__(self) -> None:
         self.said: list[int] = []
