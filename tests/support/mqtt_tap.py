@@ -16,6 +16,8 @@ from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from tests.support.ports import free_port
+
 _PUBLISH = 3
 PUBACK, PUBREC, PUBCOMP = 4, 5, 7
 """Kinds of packets of a broker, as the upper four bits of the first byte have them."""
@@ -137,7 +139,7 @@ class Tap:
     """Listens on a port of its own and passes everything on to the broker's."""
 
     def __init__(self, target_port: int, ledger: Ledger) -> None:
-        self.port = 0
+        self.port = free_port()
         self.ledger = ledger
         self.connections = 0
         self.connected = asyncio.Event()
@@ -154,7 +156,6 @@ class Tap:
         """Let clients in (again), on the same port as before."""
         self._door = socket.create_server(("127.0.0.1", self.port))
         self._door.setblocking(False)
-        self.port = self._door.getsockname()[1]
         # Not asyncio's server: closed while somebody comes in, it leaves a connection open that nobody has.
         asyncio.get_running_loop().add_reader(self._door, self._let_in, self._door)
 

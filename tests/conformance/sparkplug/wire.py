@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tests.support.ports import free_port
+
 #: Kinds of packets by their number (MQTT 5.0, 2.1.2).
 KINDS = (
     *("RESERVED", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP"),
@@ -318,7 +320,7 @@ class Tap:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: socket.socket | None = None
-        self.port = 0
+        self.port = free_port()
 
     async def __aenter__(self) -> Tap:
         await self.heal()
@@ -335,7 +337,6 @@ class Tap:
             self._held.close()
             self._held = None
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """Stop listening and drop every connection, without a word."""

@@ -13,7 +13,7 @@ from gateway.clock import SystemClock
 from gateway.config.schema import MqttSettings
 from gateway.mqtt.link import Link, OnMessage, Will
 from gateway.mqtt.options import LinkOptions, link_options
-from tests.gateway.publish.support import GATEWAY, within
+from tests.gateway.publish.support import GATEWAY, WAIT_S, free_port, within
 
 #: MQTT 5 CONNACK: accepted, no properties. MQTT 3.1.1 has no property length.
 ACCEPTED_5 = bytes([0x20, 3, 0, 0, 0])
@@ -68,11 +68,11 @@ async def scripted(script: Script, **more: Any) -> AsyncIterator[LinkOptions]:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    port = free_port()  # nobody else is there when it is closed
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     options = link_options(MqttSettings(broker=f"mqtt://127.0.0.1:{port}"), GATEWAY)
     try:
-        yield replace(options, connect_timeout_s=2.0, **more)
+        yield replace(options, connect_timeout_s=WAIT_S, **more)
     finally:
         server.close()
         for task in list(serving):
@@ -112,7 +112,7 @@ class Talk:
 
     async def packet(self) -> bytes:
         """The next whole packet of the client."""
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(WAIT_S):
             packet = await self._reader.readexactly(2)
             rest, shift = packet[1] & 0x7F, 7
             while packet[-1] & 0x80:

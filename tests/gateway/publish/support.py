@@ -28,6 +28,7 @@ from gateway.publish.memory import MemoryJournal
 from gateway.publish.publisher import MqttPublisher, PublishedTag, StateOf
 from statemodel.records import EquipmentState, Recorded, state_after, tell
 from statemodel.types import Cause, CauseInput, Conformance, Quality, Recordable, Transition
+from tests.support.ports import free_port as free_port
 
 STREAM = "0d6c3b3e-6a54-4a0e-9f37-9b1d5c1c0001"
 T0 = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
@@ -164,13 +165,6 @@ class BrokerUnderTest(Protocol):
     def settings(self, port: int | None = None, **more: Any) -> MqttSettings: ...
     async def start(self) -> None: ...
     async def kill(self) -> None: ...
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def find_mosquitto() -> str:
