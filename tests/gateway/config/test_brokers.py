@@ -305,7 +305,11 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.sampled_from(["mqtt", "sparkplug"]), values)
 def test_whatever_a_section_holds_is_read_or_refused_in_words(
     tmp_path: Path, name: str, value: object

@@ -164,7 +164,11 @@ def test_the_steps_are_these() -> None:
     assert len(names) == STEPS
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(lives=st.lists(st.tuples(st.integers(1, 14), st.booleans()), min_size=1, max_size=4))
 def test_many_lives_and_a_second_person(tmp_path_factory: Any, lives: list[tuple[int, bool]]) -> None:
     """However often it dies while it is asked for and approved again and again: once at most."""
