@@ -21,7 +21,14 @@ from tests.api.twins import Plant, make_ports  # noqa: E402
 
 @pytest.fixture
 def settings() -> ApiSettings:
-    return ApiSettings(heartbeat_s=0.05, stall_s=0.2, page_limit=20, page_limit_max=50)
+    return ApiSettings(
+        heartbeat_s=0.05,
+        stall_s=60.0,
+        last_word_s=30.0,
+        first_message_s=3600.0,
+        page_limit=20,
+        page_limit_max=50,
+    )
 
 
 @pytest.fixture

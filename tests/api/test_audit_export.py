@@ -50,7 +50,7 @@ async def served(plant: Plant, audit: AuditTwin, access: AccessTwin) -> AsyncIte
     headers = {"Authorization": "Bearer ak_all"}
     try:
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{server.port}", headers=headers, trust_env=False
+            base_url=f"http://127.0.0.1:{server.port}", headers=headers, trust_env=False, timeout=45
         ) as client:
             yield client
     finally:

@@ -22,9 +22,12 @@ from api.server import Server
 from api.settings import ApiSettings
 from api.streaming.frames import EventStreamFrames, FramedMessages, MessageFrames, Once
 from statemodel.records import Recorded
+from tests.api.listening import PATIENCE_S
 from tests.api.twins import STREAM, Plant, make_ports
 
-PATIENCE_S = 10.0
+
+def _connect(server: Server) -> connect:
+    return connect(f"ws://127.0.0.1:{server.port}/api/v1/ws", open_timeout=PATIENCE_S)
 
 
 def log(*sizes: int) -> Sequence[Recorded]:
@@ -105,7 +108,7 @@ async def test_who_catches_up_takes_few_writes(monkeypatch: pytest.MonkeyPatch) 
     server = Server(app, "127.0.0.1", 0)
     await server.start()
     cursors: list[str] = []
-    async with connect(f"ws://127.0.0.1:{server.port}/api/v1/ws") as client, asyncio.timeout(PATIENCE_S):
+    async with _connect(server) as client, asyncio.timeout(PATIENCE_S):
         await client.send('{"after": 0}')
         while len(cursors) < 300:
             message = msgspec.json.decode(await client.recv())
@@ -130,7 +133,7 @@ async def test_frames_for_somebody_who_has_closed_are_not_written(monkeypatch: p
     app = create_app(make_ports(plant), ApiSettings(), now=lambda: plant.now_at)
     server = Server(app, "127.0.0.1", 0)
     await server.start()
-    async with connect(f"ws://127.0.0.1:{server.port}/api/v1/ws") as client, asyncio.timeout(PATIENCE_S):
+    async with _connect(server) as client, asyncio.timeout(PATIENCE_S):
         await client.send("{}")
         await client.recv()
     [theirs] = serving

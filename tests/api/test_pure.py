@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 
 import pytest
@@ -31,10 +30,10 @@ def test_what_is_no_cursor_is_not_read_as_one(text: str) -> None:
 def test_hints_are_cheap_even_with_many_names_and_hostile_input() -> None:
     names = [f"line-{number:05}-temperature" for number in range(20_000)]
     assert nearest("line-00007-temprature", names) == "line-00007-temperature"
-    began_s = time.perf_counter()
     for wanted in ("x" * 22, "line-" * 5, "y" * 100_000):
-        nearest(wanted, names)
-    assert time.perf_counter() - began_s < 0.5
+        left = iter(names)
+        nearest(wanted, left)
+        assert len(list(left)) > 19_000, "few of them were compared"
 
 
 @pytest.mark.parametrize(

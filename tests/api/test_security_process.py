@@ -14,7 +14,7 @@ import httpx
 from tests.support.processes import GatewayProcess, free_port
 from tests.support.server_certificate import make_certificate
 
-PATIENCE_S = 30.0
+PATIENCE_S = 45.0
 CONFIG = """
 [gateway]
 id = "g"
@@ -34,11 +34,11 @@ async def test_from_the_first_start_to_a_revoked_key(tmp_path: Path) -> None:
     config = tmp_path / "andon.toml"
     config.write_text(CONFIG.format(port=port), encoding="utf-8")
     make_certificate(tmp_path, days=(-1, 60))
-    process = GatewayProcess(config, port)
+    process, url = GatewayProcess(config, port), f"https://127.0.0.1:{port}"
     await process.launch()
     trusted = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
     try:
-        async with httpx.AsyncClient(verify=trusted, base_url=f"https://127.0.0.1:{port}") as client:
+        async with httpx.AsyncClient(verify=trusted, base_url=url, timeout=PATIENCE_S) as client:
             await _serving(client)
             await _nobody_is_told_anything(client, port)
             admin = await _first_admin(client, tmp_path)
@@ -115,7 +115,7 @@ async def _a_revoked_key_ends_its_stream(client: httpx.AsyncClient, admin: dict[
         assert gone.status_code == 204, gone.text
         answer = await client.get("/api/v1/equipment", headers=_bearer(secret))
         assert answer.status_code == 401
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             async for _ in told:
                 pass  # to its end
 

@@ -18,7 +18,7 @@ from api.ports import HistoryUnavailable, StreamPosition, TooOld
 from api.settings import ApiSettings
 from statemodel.records import Recorded
 from statemodel.types import Gap
-from tests.api.listening import listening
+from tests.api.listening import PATIENCE_S, later, listening
 from tests.api.twins import STREAM, LiveTwin, Plant, make_ports
 
 
@@ -112,7 +112,7 @@ async def test_a_heartbeat_moves_the_cursor_past_what_a_filter_left_out(app: Fas
 
 async def test_a_heartbeat_that_had_to_wait_never_moves_the_cursor_back(plant: Plant) -> None:
     plant.batch_max = 1
-    settings = ApiSettings(heartbeat_s=0.05, stall_s=5)
+    settings = ApiSettings(heartbeat_s=0.05, stall_s=60)
     app = create_app(make_ports(plant), settings, now=lambda: plant.now_at)
     async with listening(app, "after=60&types=gap") as listener:
         await listener.until_seen(b": heartbeat\n\n")
@@ -224,7 +224,9 @@ async def test_a_source_that_fails_later_ends_the_stream_cleanly(plant: Plant) -
     assert app.state.streams.open_count == 0
 
 
-async def test_who_stops_reading_is_cut_off_and_holds_nobody_up(app: FastAPI, plant: Plant) -> None:
+async def test_who_stops_reading_is_cut_off_and_holds_nobody_up(plant: Plant) -> None:
+    settings = ApiSettings(heartbeat_s=0.05, stall_s=600, last_word_s=0.1)
+    app = create_app(make_ports(plant), settings, now=lambda: plant.now_at)
     async with listening(app, "after=0") as slow, listening(app, "after=0") as quick:
         await slow.until(1)
         slow.reading.clear()
@@ -233,7 +235,8 @@ async def test_who_stops_reading_is_cut_off_and_holds_nobody_up(app: FastAPI, pl
         events = await quick.until(100)
         assert [event["data"] for event in events] == [recorded.json for recorded in plant.log]
         assert not slow.aborted.is_set()
-        async with asyncio.timeout(5):
+        later(settings.stall_s)
+        async with asyncio.timeout(PATIENCE_S):
             await slow.aborted.wait()
         assert app.state.streams.stalled_count == 1
         plant.move("oven-1")

@@ -15,7 +15,7 @@ from api.access import Access, Denied, Principal, Role
 from api.app import create_app
 from api.settings import ApiSettings
 from statemodel.types import SourceLost
-from tests.api.listening import Form, hearing
+from tests.api.listening import PATIENCE_S, Form, hearing
 from tests.api.twins import STREAM, Plant, make_ports
 
 _VIEWER = frozenset((Role.VIEWER,))
@@ -58,7 +58,7 @@ def door() -> Door:
 @pytest.fixture
 def app(plant: Plant, door: Door) -> FastAPI:
     ports = msgspec.structs.replace(make_ports(plant), access=cast(Access, door))
-    settings = ApiSettings(heartbeat_s=0.05, stall_s=0.2, streams_of_one_max=2)
+    settings = ApiSettings(heartbeat_s=0.05, stall_s=60.0, streams_of_one_max=2)
     return create_app(ports, settings, now=lambda: plant.now_at)
 
 
@@ -85,10 +85,10 @@ async def test_areas_bound_what_is_heard_and_the_cursor_moves_on(
 ) -> None:
     plant.record(SourceLost("filler-plc", plant.now_at, "no answer"))
     async with hearing(app, form, after=0, headers=_as("anna")) as listener:
-        await listener.until_true(lambda: listener.heartbeats() > 0)
+        await listener.until_open()
+        await listener.until_true(lambda: listener.cursor() == f"{STREAM}:61")  # a heartbeat brings it
         mine = [r.json for r in plant.log if r.path == "filling/line-1/oven-1"]
         assert [event.data for event in listener.heard()] == mine
-        await listener.until_true(lambda: listener.cursor() == f"{STREAM}:61")
     async with hearing(app, form, after=0, headers=_as("bert")) as listener:
         assert len(await listener.until_heard(61)) == 61
 
@@ -122,7 +122,7 @@ async def test_a_right_that_ends_ends_the_open_stream(
     ):
         await ending.until_open()
         await staying.until_open()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while door.asked < 6:  # again and again, and not only once
                 await asyncio.sleep(0.005)
         door.ended.add("bert")
@@ -178,7 +178,7 @@ async def test_nobody_is_asked_about_while_no_stream_is_open(
     monkeypatch.setattr(streams, "LOOK_S", 0.01)
     async with hearing(app, form, headers=_as("bert")) as listener:
         await listener.until_open()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not door.asked:
                 await asyncio.sleep(0.005)
     await asyncio.sleep(0.03)

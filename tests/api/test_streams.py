@@ -21,9 +21,10 @@ from api.ports import HistoryUnavailable, StreamPosition, TooOld
 from api.settings import ApiSettings
 from statemodel.records import Recorded
 from statemodel.types import Gap
-from tests.api.listening import Form, hearing
+from tests.api.listening import PATIENCE_S, Form, hearing, later
 from tests.api.twins import NAMES, STREAM, LiveTwin, Plant, make_ports
 
+STALL_S = 600.0
 FORMS: tuple[Form, ...] = ("sse", "ws")
 
 
@@ -36,7 +37,7 @@ def _app(plant: Plant, live: LiveTwin | None = None, **settings: float) -> FastA
     ports = make_ports(plant)
     if live is not None:
         ports = msgspec.structs.replace(ports, live=live)
-    limits = ApiSettings(**{"heartbeat_s": 0.05, "stall_s": 0.2, "last_word_s": 0.2} | settings)  # type: ignore[arg-type]
+    limits = ApiSettings(**{"heartbeat_s": 0.05, "stall_s": STALL_S, "last_word_s": 30.0} | settings)  # type: ignore[arg-type]
     return create_app(ports, limits, now=lambda: plant.now_at)
 
 
@@ -237,7 +238,7 @@ async def test_a_source_that_fails_later_ends_the_stream_with_a_reason(form: For
 
 
 async def test_who_stops_reading_is_told_and_cut_off_and_holds_nobody_up(form: Form, plant: Plant) -> None:
-    app = _app(plant)
+    app = _app(plant, last_word_s=0.1)
     async with hearing(app, form, after=0) as slow, hearing(app, form, after=0) as quick:
         await slow.until_heard(1)
         slow.reading.clear()
@@ -246,7 +247,8 @@ async def test_who_stops_reading_is_told_and_cut_off_and_holds_nobody_up(form: F
         events = await quick.until_heard(100)
         assert [event.data for event in events] == [recorded.json for recorded in plant.log]
         assert not slow.aborted.is_set()
-        async with asyncio.timeout(5):
+        later(STALL_S)
+        async with asyncio.timeout(PATIENCE_S):
             await slow.aborted.wait()
         assert b'"code":"stalled"' in slow.transport.written  # behind what waits to be read
         assert app.state.streams.stalled_count == 1
@@ -258,13 +260,13 @@ async def test_who_stops_reading_is_told_and_cut_off_and_holds_nobody_up(form: F
 
 
 async def test_a_client_that_leaves_while_it_is_told_why_is_not_cut_off(form: Form, plant: Plant) -> None:
-    app = _app(plant, last_word_s=5.0)
+    app = _app(plant, stall_s=0.2, last_word_s=600.0)
     async with hearing(app, form, after=0) as slow:
         await slow.until_open()
         slow.reading.clear()
         await _until(lambda: bool(slow.transport.written))
         slow.leave()
-        await _until(lambda: app.state.streams.open_count == 0, patience_s=2.0)
+        await _until(lambda: app.state.streams.open_count == 0)
         assert slow.aborted.is_set()  # of a connection that is gone
 
 
@@ -280,7 +282,7 @@ async def test_a_slow_client_that_does_read_is_served_to_the_end(form: Form, pla
 
 async def test_a_heartbeat_that_had_to_wait_never_moves_the_cursor_back(form: Form, plant: Plant) -> None:
     plant.batch_max = 1
-    app = _app(plant, stall_s=5)
+    app = _app(plant)
     async with hearing(app, form, after=60, types=["gap"]) as listener:
         await listener.until_true(lambda: listener.heartbeats() > 0)
         listener.reading.clear()
@@ -412,13 +414,20 @@ async def test_what_is_left_out_is_counted_as_the_filter_sees_it(form: Form, pla
 
 
 class _Slow(LiveTwin):
-    """Takes longer than a heartbeat over every page, as a database can."""
+    """Takes much longer than a heartbeat over a page in the middle, as a database can."""
+
+    def __init__(self, plant: Plant) -> None:
+        super().__init__(plant)
+        self.read = asyncio.Event()
 
     async def events(
         self, after: int | None, wants: Callable[[Recorded], bool] | None = None
     ) -> AsyncIterator[Sequence[Recorded]]:
+        pages = 0
         async for batch in super().events(after, wants):
-            await asyncio.sleep(0.06)
+            pages += 1
+            if pages == 3:
+                await self.read.wait()
             yield batch
 
 
@@ -427,11 +436,13 @@ async def test_while_it_catches_up_no_heartbeat_passes_over_what_is_not_told_yet
 ) -> None:
     plant.batch_max = 40
     plant.fill(180)
-    app = _app(plant, _Slow(plant), heartbeat_s=0.02)
+    live = _Slow(plant)
+    app = _app(plant, live, heartbeat_s=0.02)
     async with hearing(app, form, after=0, coalesce=True) as listener:
         await listener.until_true(lambda: listener.heartbeats() > 2)
         assert listener.heard() == []
         assert listener.cursor() == f"{STREAM}:0"
+        live.read.set()
         assert len(await listener.until_heard(len(NAMES))) == len(NAMES)
 
 
@@ -456,7 +467,7 @@ async def test_cut_while_catching_up_it_is_told_the_newest_of_everything(form: F
         assert known == newest
 
 
-async def _until(condition: object, patience_s: float = 5.0) -> None:
-    async with asyncio.timeout(patience_s):
+async def _until(condition: object) -> None:
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # type: ignore[operator]
             await asyncio.sleep(0.005)

@@ -17,9 +17,8 @@ from fastapi import FastAPI
 from api.server import Server
 from api.tls import Certificate, CertificateUnusable
 from gateway.assembly.serving import certificate_trouble, serving_figures
+from tests.api.listening import PATIENCE_S
 from tests.support.server_certificate import make_certificate
-
-PATIENCE_S = 5.0
 
 
 def written(folder: Path, days: tuple[int, int] = (-1, 60)) -> tuple[Path, Path]:
@@ -30,7 +29,8 @@ def written(folder: Path, days: tuple[int, int] = (-1, 60)) -> tuple[Path, Path]
 
 @pytest.fixture
 async def server(app: FastAPI, tmp_path: Path) -> AsyncIterator[Server]:
-    server = Server(app, "127.0.0.1", 0, certificate=Certificate(*written(tmp_path)))
+    certificate = Certificate(*written(tmp_path))
+    server = Server(app, "127.0.0.1", 0, request_s=10 * PATIENCE_S, certificate=certificate)
     server.refresh_s = 0.02
     await server.start()
     yield server
@@ -55,7 +55,7 @@ async def shown(server: Server) -> bytes:
 
 
 async def test_it_is_served_over_tls_and_says_that_it_stays_so(server: Server, tmp_path: Path) -> None:
-    async with httpx.AsyncClient(verify=client_of(tmp_path)) as client:
+    async with httpx.AsyncClient(verify=client_of(tmp_path), timeout=PATIENCE_S) as client:
         answer = await client.get(f"https://127.0.0.1:{server.port}/healthz")
     assert answer.status_code == 200
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
@@ -77,7 +77,7 @@ async def test_without_tls_nothing_is_told_there(server: Server) -> None:
 async def test_a_plain_server_asks_no_browser_for_tls(app: FastAPI) -> None:
     server = Server(app, "127.0.0.1", 0)
     await server.start()
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         answer = await client.get(f"http://127.0.0.1:{server.port}/healthz")
     assert "strict-transport-security" not in answer.headers
     await server.stop()
@@ -121,7 +121,7 @@ async def test_requests_during_renewals_are_all_answered(server: Server, tmp_pat
     async def ask() -> int:
         count = 0
         while not done.is_set():
-            async with httpx.AsyncClient(verify=context) as client:
+            async with httpx.AsyncClient(verify=context, timeout=PATIENCE_S) as client:
                 assert (await client.get(f"https://127.0.0.1:{server.port}/healthz")).status_code == 200
             count += 1
         return count

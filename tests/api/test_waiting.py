@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from api import streams
 from api.app import create_app
 from api.settings import ApiSettings
-from tests.api.listening import Listener
+from tests.api.listening import PATIENCE_S, Listener
 from tests.api.test_stream_rights import Door
 from tests.api.twins import STREAM, Plant, make_ports
 
@@ -23,7 +23,7 @@ _STATE = "/api/v1/equipment/oven-1/state"
 
 
 async def _until_waiting(plant: Plant, count: int = 1) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while plant.waiters != count:
             await asyncio.sleep(0)
 
@@ -69,7 +69,7 @@ async def test_an_etag_goes_together_with_waiting(client: httpx.AsyncClient, pla
 
 
 async def test_head_and_no_time_are_answered_at_once(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await client.head(_STATE, params={"wait": "60s"})).headers["andon-wait"] == "over"
         assert (await client.get(_STATE, params={"wait": "0s"})).headers["andon-wait"] == "over"
 
@@ -127,7 +127,7 @@ async def _asking(app: FastAPI, headers: dict[str, str] | None = None) -> AsyncI
         yield listener
     finally:
         listener.leave()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await task
 
 

@@ -22,7 +22,9 @@ from api.problems import KINDS
 from api.server import Server
 from api.settings import ApiSettings
 from statemodel.types import CorrectedState, Correction
+from tests.api.listening import PATIENCE_S
 from tests.api.twins import NAMES, START, STREAM, Plant, make_ports
+from tests.support.processes import free_port
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ class Site:
     def __init__(self) -> None:
         self.plant = Plant()
         self.plant.fill(60)
-        self.port = 0
+        self.port = free_port()
         self.server: Server | None = None
 
     async def start(self) -> None:
@@ -41,14 +43,14 @@ class Site:
         app = create_app(make_ports(self.plant), settings, now=lambda: self.plant.now_at)
         self.server = Server(app, "127.0.0.1", self.port)
         await self.server.start()
-        self.port = self.server.port
 
     async def stop(self) -> None:
         assert self.server is not None
         await self.server.stop()
 
     def gateway(self, **options: Any) -> Gateway:
-        return Gateway(f"http://127.0.0.1:{self.port}", pause=lambda _: _short(), **options)
+        url = f"http://127.0.0.1:{self.port}"
+        return Gateway(url, timeout_s=PATIENCE_S, pause=lambda _: _short(), **options)
 
 
 def _short() -> None:
@@ -64,7 +66,7 @@ async def site() -> AsyncIterator[Site]:
 
 
 async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(2 * PATIENCE_S):
         return await asyncio.to_thread(work, *arguments)
 
 
@@ -102,7 +104,7 @@ async def test_a_snapshot_and_what_follows_on_it_miss_nothing(site: Site) -> Non
             return snapshot.cursor, [next(events), next(events)]
 
     asked = asyncio.create_task(_in_thread(ask))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not site.plant.readers:
             await asyncio.sleep(0.01)
     first = site.plant.move("oven-1")
@@ -125,7 +127,7 @@ async def test_events_go_on_over_a_restart_each_once_and_in_order(site: Site) ->
                     return
 
     following = asyncio.create_task(_in_thread(follow))
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(2 * PATIENCE_S):
         for goal in (60, 75, 90, 100):
             while len(told) < goal:
                 await asyncio.sleep(0.01)
@@ -195,7 +197,7 @@ async def test_waiting_for_a_state(site: Site) -> None:
     over = await _in_thread(wait, 0.05)
     assert not over.moved
     waiting = asyncio.create_task(_in_thread(wait, 30))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not site.plant.waiters:
             await asyncio.sleep(0.01)
     moved = site.plant.move("oven-1")
@@ -221,15 +223,15 @@ async def test_problems_carry_their_code_hint_and_places(site: Site) -> None:
 
 
 async def test_nobody_there_is_told_apart_from_somebody_else(site: Site) -> None:
-    async def other(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
         writer.close()
 
-    server = await asyncio.start_server(other, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    server = await asyncio.start_server(other, "127.0.0.1", port := free_port())
 
     def ask(port: int) -> None:
-        with Gateway(f"127.0.0.1:{port}") as gateway:
+        with Gateway(f"127.0.0.1:{port}", timeout_s=PATIENCE_S) as gateway:
             gateway.equipment.get("oven-1")
 
     with pytest.raises(BadAnswer, match="not like a gateway"):
