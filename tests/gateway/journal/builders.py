@@ -23,6 +23,8 @@ from statemodel.types import (
 from tests.support import manual_clock
 
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+PATIENCE_S = 60.0
+"""How long is waited for what has to come some day: it costs nothing when it comes."""
 
 
 class ManualClock(manual_clock.ManualClock):
@@ -35,7 +37,7 @@ class ManualClock(manual_clock.ManualClock):
         self.advance(by.total_seconds())
 
 
-async def eventually(true: Callable[[], bool], *, within_s: float = 10.0) -> None:
+async def eventually(true: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
     """Return once the condition holds; fail when it does not in time."""
     async with asyncio.timeout(within_s):
         while not true():
@@ -106,7 +108,7 @@ async def kept_house(
     journal: Journal, clock: ManualClock, true: Callable[[], bool], *, by: timedelta = timedelta(seconds=1)
 ) -> None:
     """Move the clock on, step by step, until what the journal does now and then has come about."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not true():
             clock.move(by)
             while not any(pause > 0 for pause in clock.pauses) and not true():

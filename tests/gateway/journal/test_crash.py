@@ -15,6 +15,8 @@ from tests.gateway.journal.builders import opened
 WRITER = Path(__file__).with_name("crash_writer.py")
 SHEDDING = Path(__file__).with_name("shedding_writer.py")
 CYCLES = 12
+#: So many appends are acknowledged before a writer is killed, and as many more as chance has it.
+LINES = 20
 
 
 def write_until_killed(directory: Path, after_s: float) -> tuple[int, int]:
@@ -29,10 +31,10 @@ def lines_until_killed(program: Path, directory: Path, after_s: float) -> list[t
         [sys.executable, str(program), str(directory)], stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
-    first = writer.stdout.readline()  # it is at work
+    first = [writer.stdout.readline() for _ in range(LINES)]  # it is at work, however slow the disk is
     killer = threading.Timer(after_s, writer.kill)
     killer.start()
-    lines = [first, *writer.stdout]
+    lines = [*first, *writer.stdout]
     writer.wait()
     writer.stdout.close()
     killer.join()

@@ -22,7 +22,7 @@ from typing import IO
 import msgspec
 import pytest
 
-from tests.gateway.journal.builders import opened, transition
+from tests.gateway.journal.builders import PATIENCE_S, opened, transition
 from tests.gateway.journal.faults import FAST, LONG
 
 SERVER = Path(__file__).with_name("fault_server.py")
@@ -94,7 +94,7 @@ class Server:
         assert "attached" in tracer.stderr.readline(), "strace may not attach: run as root"
         os.kill(pid, 18)  # SIGCONT
         code = int(self._out.readline())
-        tracer.communicate(timeout=20)
+        tracer.communicate(timeout=PATIENCE_S)
         calls = [
             Call(int(found[1]), found[2], found[3])
             for line in trace.read_text(errors="replace").splitlines()
@@ -108,7 +108,7 @@ class Server:
 
     def close(self) -> None:
         self._in.close()
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
         self._out.close()
 
 

@@ -160,7 +160,7 @@ async def test_what_is_of_another_gateway_is_refused_also_when_damaged(tmp_path:
     assert {p.name: p.read_bytes() for p in segments(tmp_path)} == before
 
 
-@pytest.mark.timeout(1800 if LONG else 120)
+@pytest.mark.timeout(1800 if LONG else 400)
 @pytest.mark.parametrize("state", ["closed", "killed"])
 async def test_no_flipped_bit_goes_unnoticed(tmp_path: Path, trial: Path, state: str) -> None:
     """Random flips anywhere: what is served is what was written, and what is not served is told."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.journal import wal
-from tests.gateway.journal.builders import opened, transition
+from tests.gateway.journal.builders import PATIENCE_S, opened, transition
 from tests.gateway.journal.faults import FAST, LONG, everything, put_down, segments, truth_of
 
 WRITER = Path(__file__).with_name("prefix_writer.py")
@@ -32,12 +32,12 @@ def killed(directory: Path) -> None:
     assert writer.stdout is not None
     told = [next(writer.stdout) for _ in range(COMMITS)]
     writer.kill()
-    writer.wait(10)
+    writer.wait(PATIENCE_S)
     writer.stdout.close()
     assert int(told[-1]) == COMMITS
 
 
-@pytest.mark.timeout(3600 if LONG else 120)
+@pytest.mark.timeout(3600 if LONG else 400)
 async def test_every_beginning_of_the_log_opens_with_what_it_holds(tmp_path: Path) -> None:
     place = (FAST or tmp_path) / f"andon-prefix-{os.getpid()}"
     trial = place / "trial"

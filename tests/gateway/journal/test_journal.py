@@ -19,6 +19,7 @@ from gateway.journal.segment import Segment
 from gateway.journal.store import Store
 from statemodel.types import Gap, Quality, SampleBatch, SourceLost, TagSample, TagValue, Transition
 from tests.gateway.journal.builders import (
+    PATIENCE_S,
     START,
     ManualClock,
     batch,
@@ -301,10 +302,10 @@ async def test_waiting_ends_with_the_next_event_or_batch(tmp_path: Path) -> None
         await asyncio.sleep(0)
         assert not waiting.done()
         await journal.append([], [batch(1)])
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, PATIENCE_S)
         waiting = asyncio.create_task(journal.wait_beyond(0, 1))
         await journal.append([transition(1)])
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, PATIENCE_S)
 
 
 async def test_waiting_ends_when_the_journal_closes(tmp_path: Path) -> None:
@@ -312,18 +313,20 @@ async def test_waiting_ends_when_the_journal_closes(tmp_path: Path) -> None:
         waiting = asyncio.create_task(journal.wait_beyond(0, 0))
         await asyncio.sleep(0)
     with pytest.raises(JournalFailed):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, PATIENCE_S)
 
 
 async def test_a_cancelled_append_is_either_whole_or_absent(tmp_path: Path) -> None:
+    cancelled = 0
     async with opened(tmp_path) as journal:
         for n in range(40):
             task = asyncio.create_task(journal.append([transition(n)], [batch(n)]))
             for _ in range(n % 8):
                 await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            task.cancel()  # the disk may have been quicker
+            await asyncio.wait({task})
+            cancelled += task.cancelled()
+        assert cancelled >= 5, "some were cancelled before they began"
         await journal.append([transition(99)], [batch(99)])
         position = journal.position
         live = await journal.read(0, 100)
