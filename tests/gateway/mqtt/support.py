@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from connectors.base import Clock
 from gateway.clock import SystemClock
 from gateway.config.schema import MqttSettings
 from gateway.mqtt.link import Link, OnMessage, Will
@@ -149,6 +150,7 @@ async def joined(
     *,
     will: Will | None = None,
     on_message: OnMessage | None = None,
+    clock: Clock | None = None,
     **more: Any,
 ) -> AsyncIterator[tuple[Link, Talk]]:
     """A link, and the broker's side of it."""
@@ -164,7 +166,7 @@ async def joined(
         await talk.over.wait()
 
     async with scripted(script, **more) as options:
-        link = await within(Link.open(options, SystemClock(), will=will, on_message=on_message))
+        link = await within(Link.open(options, clock or SystemClock(), will=will, on_message=on_message))
         talk = await within(talks.get())
         try:
             yield link, talk

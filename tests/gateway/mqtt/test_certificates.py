@@ -25,7 +25,7 @@ from gateway.mqtt.link import Link
 from gateway.mqtt.options import LinkOptions, files_of, link_options, tls_context
 from gateway.mqtt.reasons import Renewed
 from gateway.mqtt.retry import Retry
-from tests.gateway.publish.support import GATEWAY, Mosquitto, within
+from tests.gateway.publish.support import GATEWAY, WAIT_S, Mosquitto, within
 from tests.gateway.publish.support import until as come_true
 from tests.support.certificates import Authority, Issued
 
@@ -311,13 +311,13 @@ async def test_a_renewed_client_certificate_is_used_without_a_restart(
         await within(watching)
     assert link.publish("t", b"still there")
     await within(link.room(1))
-    assert await link.stop(5.0)
+    assert await link.stop(WAIT_S)
     link = await within(Link.open(options, clock, will=None))
     watching = asyncio.create_task(watch.watch(link))
     await asyncio.sleep(0.05)
     assert not watching.done(), "once only"
     watching.cancel()
-    assert await link.stop(5.0)
+    assert await link.stop(WAIT_S)
     log = mosquitto._log.read_text()
     assert "u'first'" in log
     assert "u'second'" in log
@@ -353,7 +353,7 @@ async def test_a_broker_whose_certificate_was_revoked_is_not_talked_to(
                 await within(Link.open(options, SystemClock(), will=None))
         else:
             link = await within(Link.open(options, SystemClock(), will=None))
-            assert await link.stop(5.0)
+            assert await link.stop(WAIT_S)
 
 
 @pytest.mark.real

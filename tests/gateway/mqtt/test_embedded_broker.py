@@ -10,10 +10,19 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.config.schema import MqttSettings
 from gateway.errors import StartFailed
+from gateway.mqtt import embedded_broker
 from gateway.mqtt.embedded_broker import EmbeddedBroker
 from gateway.mqtt.link import Link
 from gateway.mqtt.options import link_options
-from tests.gateway.publish.support import GATEWAY, Subscriber, retained, within
+from tests.gateway.publish.support import (
+    GATEWAY,
+    WAIT_S,
+    Subscriber,
+    free_port,
+    retained,
+    until,
+    within,
+)
 
 
 async def linked(broker: EmbeddedBroker) -> Link:
@@ -22,7 +31,7 @@ async def linked(broker: EmbeddedBroker) -> Link:
 
 
 async def test_a_port_in_use_is_said_with_what_to_do() -> None:
-    first = EmbeddedBroker(0)
+    first = EmbeddedBroker(free_port())
     await first.start()
     second = EmbeddedBroker(first.port)
     with pytest.raises(StartFailed, match=f"127.0.0.1:{first.port}") as failed:
@@ -45,8 +54,7 @@ async def test_it_leaves_no_task_and_no_connection() -> None:
         await broker.stop()
     with pytest.raises(Exception, match="connection"):
         await within(link.ended())
-    await asyncio.sleep(0)
-    assert asyncio.all_tasks() == before
+    await until(lambda: asyncio.all_tasks() == before, "no task left")
 
 
 async def test_it_forgets_when_it_is_started_again() -> None:
@@ -58,7 +66,7 @@ async def test_it_forgets_when_it_is_started_again() -> None:
         link.publish("a/b", b"x", retain=True)
         await within(link.room(1))
         assert await retained(broker.port) == {"a/b": b"x"}
-        await link.stop(2.0)
+        await link.stop(WAIT_S)
         await broker.stop()
 
 
@@ -72,7 +80,7 @@ async def test_many_in_flight_are_all_acknowledged_and_arrive_in_order() -> None
             link.publish("n/x", b"%d" % number)
         await within(link.room(1))
         await subscriber.wait(lambda: len(subscriber.heard) >= 1000, "all")
-        await link.stop(2.0)
+        await link.stop(WAIT_S)
     assert [message.payload for message in subscriber.heard] == [b"%d" % number for number in range(1000)]
     await broker.stop()
 
@@ -102,11 +110,14 @@ async def test_it_is_quiet(caplog: pytest.LogCaptureFixture) -> None:
         (b"\x10\x0f\x00\x04mqtt\x04", b""),
     ],
 )
-async def test_a_client_is_told_at_once_whether_it_is_understood(connect: bytes, answer: bytes) -> None:
+async def test_a_client_is_told_at_once_whether_it_is_understood(
+    connect: bytes, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_broker, "_HELLO_S", 3 * WAIT_S)
     broker = EmbeddedBroker(0)
     await broker.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
     writer.write(connect)
-    assert await within(reader.read(100), 2.0) == answer
+    assert await within(reader.read(100)) == answer
     writer.close()
     await broker.stop()

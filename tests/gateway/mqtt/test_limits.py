@@ -19,7 +19,7 @@ from gateway.mqtt.properties import pack
 from gateway.mqtt.reasons import Overloaded, TakenOver
 from gateway.mqtt.retained import read_retained
 from tests.gateway.mqtt.support import accepted, joined, puback, says, scripted
-from tests.gateway.publish.support import GATEWAY, BrokerUnderTest, Mosquitto, Subscriber, within
+from tests.gateway.publish.support import GATEWAY, WAIT_S, BrokerUnderTest, Mosquitto, Subscriber, within
 
 
 def two(identifier: int, value: int) -> bytes:
@@ -292,7 +292,7 @@ async def test_mosquitto_says_its_limits_and_they_are_kept(mosquitto: Mosquitto)
                 await within(link.room())
                 assert link.publish(f"t/{topic}", b"%d" % number)
         await within(link.room(1))
-        assert await link.stop(5.0)
+        assert await link.stop(WAIT_S)
         await subscriber.wait(lambda: len(subscriber.heard) == 1000, "all")
     for topic in range(5):
         said = [int(heard.payload) for heard in subscriber.heard if heard.topic == f"t/{topic}"]
@@ -319,7 +319,7 @@ async def test_mosquitto_that_offers_less_is_refused_only_where_it_is_needed(
     link = await open_at(mosquitto, qos_needed=0, retain_needed=False)
     assert link.publish("t", b"", qos=0)
     await within(link.taken())
-    assert await link.stop(2.0)
+    assert await link.stop(WAIT_S)
 
 
 async def test_every_qos_arrives_and_comes_back(broker: BrokerUnderTest) -> None:
@@ -343,7 +343,7 @@ async def test_every_qos_arrives_and_comes_back(broker: BrokerUnderTest) -> None
     await within(link.taken())
     await within(link.room(1))
     assert link.acknowledged == 18
-    assert await link.stop(5.0, last=[Will("q/0", b"last", 0)], with_will=True)
+    assert await link.stop(WAIT_S, last=[Will("q/0", b"last", 0)], with_will=True)
     await within(everything.wait())
     assert {b"last", b"gone"} <= {message.payload for message in got}
     for qos in range(3):
@@ -351,7 +351,7 @@ async def test_every_qos_arrives_and_comes_back(broker: BrokerUnderTest) -> None
         assert said == list(range(qos, 27, 3))
         if isinstance(broker, Mosquitto):  # the embedded one passes all on as it was asked for
             assert {m.qos for m in got if m.topic == f"q/{qos}"} == {qos}
-    assert await listening.stop(5.0)
+    assert await listening.stop(WAIT_S)
 
 
 @pytest.mark.real
@@ -381,9 +381,9 @@ async def test_what_the_rules_of_mosquitto_forbid_is_told_and_the_rest_arrives(
     assert arrived == ["ok/a"] * 40
     assert [(told.topic, told.code) for told in refused] == [("secret/b", 0x87)] * 40
     assert (link.acknowledged, link.refused) == (40, 40)
-    assert await link.stop(5.0)
+    assert await link.stop(WAIT_S)
     options = link_options(mosquitto.settings(), GATEWAY)
-    assert await within(read_retained(options, ["ok/a", "ok/none"])) == {"ok/a": b"19"}
+    assert await within(read_retained(options, ["ok/a", "ok/none"], quiet_s=3.0)) == {"ok/a": b"19"}
 
 
 @pytest.mark.real
@@ -395,7 +395,7 @@ async def test_the_will_comes_after_a_crash_and_not_after_a_good_bye(mosquitto: 
             will = Will(f"w/{name}", b"gone", retain=True)
             link = await within(Link.open(options, SystemClock(), will=will))
             if ends == "stop":
-                assert await link.stop(5.0, last=[Will("w/last", b"word")])
+                assert await link.stop(WAIT_S, last=[Will("w/last", b"word")])
             else:
                 link.abort()
         await subscriber.wait(lambda: any(h.topic == "w/crashed" for h in subscriber.heard), "the will")

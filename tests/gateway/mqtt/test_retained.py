@@ -33,7 +33,7 @@ async def test_what_is_kept_is_read_and_nothing_else_done() -> None:
     limited = accepted(b"\x24\x00", b"\x25\x00")
     said = [message("a", b"1", retain=True), message("b", b"2", retain=True), message("b", b"", retain=True)]
     async with scripted(keeps(*said, connack=limited, seen=seen), client_id="andon-x") as options:
-        found = await within(read_retained(options, ["a", "b"], quiet_s=0.2))
+        found = await within(read_retained(options, ["a", "b"], quiet_s=1.0))
         await until(lambda: len(seen) == 3, "the good-bye")
     assert found == {"a": b"1"}
     connect, subscribe, last = seen
