@@ -28,9 +28,12 @@ from connectors.errors import ConnectionLost
 from statemodel.types import DeviceEvent, Gap, Quality, SampleBatch, TagSample, TagValue
 
 #: Nothing in the suite takes longer than this on a working connector; it only bounds a failing test.
-PATIENCE_S = 20.0
-#: A cancelled connector is gone within this time.
-PROMPT_S = 1.0
+PATIENCE_S = 50.0
+#: A cancelled connector is gone within this time: it waits for no answer any more.
+PROMPT_S = 12.0
+#: The setting for how long a connector under test waits for an answer that comes: longer than any machine
+#: stalls, and longer than `PROMPT_S`.
+PATIENT = "30s"
 
 
 class Harness(Protocol):
@@ -428,9 +431,10 @@ async def all_good(device: Harness, link: RecordingLink) -> None:
 
 
 async def settled(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until a condition holds (tasks that end, sockets that close)."""
-    for _ in range(round(PROMPT_S / 0.002)):
-        if condition():
-            return
-        await asyncio.sleep(0.002)
-    pytest.fail(f"tasks are left behind: {asyncio.all_tasks()}")
+    """Let the loop turn until something holds that nobody tells of (tasks that end, sockets that close)."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        pytest.fail(f"waited {PATIENCE_S} s in vain; the tasks there are: {asyncio.all_tasks()}")

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.connectors.contract import PATIENCE_S
 from tests.connectors.modbus.wires import WIRES, Pty, Wire
 from tests.support.no_writes import note_modbus
+from tests.support.ports import free_port
 
 #: Function code -> table.
 TABLES = {
@@ -108,7 +110,8 @@ class ScriptedDevice:
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     connections_max: int = 1000
-    port: int = 0
+    port: int = field(default_factory=free_port)
+    """Its own also while it is stopped."""
     errors: list[AssertionError] = field(default_factory=list)
     """What was wrong with requests."""
     _server: asyncio.Server | None = None
@@ -156,7 +159,7 @@ class ScriptedDevice:
 
     async def asked(self, condition: Callable[[Sequence[Request]], bool]) -> None:
         """Wait until the requests so far fulfil a condition."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not condition(self.requests):
                 self._asked.clear()
                 await self._asked.wait()

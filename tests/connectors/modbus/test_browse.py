@@ -22,7 +22,7 @@ from connectors.modbus import PROTOCOL
 from connectors.protocol import Environment
 from gateway.config.load import load
 from statemodel.types import Quality
-from tests.connectors.contract import SystemClock
+from tests.connectors.contract import PATIENT, SystemClock
 from tests.connectors.modbus.device import ScriptedDevice, silent, with_exception
 from tests.connectors.modbus.sunspec_device import AT_INVERTER, registers
 from tests.gateway.test_commands import later
@@ -55,7 +55,7 @@ async def pymodbus_at(base: int) -> AsyncIterator[str]:
 
 
 async def findings(endpoint: str, query: Query | None = None, **settings: Any) -> list[Finding]:
-    table = {"name": "pv", "endpoint": endpoint, "timeout": "200ms", **settings}
+    table = {"name": "pv", "endpoint": endpoint, "timeout": PATIENT, **settings}
     environment = Environment(SystemClock(), Path())
     assert PROTOCOL.browse is not None
     found = PROTOCOL.browse(PROTOCOL.settings.model_validate(table), query or Query(), environment)
@@ -115,13 +115,13 @@ async def test_silence_about_an_address_is_not_silence(device: ScriptedDevice) -
     device.refused.clear()
     device.hold(50000, *registers())
     device.faults += [silent, silent, silent, silent]  # of 40000 and of 0, twice each
-    assert "W" in tags(await findings(device.endpoint))
+    assert "W" in tags(await findings(device.endpoint, timeout="300ms"))
 
 
 async def test_a_silent_device_is_lost_with_a_hint(device: ScriptedDevice) -> None:
     device.always = silent
     with pytest.raises(ConnectionLost, match="did not answer 2 requests in a row") as caught:
-        await findings(device.endpoint, unit=5)
+        await findings(device.endpoint, unit=5, timeout="200ms")
     assert "--set unit=3" in caught.value.hint
 
 

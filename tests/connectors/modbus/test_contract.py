@@ -18,7 +18,7 @@ from connectors.errors import ConnectionLost
 from connectors.modbus import PROTOCOL
 from connectors.protocol import Environment
 from statemodel.types import TagValue
-from tests.connectors.contract import ConnectorContract, Harness, RecordingLink, SystemClock
+from tests.connectors.contract import PATIENT, ConnectorContract, Harness, RecordingLink, SystemClock
 from tests.connectors.modbus.certificates import Certificates, make_certificates
 from tests.connectors.modbus.device import ScriptedDevice
 
@@ -85,7 +85,7 @@ class ModbusHarness:
                 "protocol": "modbus",
                 "endpoint": self.endpoint,
                 "unit": 1,
-                "timeout": "500ms",
+                "timeout": PATIENT,
                 "refused_retry": "50ms",
                 "groups": [
                     {"name": "fast", "interval": "20ms", "tags": tags(False)},
@@ -152,7 +152,7 @@ class WithNeighbour(ScriptedHarness):
                 "name": "neighbour",
                 "endpoint": self.endpoint,
                 "unit": 2,
-                "timeout": "500ms",
+                "timeout": PATIENT,
                 "groups": [
                     {
                         "name": "all",
@@ -314,7 +314,9 @@ class TestPymodbusTcp(ConnectorContract):
 class TestPymodbusTcpPipelined(ConnectorContract):
     @pytest.fixture
     async def device(self) -> AsyncIterator[Harness]:
-        async for harness in used(PymodbusHarness("tcp", ModbusTcpServer, pipeline=8)):
+        # It answers one of several requests that come in one piece; what it forgets is asked again.
+        forgetful = {"timeout": "500ms", "timeouts_max": 100}
+        async for harness in used(PymodbusHarness("tcp", ModbusTcpServer, pipeline=8, **forgetful)):
             yield harness
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,15 @@ from connectors.errors import ConnectionLost
 from connectors.modbus.config import ModbusSettings
 from connectors.modbus.connector import ModbusConnector
 from statemodel.types import Quality
-from tests.connectors.contract import RecordingLink, SystemClock, outcome, running
+from tests.connectors.contract import (
+    PATIENT,
+    PROMPT_S,
+    RecordingLink,
+    SystemClock,
+    outcome,
+    running,
+    settled,
+)
 from tests.connectors.modbus.device import (
     Fault,
     Held,
@@ -26,6 +34,7 @@ from tests.connectors.modbus.device import (
     silent,
     with_exception,
 )
+from tests.connectors.modbus.patience import impatient
 
 
 @pytest.fixture
@@ -51,7 +60,7 @@ def connector(
             {
                 "name": "plc",
                 "endpoint": device.endpoint,
-                "timeout": "100ms",
+                "timeout": PATIENT,
                 "groups": [{"name": "all", "interval": "20ms", "tags": TWO_BLOCKS if tags is None else tags}],
                 **settings,
             }
@@ -78,8 +87,9 @@ async def up(
 
 
 async def test_a_late_answer_is_never_taken_for_the_next_one(device: ScriptedDevice) -> None:
-    plc = connector(device, timeouts_max=5)
+    plc = connector(device, timeouts_max=50)
     async with up(device, plc) as (link, _):
+        await impatient(plc, link)
         held = Held()
         device.faults = [held]
         count = len(device.requests)
@@ -91,8 +101,7 @@ async def test_a_late_answer_is_never_taken_for_the_next_one(device: ScriptedDev
         await link.until_value("plc/two", 22)
         values = {(s.tag, s.value) for s in link.samples}
     assert values == {("plc/one", 1), ("plc/one", 11), ("plc/two", 2), ("plc/two", 22)}
-    assert plc.counts.late == 1
-    assert plc.counts.timeouts == 1
+    assert 1 <= plc.counts.late <= plc.counts.timeouts
     assert plc.counts.bad_replies == 0
     assert device.connections == 1, "one slow answer costs no connection"
 
@@ -106,13 +115,14 @@ async def test_a_late_answer_before_the_right_one_in_the_same_segment(device: Sc
     async def both(request: Request, right: bytes, send: Send) -> None:
         send(held.pop() + right)
 
-    plc = connector(device, timeouts_max=5)
+    plc = connector(device, timeouts_max=50)
     async with up(device, plc) as (link, _):
+        await impatient(plc, link)
         device.faults = [keep, both]
         device.hold(0, 11)
         await link.until_value("plc/one", 11)
         await device.asked(lambda requests: not device.faults)
-        await link.until(lambda: plc.counts.late == 1, "the late one counted")
+        await link.until(lambda: plc.counts.late >= 1, "the late one counted")
     assert plc.counts.bad_replies == 0
 
 
@@ -125,7 +135,8 @@ async def test_a_device_that_is_always_late_is_called_slow_not_dead(device: Scri
         held[:] = [(right, send)]
 
     plc = connector(device, timeouts_max=3)
-    async with up(device, plc) as (_, task):
+    async with up(device, plc) as (link, task):
+        await impatient(plc, link)
         device.always = one_behind
         error = await outcome(task)
     assert isinstance(error, ConnectionLost)
@@ -136,6 +147,7 @@ async def test_a_device_that_is_always_late_is_called_slow_not_dead(device: Scri
 async def test_silence_ends_the_connection_after_the_set_number_of_timeouts(device: ScriptedDevice) -> None:
     plc = connector(device, timeouts_max=3)
     async with up(device, plc) as (link, task):
+        await impatient(plc, link)
         count = len(device.requests)
         device.always = silent
         error = await outcome(task)
@@ -143,18 +155,19 @@ async def test_silence_ends_the_connection_after_the_set_number_of_timeouts(devi
     assert isinstance(error, ConnectionLost)
     assert error.reason == "unit 1 did not answer 3 requests in a row within 0.1 s each"
     assert error.last_seen_at == link.seen_at[-1]
-    assert 3 <= asked_in_vain <= 4
-    assert plc.counts.timeouts == 3
+    assert asked_in_vain <= 4
+    assert plc.counts.timeouts >= 3
 
 
 async def test_timeouts_with_answers_between_them_are_only_counted(device: ScriptedDevice) -> None:
     plc = connector(device)
     async with up(device, plc) as (link, _):
+        await impatient(plc, link, 0.5)
         device.faults = [silent, None, silent, None, None, silent, None]
         await device.asked(lambda requests: not device.faults)
         device.hold(0, 3)
         await link.until_value("plc/one", 3)
-    assert plc.counts.timeouts == 3
+    assert plc.counts.timeouts >= 3
     assert device.connections == 1
 
 
@@ -211,10 +224,10 @@ async def test_an_answer_that_does_not_fit_is_no_value_and_ends_the_connection(
     device: ScriptedDevice, case: str
 ) -> None:
     fault, reason = WRONG[case]
-    plc = connector(device, timeout="5s")  # so that nothing here is found out by waiting
+    plc = connector(device)  # so that nothing here is found out by waiting
     async with up(device, plc) as (link, task):
         device.always = fault
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PROMPT_S):
             error = await outcome(task)
     assert isinstance(error, ConnectionLost)
     assert error.reason.startswith("the device sent what is no answer: ")
@@ -231,17 +244,18 @@ async def test_a_length_longer_than_the_frame_is_waited_for_no_longer_than_the_t
     device: ScriptedDevice,
 ) -> None:
     plc = connector(device)
-    async with up(device, plc) as (_, task):
+    async with up(device, plc) as (link, task):
+        await impatient(plc, link)
         device.always = instead(
             lambda r, right: frame(r.transaction, r.unit, b"\x03\x02\x00\x09", length=254)
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PROMPT_S):
             error = await outcome(task)
     assert isinstance(error, ConnectionLost)
 
 
 async def test_one_byte_at_a_time_is_a_good_answer(device: ScriptedDevice) -> None:
-    plc = connector(device, timeout="2s")
+    plc = connector(device)
     async with up(device, plc) as (link, _):
         device.always = in_slices
         device.hold(0, 5)
@@ -257,7 +271,7 @@ async def test_an_answer_in_two_halves_is_a_good_answer(device: ScriptedDevice) 
         await asyncio.sleep(0.005)
         send(right[8:])
 
-    plc = connector(device, timeout="2s")
+    plc = connector(device)
     async with up(device, plc) as (link, _):
         device.always = halves
         device.hold(0, 5)
@@ -270,11 +284,11 @@ async def test_what_nobody_asked_for_ends_the_connection_while_it_rests(device: 
         await asyncio.sleep(0.02)
         send(right)
 
-    plc = connector(device, groups=[{"name": "slow", "interval": "1h", "tags": TWO_BLOCKS[:1]}], timeout="5s")
+    plc = connector(device, groups=[{"name": "slow", "interval": "1h", "tags": TWO_BLOCKS[:1]}])
     link = RecordingLink()
     device.always = and_more
     async with running(plc, link) as task:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PROMPT_S):
             error = await outcome(task)
     assert isinstance(error, ConnectionLost)
     assert "nothing was asked" in error.reason
@@ -360,7 +374,7 @@ async def test_a_device_with_one_place_that_is_taken_is_lost_at_once_each_time(
         second = RecordingLink()
         for _ in range(3):
             async with running(connector(device), second) as task:
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(PROMPT_S):
                     error = await outcome(task)
             assert isinstance(error, ConnectionLost)
             assert error.last_seen_at is None
@@ -378,9 +392,7 @@ async def test_the_place_is_given_back_on_cancel(device: ScriptedDevice) -> None
 
 async def free(device: ScriptedDevice) -> None:
     """Wait until the device has noticed that its client is gone."""
-    async with asyncio.timeout(2):
-        while device._writers:
-            await asyncio.sleep(0.001)
+    await settled(lambda: not device._writers)
 
 
 # Fault 37: see "length", "garbage" above; a reset in the middle of an answer.
@@ -392,10 +404,10 @@ async def test_a_reset_in_the_middle_of_an_answer(device: ScriptedDevice) -> Non
         await asyncio.sleep(0.005)
         device.cut()
 
-    plc = connector(device, timeout="5s")
+    plc = connector(device)
     async with up(device, plc) as (link, task):
         device.always = half_and_gone
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PROMPT_S):
             error = await outcome(task)
     assert isinstance(error, ConnectionLost)
     assert len(link.samples) == 2
@@ -432,7 +444,7 @@ async def test_two_registers_of_a_value_are_never_read_at_two_instants(device: S
 async def test_a_slow_answer_is_asked_for_again_only_after_the_timeout_and_nothing_is_ever_written(
     device: ScriptedDevice,
 ) -> None:
-    plc = connector(device, timeout="300ms")
+    plc = connector(device)
 
     async def slow(request: Request, right: bytes, send: Send) -> None:
         await asyncio.sleep(0.2)
@@ -455,7 +467,7 @@ async def telling_one_with_two_to_come(
     device: ScriptedDevice,
 ) -> AsyncIterator[tuple[ModbusConnector, RecordingLink, asyncio.Task[None], Held]]:
     """`one` is being told and the gateway does not take it; the answer for `two` is held."""
-    plc = connector(device, pipeline=2, timeout="5s")
+    plc = connector(device, pipeline=2)
     async with up(device, plc) as (link, task):
         held = Held()
         count = len(device.requests)
@@ -475,7 +487,7 @@ async def test_what_comes_while_something_is_told_is_told_next(device: ScriptedD
         answers = plc.counts.answers
         held.answers[0] = held.answers[0][0][:-2] + b"\x00\x4d", held.answers[0][1]
         held.release()
-        await noticed(lambda: plc.counts.answers > answers)
+        await settled(lambda: plc.counts.answers > answers)
         count = len(device.requests)
         link.open()
         await link.until(lambda: [s.value for s in link.samples[-2:]] == [77, 77])
@@ -487,18 +499,11 @@ async def test_what_was_read_before_the_end_is_told_before_it(device: ScriptedDe
         answers = plc.counts.answers
         held.answers[0] = held.answers[0][0][:-2] + b"\x00\x4d", held.answers[0][1]
         held.release()
-        await noticed(lambda: plc.counts.answers > answers)
+        await settled(lambda: plc.counts.answers > answers)
         device.cut()
-        await noticed(lambda: plc._line._client is None)
+        await settled(lambda: plc._line._client is None)
         link.open()
         error = await outcome(task)
     assert isinstance(error, ConnectionLost)
     assert [sample.value for sample in link.samples[-2:]] == [77, 77]
     assert error.last_seen_at == link.samples[-1].received_at
-
-
-async def noticed(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something is so that nobody tells of."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)

@@ -10,10 +10,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from connectors.errors import DeviceRefused
-from tests.connectors.contract import RecordingLink, running
+from tests.connectors.contract import PATIENT, RecordingLink, running
 from tests.connectors.modbus.certificates import Certificates, make_certificates
 from tests.connectors.modbus.device import ScriptedDevice
-from tests.connectors.modbus.test_links import both, connector, lost_within, serving
+from tests.connectors.modbus.test_links import both, connector, lost_soon, serving
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ async def test_a_device_that_wants_a_certificate_and_gets_none(certificates: Cer
     async with serving(ScriptedDevice(speaks="tls", tls=certificates.server(wants_client=True))) as device:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)  # the device's own words
         tls = {"ca": str(certificates.folder / "ca.pem")}
-        error = await lost_within(connector(device.endpoint, tls=tls), 2.0)
+        error = await lost_soon(connector(device.endpoint, tls=tls))
     assert error.reason
 
 
@@ -87,9 +87,7 @@ async def test_an_encrypted_key_is_refused_and_nobody_is_asked(
 async def test_plain_modbus_behind_a_tls_endpoint_is_said(certificates: Certificates) -> None:
     async with serving(ScriptedDevice()) as device:
         endpoint = device.endpoint.replace("tcp://", "tls://")
-        error = await lost_within(
-            connector(endpoint, tls=certificates.settings(), connect_timeout="500ms"), 2.0
-        )
+        error = await lost_soon(connector(endpoint, tls=certificates.settings(), connect_timeout=PATIENT))
         assert "speak TLS on this port" in error.hint
         assert device.errors, "what TLS begins with is no Modbus"
         device.errors.clear()

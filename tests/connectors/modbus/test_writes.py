@@ -16,8 +16,9 @@ from connectors.modbus.connector import ModbusConnector
 from connectors.modbus.frame import BadReply, Question, judge
 from connectors.modbus.writes import write_bit, write_coils, write_registers
 from statemodel.types import TagValue
-from tests.connectors.contract import RecordingLink, SystemClock, outcome, running
+from tests.connectors.contract import PATIENT, RecordingLink, SystemClock, outcome, running
 from tests.connectors.modbus.device import Fault, Request, ScriptedDevice, Send, instead, silent
+from tests.connectors.modbus.patience import impatient, impatient_writes
 
 pytestmark = pytest.mark.writes
 
@@ -38,7 +39,7 @@ def connector(device: ScriptedDevice, **settings: Any) -> ModbusConnector:
             {
                 "name": "plc",
                 "endpoint": device.endpoint,
-                "timeout": "100ms",
+                "timeout": PATIENT,
                 "timeouts_max": 100,
                 "groups": [{"name": "all", "interval": "20ms", "tags": TAGS}],
                 **settings,
@@ -59,7 +60,11 @@ async def device(request: pytest.FixtureRequest) -> AsyncIterator[ScriptedDevice
 
 
 async def written(
-    device: ScriptedDevice, plc: ModbusConnector, *values: tuple[str, TagValue], fault: Fault | None = None
+    device: ScriptedDevice,
+    plc: ModbusConnector,
+    *values: tuple[str, TagValue],
+    fault: Fault | None = None,
+    timeout_s: float | None = None,
 ) -> tuple[list[Written], list[Request]]:
     """The outcomes of some writes, and what of them was on the wire, a few polls later."""
     link = RecordingLink()
@@ -73,6 +78,8 @@ async def written(
     device.always = faulty
     async with running(plc, link):
         await link.until(lambda: len(link.latest) == len(TAGS))
+        if timeout_s is not None:
+            impatient_writes(plc, timeout_s)
         outcomes = await plc.write([Write(f"plc/{tag}", value) for tag, value in values])
         cycles = len(link.cycles)
         await link.until(lambda: len(link.cycles) >= cycles + 3)
@@ -219,7 +226,9 @@ async def test_exceptions_in_words(
 
 
 async def test_a_write_without_an_answer_is_unknown_and_never_sent_again(device: ScriptedDevice) -> None:
-    outcomes, writes = await written(device, connector(device), ("setpoint", 1.0), fault=silent)
+    outcomes, writes = await written(
+        device, connector(device), ("setpoint", 1.0), fault=silent, timeout_s=0.1
+    )
     assert outcomes[0].outcome is WriteOutcome.UNKNOWN
     assert "may have been carried out" in outcomes[0].reason
     assert len(writes) == 1
@@ -231,7 +240,7 @@ async def test_a_write_answered_too_late_is_one_write(device: ScriptedDevice) ->
         send(right)
 
     plc = connector(device)
-    outcomes, writes = await written(device, plc, ("setpoint", 1.0), fault=slow)
+    outcomes, writes = await written(device, plc, ("setpoint", 1.0), fault=slow, timeout_s=0.1)
     assert outcomes[0].outcome is WriteOutcome.UNKNOWN
     assert len(writes) == 1
     assert device.registers["holding", 10] == 10
@@ -270,7 +279,7 @@ async def test_a_write_nobody_waits_for_any_more_is_not_sent(device: ScriptedDev
         await go_on.wait()
         send(right)
 
-    plc, link = connector(device, timeout="5s"), RecordingLink()
+    plc, link = connector(device), RecordingLink()
     async with running(plc, link):
         await link.until(lambda: len(link.latest) == len(TAGS))
         count = len(device.requests)
@@ -297,7 +306,6 @@ async def test_a_write_goes_before_every_poll_that_waits(device: ScriptedDevice)
     device.always = slowly
     plc = connector(
         device,
-        timeout="5s",
         groups=[{"name": "all", "interval": "10ms", "tags": [*TAGS, *many]}],
     )
     link = RecordingLink()
@@ -338,9 +346,11 @@ async def test_as_long_as_nothing_is_written_no_writing_function_is_on_the_wire(
     """Polls, refused tags, time-outs, probes, busy answers, a second session, a single reading."""
     device.refused["holding", 10] = 2
     some: list[Fault | None] = [silent, None, None, silent, silent]
-    device.faults = [None] * 6 + some + [None] * 3
     plc, link = connector(device, refused_retry="30ms", mask_write=True, write_multiple=True), RecordingLink()
     async with running(plc, link) as task:
+        await link.until(lambda: len(link.latest) == len(TAGS))
+        await impatient(plc, link)
+        device.faults = [None] * 6 + some + [None] * 3
         await device.asked(lambda requests: not device.faults and len(requests) > 60)
         device.cut()
         await outcome(task)
