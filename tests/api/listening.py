@@ -14,13 +14,6 @@ from fastapi import FastAPI
 PATIENCE_S = 45.0
 
 
-def later(seconds: float) -> None:
-    """Move the clock of the running loop on at once, so that what takes long in the field need not here."""
-    loop = asyncio.get_running_loop()
-    time = loop.time
-    loop.time = lambda: time() + seconds  # type: ignore[method-assign]
-
-
 Form = Literal["sse", "ws"]
 
 

@@ -20,8 +20,9 @@ from api.problems import Problem
 from api.server import Server
 from api.settings import ApiSettings
 from tests.api.access_twin import AccessTwin
-from tests.api.listening import PATIENCE_S, later
+from tests.api.listening import PATIENCE_S
 from tests.api.twins import Plant, make_ports
+from tests.support.loop_time import later
 
 REQUEST_S = UNTAKEN_S = 600.0
 

@@ -18,8 +18,9 @@ from api.ports import HistoryUnavailable, StreamPosition, TooOld
 from api.settings import ApiSettings
 from statemodel.records import Recorded
 from statemodel.types import Gap
-from tests.api.listening import PATIENCE_S, later, listening
+from tests.api.listening import PATIENCE_S, listening
 from tests.api.twins import STREAM, LiveTwin, Plant, make_ports
+from tests.support.loop_time import later
 
 
 async def test_data_is_what_was_journalled_byte_by_byte(app: FastAPI, plant: Plant) -> None:

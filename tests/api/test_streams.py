@@ -21,8 +21,9 @@ from api.ports import HistoryUnavailable, StreamPosition, TooOld
 from api.settings import ApiSettings
 from statemodel.records import Recorded
 from statemodel.types import Gap
-from tests.api.listening import PATIENCE_S, Form, hearing, later
+from tests.api.listening import PATIENCE_S, Form, hearing
 from tests.api.twins import NAMES, STREAM, LiveTwin, Plant, make_ports
+from tests.support.loop_time import later
 
 STALL_S = 600.0
 FORMS: tuple[Form, ...] = ("sse", "ws")

@@ -18,8 +18,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from api.app import create_app
 from api.server import Server
 from api.settings import ApiSettings
-from tests.api.listening import PATIENCE_S, later
+from tests.api.listening import PATIENCE_S
 from tests.api.twins import STREAM, Plant, make_ports
+from tests.support.loop_time import later
 
 REQUEST_S = 20.0
 

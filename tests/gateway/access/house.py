@@ -20,6 +20,8 @@ from tests.support.manual_clock import ManualClock
 GOOD, OTHER, THIRD = "correct horse battery", "seven lame turtles", "green ladder at noon"
 ADMIN = Principal("chief", "user", frozenset((Role.ADMIN,)))
 PEER = "192.0.2.7"
+#: How long anything may take that has to come some day: well beyond what a busy machine stands still.
+PATIENCE_S = 45.0
 
 
 class Remembering:

@@ -23,7 +23,7 @@ from gateway.access import bearers, jwks
 from gateway.access.jwks import AGAIN_S, IssuerKeys, Unreadable, read_keys
 from gateway.access.oidc import Refused, judge_times
 from gateway.config.access import AccessSettings, OidcSettings
-from tests.gateway.access.house import PEER, House, opened
+from tests.gateway.access.house import PATIENCE_S, PEER, House, opened
 from tests.gateway.access.issuer import (
     Issuer,
     claims,
@@ -34,10 +34,17 @@ from tests.gateway.access.issuer import (
     rsa_key,
     signed,
 )
+from tests.support.loop_time import later
 from tests.support.manual_clock import START, ManualClock
 from tests.support.server_certificate import make_certificate
 
 NOW = int(START.timestamp())
+
+
+@pytest.fixture(autouse=True)
+def _issuers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An issuer on a machine that stands still for a moment is none that gives no answer."""
+    monkeypatch.setattr(jwks, "FETCH_S", PATIENCE_S)
 
 
 @asynccontextmanager
@@ -219,7 +226,7 @@ async def test_in_a_scope_spaces_stand_between_roles(tmp_path: Path, claim: str)
 async def test_without_its_issuer_a_token_is_nobodys_at_once(tmp_path: Path) -> None:
     async with trusting(tmp_path) as (house, issuer):
         running = asyncio.create_task(house.desk.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not issuer.asked:
                 await asyncio.sleep(0.001)
         token = signed(claims(issuer.url), rsa_key("one"))
@@ -262,8 +269,8 @@ async def test_the_keys_of_another_issuer_are_read_from_when_it_is_configured(tm
             "jwks": f"{after.url}/certs",
             "roles": {"ops": "viewer"},
         }
-        async with asyncio.timeout(10):
-            while not before.asked:
+        async with asyncio.timeout(PATIENCE_S):
+            while 3600.0 not in house.clock.pauses:  # they are read, and will be again
                 await asyncio.sleep(0.001)
             house.desk.use(AccessSettings.model_validate({"oidc": oidc}), anonymous=False)
             while not after.asked:  # before any token comes, and again when they are due
@@ -293,7 +300,7 @@ async def test_reading_the_keys_goes_on_after_a_failure_nobody_foresaw(
 
         monkeypatch.setattr(IssuerKeys, "read", read)
         running = asyncio.create_task(house.desk.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while AGAIN_S not in house.clock.pauses:
                 await asyncio.sleep(0.001)
             assert not running.done()
@@ -395,10 +402,14 @@ async def test_an_answer_that_does_not_end_is_not_read_to_its_end(tmp_path: Path
 
 
 async def test_an_answer_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jwks, "FETCH_S", 0.2)
+    monkeypatch.setattr(jwks, "FETCH_S", 100.0)
     async with trusting(tmp_path) as (house, issuer):
-        issuer.more, issuer.more_count, issuer.drips = b" ", 1000, True
-        assert not await believed(house, signed(claims(issuer.url), rsa_key("one")))
+        issuer.more, issuer.more_count, issuer.drips = b" ", 10_000, True
+        asked = asyncio.create_task(believed(house, signed(claims(issuer.url), rsa_key("one"))))
+        while not asked.done():  # something comes all the time
+            later(10.0)
+            await asyncio.wait({asked}, timeout=0.05)
+        assert not await asked
         assert "no whole answer" in next(house.desk.troubles())
 
 

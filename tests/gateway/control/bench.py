@@ -14,7 +14,7 @@ import msgspec
 
 from api.access import Principal, Role
 from api.auditing import AuditEntry, AuditRecord, AuditUnavailable
-from api.commanding import CommandRequest
+from api.commanding import CommandRequest, CommandView
 from connectors.base import WriteOutcome, Written
 from gateway.clock import SystemClock
 from gateway.config.control import AllowSettings, CommandsSettings
@@ -26,8 +26,14 @@ from gateway.control.tags import TagCarrier
 from gateway.errors import JournalFailed
 from statemodel.records import Recorded, tell
 from statemodel.types import CommandTold, Quality, SampleBatch, TagSample, TagValue
+from tests.support.loop_time import later
 
 TAG, SHOWN = "plc/sp", "plc/shown"
+
+#: How long anything may take that has to come some day: well beyond what a busy machine stands still.
+PATIENCE_S = 45.0
+#: How long a value may take to be read back.
+WITHIN_S = 30.0
 
 RULES: dict[str, Any] = {
     "enabled": True,
@@ -39,7 +45,7 @@ RULES: dict[str, Any] = {
             "min": 0.0,
             "max": 120.0,
             "step": 50.0,
-            "readback": {"tag": SHOWN, "within": "200ms", "tolerance": 0.5},
+            "readback": {"tag": SHOWN, "within": "30s", "tolerance": 0.5},
         }
     ],
 }
@@ -80,6 +86,8 @@ class Machine:
         self.acts, self.shows = True, True
         self.before: Callable[[], Awaitable[None]] | None = None
         self.off_by = 0.0
+        #: How often the connector has read both tags.
+        self.shown = 0
         self.later: float | None = None
         self.readings = Readings(clock, {TAG: "all", SHOWN: "all"})
         self.samples: dict[str, TagSample] = {}
@@ -88,6 +96,7 @@ class Machine:
 
     def show(self, quality: Quality = Quality.GOOD) -> None:
         """The connector reads both tags."""
+        self.shown += 1
         now = self.clock.now()
         batch = SampleBatch(
             "plc", now, tuple(TagSample(tag, self.value, quality, None, now) for tag in (TAG, SHOWN))
@@ -269,6 +278,21 @@ class FailingLedger:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that has to come."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def in_vain(bench: Bench, desk: CommandDesk, *, after: Callable[[], bool]) -> CommandView:
+    """How a command ends whose time to be read back goes by, once this much has happened."""
+    sending = asyncio.create_task(desk.submit(request(), ANNA, "rest"))
+    await until(lambda: after() and bool(bench.machine.readings._waiting))
+    later(WITHIN_S)
+    return await sending
 
 
 def request(value: TagValue = 90.0, key: str = "k-1", **more: Any) -> CommandRequest:

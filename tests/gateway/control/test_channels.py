@@ -239,7 +239,7 @@ class Host:
 
     async def say(self, payload: bytes, *, qos: int = 1, retain: bool = False, topic: str = TOPIC) -> None:
         info = self._client.publish(topic, payload, qos=qos, retain=retain)
-        await asyncio.to_thread(info.wait_for_publish, 10)
+        await asyncio.to_thread(info.wait_for_publish, 45)
 
 
 def now() -> str:
@@ -263,7 +263,7 @@ async def site() -> AsyncIterator[Site]:
     await broker.start()
     listening = listening_at(broker, desk)
     running = asyncio.create_task(listening.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         await listening.connected.wait()
     yield Site(broker, listening, desk)
     running.cancel()
@@ -379,7 +379,7 @@ async def test_without_a_desk_everything_is_refused() -> None:
     await broker.start()
     listening = listening_at(broker, None)
     running = asyncio.create_task(listening.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         await listening.connected.wait()
     async with Host(broker.port) as host, Subscriber(broker.port) as ear:
         await host.say(request(sent_at=now()))
@@ -396,12 +396,12 @@ async def test_another_configuration_is_listened_with_from_then_on() -> None:
     running = asyncio.create_task(ear.run())
     first, second = listening_at(broker, desk), listening_at(broker, desk)
     ear.use("one", lambda: first)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         await first.connected.wait()
     ear.use("one", lambda: second)
     assert ear.listening is first, "nothing has changed"
     ear.use("two", lambda: second)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         await second.connected.wait()
     assert not first.connected.is_set()
     ear.use("none", lambda: None)

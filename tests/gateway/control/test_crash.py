@@ -84,7 +84,7 @@ async def one_life(bench: Bench, death: Death, act: Callable[[CommandDesk], Awai
 
 async def all_is_told(bench: Bench, id_: str) -> None:
     """Wait until the end of a command is told and closed."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while True:
             results = [result for result in bench.audit.of(id_) if result != "accepted"]
             ends = [status for status in bench.statuses(id_) if status != "accepted"]

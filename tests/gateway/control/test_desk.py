@@ -18,6 +18,7 @@ from statemodel.types import CommandStatus, Quality
 from tests.gateway.control.bench import (
     ANNA,
     BERTA,
+    PATIENCE_S,
     TAG,
     VIEWER,
     Bench,
@@ -33,7 +34,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 async def until_owes_nothing(bench: Bench, id_: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while len(bench.audit.of(id_)) < 2 or len(bench.statuses(id_)) < 2:
             await asyncio.sleep(0.02)
 
@@ -102,7 +103,7 @@ class TestTheWayThrough:
             await asyncio.sleep(0.01)
             waiting.cancel()
             view = None
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 while view is None:
                     await asyncio.sleep(0.01)
                     with suppress(CommandRefused):
@@ -138,7 +139,9 @@ class TestTheWayThrough:
                 asyncio.create_task(desk.submit(request(50.0 + n, key=f"k{n}"), ANNA, "rest"))
                 for n in range(LINE_MAX)
             ]
-            await asyncio.sleep(0.1)
+            async with asyncio.timeout(PATIENCE_S):
+                while not desk._lines.is_full(TAG):
+                    await asyncio.sleep(0.01)
             with pytest.raises(CommandRefused) as refused:
                 await desk.submit(request(key="one more"), ANNA, "rest")
             assert (refused.value.code, refused.value.view) == ("busy", None)
@@ -411,7 +414,7 @@ class TestTheSecondPerson:
             found = await desk.find(view.id)
             assert found is not None
             assert found.status == "expired"
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 while bench.statuses(view.id) != ["accepted", "expired"]:
                     await asyncio.sleep(0.02)
         assert bench.machine.received == []

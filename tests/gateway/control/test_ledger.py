@@ -118,7 +118,7 @@ async def test_a_damaged_file_takes_no_command_and_keeps_nobody_from_starting(tm
     ledger = SqliteLedger(path)
     desk = await _desk_over(bench, ledger)
     running = asyncio.create_task(desk.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         while not desk.ledger_trouble:
             await asyncio.sleep(0.01)
     with pytest.raises(CommandRefused) as refused:
@@ -169,7 +169,7 @@ async def test_an_entry_that_cannot_be_read_is_said_and_never_sent_again(tmp_pat
     ledger = SqliteLedger(path)
     desk = await _desk_over(bench, ledger)
     running = asyncio.create_task(desk.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         while not ledger.unreadable and not running.done():
             await asyncio.sleep(0.01)
     assert view.id in ledger.unreadable

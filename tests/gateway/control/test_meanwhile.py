@@ -162,7 +162,7 @@ class HealingLedger(FailingLedger):
 
 
 async def status_of(desk: CommandDesk, id_: str, wanted: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         while (view := await desk.find(id_)) is None or view.status != wanted:
             await asyncio.sleep(0.02)
 
@@ -209,7 +209,7 @@ async def test_an_end_under_a_key_that_was_used_again_since_holds_nothing_up(tmp
         assert (await desk.submit(request(), ANNA, "rest")).status == "verified"
         assert desk.ledger_trouble
         running = asyncio.create_task(desk.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(45):
             while desk.ledger_trouble:
                 await asyncio.sleep(0.02)
         running.cancel()

@@ -13,7 +13,18 @@ import pytest
 from api.commanding import CommandRefused
 from connectors.base import WriteOutcome
 from statemodel.types import Quality
-from tests.gateway.control.bench import ANNA, TAG, Bench, request, rules
+from tests.gateway.control.bench import (
+    ANNA,
+    SHOWN,
+    TAG,
+    WITHIN_S,
+    Bench,
+    in_vain,
+    request,
+    rules,
+    until,
+)
+from tests.support.loop_time import later
 
 
 @pytest.fixture
@@ -24,7 +35,7 @@ def bench(tmp_path: Path) -> Bench:
 async def test_another_value_is_a_mismatch_and_an_alarm_and_never_tried_again(bench: Bench) -> None:
     bench.machine.off_by = -5.0
     async with bench.open() as desk:
-        view = await desk.submit(request(), ANNA, "rest")
+        view = await in_vain(bench, desk, after=lambda: bench.machine.samples[SHOWN].value == 85.0)
         assert (view.status, view.code, view.read) == ("mismatch", "read_back", 85.0)
         assert len(bench.machine.received) == 1
         assert bench.statuses(view.id) == ["accepted", "mismatch"]
@@ -45,7 +56,7 @@ async def test_a_reading_of_before_counts_for_nothing(bench: Bench) -> None:
     bench.machine.show()
     bench.machine.shows = False
     async with bench.open() as desk:
-        view = await desk.submit(request(), ANNA, "rest")
+        view = await in_vain(bench, desk, after=lambda: bool(bench.machine.received))
         assert (view.status, view.code) == ("written", "not_read")
 
 
@@ -55,8 +66,7 @@ async def test_a_tag_without_news_is_read_when_its_group_was_read_twice_since(be
     bench.machine.shows = False
     async with bench.open() as desk:
         waiting = asyncio.create_task(desk.submit(request(), ANNA, "rest"))
-        while not bench.machine.received:
-            await asyncio.sleep(0.005)
+        await until(lambda: bool(bench.machine.received and bench.machine.readings._waiting))
         bench.machine.readings.cycle("plc", "all", 60.0)  # one that began long before the write
         bench.machine.readings.cycle("plc", "all", 60.0)
         await asyncio.sleep(0.02)
@@ -67,20 +77,22 @@ async def test_a_tag_without_news_is_read_when_its_group_was_read_twice_since(be
 
 
 async def test_what_is_read_before_the_machine_has_settled_does_not_count(tmp_path: Path) -> None:
-    readback = {"tag": "plc/shown", "within": "300ms", "settle": "100ms", "tolerance": 0.5}
+    readback = {"tag": "plc/shown", "within": "60s", "settle": "30s", "tolerance": 0.5}
     bench = Bench(tmp_path, rules(rule_readback=readback))
     machine = bench.machine
-
-    def change_its_mind() -> None:
+    machine.shows = False
+    async with bench.open() as desk:
+        waiting = asyncio.create_task(desk.submit(request(), ANNA, "rest"))
+        await until(lambda: bool(machine.received and machine.readings._waiting))
+        machine.show()
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        bench.clock.shift_s += 31.0
         machine.value = 80.0
         machine.show()
-
-    async def later() -> None:
-        asyncio.get_running_loop().call_later(0.15, change_its_mind)
-
-    async with bench.open() as desk:
-        machine.before = later
-        view = await desk.submit(request(), ANNA, "rest")
+        await asyncio.sleep(0.02)
+        later(60.0)
+        view = await waiting
         assert (view.status, view.read) == ("mismatch", 80.0)
 
 
@@ -88,9 +100,10 @@ async def test_a_bad_reading_confirms_nothing(bench: Bench) -> None:
     bench.machine.shows = False
     async with bench.open() as desk:
         waiting = asyncio.create_task(desk.submit(request(), ANNA, "rest"))
-        while not bench.machine.received:
-            await asyncio.sleep(0.005)
+        await until(lambda: bool(bench.machine.received and bench.machine.readings._waiting))
         bench.machine.show(Quality.BAD)
+        await asyncio.sleep(0.02)
+        later(WITHIN_S)
         view = await waiting
         assert view.status == "written"
         assert "bad quality" in view.reason
@@ -136,7 +149,8 @@ async def test_a_lost_answer_is_verified_when_it_is_read_back(bench: Bench) -> N
 async def test_a_lost_answer_without_a_reading_is_unknown_and_stays_so(bench: Bench) -> None:
     bench.machine.outcome, bench.machine.acts = WriteOutcome.UNKNOWN, False
     async with bench.open() as desk:
-        view = await desk.submit(request(), ANNA, "rest")
+        shown = bench.machine.shown
+        view = await in_vain(bench, desk, after=lambda: bench.machine.shown > shown)
         assert (view.status, view.read) == ("unknown", 50.0)
         assert (await desk.submit(request(), ANNA, "rest")) == view
         assert len(bench.machine.received) == 1

@@ -85,8 +85,6 @@ async def test_while_the_journal_is_really_full_nothing_is_sent(
 ) -> None:
     """With an interlock on a state for want of the state, without one for want of the record. Once there is
     room again the next is sent, and of the refused one it is on record that it was refused."""
-    monkeypatch.setattr(settling, "JOURNAL_S_MAX", 0.1)
-    monkeypatch.setattr(settling, "SETTLE_S_MAX", 0.1)
     clock = ManualClock()
     bench = Bench(tmp_path, rules(rule_states=states))
     async with opened(tmp_path, clock=clock, bytes_max=1_000_000, keep=timedelta(0)) as journal:
@@ -110,8 +108,11 @@ async def test_while_the_journal_is_really_full_nothing_is_sent(
             bench.machine.standstill = standstill()
             assert bench.machine.standstill is not None
 
-            with pytest.raises(CommandRefused) as refused:
-                await desk.submit(request(key="k-1"), ANNA, "rest")
+            with monkeypatch.context() as hasty:
+                hasty.setattr(settling, "JOURNAL_S_MAX", 0.1)
+                hasty.setattr(settling, "SETTLE_S_MAX", 0.1)
+                with pytest.raises(CommandRefused) as refused:
+                    await desk.submit(request(key="k-1"), ANNA, "rest")
             assert refused.value.code == code
             assert bench.machine.received == []
 
