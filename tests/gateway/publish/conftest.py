@@ -12,13 +12,25 @@ _ROOT = str(Path(__file__).resolve().parents[3])
 if _ROOT not in sys.path:
     sys.path.append(_ROOT)
 
+from gateway.mqtt.retained import read_retained  # noqa: E402
+from gateway.publish import publisher  # noqa: E402
 from tests.gateway.publish.support import (  # noqa: E402
+    WAIT_S,
     BrokerUnderTest,
     Embedded,
     Mosquitto,
     Subscriber,
     find_mosquitto,
 )
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A good-bye, and reading what a broker holds, have the time they take, however busy this machine is."""
+    monkeypatch.setattr(publisher, "STOP_S", 2 * WAIT_S)
+    monkeypatch.setattr(publisher, "STOP_EACH_S", WAIT_S)
+    assert read_retained.__kwdefaults__ is not None
+    monkeypatch.setitem(read_retained.__kwdefaults__, "quiet_s", 3.0)
 
 
 @pytest.fixture(

@@ -33,7 +33,9 @@ from tests.support.ports import free_port as free_port
 STREAM = "0d6c3b3e-6a54-4a0e-9f37-9b1d5c1c0001"
 T0 = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)
 GATEWAY = GatewaySettings(id="line-1", enterprise="acme", site="berlin")
+#: What has to come some day is waited for so long.
 WAIT_S = 45.0
+_MARK = "mark/retained"
 T = TypeVar("T")
 
 
@@ -268,9 +270,11 @@ class Heard(NamedTuple):
 class Subscriber:
     """paho with its own thread, subscribed to everything with QoS 1."""
 
-    def __init__(self, port: int, topic: str = "#", *, protocol: str = "3.1.1", **login: str) -> None:
+    def __init__(
+        self, port: int, topic: str = "#", *topics: str, protocol: str = "3.1.1", **login: str
+    ) -> None:
         self._port = port
-        self._topic = topic
+        self._topics = (topic, *topics)
         version = paho.MQTTv5 if protocol == "5" else paho.MQTTv311
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version)
         if login:
@@ -297,7 +301,7 @@ class Subscriber:
         await asyncio.to_thread(self._client.loop_stop)
 
     def _on_connect(self, client: paho.Client, *_: Any) -> None:
-        client.subscribe(self._topic, qos=1)
+        client.subscribe([(topic, 1) for topic in self._topics])
 
     def _on_subscribe(self, *_: Any) -> None:
         self._loop.call_soon_threadsafe(self._subscribed.set)
@@ -340,13 +344,31 @@ class Subscriber:
 
 
 async def retained(port: int, topic: str = "#") -> dict[str, bytes]:
-    """What a newcomer is told: subscribe, and ask for a mark that only comes after all of it."""
-    async with Subscriber(port, topic) as newcomer:
-        await newcomer.say("mark/retained", b"x")
-        async with Subscriber(port, "mark/#") as second:
+    """What a newcomer is told: subscribe, and ask for a mark that only comes after all of it.
+
+    To the newcomer itself, for it may still be taking what was there when others have long heard the mark.
+    """
+    async with Subscriber(port, topic, _MARK) as newcomer:
+        await newcomer.say(_MARK, b"x")
+        await newcomer.wait(lambda: any(m.topic == _MARK for m in newcomer.heard), "the mark")
+        async with Subscriber(port, _MARK) as second:
             await second.wait(lambda: len(second.heard) > 0, "the mark")
-        await newcomer.say("mark/retained", b"")
+        await newcomer.say(_MARK, b"")
         return {heard.topic: heard.payload for heard in newcomer.heard if heard.retain}
+
+
+async def retains(
+    port: int, wanted: Callable[[dict[str, bytes]], bool], what: str, topic: str = "#"
+) -> dict[str, bytes]:
+    """Ask newcomers until what they are told is as wanted."""
+    told: dict[str, bytes] = {}
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not wanted(told := await retained(port, topic)):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(f"never retained: {what}; last was {told}")
+    return told
 
 
 # --- a bad network

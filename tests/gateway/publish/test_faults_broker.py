@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,11 +19,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.clock import SystemClock
 from gateway.config.schema import MqttSettings
-from gateway.publish.publisher import SINK
+from gateway.publish import presence
+from gateway.publish.publisher import SINK, MqttPublisher
 from tests.gateway.publish.support import (
-    T0,
+    WAIT_S,
     HurriedClock,
     Mosquitto,
     Plant,
@@ -33,6 +33,7 @@ from tests.gateway.publish.support import (
     until,
     within,
 )
+from tests.support.manual_clock import ManualClock
 from tests.support.mqtt_tap import PUBACK, PUBCOMP, PUBREC, Ledger, Tap
 
 pytestmark = pytest.mark.real
@@ -41,8 +42,6 @@ STATUS = "andon/line-1/status"
 NAMES = [f"machine-{n}" for n in range(40)]
 #: Events of a backlog that is replayed for some tenths of a second.
 LONG_AGO = 6000
-#: From the moment a broker is back until what it retains is the truth.
-TRUE_WITHIN_S = 10.0
 
 
 def settings_of(broker: Mosquitto, port: int, *, qos: int = 1, **more: Any) -> MqttSettings:
@@ -70,10 +69,10 @@ def truth(plant: Plant) -> dict[str, bytes]:
 
 
 async def is_true(broker: Mosquitto, plant: Plant) -> None:
-    """Everything retained is the truth, to the byte, within the time a plant may be told."""
+    """Wait until everything retained is the truth, to the byte."""
     told: dict[str, bytes] = {}
     try:
-        async with asyncio.timeout(TRUE_WITHIN_S):
+        async with asyncio.timeout(WAIT_S):
             while told != truth(plant):
                 told = await retained(broker.port, "acme/#")
     except TimeoutError:
@@ -152,8 +151,10 @@ async def test_after_a_long_absence_states_are_true_as_soon_as_after_a_short_one
         await plant.happen(5000)
         away = asyncio.get_running_loop().time()
         retries: set[datetime | None] = set()
-        while asyncio.get_running_loop().time() - away < 13.0:
-            retries.add(publisher.status().retry_at)
+        while asyncio.get_running_loop().time() - away < 13.0 or len(retries) < 5:
+            retries.add(retry_at := publisher.status().retry_at)
+            latest = datetime.now(UTC) + timedelta(seconds=5.0)
+            assert retry_at is None or retry_at < latest, "longer than a plant may be told old states"
             await asyncio.sleep(0.05)
         assert len(retries) > 3, "it did not try"
         await mosquitto.start()
@@ -230,41 +231,52 @@ async def test_a_replay_puts_no_old_state_over_a_newer_one(mosquitto: Mosquitto)
 # --- 52: two with one client id
 
 
-class FastClock(SystemClock):
-    """A minute takes a second."""
-
-    TIMES = 60.0
-
-    def now(self) -> datetime:
-        return T0 + timedelta(seconds=self.monotonic())
-
-    def monotonic(self) -> float:
-        return super().monotonic() * self.TIMES
-
-    async def sleep(self, seconds: float) -> None:
-        await super().sleep(seconds / self.TIMES)
+def both_at_rest(publishers: Iterable[MqttPublisher], now: datetime) -> bool:
+    """One at most is connected and has nothing more to say; the others pause."""
+    rest, connected = [], 0
+    for publisher in publishers:
+        status = publisher.status()
+        connected += status.connected
+        at_rest = publisher.is_heard() and not status.in_flight and not status.lag_events
+        pauses = status.retry_at is not None and status.retry_at > now
+        rest.append(at_rest if status.connected else pauses)
+    return all(rest) and connected < 2
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 async def test_two_that_fight_for_a_client_id_change_places_less_than_once_a_minute(
-    mosquitto: Mosquitto, protocol: str
+    mosquitto: Mosquitto, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For ten minutes after the first alarm, which both raise; and both get their events out nevertheless."""
+    """For ten minutes after the first alarm, which both raise; and both get their events out nevertheless.
+
+    The minutes pass between what they do: a machine that stands still is not to count as a broker that does.
+    """
+    monkeypatch.setattr(presence, "LOOK_EVERY_S", 3600.0)
+    monkeypatch.setattr(presence, "ECHO_S", WAIT_S)
     await mosquitto.start()
-    settings = mosquitto.settings(protocol=protocol)
-    clock = FastClock()
+    settings = mosquitto.settings(protocol=protocol, keep_alive="18h")
+    clock = ManualClock(datetime.now(UTC))
     plants = Plant("filler-1"), Plant("capper-1")
-    one, two = (plant.publisher(settings, clock=clock) for plant in plants)
-    alarms: set[int] = set()
-    async with Running(one), Running(two):
-        await until(lambda: "client_id_taken" in (one.status().alarm, two.status().alarm), "the alarm")
-        connects, began = one.status().connects + two.status().connects, clock.monotonic()
-        for plant in plants:
-            await plant.happen(10)
-        while clock.monotonic() - began < 600:
-            alarms |= {n for n, each in enumerate((one, two)) if each.status().alarm == "client_id_taken"}
-            await asyncio.sleep(0.02)
-        changes = one.status().connects + two.status().connects - connects
+    both = [plant.publisher(settings, clock=clock) for plant in plants]
+
+    async def pass_on() -> set[int]:
+        """Half a second passes; who raises the alarm."""
+        await until(lambda: both_at_rest(both, clock.now()), "one is there, or both pause")
+        clock.advance(0.5)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return {n for n, each in enumerate(both) if each.status().alarm == "client_id_taken"}
+
+    async with Running(both[0]), Running(both[1]):
+        async with asyncio.timeout(2 * WAIT_S):
+            while not (alarms := await pass_on()):
+                pass
+            connects = sum(each.status().connects for each in both)
+            for plant in plants:
+                await plant.happen(10)
+            for _ in range(2 * 600):
+                alarms |= await pass_on()
+        changes = sum(each.status().connects for each in both) - connects
         assert [(await plant.journal.cursor(SINK)).seq for plant in plants] == [10, 10]
     assert 1 <= changes <= 10, changes
     assert alarms == {0, 1}, "only one side said it"
@@ -290,7 +302,7 @@ async def test_a_gateway_back_on_another_connection_outlives_its_own_will(
             await tap.up()
             await until(lambda: not publisher.status().connected, "noticed")
             os.kill(mosquitto.pid, signal.SIGCONT)
-            await until(lambda: publisher.status().connects == 2, "connected again")
+            await until(lambda: publisher.status().connects >= 2, "connected again")
             await listener.wait(lambda: b"offline" in [m.payload for m in listener.on("status")], "the will")
             await listener.wait(lambda: listener.on("status")[-1].payload == b"online", "the last word")
             assert (await retained(mosquitto.port, STATUS))[STATUS] == b"online"

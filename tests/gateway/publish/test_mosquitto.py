@@ -17,6 +17,7 @@ from gateway.mqtt.options import link_options
 from gateway.publish.publisher import SINK
 from tests.gateway.publish.support import (
     GATEWAY,
+    WAIT_S,
     Mosquitto,
     Plant,
     Running,
@@ -108,7 +109,7 @@ async def test_one_topic_that_is_refused_stops_nothing_else(
         )
         assert [m.seq for m in listening.events()] == [1], "events wait behind the one that is refused"
         assert (at.status().connected, at.status().connects, at.status().lag_events) == (True, 1, 3)
-        assert (await plant.journal.cursor(SINK)).seq == 1
+        assert (await within(plant.journal.wait_cursor(SINK, 1))).seq == 1
         rules.write_text("topic readwrite #\n")
         assert mosquitto._process is not None
         mosquitto._process.send_signal(signal.SIGHUP)
@@ -129,7 +130,9 @@ async def test_one_client_id_for_two_is_no_endless_fight(mosquitto: Mosquitto, p
         Running(Plant("filler-1").publisher(settings)) as one,
         Running(Plant("filler-1").publisher(settings)) as two,
     ):
-        await until(lambda: "client_id_taken" in (one.status().alarm, two.status().alarm), "the alarm", 30.0)
+        await until(
+            lambda: "client_id_taken" in (one.status().alarm, two.status().alarm), "the alarm", 2 * WAIT_S
+        )
         loser = one if one.status().alarm else two
         retry_at = loser.status().retry_at
         assert retry_at is not None
@@ -180,7 +183,7 @@ async def test_a_packet_of_exactly_the_allowed_size_is_sent(mosquitto: Mosquitto
     assert link.publish("topic", b"x" * payload)
     await within(link.room(1))
     assert not link.publish("topic", b"x" * (payload + 1))
-    assert await link.stop(3.0)
+    assert await link.stop(WAIT_S)
 
 
 async def test_the_brokers_receive_maximum_is_kept_and_used(

@@ -16,7 +16,9 @@ from structlog.testing import capture_logs
 from gateway.clock import SystemClock
 from gateway.config.schema import MqttSettings
 from gateway.health import HealthReport
+from gateway.historian.values import Backlog
 from gateway.journal.values import Cursor, JournalPosition
+from gateway.mqtt.retry import Retry
 from gateway.publish.draining import Draining
 from gateway.publish.kinds import Kinds
 from gateway.publish.memory import MemoryJournal
@@ -25,6 +27,7 @@ from statemodel.records import Recorded
 from tests.gateway.publish.support import (
     GATEWAY,
     STREAM,
+    WAIT_S,
     HurriedClock,
     Mosquitto,
     Plant,
@@ -32,11 +35,13 @@ from tests.gateway.publish.support import (
     Subscriber,
     recorded,
     retained,
+    retains,
     transition,
     until,
     within,
 )
 from tests.support.certificates import Authority
+from tests.support.mqtt_tap import Ledger, Tap
 
 pytestmark = pytest.mark.real
 LONG_AGO = datetime.now(UTC) - timedelta(hours=9)
@@ -63,7 +68,18 @@ class LongJournal(MemoryJournal):
         return JournalPosition(self._stream, self.first_seq, self._last_seq, 1, 0)
 
 
-@pytest.mark.timeout(110)
+async def outlook(publisher: MqttPublisher) -> tuple[tuple[datetime, datetime], Backlog]:
+    """A backlog whose end is foreseen, and between which times it was looked at."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            before, backlog = datetime.now(UTC), publisher.status().backlog
+            assert backlog is not None, "it is out already"
+            if backlog.caught_up_at is not None:
+                return (before, datetime.now(UTC)), backlog
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.timeout(600)
 async def test_a_backlog_of_two_hundred_thousand_costs_no_more_memory_than_a_small_one(
     mosquitto: Mosquitto,
 ) -> None:
@@ -81,23 +97,22 @@ async def test_a_backlog_of_two_hundred_thousand_costs_no_more_memory_than_a_sma
         await mosquitto.start()
         counts = []
         for reached in (20_000, 60_000, 100_000, 150_000):
-            await until(lambda reached=reached: publisher.status().events >= reached, "on", 60)  # type: ignore[misc]
+            await until(lambda reached=reached: publisher.status().events >= reached, "on", 120)  # type: ignore[misc]
             gc.collect()
             counts.append(len(gc.get_objects()))
             assert publisher.status().in_flight <= 200
             assert len(publisher._events._acked) <= 200
-        assert max(counts) - min(counts) < 3_000, counts
-        draining = publisher.status()
-        assert draining.backlog is not None
-        assert draining.backlog.events_per_s is not None
-        assert draining.backlog.events_per_s > 500
-        assert draining.backlog.caught_up_at is not None
-        left_s = (draining.backlog.caught_up_at - datetime.now(UTC)).total_seconds()
-        assert left_s == pytest.approx(draining.backlog.events / draining.backlog.events_per_s, abs=2.0)
+        assert max(counts) - min(counts) < 10_000, counts  # of 130 000 events in between
+        looked_at, draining = await outlook(publisher)
+        assert draining.events_per_s
+        assert draining.caught_up_at is not None
+        left_s = draining.events / draining.events_per_s
+        soonest, latest = (at.timestamp() + left_s for at in looked_at)
+        assert soonest - 2.0 <= draining.caught_up_at.timestamp() <= latest + 2.0
         told = health.report()["parts"]["mqtt"]["backlog"]
         assert told["events"] > 0
-        assert told["events_per_s"] > 500
-        await within(journal.wait_cursor("mqtt", 200_000), 60)
+        assert told.keys() >= {"events_per_s", "caught_up_at"}
+        await within(journal.wait_cursor("mqtt", 200_000), 120)
         assert publisher.status().backlog is None
 
 
@@ -126,28 +141,30 @@ def test_a_broker_that_stands_still_has_no_outlook() -> None:
     assert draining.outlook(500, 10.5)[1] is not None, "it goes again"
 
 
-async def test_a_thousand_states_are_right_within_ten_seconds_of_a_broker_without_a_store(
+async def test_a_thousand_states_are_right_before_a_broker_without_a_store_hears_of_the_past(
     mosquitto: Mosquitto,
 ) -> None:
     """Killed with a backlog on its way, started again with nothing on disk and the usual 20 in flight."""
+    assert Retry().backoff.max_s * 1.25 <= 5.0, "the longest that a broker is back and nobody comes"
     names = [f"machine-{number}" for number in range(1000)]
     plant = Plant(*names)
     await plant.happen(1000, at=LONG_AGO)
     await mosquitto.start()
-    publisher = plant.publisher(mosquitto.settings())
-    async with Running(publisher):
+    ledger = Ledger(mosquitto.protocol)
+    async with (
+        Tap(mosquitto.port, ledger) as tap,
+        Running(plant.publisher(mosquitto.settings(tap.port))) as publisher,
+    ):
         await within(plant.journal.wait_cursor("mqtt", 1000))
         await mosquitto.kill()
         await until(lambda: not publisher.status().connected, "noticed")
         await plant.happen(20_000, at=LONG_AGO)
         await mosquitto.start()
-        began_s = asyncio.get_running_loop().time()
         truth = {f"acme/berlin/{s.path}/_state": msgspec.json.encode(s) for s in plant.states.values()}
-        async with asyncio.timeout(10):
-            while await retained(mosquitto.port, "acme/#") != truth:
-                await asyncio.sleep(0.1)
-        took_s = asyncio.get_running_loop().time() - began_s
-    assert took_s < 10.0
+        await retains(mosquitto.port, lambda told: told == truth, "every state", "acme/#")
+    last = [sent.topic for sent in ledger.sent if sent.connection == ledger.sent[-1].connection]
+    first_event = next(at for at, topic in enumerate(last) if "/_event/" in topic)
+    assert truth.keys() <= set(last[:first_event])
 
 
 async def test_a_renewed_certificate_is_used_at_once_and_leaves_nobody_offline(
@@ -186,11 +203,9 @@ async def test_a_renewed_certificate_is_used_at_once_and_leaves_nobody_offline(
         second = authority.issue("andon-line-1-renewed")
         for name, path in ours.items():
             path.write_bytes(getattr(second, name).read_bytes())
-        began_s = asyncio.get_running_loop().time()
-        await until(lambda: publisher.status().connects == 2, "connected anew", 5.0)
+        await until(lambda: publisher.status().connects == 2, "connected anew")
         await plant.happen(5)
         await within(plant.journal.wait_cursor("mqtt", 5))
-        assert asyncio.get_running_loop().time() - began_s < 5.0
         assert publisher.status().last_error is None
         assert not any("of no use" in told for told in publisher.status().warnings)
         await listening.wait(lambda: listening.on("status")[-1].payload == b"online", "online")
@@ -208,6 +223,7 @@ async def test_what_would_expire_is_said_again_before_it_does(mosquitto: Mosquit
     publisher = plant.publisher(settings, clock=HurriedClock())  # it waits at most 0.2 s
     async with Subscriber(mosquitto.port, "acme/#") as listening, Running(publisher):
         await listening.wait(lambda: len(listening.on("_state")) >= 8, "said again and again")
+        await listening.wait(lambda: len(listening.events()) >= 2, "the events")
     assert {m.seq for m in listening.on("filler-1/_state")} == {plant.states["filler-1"].seq}
     assert len(listening.events()) == 2
 

@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 
 from gateway.config.schema import MqttSettings
 from gateway.mqtt.reasons import TAKEN_OVER, ClosedByBroker, failure
@@ -14,6 +15,7 @@ from statemodel.records import Recorded
 from statemodel.types import Gap, Quality, SourceLost, TagSample
 from tests.gateway.publish.support import (
     T0,
+    WAIT_S,
     BrokerUnderTest,
     Heard,
     HurriedClock,
@@ -23,6 +25,7 @@ from tests.gateway.publish.support import (
     Subscriber,
     recorded,
     retained,
+    retains,
     transition,
     transitions,
     until,
@@ -30,6 +33,7 @@ from tests.gateway.publish.support import (
 )
 
 STATUS = "andon/line-1/status"
+TEMPERATURE = "acme/berlin/baking/oven-1/_tag/oven-plc/temp"
 
 
 def state_topic(name: str) -> str:
@@ -105,8 +109,13 @@ async def test_events_of_connections_go_below_the_gateway(
     ]
 
 
-async def test_a_broker_killed_under_load_and_again_loses_nothing(broker: BrokerUnderTest) -> None:
+async def test_a_broker_killed_under_load_and_again_loses_nothing(
+    broker: BrokerUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a broker acknowledged and lost comes again, and again if the next one dies as soon."""
+    monkeypatch.setattr(
+        "gateway.publish.events.REPEAT_S", 2 * WAIT_S
+    )  # however long this machine stands still
     plant = Plant("filler-1", "capper-1", "labeller-1")
     events: list[Recorded] = []
     heard: list[Heard] = []
@@ -116,8 +125,8 @@ async def test_a_broker_killed_under_load_and_again_loses_nothing(broker: Broker
             for _ in range(2):
                 async with Subscriber(broker.port, "acme/#") as listener:
                     proxy.target_port = broker.port
-                    events += await plant.happen(1500)
-                    await listener.wait(lambda: len(listener.events()) > 200, "some events")
+                    events += await plant.happen(600)
+                    await until(lambda: 0 < publisher.status().lag_events < 450, "some events")
                     proxy.target_port = 1  # nobody gets through before the next listener is there
                     await broker.kill()
                     await until(lambda: not publisher.status().connected, "noticed")
@@ -128,9 +137,9 @@ async def test_a_broker_killed_under_load_and_again_loses_nothing(broker: Broker
                 proxy.target_port = broker.port
                 events += await plant.happen(50)
                 await listener.wait_ids(events[-1:])
-                await within(plant.journal.wait_cursor(SINK, 3050))
+                await within(plant.journal.wait_cursor(SINK, 1250))
     seqs = [message.seq for message in listener.events()]
-    assert seqs == list(range(seqs[0], 3051)), "one run, in order, without a hole"
+    assert seqs == list(range(seqs[0], 1251)), "one run, in order, without a hole"
     assert {m.id: m.payload for m in heard + listener.events()} == {e.id: e.json for e in events}
 
 
@@ -172,14 +181,12 @@ async def test_a_broker_that_forgot_everything_is_told_again(broker: BrokerUnder
         await broker.kill()
         await until(lambda: not publisher.status().connected, "noticed")
         await broker.start()
-        await until(lambda: publisher.status().connected, "connected again", within_s=8.0)
-        await until(lambda: publisher.status().in_flight == 0, "all told", within_s=2.0)
-        told = await retained(broker.port)
-    assert told[STATUS] == b"online"
-    assert {name: told[state_topic(name)] for name in plant.names} == {
-        name: msgspec.json.encode(plant.states[name]) for name in plant.names
-    }
-    assert msgspec.json.decode(told["acme/berlin/baking/oven-1/_tag/oven-plc/temp"])["value"] == 181.5
+        wanted = {state_topic(name): msgspec.json.encode(plant.states[name]) for name in plant.names}
+        wanted[STATUS] = b"online"
+        told = await retains(
+            broker.port, lambda told: TEMPERATURE in told and wanted.items() <= told.items(), "all again"
+        )
+    assert msgspec.json.decode(told[TEMPERATURE])["value"] == 181.5
 
 
 async def test_a_broker_that_comes_late_gets_everything(broker: BrokerUnderTest) -> None:
@@ -203,15 +210,17 @@ async def test_leaving_says_offline(broker: BrokerUnderTest, subscriber: Subscri
     async with Running(plant.publisher(broker.settings())) as publisher:
         await until(lambda: publisher.status().connected, "connected")
         events = await plant.happen(150)
+        await until(lambda: publisher.status().events > 0, "some are out")
     assert (await plant.journal.cursor(SINK)).seq > 0
     await subscriber.wait(lambda: subscriber.on("status")[-1:] != [], "status")
     await subscriber.wait(lambda: subscriber.on("status")[-1].payload == b"offline", "offline")
-    assert [message.payload for message in subscriber.on("status")] == [b"online", b"offline"]
+    assert subscriber.on("status")[0].payload == b"online"
     told = {message.seq for message in subscriber.events()}
     cursor = (await plant.journal.cursor(SINK)).seq
     assert set(range(1, cursor + 1)) <= told <= {event.seq for event in events}
     assert (await retained(broker.port))[STATUS] == b"offline"
-    assert len(subscriber.on("status")) == 2, "no will on top: the broker was told good-bye"
+    said = [message.payload for message in subscriber.on("status")]
+    assert said.count(b"offline") == 1, "no will on top: the broker was told good-bye"
 
 
 async def test_the_will_speaks_for_a_gateway_that_died(
@@ -244,9 +253,9 @@ async def test_a_will_that_comes_late_does_not_have_the_last_word(
             await until(lambda: publisher.status().connects == 2, "connected again")
             proxy.cut_held()
             await subscriber.wait(
-                lambda: [m.payload for m in subscriber.on("status")][-2:] == [b"offline", b"online"],
-                "both words",
+                lambda: b"offline" in [m.payload for m in subscriber.on("status")], "the will"
             )
+            await subscriber.wait(lambda: subscriber.on("status")[-1].payload == b"online", "the last word")
             assert (await retained(broker.port))[STATUS] == b"online"
 
 
@@ -259,10 +268,11 @@ async def test_tags_are_told_newest_only(broker: BrokerUnderTest) -> None:
             publisher.publish_tag(TagSample("oven-plc/temp", tenth / 10, Quality.GOOD, at, at))
         publisher.publish_tag(TagSample("hall/air", None, Quality.BAD, None, T0, "no_communication"))
         publisher.publish_tag(TagSample("hall/secret", 1, Quality.GOOD, None, T0))
-        await until(lambda: publisher.status().acknowledged == 3, "status and two tags")
-        told = await retained(broker.port)
+        told = await retains(
+            broker.port, lambda told: {TEMPERATURE, "acme/berlin/_tag/hall/air"} <= told.keys(), "two tags"
+        )
         assert publisher.status().tags_merged == 999
-    assert msgspec.json.decode(told["acme/berlin/baking/oven-1/_tag/oven-plc/temp"]) == {
+    assert msgspec.json.decode(told[TEMPERATURE]) == {
         "tag": "oven-plc/temp",
         "value": 99.9,
         "quality": "good",

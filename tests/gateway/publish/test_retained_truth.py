@@ -270,7 +270,8 @@ STEPS = (
 )
 
 
-@settings(max_examples=600, deadline=None)
+@pytest.mark.timeout(600)
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 7)), min_size=10, max_size=80),
     st.integers(1, 3),

@@ -25,6 +25,7 @@ from gateway.publish.holdings import Holdings
 from tests.gateway.journal.builders import ManualClock as JournalClock
 from tests.gateway.journal.builders import fill, kept_house, opened
 from tests.gateway.publish.support import (
+    WAIT_S,
     Mosquitto,
     Plant,
     Running,
@@ -97,7 +98,7 @@ async def test_a_broker_that_is_no_more_delays_no_other(
             os.kill(pid, signal.SIGCONT)
         else:
             await ill.start()
-        await within(plant.journal.wait_cursor("mqtt-cloud", 3100), 30.0)
+        await within(plant.journal.wait_cursor("mqtt-cloud", 3100))
     assert await states(well) == await states(ill)
 
 
@@ -113,6 +114,7 @@ def configuration(plc: int, brokers: Sequence[tuple[str, str]], equipment: Seque
     text += "".join(f'[[mqtt]]\nname = "{name}"\nbroker = "{address}"\n' for name, address in brokers)
     text += (
         f'[[connections]]\nname = "plc"\nprotocol = "modbus"\nendpoint = "tcp://127.0.0.1:{plc}"\n'
+        'timeout = "30s"\n'
         '[[connections.groups]]\nname = "all"\ninterval = "100ms"\n'
         'tags = [{ name = "x", address = "holding:0", type = "uint16", publish = true }]\n'
     )
@@ -133,7 +135,7 @@ async def running(directory: Path, text: str) -> AsyncIterator[Gateway]:
     gateway = Gateway(load(config), started=lambda _: ready.set())
     task = asyncio.create_task(gateway.run(stop))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(2 * WAIT_S):
             await ready.wait()
         yield gateway
     finally:
@@ -147,7 +149,7 @@ def parts(gateway: Gateway) -> dict[str, Any]:
 
 
 async def asked(gateway: Gateway, path: str) -> str:
-    async with httpx.AsyncClient(base_url=gateway.addresses.api, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=gateway.addresses.api, trust_env=False, timeout=WAIT_S) as http:
         return (await http.get(path)).text
 
 
@@ -180,7 +182,7 @@ async def test_a_gateway_tells_both_and_clears_both(
             assert STATE.format("two") in held
         async with running(tmp_path, configuration(plc.port, both, ("one",))) as gateway:
             for broker in brokers:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(WAIT_S):
                     while any("/two/" in topic for topic in await retained(broker.port)):
                         await asyncio.sleep(0.05)
             held = await retained(brokers[0].port)
@@ -197,7 +199,7 @@ async def stood(broker: Mosquitto) -> tuple[str, bytes, bytes]:
 
 
 async def asked_to_reconcile(gateway: Gateway) -> Any:
-    async with httpx.AsyncClient(base_url=gateway.addresses.api, trust_env=False, timeout=20) as http:
+    async with httpx.AsyncClient(base_url=gateway.addresses.api, trust_env=False, timeout=WAIT_S) as http:
         headers = local_key(gateway.loaded.data_dir)
         return (await http.post("/api/v1/reconciliations", json={}, headers=headers)).json()
 
@@ -223,13 +225,13 @@ async def test_a_journal_that_begins_anew_does_not_keep_old_states_retained(
             now = json.loads(held[STATE.format("one")])
             assert now["seq"] < before["seq"]
             assert now["sequence"] > before["sequence"]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 while any("/two/" in topic for topic in await retained(broker.port)):
                     await asyncio.sleep(0.05)
 
 
 async def stands(broker: Mosquitto, state: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while await stood(broker) != (state, b"online", b"online"):
             await asyncio.sleep(0.02)
 
@@ -269,7 +271,7 @@ async def test_a_killed_process_is_offline_and_its_next_start_is_believed(
         async with gateway_process(config, api) as process:
             await stands(broker, "On")
             await process.kill()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 while (await stood(broker))[2] != b"offline":
                     await asyncio.sleep(0.02)
             plc.registers[0] = 0
