@@ -83,6 +83,8 @@ class Leaving:
     async def _look_twice(self, left: Sequence[str]) -> Mapping[str, bytes] | None:
         """The same as `_look`; what a slow broker did not give in time is asked for once more."""
         held = await self._look(left)
+        if held is None:
+            held = await self._look(left)
         missing = [topic for topic in left if held is not None and topic not in held]
         more = await self._look(missing) if missing else {}
         if held is None or (more is None and self._probe):
