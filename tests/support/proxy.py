@@ -6,6 +6,8 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
+from tests.support.doors import shut
+
 
 class Proxy:
     """Forwards connections to a target. While cut, existing connections are gone and new ones refused."""
@@ -33,8 +35,8 @@ class Proxy:
     async def cut(self) -> None:
         """Stop listening and drop every connection."""
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            await shut(server)
         for pair in list(self._pairs):
             pair.cancel()
         await asyncio.gather(*self._pairs, return_exceptions=True)

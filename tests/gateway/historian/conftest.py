@@ -10,7 +10,21 @@ import pytest
 import pytest_asyncio
 
 from gateway.embedded_postgres import EmbeddedPostgres
-from tests.gateway.historian.databases import Database, new_database
+from gateway.historian import connection
+from tests.gateway.historian.databases import PATIENCE_S, Database, new_database
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two servers and hundreds of transactions a test take their time on a machine with much to do."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(400))
+
+
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with much to do takes its time to let somebody in; who tests the bound sets it."""
+    monkeypatch.setattr(connection, "_CONNECT_S", PATIENCE_S)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

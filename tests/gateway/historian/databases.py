@@ -16,7 +16,11 @@ from gateway.clock import SystemClock
 from gateway.config.schema import HistorianSettings
 from gateway.historian import EquipmentMeta, Historian, TagMeta
 from gateway.journal import Journal
+from tests.support.database import dropped
+from tests.support.doors import shut
 
+PATIENCE_S = 60.0
+"""How long is waited for what has to come some day: it costs nothing when it comes."""
 TAGS = {f"plc/tag-{i}": TagMeta("plc", f"tag-{i}", "bar") for i in range(8)}
 EQUIPMENT = {"filler-1": EquipmentMeta("area/line/filler-1", "packml")}
 
@@ -28,7 +32,7 @@ class Database:
         self.dsn = dsn
 
     async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
-        return await asyncpg.connect(self.dsn, timeout=10, command_timeout=30)
+        return await asyncpg.connect(self.dsn, timeout=PATIENCE_S, command_timeout=PATIENCE_S)
 
     async def rows(self, sql: str, *args: Any) -> Sequence[Any]:
         connection = await self.connect()
@@ -49,11 +53,20 @@ class Database:
             await connection.close()
 
     async def disconnect_others(self) -> None:
-        """End every other connection, as a restart or a fail-over does."""
+        """End every other connection, as a restart or a fail-over does; returns when they are gone."""
         await self.rows(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+
+    async def alone(self) -> None:
+        """Return when no client is left: the server lets one go a moment after it has left."""
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            ):
+                await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
@@ -65,11 +78,11 @@ async def new_database(server_dsn: str) -> AsyncIterator[Database]:
     try:
         yield Database(urlunsplit(urlsplit(server_dsn)._replace(path=f"/{name}")).replace(":/?", ":///?"))
     finally:
-        await server.do(f"DROP DATABASE {name} WITH (FORCE)")
+        await dropped(server_dsn, name)
 
 
 def historian_settings(dsn: str, **changed: Any) -> HistorianSettings:
-    base: dict[str, Any] = {"flush": timedelta(milliseconds=5), "command_timeout": timedelta(seconds=10)}
+    base: dict[str, Any] = {"flush": timedelta(milliseconds=5), "command_timeout": timedelta(seconds=30)}
     return HistorianSettings(dsn=dsn, **(base | changed))
 
 
@@ -106,14 +119,14 @@ async def running(journal: Journal, dsn: str, **changed: Any) -> AsyncIterator[H
             await task
 
 
-async def until(true: Callable[[], bool], *, within_s: float = 30.0) -> None:
+async def until(true: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
     """Return once the condition holds; fail when it does not in time."""
     async with asyncio.timeout(within_s):
         while not true():
             await asyncio.sleep(0.005)
 
 
-async def drained(historian: Historian, journal: Journal, *, within_s: float = 30.0) -> None:
+async def drained(historian: Historian, journal: Journal, *, within_s: float = PATIENCE_S) -> None:
     """Wait until the database holds all the journal holds."""
 
     def all_there() -> bool:
@@ -145,7 +158,7 @@ class Proxy:
         try:
             yield f"postgresql://{user}@127.0.0.1:{port}{self._parts.path}?sslmode=disable"
         finally:
-            self._server.close()
+            await shut(self._server)
             for line in self._lines:
                 line.cancel()
             await asyncio.gather(*self._lines, return_exceptions=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 
 import asyncpg
+
+from tests.support.ports import free_port
 
 _CONFIG = """
 listen_addresses = '127.0.0.1'
@@ -46,9 +47,7 @@ class PrivateTimescale:
     async def start(self) -> None:
         """Make it the first time, then start it."""
         if not self._port:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self._port = probe.getsockname()[1]
+            self._port = free_port()
             if self._size_mb:
                 await asyncio.to_thread(self._mount)
             shutil.chown(self._home, *self._owner())
@@ -61,7 +60,7 @@ class PrivateTimescale:
             # Nobody may have asked yet how the killed one ended: then it seems to be there still.
             (self.data / "postmaster.pid").unlink(missing_ok=True)
         log = self._inside(self._home / "log")
-        await self._run(f"pg_ctl -w -D {self._inside(self.data)} -l {log} start")
+        await self._run(f"pg_ctl -w -t 90 -D {self._inside(self.data)} -l {log} start")
 
     async def stop(self) -> None:
         """End it without ceremony, if it runs."""
@@ -107,7 +106,7 @@ class PrivateTimescale:
     async def _run(self, command: str, *, check: bool = True) -> None:
         in_tree = ["chroot", str(self._tree), "su", "postgres", "-c", f"{self._programs}/{command}"]
         done = await asyncio.to_thread(
-            subprocess.run, in_tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60
+            subprocess.run, in_tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=100
         )
         log = self._home / "log"
         assert not check or done.returncode == 0, f"{command}: {log.read_text() if log.exists() else ''}"
@@ -115,7 +114,7 @@ class PrivateTimescale:
 
 async def beside(dsn: str, *, size_mb: int = 0, more: str = "") -> PrivateTimescale | None:
     """A cluster made of the same parts as a running server; None where this process may not make one."""
-    connection = await asyncpg.connect(dsn)
+    connection = await asyncpg.connect(dsn, timeout=60)
     try:
         found = _place_of(await connection.fetchval("SELECT pg_backend_pid()"))
     finally:

@@ -21,7 +21,7 @@ from gateway.journal import Journal
 from statemodel.corrected import in_force, overlay, told
 from statemodel.records import Recorded
 from statemodel.types import CorrectedState, Correction, Recordable
-from tests.gateway.historian.databases import Database, build, drained, running
+from tests.gateway.historian.databases import PATIENCE_S, Database, build, drained, running
 from tests.gateway.journal.builders import START, ManualClock, batch, kept_house, opened, transition
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -249,7 +249,7 @@ async def test_where_they_lie_is_kept_so_that_a_start_need_not_read_everything(
         for n in range(2, 30):
             await asyncio.sleep(0)
             await tale.record(transition(n, at=second(40 + n)), at=40 + n)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while await tale.journal.kept("corrections") is None:
                 await asyncio.sleep(0.005)
         keeping.cancel()

@@ -62,6 +62,7 @@ async def test_up_down_and_what_it_is(database: Database, tmp_path: Path) -> Non
         refused = (await called("migrate", config, "--to", 2, "--yes")).exception
         assert isinstance(refused, WrongArgument)
         assert "in use" in refused.reason
+    await database.alone()
     text = (await called("status", config)).output
     assert f"{NEWEST} of {NEWEST}" in text
     refused = (await called("migrate", config, "--to", 0)).exception

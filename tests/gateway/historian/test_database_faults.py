@@ -17,11 +17,13 @@ import asyncpg
 import pytest
 
 from gateway.errors import SinkUnavailable
+from gateway.historian import connection
 from gateway.historian.portions import Portion
 from gateway.historian.session import CursorMoved, Session, open_session
 from gateway.journal import Cursor, Journal
 from tests.gateway.historian.databases import (
     EQUIPMENT,
+    PATIENCE_S,
     TAGS,
     Database,
     Proxy,
@@ -34,7 +36,7 @@ from tests.gateway.historian.private_timescale import PrivateTimescale, beside
 from tests.gateway.journal.builders import batch, opened, transition
 from tests.support.database import timescale_dsn
 
-pytestmark = [pytest.mark.timeout(110), pytest.mark.real]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.real]
 
 COUNTS = "SELECT (SELECT count(*) FROM andon.transition), (SELECT count(*) FROM andon.sample)"
 
@@ -121,41 +123,52 @@ async def test_a_killed_server_recovers_and_has_everything_once(tmp_path: Path) 
                 await until(lambda: not historian.status().connected)
                 await until(lambda: not server.pids())
                 await server.start()
-            await drained(historian, journal, within_s=60)
+            await drained(historian, journal)
             await until(lambda: historian.status().backlog is None)
             database = Database(server.dsn)
             assert await counts(database) == (n, 30 * n)
             ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'andon line-1%'"
-            assert await database.value(ours) <= 3
+            async with asyncio.timeout(PATIENCE_S):
+                while await database.value(ours) > 3:  # one given up just now is let go a moment later
+                    await asyncio.sleep(0.05)
             assert historian.status().moved_by_others == 0
         assert await database.value("SELECT count(DISTINCT seq) FROM andon.transition") == n
 
 
-async def test_a_frozen_server_is_left_in_time_and_used_again(tmp_path: Path) -> None:
+@asynccontextmanager
+async def frozen(server: PrivateTimescale) -> AsyncIterator[None]:
+    pids = server.pids()
+    assert len(pids) > 3
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_frozen_server_is_left_in_time_and_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fault 42: every process of the server is stopped for a while."""
-    async with (
-        private() as server,
-        opened(tmp_path) as journal,
-        running(journal, server.dsn, command_timeout=timedelta(seconds=1)) as historian,
-    ):
-        await journal.append([transition(1)], [batch(1)])
-        await drained(historian, journal)
-        pids = server.pids()
-        assert len(pids) > 3
-        loop = asyncio.get_running_loop()
-        try:
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
-            frozen_s = loop.time()
-            await journal.append([transition(2)], [batch(2)])
-            assert loop.time() - frozen_s < 1, "nobody else waits"
-            await until(lambda: not historian.status().connected, within_s=5)
-            assert "in time" in (historian.status().last_error or "")
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-        await drained(historian, journal)
-        assert await counts(Database(server.dsn)) == (2, 6)
+    monkeypatch.setattr(connection, "_CONNECT_S", 1.0)
+    async with private() as server, opened(tmp_path) as journal:
+        patient = timedelta(seconds=2 * PATIENCE_S)
+        async with running(journal, server.dsn, command_timeout=patient) as historian:
+            await journal.append([transition(1)], [batch(1)])
+            await drained(historian, journal)
+            async with frozen(server), asyncio.timeout(PATIENCE_S):
+                await journal.append([transition(2)], [batch(2)])  # nobody else waits
+            await drained(historian, journal)
+        async with running(journal, server.dsn, command_timeout=timedelta(seconds=1)) as historian:
+            await until(lambda: historian.status().connected)
+            async with frozen(server):
+                await journal.append([transition(3)], [batch(3)])
+                await until(lambda: not historian.status().connected)
+                assert "in time" in (historian.status().last_error or "")
+            await drained(historian, journal)
+        assert await counts(Database(server.dsn)) == (3, 9)
 
 
 async def test_a_full_disk_of_the_database_holds_things_up_and_nothing_else(tmp_path: Path) -> None:
@@ -179,13 +192,17 @@ async def test_a_full_disk_of_the_database_holds_things_up_and_nothing_else(tmp_
                 n += 1
                 await journal.append([transition(n)], [batch(n, 800)])
             assert n < 3000, "it never filled"
-            await asyncio.sleep(0)
+            end = journal.position.last_batch
+            await until(lambda end=end: historian.drained.batch >= end or not historian.status().connected)  # type: ignore[misc]
         await until(lambda: historian.status().last_error is not None)
         assert historian.status().alarm == "", "it is waited for, nobody has to do anything here"
         ballast.unlink()
-        if not server.pids():
-            await server.start()  # it ends itself when there is no room for its log
-        await drained(historian, journal, within_s=60)
+        there = asyncio.create_task(drained(historian, journal))
+        while not there.done():
+            if not server.pids():
+                await server.start()  # it ends itself when there is no room for its log
+            await asyncio.wait({there}, timeout=0.2)
+        await there
         assert historian.status().set_aside == 0
         assert await counts(Database(server.dsn)) == (n, 3 + 800 * (n - 1))
 
@@ -202,7 +219,7 @@ async def test_a_real_deadlock_is_survived_whoever_is_its_victim(database: Datab
             "SELECT count(*) FROM pg_stat_activity "
             "WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not await database.value(waiting):
                 await asyncio.sleep(0.01)
         try:
@@ -219,7 +236,7 @@ async def test_a_table_that_stays_locked_is_not_waited_for_without_end(
     database: Database, tmp_path: Path
 ) -> None:
     """Fault 45: a lock held for as long as it takes; everything arrives when it is let go."""
-    patient = timedelta(seconds=30)
+    patient = timedelta(seconds=2 * PATIENCE_S)
     async with (
         opened(tmp_path) as journal,
         running(journal, database.dsn, command_timeout=patient) as historian,
@@ -229,7 +246,7 @@ async def test_a_table_that_stays_locked_is_not_waited_for_without_end(
         other = await database.connect()
         await other.execute("BEGIN; LOCK TABLE andon.transition IN ACCESS EXCLUSIVE MODE")
         await journal.append([transition(2)], [batch(2)])
-        await until(lambda: not historian.status().connected, within_s=15)
+        await until(lambda: not historian.status().connected)
         assert "lock" in (historian.status().last_error or "")
         await other.execute("ROLLBACK")
         await other.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assembly.ending import MEETING_S_MAX, publish_when_met
+from gateway.assembly import ending
 from gateway.errors import JournalForeign, SinkRefused
 from gateway.historian import EquipmentMeta, TagMeta
 from gateway.historian.portions import Portion
@@ -32,6 +32,7 @@ from statemodel.types import (
 )
 from tests.gateway.historian.databases import (
     EQUIPMENT,
+    PATIENCE_S,
     TAGS,
     Database,
     Proxy,
@@ -42,8 +43,6 @@ from tests.gateway.historian.databases import (
     until,
 )
 from tests.gateway.journal.builders import START, batch, fill, opened, transition
-
-pytestmark = pytest.mark.timeout(90)
 
 ALARM = DeviceEvent(
     connection="plc",
@@ -260,7 +259,12 @@ async def test_a_database_that_turns_read_only_is_left_and_found_again(
         await database.do(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         await database.disconnect_others()
         await journal.append([transition(2)], [batch(1)])
-        await until(lambda: "read-only" in (historian.status().last_error or ""))
+        await until(
+            lambda: (
+                "read-only" in (historian.status().last_error or "")
+                and historian.status().oldest_unsent_at is not None
+            )
+        )
         status = historian.status()
         assert not status.connected
         assert (status.lag_events, status.lag_batches) == (1, 1)
@@ -311,8 +315,9 @@ async def test_a_row_the_database_refuses_is_set_aside_and_the_others_arrive(
 
 
 async def test_a_table_that_takes_nothing_any_more_is_a_persons_business(
-    database: Database, tmp_path: Path
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("gateway.historian.session._SET_ASIDE_MAX", 100)
     async with opened(tmp_path) as journal, running(journal, database.dsn) as historian:
         await journal.append([transition(1)])
         await drained(historian, journal)
@@ -384,7 +389,7 @@ async def test_nobody_hears_of_an_older_copy_that_the_database_knows(
 
     async with opened(copy) as journal:
         historian = build(journal, database.dsn)
-        telling = asyncio.create_task(publish_when_met(publish, historian))
+        telling = asyncio.create_task(ending.publish_when_met(publish, historian))
         with pytest.raises(JournalForeign):
             await historian.run()
         assert not telling.done()
@@ -393,7 +398,10 @@ async def test_nobody_hears_of_an_older_copy_that_the_database_knows(
     assert told == []
 
 
-async def test_a_database_that_cannot_be_asked_holds_nobody_up(tmp_path: Path) -> None:
+async def test_a_database_that_cannot_be_asked_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "MEETING_S_MAX", 2 * PATIENCE_S)
     told = asyncio.Event()
 
     async def publish() -> None:
@@ -403,8 +411,8 @@ async def test_a_database_that_cannot_be_asked_holds_nobody_up(tmp_path: Path) -
         opened(tmp_path) as journal,
         running(journal, "postgresql://andon@127.0.0.1:9/andon") as historian,
     ):
-        async with asyncio.timeout(MEETING_S_MAX - 1):
-            await publish_when_met(publish, historian)
+        async with asyncio.timeout(PATIENCE_S):
+            await ending.publish_when_met(publish, historian)
     assert told.is_set()
 
 
@@ -554,7 +562,7 @@ async def test_a_server_that_will_not_have_us_is_named_and_tried_again(
         assert historian.status().retry_at is not None
         # What comes during the pause is seen to wait, although nothing is tried again for half a minute.
         [told] = await journal.append([transition(1)])
-        await until(lambda: historian.status().oldest_unsent_at is not None, within_s=5)
+        await until(lambda: historian.status().oldest_unsent_at is not None, within_s=25)
         assert (historian.status().lag_events, historian.status().oldest_unsent_at) == (1, told.recorded_at)
         with pytest.raises(SinkRefused):
             await historian.check()

@@ -36,8 +36,6 @@ from tests.gateway.historian.databases import (
 )
 from tests.gateway.journal.builders import START, batch, opened, transition
 
-pytestmark = pytest.mark.timeout(90)
-
 #: So slow that after its first portion a backlog stays what it is for as long as a test takes.
 HELD = {"batch_rows": 30, "backlog_rate": 1}
 FAST = {"batch_rows": 30}
@@ -151,6 +149,7 @@ async def test_every_further_outage_is_a_hole_more_and_all_close(database: Datab
         assert [tuple(r) for r in ranges] == [(100, 110), (210, 220), (320, 330)]
         async with running(journal, database.dsn, **FAST) as historian:
             await drained(historian, journal)
+            await until(lambda: not historian._drain.held.beyond)  # closed a moment later
     await whole(database, 330)
     assert await database.value("SELECT count(*) FROM andon.late_range WHERE written_at IS NOT NULL") == 3
 
@@ -160,6 +159,7 @@ async def test_a_little_waiting_opens_no_second_lane(database: Database, tmp_pat
         await write(journal, 1, 15)
         async with running(journal, database.dsn, **FAST) as historian:
             await drained(historian, journal)
+            await until(lambda: not historian._drain.held.beyond)  # closed a moment later
     await whole(database, 15)
     assert await database.value("SELECT count(*) FROM andon.late_range") == 0
 
@@ -198,6 +198,7 @@ async def test_many_transitions_are_copied_with_the_same_columns_as_few(
         assert await historian.events_after(0, 1000) == told
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", range(3))
 async def test_whenever_it_is_killed_everything_is_there_once(
     database: Database, tmp_path: Path, seed: int
@@ -205,13 +206,15 @@ async def test_whenever_it_is_killed_everything_is_there_once(
     chance = random.Random(seed)
     written, holes = 0, 0
     async with opened(tmp_path) as journal:
-        for _ in range(12):
-            for _ in range(chance.choice((0, 40, 90))):
+        for turn in range(12):
+            for _ in range(chance.choice((0, 40, 90)) if turn else 90):
                 written += 1
                 await journal.append([transition(written)], [batch(written)])
-            rate = chance.choice((0, 300, 3000))
+            rate = chance.choice((0, 300, 3000)) if turn else 1
             async with running(journal, database.dsn, batch_rows=30, backlog_rate=rate) as historian:
                 await until(lambda: historian.status().connected)
+                if not turn:
+                    await until(lambda: len(historian._drain.held.beyond) > 0)
                 for _ in range(chance.randrange(30)):
                     written += 1
                     await journal.append([transition(written)], [batch(written)])
@@ -219,6 +222,7 @@ async def test_whenever_it_is_killed_everything_is_there_once(
                 holes = max(holes, len(historian._drain.held.beyond))
         async with running(journal, database.dsn, **FAST) as historian:
             await drained(historian, journal)
+            await until(lambda: not historian._drain.held.beyond)  # closed a moment later
             assert historian.status().moved_by_others == 0
     assert holes > 0, "there were two lanes when it was killed"
     await whole(database, written)
@@ -322,6 +326,7 @@ async def check_answers(journal: Journal, historian: Historian, samples: Sequenc
     ]
 
 
+@pytest.mark.timeout(400)
 async def test_answers_have_no_hole_no_double_and_no_leap_while_a_backlog_is_written(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +372,7 @@ async def test_answers_have_no_hole_no_double_and_no_leap_while_a_backlog_is_wri
                 assert historian._drain.held.beyond, "asked while there was a hole"
         async with running(journal, database.dsn, **FAST) as historian:
             await drained(historian, journal)
+            await until(lambda: not historian._drain.held.beyond)  # closed a moment later
             await check_answers(journal, historian, samples)
 
 

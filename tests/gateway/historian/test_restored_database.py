@@ -8,7 +8,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from gateway.journal import Journal
-from tests.gateway.historian.databases import Database, drained, running
+from tests.gateway.historian.databases import PATIENCE_S, Database, drained, running
 from tests.gateway.journal.builders import batch, opened, transition
 
 
@@ -87,7 +87,7 @@ async def test_a_cursor_that_cannot_be_moved_is_told_and_not_tried_without_a_pau
             "FOR EACH ROW EXECUTE FUNCTION andon.nothing()",
         )
         await journal.append([transition(2)], [batch(2)])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while historian.status().alarm != "refused":
                 await asyncio.sleep(0.01)
         status = historian.status()
@@ -116,7 +116,7 @@ async def test_a_journal_that_begins_where_the_database_knows_an_earlier_one_is_
 
 async def at_the_end(database: Database, journal: Journal) -> None:
     """Return when the cursor in the database is where the journal is."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (rows := await database.rows("SELECT seq, batch FROM andon.sink_cursor")) != [
             (journal.position.last_seq, journal.position.last_batch)
         ]:

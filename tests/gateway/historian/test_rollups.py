@@ -22,7 +22,7 @@ from gateway.journal import Journal
 from gateway.tag_history import JoinedTagHistory
 from statemodel.tag_history import DatedSample, SampleBucket, dated, summed_up
 from statemodel.types import Quality, SampleBatch, TagSample
-from tests.gateway.historian.databases import Database, drained, running, until
+from tests.gateway.historian.databases import PATIENCE_S, Database, drained, running, until
 from tests.gateway.journal.builders import opened
 
 #: Long closed, and on no hour.
@@ -193,7 +193,7 @@ async def test_an_hour_written_to_while_it_is_rolled_up_stays_due(database: Data
             )
             blocked = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
 AND datname = current_database()"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while not rolling.done() and not await database.value(blocked):
                     await asyncio.sleep(0.01)
             assert not rolling.done(), "it did not wait for the writer"
