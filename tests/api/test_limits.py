@@ -329,7 +329,7 @@ CORRECTIONS = b"POST /api/v1/equipment/filler-1/corrections HTTP/1.1\r\nhost: lo
 JSON = b"content-type: application/json\r\n"
 
 
-async def test_a_body_of_a_gigabyte_is_refused_without_waiting_for_it(
+async def test_a_body_of_a_gigabyte_is_refused_at_once_and_never_held(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.body._BODY_S", REQUEST_S)
@@ -340,7 +340,7 @@ async def test_a_body_of_a_gigabyte_is_refused_without_waiting_for_it(
     writer.close()
 
 
-async def test_a_body_of_a_gigabyte_in_chunks_is_refused_while_it_comes_and_never_held(
+async def test_a_body_of_a_gigabyte_in_chunks_is_refused_while_it_comes(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.body._BODY_S", REQUEST_S)

@@ -90,7 +90,7 @@ async def test_unknown_and_disabled_users_cost_the_same_work(tmp_path: Path) -> 
             assert hashing.compared == count
 
 
-async def test_unknown_users_are_answered_after_hashing_at_the_same_cost(
+async def test_unknown_users_are_answered_in_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted by what is hashed, which takes as long: the time itself is the machine's as well."""
