@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from gateway.sparkplug.datatypes import DataType
 from gateway.sparkplug.payload import Metric, Payload, decode, encode, resolve
 
-WAIT_S = 20.0
+WAIT_S = 45.0
 
 
 class Heard(NamedTuple):

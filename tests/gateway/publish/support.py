@@ -464,3 +464,23 @@ class Proxy:
         finally:
             if writer not in self._held:
                 writer.transport.abort() if self.deaf else writer.close()
+
+
+class Far(Proxy):
+    """A long line: everything a broker says takes its time, in seconds."""
+
+    def __init__(self, target_port: int, takes_s: float) -> None:
+        super().__init__(target_port)
+        self._takes_s = takes_s
+
+    async def _pipe(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_broker: bool
+    ) -> None:
+        try:
+            while data := await reader.read(65536):
+                if from_broker:
+                    await asyncio.sleep(self._takes_s)
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()

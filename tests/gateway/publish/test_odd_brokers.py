@@ -21,6 +21,7 @@ from statemodel.records import Recorded
 from tests.gateway.publish.support import (
     T0,
     Embedded,
+    Far,
     Mosquitto,
     Plant,
     Proxy,
@@ -266,28 +267,12 @@ async def test_with_qos_2_an_event_arrived_when_the_broker_was_told_to_pass_it_o
             await listening.wait_ids(events)
 
 
-class Far(Proxy):
-    """A long line: everything a broker says takes its time."""
-
-    async def _pipe(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_broker: bool
-    ) -> None:
-        try:
-            while data := await reader.read(65536):
-                if from_broker:
-                    await asyncio.sleep(0.03)
-                writer.write(data)
-                await writer.drain()
-        finally:
-            writer.close()
-
-
 @pytest.mark.real
 async def test_a_new_state_does_not_queue_behind_events_on_a_slow_line(mosquitto: Mosquitto) -> None:
     await mosquitto.start()
     plant = Plant(*NAMES)
     async with (
-        Far(mosquitto.port) as far,
+        Far(mosquitto.port, 0.03) as far,
         Subscriber(mosquitto.port, "acme/#") as listening,
         Running(plant.publisher(mosquitto.settings(far.port, inflight_max=1))),
     ):

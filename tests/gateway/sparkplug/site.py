@@ -37,7 +37,7 @@ from tests.support.sparkplug_host import SparkplugHost
 
 GATEWAY = GatewaySettings(id="line-1", enterprise="acme", site="berlin")
 STATES = ("Idle", "Execute", "Held", UNKNOWN)
-GROUP, WAIT_S = "acme", 20.0
+GROUP, WAIT_S = "acme", 45.0
 
 
 class _Position(NamedTuple):

@@ -18,7 +18,7 @@ from gateway.sparkplug.payload import Metric
 from statemodel.types import TagValue
 from tests.gateway.publish.conftest import mosquitto
 from tests.gateway.publish.support import Mosquitto, find_mosquitto
-from tests.gateway.sparkplug.site import GROUP, Running, site, until
+from tests.gateway.sparkplug.site import GROUP, WAIT_S, Running, site, until
 from tests.support.sparkplug_host import SparkplugHost
 
 __all__ = ["mosquitto"]
@@ -61,7 +61,7 @@ async def test_nothing_is_said_before_the_primary_host_is_there_and_nothing_is_l
                 await host.wait(lambda: "NDEATH" in host.verbs(), "the death")
                 await plant.happen(200)
                 said = len(host.heard)
-                await until(node, lambda s: s.connects == 2 and s.host == "offline", "waiting again")
+                await until(node, lambda s: s.connects >= 2 and s.host == "offline", "waiting again")
                 assert len(host.heard) == said
                 await host.say_online()
                 await host.wait(lambda: plant.all_told(host), "all that happened meanwhile")
@@ -101,7 +101,10 @@ async def test_a_link_that_is_lost_often_repeats_no_more_than_its_last_moments_w
         async with Running(node):
             await plant.happen(50)
             await host.wait(lambda: plant.all_told(host), "all until then")
-            await asyncio.sleep(REPEAT_S + 0.6)  # older than what any loss puts in doubt
+            async with asyncio.timeout(WAIT_S):
+                while (await plant.journal.cursor(node.sink)).seq < plant.seq:
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(REPEAT_S + 1.0)  # older than what any loss puts in doubt
             await plant.happen(3)
             await host.wait(lambda: plant.all_told(host), "the newest")
             for number in range(2, 4):
@@ -140,7 +143,7 @@ async def test_what_was_told_on_the_word_of_a_broker_that_was_restarted_is_told_
                 await host.wait(lambda: plant.all_told(host), "all until then")
                 before = set(host.values("filler", "Seq")) | set(host.values("oven", "Seq"))
                 os.kill(mosquitto.pid, signal.SIGUSR1)  # keep on disk what is retained
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(WAIT_S):
                     while not (store / "mosquitto.db").exists():
                         await asyncio.sleep(0.01)
                 await mosquitto.kill()
@@ -194,7 +197,7 @@ async def test_servers_are_walked_until_the_host_is_found(tmp_path: Path) -> Non
             node = plant.node(first.port, second.port, primary_host="scada")
             async with Running(node):
                 async with primary(second.port) as host:
-                    await host.wait(counted(host, "DBIRTH", 2), "births on the second", 30)
+                    await host.wait(counted(host, "DBIRTH", 2), "births on the second")
                     assert str(second.port) in node.status().server
                     await plant.happen(50)
                     await host.wait(lambda: plant.all_told(host), "what happened")
@@ -202,12 +205,12 @@ async def test_servers_are_walked_until_the_host_is_found(tmp_path: Path) -> Non
                     await host.wait(lambda: "NDEATH" in host.verbs(), "the death")
                     await plant.happen(50)
                     async with primary(first.port) as there:
-                        await there.wait(lambda: plant.all_told(there), "all of it on the first", 30)
+                        await there.wait(lambda: plant.all_told(there), "all of it on the first")
                         assert there.problems == []
                     assert host.problems == []
                 await first.kill()
                 async with primary(second.port) as host:
-                    await host.wait(counted(host, "DBIRTH", 2), "births on the second again", 30)
+                    await host.wait(counted(host, "DBIRTH", 2), "births on the second again")
                     await plant.happen(50)
                     await host.wait(lambda: plant.all_told(host), "everything since")
     finally:
@@ -229,7 +232,7 @@ async def test_each_server_has_a_word_of_the_host_of_its_own(mosquitto: Mosquitt
         ):
             await later.wait(counted(later, "DBIRTH", 1), "births where it came first")
             await later.say_offline()
-            await earlier.wait(counted(earlier, "DBIRTH", 1), "births where it has been all the time", 8)
+            await earlier.wait(counted(earlier, "DBIRTH", 1), "births where it has been all the time")
     finally:
         await other.kill()
 
@@ -248,19 +251,17 @@ async def test_a_storm_of_rebirths_is_answered_once_and_starves_nobody(
         async with Running(node):
             await host.wait(counted(host, "DBIRTH", 2), "the births")
             loop = asyncio.get_running_loop()
-            began, worst = loop.time(), 0.0
+            began, heard = loop.time(), 0
             for n in range(30):
+                heard = len(host.heard)
                 mad.storm(100)
-                before = loop.time()
                 await asyncio.sleep(0.1)
-                worst = max(worst, loop.time() - before - 0.1)
-                await plant.move("filler", ("Idle", "Execute")[n % 2])
-            await host.wait(lambda: plant.all_told(host), "what happened in the storm")
+                seq = (await plant.move("filler", ("Idle", "Execute")[n % 2])).seq
+                await host.wait(lambda seq=seq: host.value("filler", "Seq") == seq, "what happens meanwhile")  # type: ignore[misc]
             await until(node, lambda status: status.commands["rebirth"] >= 1000, "they were counted")
             births = host.verbs().count("NBIRTH")
             assert births <= 2 + (loop.time() - began) // 5
-            assert worst < 0.5
-            await host.wait(counted(host, "NBIRTH", births + 1), "the one that is owed", 10)
+            await host.wait(lambda: "NBIRTH" in host.verbs()[heard:], "the one that is owed")
             assert host.problems == []
 
 
@@ -336,7 +337,7 @@ async def test_a_value_a_host_writes_goes_to_the_port_and_garbage_to_nobody(
             await until(node, lambda s: sum(s.commands.values()) == 5, "each was counted")
             assert len(port.asked) == 1
             port.outcome = WriteOutcome.REFUSED
-            await host.command("oven", Metric(SPEED, None, DataType.DOUBLE, 6.0, now))
+            await host.command("oven", Metric(SPEED, None, DataType.DOUBLE, 6.0, datetime.now(UTC)))
             await until(node, lambda s: s.commands["not_written"] == 1, "the refusal was counted")
             await plant.move("oven", "Held")
             await host.wait(lambda: host.value("oven", "State") == "Held", "life goes on")
@@ -363,7 +364,7 @@ async def test_values_that_were_overtaken_while_the_broker_stood_still_are_told_
             finally:
                 os.kill(mosquitto.pid, signal.SIGCONT)
             speeds = set(plant.speeds["oven"])
-            await host.wait(lambda: speeds <= set(host.values("oven", SPEED)), "each of them", 5)
+            await host.wait(lambda: speeds <= set(host.values("oven", SPEED)), "each of them")
             await host.wait(lambda: host.value("oven", SPEED) == 19.0, "the newest as what is now")
             assert node.status().tags_merged > 5
             assert node.status().connects == 1

@@ -19,10 +19,10 @@ from simulators.modbus_server import ModbusServer
 from tests.gateway.publish.conftest import mosquitto
 from tests.gateway.publish.support import Mosquitto, free_port
 from tests.support.processes import GatewayProcess, gateway
-from tests.support.sparkplug_host import SparkplugHost
+from tests.support.sparkplug_host import WAIT_S, SparkplugHost
 
 __all__ = ["mosquitto"]
-pytestmark = pytest.mark.timeout(110)
+pytestmark = pytest.mark.timeout(400)
 
 IDLE, STARTING, EXECUTE, HELD = 4, 3, 6, 11
 PLC, SETPOINT, SPEED = "palletiser-1", "Tags/plc/setpoint", "Tags/plc/speed"
@@ -53,6 +53,7 @@ name = "plc"
 protocol = "modbus"
 endpoint = "{plc}"
 unit = 1
+timeout = "30s"
 [[connections.groups]]
 name = "all"
 interval = "20ms"
@@ -100,13 +101,16 @@ class Machine:
     def running(self) -> Any:
         return gateway(self.config, self.api)
 
+    async def ask(self, path: str) -> httpx.Response:
+        url = f"http://127.0.0.1:{self.api}"
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=WAIT_S) as http:
+            return await http.get(path)
+
     async def get(self, path: str) -> Any:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.api}", trust_env=False) as http:
-            return (await http.get(path)).json()
+        return (await self.ask(path)).json()
 
     async def metrics(self) -> str:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.api}", trust_env=False) as http:
-            return (await http.get("/metrics")).text
+        return (await self.ask("/metrics")).text
 
     async def transitions(self) -> list[int]:
         """Numbers of all transitions in the journal."""
@@ -181,7 +185,7 @@ async def test_a_host_writes_to_a_register_and_sees_it_change(mosquitto: Mosquit
         # What no rule allows, and a register that can only be read: both say no, and nobody dies of it.
         await host.command(PLC, Metric(SETPOINT, None, DataType.UINT16, 101, datetime.now(UTC)))
         await host.command(PLC, Metric(SPEED, None, DataType.FLOAT, 1.5, datetime.now(UTC)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             while 'what="not_written"} 2.0' not in (figures := await it.metrics()):
                 await asyncio.sleep(0.05)
         assert 'andon_sparkplug_commands_total{sink="sparkplug",what="written"} 1.0' in figures
@@ -206,7 +210,7 @@ async def test_a_device_whose_plc_is_away_is_dead_until_it_is_back(
         assert host.value(PLC, "State") == "Unknown"
         it.show(EXECUTE)
         await it.plc.gate.accept()
-        await host.wait(lambda: host.alive[PLC], "its birth", 30)
+        await host.wait(lambda: host.alive[PLC], "its birth")
         await shown(host, "Execute")
         seqs = await it.transitions()
         await host.wait(lambda: set(seqs) <= set(host.values(PLC, "Seq")), "every transition")

@@ -34,19 +34,19 @@ from tests.support.sparkplug_payloads import payloads
 ROOT = Path(__file__).parents[3]
 AT = datetime(2026, 11, 22, 9, 30, 0, 125_000, tzinfo=UTC)
 T = DataType
-#: Far above what any of it takes; a payload that stops the process for longer is an attack.
-SECONDS_MAX = 2.0
+#: Of work. Far above what any of it takes; a payload that stops the process for longer is an attack.
+SECONDS_MAX = 5.0
 
 
 def judge(data: bytes) -> bool:
     """Decode; whether it was a payload. What it was has to be possible to say and, if typed, to send."""
-    began = time.perf_counter()
+    began = time.thread_time()
     try:
         found = decode(data)
     except NotSparkplug:
         return False
     finally:
-        assert time.perf_counter() - began < SECONDS_MAX
+        assert time.thread_time() - began < SECONDS_MAX
     assert repr(found)
     if found.typed and (found.seq is None or found.seq < 256):
         again = decode(encode(found))
@@ -213,7 +213,7 @@ def test_it_is_so_where_protobuf_is_pure_python_too() -> None:
         env={**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
 
