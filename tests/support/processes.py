@@ -42,7 +42,7 @@ class Process:
             )
         return cls(child, log)
 
-    async def end(self, number: signal.Signals, within_s: float = 20.0) -> int:
+    async def end(self, number: signal.Signals, within_s: float = READY_S_MAX) -> int:
         """Send a signal and wait; a process that does not end in time fails the test."""
         if self.child.returncode is None:
             self.child.send_signal(number)
@@ -212,7 +212,7 @@ class Mosquitto:
         binary = os.environ.get("ANDON_TEST_MOSQUITTO") or "/usr/sbin/mosquitto"
         command = [binary, "-c", str(self._directory / "mosquitto.conf")]
         self._process = await Process.start(command, self._directory / "mosquitto.log")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(READY_S_MAX):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)
