@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.clock import SystemClock
@@ -346,7 +346,7 @@ async def test_giving_up_in_the_last_moment_leaves_no_connection() -> None:
             await within(gone.wait())
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None)
 @given(
     version=st.sampled_from(["5", "3.1.1"]),
     garbage=st.one_of(

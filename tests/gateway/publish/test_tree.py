@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +83,7 @@ def recorded(event: SourceLost | Rejection, type_: str) -> Recorded:
     return Recorded("s", 1, "s-1", type_, *of, AT, AT, event, b"")
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=400, deadline=None)
 @given(TABLES, st.integers(0, 3))
 def test_what_is_not_refused_is_fit(given_: dict[str, dict[str, str]], places: int) -> None:
@@ -124,6 +126,7 @@ def test_what_is_not_refused_is_fit(given_: dict[str, dict[str, str]], places: i
     assert topics.status == listed["status", ""]
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=200, deadline=None)
 @given(TABLES)
 def test_whatever_the_templates_an_event_of_long_ago_has_a_topic(given_: dict[str, dict[str, str]]) -> None:

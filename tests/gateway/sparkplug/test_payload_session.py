@@ -159,7 +159,7 @@ VALUES = st.one_of(
 
 
 @given(said=st.lists(st.tuples(st.sampled_from(TAGS), VALUES, st.sampled_from(Quality)), max_size=12))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 def test_tags_of_every_type_are_read_whatever_they_say(
     reader: SparkplugReader, said: list[tuple[PublishedTag, TagValue, Quality]]
 ) -> None:
