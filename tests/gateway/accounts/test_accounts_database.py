@@ -26,11 +26,19 @@ from gateway.historian import Historian
 from gateway.historian.drain import SINK
 from gateway.journal import Journal
 from statemodel.types import SampleBatch
-from tests.gateway.historian.databases import EQUIPMENT, TAGS, Database, Proxy, drained, historian_settings
+from tests.gateway.historian.databases import (
+    EQUIPMENT,
+    PATIENCE_S,
+    TAGS,
+    Database,
+    Proxy,
+    drained,
+    historian_settings,
+)
 from tests.gateway.journal.builders import ManualClock, batch, opened, transition
 from tests.support.database import new_database, timescale_dsn
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 FORBIDDEN = 1e9
 COUNTED = """
@@ -165,7 +173,7 @@ class Plant:
             await self.database.disconnect_others()
         else:
             proxy.cut = ""
-            await drained(historian, journal, within_s=60)
+            await drained(historian, journal)
             await self.compare(accounts)
 
     async def append(self, journal: Journal, batches: list[SampleBatch]) -> None:
@@ -216,7 +224,7 @@ async def test_rows_that_were_written_again_by_hand_are_delivered_within_a_minut
 
 async def wait_for(clock: ManualClock, historian: Historian, journal: Journal) -> None:
     """Let the historian's pauses pass until it has written all there is."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while historian.drained.batch < journal.position.last_batch:
             clock.advance(0.01)
             await asyncio.sleep(0.005)

@@ -108,7 +108,7 @@ class Plant:
 
     async def keep_house(self) -> None:
         """Twice what the journal does now and then: keep what waits, begin segments, free them."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for _ in range(2):
                 self.clock.move(timedelta(minutes=10))
                 while not any(pause > 0 for pause in self.clock.pauses):

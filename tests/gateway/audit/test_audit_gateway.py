@@ -23,7 +23,7 @@ from gateway.audit.store import AuditStore
 from gateway.cli import app
 from statemodel.types import AuditAnchor, Correction
 from tests.gateway.assembly.living_site import Machine, Running, Site, running
-from tests.gateway.audit.trails import AT, entry
+from tests.gateway.audit.trails import AT, PATIENCE_S, entry
 from tests.support.database import new_database, timescale_dsn
 from tests.support.small_plc import SmallPlc, small_plcs
 
@@ -117,7 +117,7 @@ async def test_who_reads_the_trail_is_in_it_and_its_heads_are_in_the_sequence(
             for path in ("/audit", "/audit/head", "/audit/verify", "/audit/export"):
                 assert (await anonymous.get(path)).status_code in (401, 403), path
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 verdict = (await client.get("/audit/verify")).json()
                 if verdict["anchored_n"] > 1:
@@ -217,7 +217,7 @@ async def test_a_trail_that_cannot_be_written_stops_changes_and_not_reading(
         reason = {"seq": state["seq"], "reason": "x"}
         assert (await client.post("/equipment/press/reasons", json=reason)).status_code == 503
         broken = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while "audit" in (await client.get(f"{address(gateway)}/readyz")).json()["parts"]:
                 await asyncio.sleep(0.02)
         assert (await client.post("/users", json=NEW_USER)).status_code == 201
@@ -288,7 +288,7 @@ async def test_the_database_vouches_for_a_trail_that_was_signed_anew(tmp_path: P
             await gateway.until_up()
             for _ in range(3):
                 await client.get("/audit")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 while await anchored_in(dsn) < 4:
                     await asyncio.sleep(0.1)
             verdict = (await client.get("/audit/verify")).json()

@@ -9,6 +9,8 @@ from api.auditing import AuditEntry
 from gateway.audit.folder import segments_of
 from gateway.audit.store import AuditStore, Limits
 
+PATIENCE_S = 60.0
+"""How long is waited for what has to come some day: it costs nothing when it comes."""
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 

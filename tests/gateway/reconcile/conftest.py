@@ -9,7 +9,7 @@ _ROOT = str(Path(__file__).resolve().parents[3])
 if _ROOT not in sys.path:
     sys.path.append(_ROOT)
 
-from tests.gateway.historian.conftest import database, embedded_dsn  # noqa: E402
+from tests.gateway.historian.conftest import database, embedded_dsn, slow_machine  # noqa: E402
 from tests.gateway.publish.conftest import broker, mosquitto  # noqa: E402
 
-__all__ = ["broker", "database", "embedded_dsn", "mosquitto"]
+__all__ = ["broker", "database", "embedded_dsn", "mosquitto", "slow_machine"]

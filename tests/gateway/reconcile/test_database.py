@@ -13,8 +13,6 @@ from tests.gateway.historian.databases import Database
 from tests.gateway.journal.builders import batch
 from tests.gateway.reconcile.plants import Site, kinds, site
 
-pytestmark = pytest.mark.timeout(90)
-
 
 async def events_of(database: Database) -> Sequence[tuple[int, str]]:
     rows = await database.rows("SELECT seq, body::text FROM andon.transition ORDER BY seq")

@@ -14,10 +14,8 @@ from gateway.errors import SinkRefused
 from gateway.historian.connection import Readers
 from gateway.historian.migrate import migrate
 from gateway.reconcile.twins import TwinWatch
-from tests.gateway.historian.databases import Database, historian_settings, until
+from tests.gateway.historian.databases import PATIENCE_S, Database, historian_settings, until
 from tests.support.manual_clock import ManualClock
-
-pytestmark = pytest.mark.timeout(60)
 
 STREAM = str(uuid4())
 
@@ -55,12 +53,15 @@ def watch(database: Database, stream: str, *, gateway: str = "line-1", moved: in
     )
 
 
-async def test_two_tell_of_each_other_and_of_nobody_else(database: Database) -> None:
+async def test_two_tell_of_each_other_and_of_nobody_else(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.reconcile.twins._GOODBYE_S_MAX", PATIENCE_S)
     async with migrated(database):
         one, two = watch(database, STREAM), watch(database, str(uuid4()))
         elsewhere = watch(database, str(uuid4()), gateway="line-2")
         tasks = [asyncio.create_task(item.run()) for item in (one, two, elsewhere)]
-        await until(lambda: bool(one.others and two.others), within_s=10.0)
+        await until(lambda: bool(one.others and two.others))
         assert "another gateway with this id writes to the same database: process " in (one.trouble() or "")
         assert one.noticed_at is not None
         assert elsewhere.trouble() is None
@@ -135,7 +136,7 @@ async def test_a_database_that_is_away_stops_nothing(database: Database) -> None
         await one.look()
     task = asyncio.create_task(one.run())
     async with migrated(database):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not await database.value("SELECT count(*) FROM andon.gateway_run"):
                 await asyncio.sleep(0.01)
     assert not task.done()

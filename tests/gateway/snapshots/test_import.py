@@ -25,7 +25,7 @@ from gateway.snapshots.importing import (
     refuse_live,
     tags_of,
 )
-from tests.gateway.journal.builders import batch, opened, transition
+from tests.gateway.journal.builders import PATIENCE_S, batch, opened, transition
 from tests.gateway.snapshots.sites import lay_out, write_journal
 from tests.support.database import new_database, timescale_dsn
 
@@ -114,7 +114,7 @@ async def drained(journal: Journal, dsn: str, loaded: Loaded) -> None:
     )
     task = asyncio.create_task(historian.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while historian.drained.seq < journal.position.last_seq:
                 await asyncio.sleep(0.01)
     finally:

@@ -20,7 +20,7 @@ from gateway.snapshots.folder import SnapshotFolder
 from gateway.snapshots.keeper import FOLDER, REQUEST, Identity, Keeper
 from statemodel.engine import Engine
 from statemodel.snapshot import EngineSnapshot, KeptEquipment
-from tests.gateway.journal.builders import ManualClock, eventually, opened
+from tests.gateway.journal.builders import PATIENCE_S, ManualClock, eventually, opened
 from tests.gateway.snapshots.builders import AT, sample, spec
 
 IDENTITY = Identity("line-1", "1.0", "c0" * 32, {"packml": "d0" * 32}, ("historian",))
@@ -86,7 +86,7 @@ async def gateway(
 
 async def until(made: Gateway, count: int) -> None:
     """Time goes by until so many snapshots have been taken."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while made.keeper.status.taken < count:
             await made.pass_(0.5)
 
@@ -172,7 +172,7 @@ async def test_a_failing_disk_is_told_and_tried_again_and_disturbs_nobody(
 
         monkeypatch.setattr(SnapshotFolder, "write", full)
         await made.see("m1", 6)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while made.keeper.status.failures < 2:
                 await made.pass_(0.5)
         assert "no space left" in made.keeper.status.failed
@@ -260,7 +260,7 @@ async def test_a_journal_that_takes_no_more_questions_is_told_and_ends_nothing(
 
         with monkeypatch.context() as patched:
             patched.setattr(made.journal, asked, busy)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while not made.keeper.status.failures:
                     await made.pass_(0.5)
             assert "10000 calls wait" in made.keeper.status.failed
@@ -309,7 +309,7 @@ async def test_the_last_one_does_not_wait_behind_one_that_waits_for_a_commit(tmp
         await made.see("m1", 6)
         asked = asyncio.create_task(made.keeper.take("every"))
         await asyncio.sleep(0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await made.keeper.finish()
         assert await asked is not None
         assert {reason for _, reason in made.taken()} == {"every", "stop"}

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.processes import GatewayProcess, free_port, gateway
 from tests.support.small_plc import SmallPlc, small_plcs
 
+PATIENCE_S = 60.0
+pytestmark = pytest.mark.timeout(400)
 CONFIG = """
 [gateway]
 id = "line-1"
@@ -33,6 +36,7 @@ listen = "127.0.0.1:{port}"
 name = "plc"
 protocol = "modbus"
 endpoint = "tcp://127.0.0.1:{plc}"
+timeout = "30s"
 [[connections.groups]]
 name = "all"
 interval = "50ms"
@@ -79,8 +83,16 @@ class Site:
             return (await http.get(path)).json()
 
     async def until_state(self, state: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while (await self.get("/equipment/oven/state"))["state"] != state:
+                await asyncio.sleep(0.02)
+
+    async def until_recorded(self, tag: str, value: int) -> None:
+        """Return when a reading is durable: it counts in the books of the journal."""
+        async with asyncio.timeout(PATIENCE_S):
+            while ((await self.get(f"/tags/{tag}"))["latest"] or {}).get("value") != value:
+                await asyncio.sleep(0.02)
+            while (await self.get("/accounts"))["flow"]["in_hand"]:
                 await asyncio.sleep(0.02)
 
     async def transitions(self) -> list[dict[str, Any]]:
@@ -96,7 +108,7 @@ class Site:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         )
@@ -106,7 +118,7 @@ class Site:
 
 
 async def eventually(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not await asyncio.to_thread(true):
             await asyncio.sleep(0.05)
 
@@ -124,7 +136,7 @@ async def test_an_outage_after_a_kill_is_told_with_what_was_last_read(tmp_path: 
             await site.until_state("Hot")
             await eventually(lambda: any(h["seq"] >= 2 for h in site.snapshots()))
             plc.registers[0] = 190  # comes after the snapshot, so only the tail has it
-            await asyncio.sleep(0.5)
+            await site.until_recorded("plc/temp", 190)
             await start_again(process)
             await site.until_state("Hot")
             [outage] = [t for t in await site.transitions() if t["to_state"] == "Unknown"]
