@@ -213,11 +213,15 @@ class Events:
         self._tell_refused(refused)
 
     async def watch(self, link: Link) -> None:
-        """Note when the broker was last heard, until the connection is over: a silence is missed late."""
-        heard = -1
+        """Note when the broker was last heard, until the connection is over: a silence is missed late.
+
+        What came since the last look may have come right after it: this process may have stood still since.
+        """
+        heard, looked_s = -1, self._clock.monotonic()
         while True:
             if (now := link.acknowledged + link.heard) != heard:
-                heard, self._alive_s = now, self._clock.monotonic()
+                heard, self._alive_s = now, looked_s
+            looked_s = self._clock.monotonic()
             await self._clock.sleep(ALIVE_EVERY_S)
 
     async def connection_over(self) -> None:
