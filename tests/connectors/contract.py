@@ -26,9 +26,8 @@ import pytest
 from connectors.base import Connector
 from connectors.errors import ConnectionLost
 from statemodel.types import DeviceEvent, Gap, Quality, SampleBatch, TagSample, TagValue
+from tests.support.patience import PATIENCE_S as PATIENCE_S
 
-#: Nothing in the suite takes longer than this on a working connector; it only bounds a failing test.
-PATIENCE_S = 50.0
 #: A cancelled connector is gone within this time: it waits for no answer any more.
 PROMPT_S = 12.0
 #: The setting for how long a connector under test waits for an answer that comes: longer than any machine

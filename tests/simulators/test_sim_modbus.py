@@ -18,6 +18,7 @@ from simulators.maps import MODBUS, OPCUA
 from simulators.modbus_pdu import COILS, DISCRETES, HOLDING, INPUT, Unit, answer
 from simulators.modbus_server import ModbusServer
 from simulators.registers import encode
+from tests.support.patience import PATIENCE_S
 
 README = (Path(simulators.__file__).parent / "README.md").read_text(encoding="utf-8")
 
@@ -224,7 +225,7 @@ async def test_pymodbus_reads_what_was_put(server: ModbusServer) -> None:
             ("nobody", "temp", 1.0),
         ]
     )
-    client = AsyncModbusTcpClient("127.0.0.1", port=server.gate.port, retries=0)
+    client = AsyncModbusTcpClient("127.0.0.1", port=server.gate.port, retries=0, timeout=PATIENCE_S)
     assert await client.connect()
     oven = await client.read_holding_registers(0, count=8, device_id=1)
     assert oven.registers[0] == 1834
@@ -261,13 +262,13 @@ async def test_writes_that_command_are_handed_on_and_not_kept() -> None:
     palletiser = ModbusServer("modbus-a", "127.0.0.1", 0, MODBUS["modbus-a"], 1, on_command)
     for server in (oven, palletiser):
         await server.gate.open()
-    client = AsyncModbusTcpClient("127.0.0.1", port=oven.gate.port, retries=0)
+    client = AsyncModbusTcpClient("127.0.0.1", port=oven.gate.port, retries=0, timeout=PATIENCE_S)
     assert await client.connect()
     await client.write_coil(0, True, device_id=1)
     assert (await client.read_coils(0, count=1, device_id=1)).bits[0] is False
     await client.write_coil(8, False, device_id=1)
     client.close()
-    client = AsyncModbusTcpClient("127.0.0.1", port=palletiser.gate.port, retries=0)
+    client = AsyncModbusTcpClient("127.0.0.1", port=palletiser.gate.port, retries=0, timeout=PATIENCE_S)
     assert await client.connect()
     await client.write_register(100, 2, device_id=1)
     assert told == [("oven-1", "start"), ("compressor-1", "stop")]
@@ -297,7 +298,7 @@ async def test_connections_are_bounded_and_freed(server: ModbusServer) -> None:
     for _, writer in links:
         writer.close()
         await writer.wait_closed()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.gate.port)
             writer.write(request)

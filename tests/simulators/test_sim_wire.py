@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ from pymodbus.exceptions import ModbusIOException
 
 from simulators.ledger import Ledger
 from simulators.link import Gate
-from simulators.maps import MODBUS, NAMESPACE, OPCUA
+from simulators.maps import MODBUS, NAMESPACE, OPCUA, SERVERS
 from simulators.modbus_server import ModbusServer
 from simulators.opcua_server import OpcuaServer
 from simulators.orders import Clear, Command, Fault, Go, Quit, Randomness
 from simulators.play import rehearse
 from simulators.scenario import load, parse
 from simulators.simulation import Options, OptionsError, PlantClock, Simulation
+from tests.support.patience import PATIENCE_S
+from tests.support.ports import ports_in_a_row
 
-Client: Any = _Client
+Client: Any = partial(_Client, timeout=PATIENCE_S)
 ua: Any = _ua
 
 QUIET = parse(
@@ -57,7 +60,7 @@ class Ear:
         self._news.set()
 
     async def wait_for(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 for event in self.heard:
                     if wanted(event):
@@ -76,7 +79,9 @@ def ear() -> Ear:
 
 @pytest.fixture
 async def plant(ear: Ear, tmp_path: Path) -> AsyncIterator[Simulation]:
-    options = Options(scenario=QUIET, port_base=0, ledger=tmp_path / "ledger.jsonl")
+    # Ports of our own: what is closed for a while comes back at the same place.
+    first = ports_in_a_row(len(SERVERS))
+    options = Options(scenario=QUIET, port_base=first, ledger=tmp_path / "ledger.jsonl")
     async with Simulation(options, ear) as running:
         yield running
 
@@ -90,7 +95,7 @@ def ledger_of(plant: Simulation) -> Path:
     return plant.options.ledger
 
 
-def modbus(plant: Simulation, name: str, timeout: float = 2.0) -> AsyncModbusTcpClient:
+def modbus(plant: Simulation, name: str, timeout: float = PATIENCE_S) -> AsyncModbusTcpClient:
     port = int(plant.endpoints[name].rsplit(":", 1)[1])
     return AsyncModbusTcpClient("127.0.0.1", port=port, retries=0, timeout=timeout)
 
@@ -101,7 +106,7 @@ def node(client: Any, name: str) -> Any:
 
 async def until(reached: Callable[[], Any], wanted: Any) -> None:
     """Poll until `reached()` gives `wanted`."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (await reached()) != wanted:
             await asyncio.sleep(0.01)
 
@@ -126,7 +131,7 @@ async def test_a_subscriber_sees_every_state_with_the_ledgers_own_time(tmp_path:
         await subscription.subscribe_data_change(node(client, "Capper.StateCurrent"), queuesize=20)
         await plant.order(Go())
         seen: list[tuple[int, Any]] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while len(seen) < 8:
                 seen.append(await changes.values.get())
         await subscription.delete()
@@ -146,7 +151,9 @@ async def test_the_ledger_is_what_was_rehearsed_and_is_written_before_the_wire(
     async with Simulation(options, ear) as plant:
         client = modbus(plant, "modbus-a")
         assert await client.connect()
-        for _ in range(60):
+        looks = 0
+        while looks < 60 or len(lines(path)) <= 6:
+            looks += 1
             code = (await client.read_holding_registers(0, count=1, device_id=1)).registers[0]
             told = [line["code"] for line in lines(path) if line["equipment"] == "palletiser-1"]
             assert code in told
@@ -159,7 +166,6 @@ async def test_the_ledger_is_what_was_rehearsed_and_is_written_before_the_wire(
         (change.equipment, change.from_state, change.to_state, change.code)
         for change in expected[: len(ledger)]
     ]
-    assert len(ledger) > 6
     assert [line["mono"] for line in ledger] == sorted(line["mono"] for line in ledger)
 
 
@@ -167,7 +173,7 @@ async def test_a_scenario_that_ends_says_so_once_and_goes_on_serving(tmp_path: P
     short = parse('duration = "500ms"\n[behaviour]\nmin_dwell = "50ms"\nacting = ["50ms", "80ms"]\n', "short")
     path = tmp_path / "ledger.jsonl"
     async with Simulation(Options(scenario=short, port_base=0, ledger=path), ear) as plant:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             await plant.finished.wait()
         client = modbus(plant, "modbus-a")
         assert await client.connect()
@@ -222,7 +228,7 @@ async def test_an_aborted_machine_raises_its_alarm_until_it_is_cleared(plant: Si
         type_ = ua.ObjectIds.OffNormalAlarmType
         await subscription.subscribe_alarms_and_conditions(evtypes=type_, queuesize=20)
         await plant.order(Command("filler-1", "abort"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             raised = await alarms.events.get()
             await until(node(client, "Filler.StateCurrent").read_value, 9)
             await plant.order(Command("filler-1", "clear"))
@@ -237,7 +243,7 @@ async def test_an_aborted_machine_raises_its_alarm_until_it_is_cleared(plant: Si
         refresh = ua.NodeId(ua.ObjectIds.ConditionType_ConditionRefresh)
         number = ua.Variant(subscription.subscription_id, ua.VariantType.UInt32)
         await conditions.call_method(refresh, number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             standing = await again.events.get()
     assert [one[:4] for one in heard] == [
         ("Filler", True, False, 800),
@@ -275,7 +281,7 @@ async def test_orders_run_machines_and_say_why_not(plant: Simulation, ear: Ear) 
 
     await until(labeller_moved, True)
     await plant.order(Quit())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await plant.stopped()
 
 
@@ -285,23 +291,29 @@ async def test_orders_run_machines_and_say_why_not(plant: Simulation, ear: Ear) 
 async def test_drop_resets_refuses_and_comes_back_on_the_same_port(plant: Simulation, ear: Ear) -> None:
     port = int(plant.endpoints["modbus-b"].rsplit(":", 1)[1])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    await plant.order(Fault("drop", "modbus-b", 0.4))
+    await plant.order(Fault("drop", "modbus-b"))
     await ear.event("fault_start", "drop")
     with pytest.raises(ConnectionResetError):
         await reader.readexactly(1)
     writer.close()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
-    end = await ear.event("fault_end", "drop")
-    assert end["mono"] - (await ear.event("fault_start", "drop"))["mono"] >= 0.4
+    await plant.order(Clear("modbus-b"))
+    await ear.event("fault_end", "drop")
     client = modbus(plant, "modbus-b")
     assert await client.connect()
     assert not (await client.read_coils(0, count=1, device_id=1)).isError()
     client.close()
 
 
+async def test_a_fault_of_some_time_lasts_that_long_and_ends_by_itself(plant: Simulation, ear: Ear) -> None:
+    await plant.order(Fault("drop", "modbus-b", 0.4))
+    start, end = await ear.event("fault_start", "drop"), await ear.event("fault_end", "drop")
+    assert end["mono"] - start["mono"] >= 0.4
+
+
 async def test_drop_ends_opcua_sessions_and_lets_new_ones_in(plant: Simulation, ear: Ear) -> None:
-    client = Client(plant.endpoints["opcua-b"], timeout=2)
+    client = Client(plant.endpoints["opcua-b"])
     await client.connect()
     await plant.order(Fault("drop", "opcua-b", 0.3))
     await ear.event("fault_start", "drop")
@@ -329,7 +341,7 @@ async def test_freeze_answers_nothing_until_it_ends(plant: Simulation, ear: Ear)
 
 
 async def test_an_opcua_session_outlives_a_freeze_and_the_plant_goes_on(plant: Simulation, ear: Ear) -> None:
-    async with Client(plant.endpoints["opcua-a"], timeout=5) as client:
+    async with Client(plant.endpoints["opcua-a"]) as client:
         changes = Changes()
         subscription = await client.create_subscription(50, changes)
         await subscription.subscribe_data_change(node(client, "Filler.StateCurrent"), queuesize=20)
@@ -337,7 +349,7 @@ async def test_an_opcua_session_outlives_a_freeze_and_the_plant_goes_on(plant: S
         await plant.order(Fault("freeze", "opcua-a", 0.6))
         await ear.event("fault_start", "freeze")
         await plant.order(Command("filler-1", "start"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert (await changes.values.get())[0] == 3
             assert ear.heard[-1]["event"] == "fault_end", "a notification came through a frozen gate"
             assert (await changes.values.get())[0] == 6
@@ -349,14 +361,18 @@ async def test_late_answers_come_late_and_in_order(plant: Simulation, ear: Ear) 
     await ear.event("fault_start", "late")
     client = modbus(plant, "modbus-b")
     assert await client.connect()
-    asked_s = time.monotonic()
-    assert not (await client.read_coils(0, count=1, device_id=1)).isError()
-    assert 0.3 <= time.monotonic() - asked_s < 1.5
+
+    async def took_s() -> float:
+        asked_s = time.monotonic()
+        assert not (await client.read_coils(0, count=1, device_id=1)).isError()
+        return time.monotonic() - asked_s
+
+    late = [await took_s() for _ in range(3)]
+    assert min(late) >= 0.3
+    assert min(late) < 1.5
     await plant.order(Clear("modbus-b"))
     await ear.event("fault_end", "late")
-    asked_s = time.monotonic()
-    await client.read_coils(0, count=1, device_id=1)
-    assert time.monotonic() - asked_s < 0.3
+    assert min([await took_s() for _ in range(5)]) < 0.3
     client.close()
 
 
@@ -398,9 +414,10 @@ async def test_wrong_answers_are_wrong_in_the_way_asked_for(how: str, reply: str
 
 
 async def test_a_client_library_does_not_take_a_wrong_answer(plant: Simulation, ear: Ear) -> None:
-    client = modbus(plant, "modbus-a", timeout=0.3)
-    assert await client.connect()
-    await plant.order(Fault("wrong", "modbus-a", 5, how="truncated"))
+    client = modbus(plant, "modbus-a", timeout=1.0)
+    while not await client.connect():
+        pass
+    await plant.order(Fault("wrong", "modbus-a", how="truncated"))
     await ear.event("fault_start", "wrong")
     with pytest.raises(ModbusIOException):
         await client.read_holding_registers(0, count=2, device_id=1)
@@ -466,7 +483,9 @@ async def test_a_fault_that_cannot_begin_says_why(
 
 async def test_nothing_is_left_after_the_end(ear: Ear, tmp_path: Path) -> None:
     before = asyncio.all_tasks()
-    options = Options(scenario=QUIET, port_base=0, ledger=tmp_path / "ledger.jsonl")
+    # Ports of our own: what is closed for a while comes back at the same place.
+    first = ports_in_a_row(len(SERVERS))
+    options = Options(scenario=QUIET, port_base=first, ledger=tmp_path / "ledger.jsonl")
     async with Simulation(options, ear) as plant:
         ports = [int(endpoint.rsplit(":", 1)[1]) for endpoint in plant.endpoints.values()]
         client = Client(plant.endpoints["opcua-a"], timeout=2)
@@ -501,9 +520,9 @@ def test_two_plants_cannot_share_a_ledger(tmp_path: Path) -> None:
 
 async def test_a_port_in_use_is_an_error_and_frees_the_others(ear: Ear) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        base = ports_in_a_row(len(SERVERS))
+        taken.bind(("127.0.0.1", base + SERVERS.index("modbus-b")))
         taken.listen()
-        base = taken.getsockname()[1] - 3  # modbus-b's place
         with pytest.raises(OSError, match=r"[Aa]ddress"):
             async with Simulation(Options(scenario=QUIET, port_base=base), ear):
                 pytest.fail("started on a port in use")

@@ -20,6 +20,7 @@ from simulators.orders import Fault, OrderError
 from simulators.scenario import parse
 from simulators.simulation import Options, Simulation
 from simulators.writes import ALSO_TO, Fate, Trouble
+from tests.support.patience import PATIENCE_S
 
 pytestmark = pytest.mark.writes
 
@@ -46,14 +47,15 @@ class Site:
             lambda: any(event.get("event") == "fault_start" for event in self.said[seen:]), bool_wanted=True
         )
 
-    async def modbus(self) -> AsyncModbusTcpClient:
+    async def modbus(self, timeout_s: float = PATIENCE_S) -> AsyncModbusTcpClient:
         port = int(self.plant.endpoints["modbus-a"].rsplit(":", 1)[1])
-        client = AsyncModbusTcpClient("127.0.0.1", port=port, retries=0, timeout=0.3)
-        assert await client.connect()
+        client = AsyncModbusTcpClient("127.0.0.1", port=port, retries=0, timeout=timeout_s)
+        while not await client.connect():
+            pass
         return client
 
     def opcua(self) -> Client:
-        return Client(self.plant.endpoints["opcua-a"], timeout=1)
+        return Client(self.plant.endpoints["opcua-a"], timeout=PATIENCE_S)
 
 
 @pytest.fixture
@@ -64,13 +66,13 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 async def until(ask: Any, *, bool_wanted: bool) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while bool(ask()) is not bool_wanted:
             await asyncio.sleep(0.01)
 
 
 async def reads(ask: Any, wanted: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while await ask() != wanted:
             await asyncio.sleep(0.01)
 
@@ -185,23 +187,26 @@ async def test_deaf_machines_leave_the_request_as_it_was_written(site: Site) -> 
 
 async def test_lost_answers_to_writes_leave_everything_else_of_a_session_alone(site: Site) -> None:
     await site.begin("lost_answers", "opcua-a", share=0.5)
-    lost = 0
+    expected = Trouble("opcua-a")
+    expected.put_on("lost_answers", 0.5, 0.0)
+    lost = [expected.fate()[0] is Fate.LOST for _ in range(12)]
+    assert 2 <= sum(lost) <= 10
     async with site.opcua() as client:
         parameter = node(client, "Filler.Parameter1")
-        for value in range(12):
-            try:
-                async with asyncio.timeout(0.15):
-                    await parameter.write_value(as_float(float(value)))
-            except TimeoutError:
-                lost += 1
-            assert await parameter.read_value() == value, "carried out, answered or not"
-    assert 2 <= lost <= 10
+        for value, is_lost in enumerate(lost):
+            writing = asyncio.create_task(parameter.write_value(as_float(float(value))))
+            if not is_lost:
+                await writing
+            await reads(parameter.read_value, float(value))  # carried out, answered or not
+            assert writing.done() is not is_lost, "what is answered later was answered"
+            writing.cancel()
+            await asyncio.wait([writing])
     assert [line["values"] for line in site.lines()] == [[float(value)] for value in range(12)]
 
 
 async def test_answers_of_modbus_writes_are_lost_cut_or_late_after_they_were_carried_out(site: Site) -> None:
     await site.begin("lost_answers", "modbus-a", share=1)
-    client = await site.modbus()
+    client = await site.modbus(0.5)
     with pytest.raises(_ENDED):
         await client.write_register(102, 1, device_id=1)
     client.close()
@@ -209,6 +214,8 @@ async def test_answers_of_modbus_writes_are_lost_cut_or_late_after_they_were_car
     await site.begin("cut_answers", "modbus-a", share=1)
     client = await site.modbus()
     assert (await client.read_holding_registers(102, count=1, device_id=1)).registers == [1]
+    client.close()
+    client = await site.modbus(0.5)
     with pytest.raises(_ENDED):
         await client.write_register(102, 2, device_id=1)
     client.close()

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import free_port
+from tests.support.patience import PATIENCE_S
+from tests.support.ports import free_port
 
 URI = "urn:plant"
 
@@ -28,7 +29,6 @@ VARIABLES: tuple[tuple[str, str, Any], ...] = (
 )
 
 _PROGRAM = Path(__file__).parent / "opcua_peer" / "server.js"
-_PATIENCE_S = 20.0
 
 
 def peer_folder() -> str:
@@ -74,7 +74,7 @@ class Peer:
         self._count += 1
         line = json.dumps({"id": self._count, "do": what, **details})
         self._child.stdin.write(line.encode() + b"\n")
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):
             await self._child.stdin.drain()
             answer = json.loads(await self._child.stdout.readline())
         assert answer["id"] == self._count
@@ -125,7 +125,7 @@ async def running_peer(directory: Path) -> AsyncIterator[Peer]:
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):
             await child.stdout.readline()
         yield Peer(child, directory)
     finally:

@@ -50,3 +50,12 @@ def free_port() -> int:
                 continue
             return int(probe.getsockname()[1])
     raise AssertionError("no port is free")
+
+
+def ports_in_a_row(count: int) -> int:
+    """The first of some ports that follow each other, all as `free_port` gives them."""
+    for _ in range(_EACH):
+        ports = [free_port() for _ in range(count)]
+        if ports == list(range(ports[0], ports[0] + count)):
+            return ports[0]
+    raise AssertionError("no ports in a row are free")

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.connectors.contract import PATIENCE_S
 from tests.connectors.modbus.wires import WIRES, Pty, Wire
 from tests.support.no_writes import note_modbus
+from tests.support.patience import PATIENCE_S
 from tests.support.ports import free_port
 
 #: Function code -> table.
