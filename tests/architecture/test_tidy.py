@@ -20,6 +20,9 @@ from connectors.registry import default_registry
 from gateway.config.load import load
 from gateway.preflight import PACKAGES
 
+#: Every file is read, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(600)
+
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -204,7 +207,7 @@ def test_a_connector_is_a_folder_with_a_readme_and_a_sample(folder: Path, tmp_pa
 def texts() -> list[Path]:
     """Every file of the repository that people read."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
     )
     if listed.returncode != 0:
         pytest.skip("this is no work tree of git, so nobody knows which files belong to it")

@@ -31,6 +31,8 @@ from tests.connectors.opcua.plant import Plant
 from tests.support.small_plc import SmallPlc
 
 ROOT = Path(__file__).parents[2]
+#: How long anything may take that has to come some day: well beyond what a busy machine stands still.
+PATIENCE_S = 45.0
 
 #: Files with tests that write to devices, and why they must. A new one needs a reason.
 WRITERS = {
@@ -63,7 +65,7 @@ def test_only_tests_that_are_about_writing_may_write() -> None:
 
 
 async def written_over_modbus(port: int) -> None:
-    client = AsyncModbusTcpClient("127.0.0.1", port=port, retries=0, timeout=1)
+    client = AsyncModbusTcpClient("127.0.0.1", port=port, retries=0, timeout=PATIENCE_S)
     assert await client.connect()
     try:
         await client.write_register(2, 7, device_id=1)
@@ -72,7 +74,7 @@ async def written_over_modbus(port: int) -> None:
 
 
 async def written_over_opcua(endpoint: str, node: str) -> None:
-    async with Client(endpoint, timeout=2) as client:
+    async with Client(endpoint, timeout=PATIENCE_S) as client:
         with pytest.raises(ua.UaError):
             await client.get_node(node).write_value(ua.Variant(7, ua.VariantType.Int32))
 
@@ -119,8 +121,12 @@ def wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("device", [scripted, small, pymodbus])
 async def test_a_modbus_device_of_the_tests_tells_when_it_is_written_to(device: Any, wrote: Any) -> None:
-    async with device() as port:
-        await asyncio.gather(written_over_modbus(port), return_exceptions=True)
+    async with device() as port, asyncio.timeout(PATIENCE_S):
+        writing = asyncio.create_task(written_over_modbus(port))
+        while not wrote() and not writing.done():  # not every one of them answers
+            await asyncio.sleep(0.01)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
     assert any("FC6" in line for line in wrote())
 
 
@@ -158,7 +164,7 @@ def test_a_simulated_plant_in_a_process_of_its_own_tells_too(wrote: Any, tmp_pat
 # The check bites --------------------------------------------------------------------------------------------
 
 _TEST = '''
-import asyncio, sys
+import asyncio, os
 from pathlib import Path
 import pytest
 from tests.support.processes import free_port, gateway, plant
@@ -198,7 +204,10 @@ async def test_a_gateway_that_only_reads(tmp_path):
                                       endpoint=site.servers[server], more=more, place=place))
         async with gateway(path, port) as process:
             await process.until(lambda report: report["ready"])
-            await asyncio.sleep(1.0)
+            for _ in range(LOOKS):
+                if Path(os.environ["ALSO_TO"]).stat().st_size:
+                    break
+                await asyncio.sleep(0.05)
 '''
 
 #: Run first by every Python that a test starts: a gateway with the bug that a session begins with a write.
@@ -210,10 +219,10 @@ def spoil(cls):
     async def spoilt(self, link):
         async def write():
             from connectors.base import Write
-            for value in range(1, 100):
+            for number in range(2000):
                 await asyncio.sleep(0.05)
                 try:
-                    await self.write([Write("plc/x", value)])
+                    await self.write([Write("plc/x", number % 99 + 1)])
                     return
                 except Exception:
                     pass
@@ -247,7 +256,9 @@ if "gateway" in sys.orig_argv:
 
 def run_of(tmp_path: Path, protocol: str, *, sabotaged: bool) -> subprocess.CompletedProcess[str]:
     """A run of one test of a gateway with writes off, with the check of the real run."""
-    (tmp_path / "test_one.py").write_text(_TEST.replace("PROTOCOL", protocol), encoding="utf-8")
+    looks = 20 * PATIENCE_S if sabotaged else 20  # one that does not write is watched for a second
+    test = _TEST.replace("PROTOCOL", protocol).replace("LOOKS", f"{looks:.0f}").replace("ALSO_TO", ALSO_TO)
+    (tmp_path / "test_one.py").write_text(test, encoding="utf-8")
     where = [str(ROOT)]
     if sabotaged:
         (tmp_path / "sitecustomize.py").write_text(_SABOTAGE, encoding="utf-8")
@@ -259,10 +270,11 @@ def run_of(tmp_path: Path, protocol: str, *, sabotaged: bool) -> subprocess.Comp
         *("-c", os.devnull, "--rootdir", str(tmp_path), "-o", "asyncio_mode=auto", "test_one.py"),
     ]
     return subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
     )
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("protocol", ["modbus", "opcua"])
 def test_a_gateway_that_is_made_to_write_fails_the_run(tmp_path: Path, protocol: str) -> None:
     done = run_of(tmp_path, protocol, sabotaged=True)
@@ -270,6 +282,7 @@ def test_a_gateway_that_is_made_to_write_fails_the_run(tmp_path: Path, protocol:
     assert "went over the wire, and this test is not about writing" in done.stdout
 
 
+@pytest.mark.timeout(300)
 def test_a_gateway_that_only_reads_does_not(tmp_path: Path) -> None:
     done = run_of(tmp_path, "modbus", sabotaged=False)
     assert done.returncode == 0, done.stdout + done.stderr

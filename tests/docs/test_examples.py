@@ -184,7 +184,7 @@ def test_what_check_says_is_what_the_page_shows(name: str, tmp_path: Path) -> No
     environment = {**os.environ, "PYTHONPATH": str(DOCS.parent), "COLUMNS": "200"}
 
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110, check=False
     )
 
     assert done.stderr.splitlines() == said.text.splitlines()

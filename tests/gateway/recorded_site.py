@@ -107,7 +107,7 @@ async def record(loaded: Loaded, begin: datetime) -> None:
         )
         await pipeline.offer(SampleBatch("plc", clock.now(), samples))
         seen = pipeline.counts.commits
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(45):
             while pipeline.backlog or pipeline.counts.commits == seen:
                 await asyncio.sleep(0)
     clock.advance(5)

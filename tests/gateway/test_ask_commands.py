@@ -18,6 +18,9 @@ from tests.gateway.recorded_site import CONFIG, MODEL, record
 from tests.gateway.test_commands import later
 from tests.support.processes import free_port, gateway
 
+#: Each test starts a gateway and asks it by many commands, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(600)
+
 #: The recorded history lies this far back.
 AGO = timedelta(hours=1)
 STATES = ["Heating", "Baking", "Heating", "Baking", "Off", "Unknown"]

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.processes import GatewayProcess, free_port, gateway
@@ -47,7 +48,7 @@ def andon(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         [sys.executable, "-m", "gateway", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
         env={**os.environ, **environment},
     )
@@ -64,6 +65,10 @@ async def running(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
     config = tmp_path / "andon.toml"
     config.write_text(CONFIG.format(api=api, plc=plc), encoding="utf-8")
     async with gateway(config, api) as process:
+        async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=45) as http:
+            async with asyncio.timeout(45):  # until it knows that the PLC is off
+                while "refused" not in (await http.get("/api/v1/connections")).text:
+                    await asyncio.sleep(0.02)
         yield process
 
 

@@ -86,7 +86,7 @@ async def test_who_is_up_to_date_is_told_from_memory() -> None:
     for _ in range(3):
         news = journal.add(2)
         live.announce(news)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(45):
             assert await asyncio.gather(*waiting) == [news] * 100
         waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
     assert journal.reads == 0
@@ -107,7 +107,7 @@ async def test_nothing_is_told_that_is_not_shown_yet() -> None:
     assert not waiting.done()
     assert live.position().last_seq == 3
     live.announce(journal.log[3:])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         assert await waiting == journal.log[3:]
 
 
@@ -132,7 +132,7 @@ async def test_who_is_behind_reads_on_and_then_goes_over_to_memory() -> None:
         await _turns()
     news = journal.add()
     live.announce(news)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         assert await waiting == news
     assert journal.reads == reads
 
@@ -149,7 +149,7 @@ async def test_what_is_damaged_holds_nobody_up() -> None:
     assert not waiting.done()
     news = journal.add()
     live.announce(news)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         assert await waiting == news
 
 
@@ -162,7 +162,7 @@ async def test_who_waits_for_one_equipment_is_not_woken_by_another() -> None:
     await _turns()
     assert not waiting.done()
     live.announce([journal.move("oven-1", 1)])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         await waiting
     await live.moved_beyond("oven-1", 1)  # at once: it is of event 2
 
@@ -172,7 +172,7 @@ async def test_who_waits_for_equipment_that_is_taken_out_is_not_left_waiting() -
     waiting = asyncio.ensure_future(live.moved_beyond("oven-1", 0))
     await _turns()
     live.exchange([], [], {}, {}, [])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         await waiting
 
 
@@ -207,9 +207,9 @@ async def test_a_stream_that_wants_nothing_of_it_is_not_woken_and_hears_how_far_
     live.announce(journal.add(2))
     await _turns()
     assert not waiting.done()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         assert [event.seq for event in await waiting] == [2]  # passed over, so that the cursor moves
     live.announce(journal.add(2))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         assert [event.seq for event in await anext(stream)] == [3, 4]
     assert journal.reads == 0

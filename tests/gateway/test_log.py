@@ -50,7 +50,7 @@ def test_a_reader_that_is_stuck_costs_lines_and_nothing_else() -> None:
             [sys.executable, "-c", program],
             stdout=subprocess.PIPE,
             stderr=writing,
-            timeout=30,
+            timeout=110,
             check=False,
         )
     finally:

@@ -56,7 +56,7 @@ class Site:
         await self.pipeline.offer(
             SampleBatch("plc", now, (TagSample("plc/temp", value, Quality.GOOD, None, now),))
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(45):
             while self.pipeline.counts.samples == seen:
                 await asyncio.sleep(0)
 
@@ -74,7 +74,7 @@ class Site:
 
     async def until(self, told: int) -> None:
         """Wait until so much has been told on the topic: nobody but time makes that happen."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(45):
             while len(self.topic) < told:
                 await asyncio.sleep(0.001)
 

@@ -59,7 +59,7 @@ async def test_a_gateway_tells_it(tmp_path: Path) -> None:
         site = Site(
             links={"left": (plc.port, 1, 20)}, machines={"press": Machine("left/r0")}, listen="127.0.0.1:0"
         )
-        async with running(tmp_path, site) as gateway, httpx.AsyncClient(trust_env=False) as http:
+        async with running(tmp_path, site) as gateway, httpx.AsyncClient(trust_env=False, timeout=45) as http:
             await gateway.until_up()
             url = gateway.gateway.addresses.api
             part = (await http.get(f"{url}/readyz")).json()["parts"]["clock"]

@@ -157,7 +157,7 @@ def test_a_secret_is_found_in_every_disguise(secret: str) -> None:
         assert any(one in packed for one in canary_site.disguises(secret)) or len(raw) < 9
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_no_secret_leaves_the_gateway_by_any_way(tmp_path: Path) -> None:
     port = free_port()
     config = canary_site.write(tmp_path, port)
@@ -170,7 +170,7 @@ async def test_no_secret_leaves_the_gateway_by_any_way(tmp_path: Path) -> None:
             access = tmp_path / "data" / "access"
             tokens["local key"] = (access / "local.key").read_text().strip()
             tokens["first admin"] = (access / "first-admin").read_text().strip().splitlines()[-1]
-            async with httpx.AsyncClient(base_url=process.url, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=60) as client:
                 await use(client, told, tokens)
             told["the process list"] = command_line(process.pid)
             await process.stop()

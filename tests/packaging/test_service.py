@@ -111,7 +111,7 @@ def test_systemd_takes_it(tmp_path: Path) -> None:
     )
 
     verified = subprocess.run(
-        ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False
+        ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=110, check=False
     )
 
     assert verified.returncode == 0, verified.stderr
@@ -124,7 +124,7 @@ def test_it_gets_on_without_executable_memory_of_its_own() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
 

@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=ROOT,
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=110,
     )
     [found] = place.glob("*.whl")
     return found
@@ -121,7 +121,7 @@ class Installed:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
             check=False,
         )
 
@@ -133,7 +133,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", str(folder)],
         check=True,
-        timeout=60,
+        timeout=110,
         capture_output=True,
     )
     python = folder / "bin" / "python"
@@ -154,7 +154,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     subprocess.run(
         [*command, "--no-compile", "--disable-pip-version-check", str(wheel)],
         check=True,
-        timeout=60,
+        timeout=110,
         capture_output=True,
     )
     # A folder named in a path file is searched, but its own path files are not obeyed: the editable
@@ -177,7 +177,7 @@ def test_it_is_the_wheel_that_runs(installed: Installed, tmp_path: Path) -> None
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=True,
     )
 
@@ -213,7 +213,7 @@ def test_everything_the_longer_commands_need_can_be_imported(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
 

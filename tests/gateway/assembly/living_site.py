@@ -15,7 +15,8 @@ from gateway.changing.difference import difference
 from gateway.config.load import Loaded, load
 from statemodel.records import Recorded
 
-PATIENCE_S = 10.0
+#: How long anything may take that has to come some day: well beyond what a busy machine stands still.
+PATIENCE_S = 45.0
 STATES = ("Off", "Idle", "Busy", "Done")
 
 
@@ -69,6 +70,7 @@ class Site:
             )
             parts.append(
                 f'[[connections]]\nname = "{name}"\nprotocol = "modbus"\nendpoint = "tcp://127.0.0.1:{port}"\n'
+                'timeout = "30s"\nconnect_timeout = "30s"\n'
                 f'[[connections.groups]]\nname = "all"\ninterval = "{period_ms}ms"\ntags = [{tags}]\n'
             )
         for name, machine in self.machines.items():
@@ -151,5 +153,5 @@ async def running(directory: Path, site: Site) -> AsyncIterator[Running]:
     finally:
         waiting.cancel()
         stop.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await task

@@ -15,7 +15,8 @@ from gateway.assembly import switching
 from gateway.changing.exchanging import ExchangeFailed
 from statemodel.records import Recorded
 from statemodel.types import SourceLost, Transition
-from tests.gateway.assembly.living_site import Machine, Running, Site, running
+from tests.gateway.assembly.living_site import PATIENCE_S, Machine, Running, Site, running
+from tests.support.processes import free_port
 from tests.support.small_plc import SmallPlc, small_plcs
 
 
@@ -214,17 +215,18 @@ async def test_an_address_that_is_taken_changes_nothing(tmp_path: Path, plcs: li
             assert gateway.gateway.addresses.api == url
             assert gateway.link("left") == "up"
             assert plcs[0].connections == 1
-            async with httpx.AsyncClient(trust_env=False) as http:
+            async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as http:
                 assert (await http.get(f"{url}/healthz")).status_code == 200
 
 
 async def test_the_api_moves_to_another_address(tmp_path: Path, plcs: list[SmallPlc]) -> None:
     site = two_lines(plcs)
-    site.listen = "127.0.0.1:0"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    async with running(tmp_path, site) as gateway, httpx.AsyncClient(trust_env=False) as http:
+    site.listen = f"127.0.0.1:{free_port()}"
+    port = free_port()
+    async with (
+        running(tmp_path, site) as gateway,
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as http,
+    ):
         before = gateway.gateway.addresses.api
         moved = site.copy()
         moved.listen = f"127.0.0.1:{port}"

@@ -132,7 +132,7 @@ async def test_a_tag_that_is_recorded_no_more_is_left_out_of_its_history(
             return bool(found.items)
 
         await gateway.until_up()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(45):
             while not (await known("left/r1") and await known("left/r2")):
                 await asyncio.sleep(0.01)
         await gateway.apply(Unrecorded(**vars(site)))

@@ -11,6 +11,7 @@ import pytest
 from gateway.assembly.telling import told_otherwise
 from gateway.health import SinkOf
 from tests.gateway.assembly.living_site import Machine, Running, Site, running
+from tests.support.processes import free_port
 from tests.support.small_plc import SmallPlc, closed_port, small_plcs
 
 
@@ -33,7 +34,7 @@ async def test_settings_of_the_api_change_where_it_listens_and_nobody_is_turned_
 ) -> None:
     site = one_line(plc)
     site.listen = "127.0.0.1:0"
-    async with running(tmp_path, site) as gateway, httpx.AsyncClient(trust_env=False) as http:
+    async with running(tmp_path, site) as gateway, httpx.AsyncClient(trust_env=False, timeout=45) as http:
         url = gateway.gateway.addresses.api
         other = site.copy()
         other.of_api = 'anonymous = "none"'
@@ -50,10 +51,10 @@ async def test_settings_of_the_api_change_where_it_listens_and_nobody_is_turned_
 
 async def test_the_api_can_be_taken_out_and_put_back(tmp_path: Path, plc: SmallPlc) -> None:
     site = one_line(plc)
-    site.listen = "127.0.0.1:0"
+    site.listen = f"127.0.0.1:{free_port()}"
     without = site.copy()
     without.listen = ""
-    async with running(tmp_path, site) as gateway, httpx.AsyncClient(trust_env=False) as http:
+    async with running(tmp_path, site) as gateway, httpx.AsyncClient(trust_env=False, timeout=45) as http:
         url = gateway.gateway.addresses.api
         await gateway.apply(without)
         assert gateway.gateway.addresses.api == ""

@@ -56,7 +56,7 @@ def tasks_of() -> list[str]:
 
 
 async def answer(url: str) -> int:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=45) as http:
         return (await http.get(f"{url}/api/v1/equipment")).status_code
 
 

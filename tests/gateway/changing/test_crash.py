@@ -47,7 +47,7 @@ def prepared(folder: Path) -> Path:
 def run_killed(folder: Path, step: int) -> subprocess.CompletedProcess[str]:
     """Apply the new files in a process that dies at a step."""
     command = [sys.executable, "-m", "tests.gateway.changing.killed", str(folder), str(step)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
 
 
 def steps_of(done: subprocess.CompletedProcess[str]) -> int:
@@ -69,6 +69,7 @@ def state_of(folder: Path) -> str:
     return f"a mixture: {groups} {tags} {equipment}"
 
 
+@pytest.mark.timeout(900)
 def test_killed_at_every_step(tmp_path: Path) -> None:
     template = prepared(tmp_path / "template")
     counted = shutil.copytree(template, tmp_path / "counted", symlinks=True)

@@ -14,7 +14,7 @@ from tests.gateway.changing.changing_site import ADA, MAIN, Site
 from tests.support.manual_clock import ManualClock
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(100)
 async def test_a_pipe_is_a_problem_that_is_told(tmp_path: Path) -> None:
     site = Site(tmp_path)
     main = site.desk.carrier.main
@@ -32,7 +32,7 @@ async def test_a_pipe_is_a_problem_that_is_told(tmp_path: Path) -> None:
     assert not site.desk.trouble
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(100)
 async def test_a_pipe_is_looked_at_from_outside_only(tmp_path: Path) -> None:
     told: list[str] = []
     clock = ManualClock()

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +18,12 @@ from typing import Any
 import httpx
 import pytest
 
-PATIENCE_S = 20.0
+from tests.support.processes import free_port
+
+PATIENCE_S = 60.0
+#: Each starts processes of its own, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(600)
+
 MAIN = """[gateway]
 id = "g"
 enterprise = "acme"
@@ -50,9 +54,7 @@ class Process:
     """One gateway in a folder, which can be started again."""
 
     def __init__(self, folder: Path, more: str = "") -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.folder, self.main = folder, folder / "a.toml"
         self.text = MAIN.format(port=self.port, more=more)
         self.main.write_text(self.text)
@@ -74,7 +76,9 @@ class Process:
         """What it says of itself; None while it does not."""
         assert self.process.poll() is None, self.log()
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", trust_env=False).json()
+            return httpx.get(
+                f"http://127.0.0.1:{self.port}/readyz", trust_env=False, timeout=PATIENCE_S
+            ).json()
         return None
 
     def log(self) -> str:
@@ -86,7 +90,7 @@ class Process:
         key = (self.folder / "data/access/local.key").read_text().strip()
         headers = {"Authorization": f"Bearer {key}", **more.pop("headers", {})}
         url = f"http://127.0.0.1:{self.port}/api/v1/config{path}"
-        return httpx.request(method, url, headers=headers, trust_env=False, timeout=60, **more)
+        return httpx.request(method, url, headers=headers, trust_env=False, timeout=110, **more)
 
     def running(self) -> dict[str, Any]:
         """What runs."""
@@ -165,7 +169,7 @@ def test_the_command_line_applies_and_goes_back(process: Process, tmp_path: Path
     def andon(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "gateway", *words]
         return subprocess.run(
-            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=110, check=False
         )
 
     new = str(other / "b.toml")
@@ -186,9 +190,7 @@ def test_the_command_line_applies_and_goes_back(process: Process, tmp_path: Path
 
 
 def test_the_listener_moves_and_the_request_that_moves_it_is_answered(process: Process) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     files = {"andon.toml": process.text.replace(str(process.port), str(port)), "tags.csv": CSV}
     headers = {"If-Match": f'"{process.running()["hash"]}"'}
     answer = process.asked("PUT", json={"files": files, "reason": "moved"}, headers=headers)

@@ -531,7 +531,7 @@ def test_the_command_ends_with_2_and_says_why(tmp_path: Path, json_wanted: bool)
     path = write(tmp_path, next(case for case in CASES if case.id == "no such model"))
     command = [sys.executable, "-m", "gateway", "check", str(path), *(["--json"] if json_wanted else [])]
 
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=110, check=False)
 
     assert done.returncode == 2
     if json_wanted:

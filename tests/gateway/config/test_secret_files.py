@@ -30,7 +30,7 @@ def test_a_long_one_is_read_whole_and_a_longer_one_is_none(tmp_path: Path) -> No
     assert why_not(tmp_path).endswith("cannot be read: it is larger than 64 kB, and no secret")
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(100)
 def test_what_never_ends_or_is_waited_for_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "secret")
     assert why_not(tmp_path).endswith("it is a pipe or a device, and no file")
