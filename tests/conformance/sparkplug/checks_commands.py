@@ -28,7 +28,7 @@ SLACK_MS = 3000.0
 #: How long an answer may take on a busy machine, in milliseconds: as long as whoever plays the host waits.
 ANSWER_MS_MAX = 30_000.0
 #: What was on its way when the command came, in milliseconds; a busy machine may read the two far apart.
-IN_FLIGHT_MS = 3000.0
+IN_FLIGHT_MS = 5000.0
 
 
 def asks_for_rebirth(message: Message, node: str) -> bool:

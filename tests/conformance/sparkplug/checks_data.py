@@ -29,7 +29,7 @@ COUNTED = ("NBIRTH", "NDATA", "DBIRTH", "DDATA", "DDEATH")
 AHEAD_MS_MAX = 15_000.0
 
 #: How long the value before may still be on its way when the next one is there, in milliseconds.
-READ_MS_MAX = 500.0
+READ_MS_MAX = 3000.0
 
 
 def _follows(story: Story, *kinds: str) -> Iterator[Verdict]:

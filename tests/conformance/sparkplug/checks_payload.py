@@ -17,7 +17,7 @@ from tests.conformance.sparkplug.decoder import (
     wrong_value,
 )
 from tests.conformance.sparkplug.judging import Verdict, proves
-from tests.conformance.sparkplug.story import BAD, BIRTHS, DATA, GOOD_AGAIN, Message, Metric, Story
+from tests.conformance.sparkplug.story import BAD, BIRTHS, DATA, GOOD_AGAIN, STOPPED, Message, Metric, Story
 from tests.conformance.sparkplug.wire import Note, Packet
 
 #: Data types by number: all, and those a property may have besides the basic ones.
@@ -152,10 +152,19 @@ def _untrue(story: Story) -> Iterator[Verdict]:
     """A birth calls no bad tag good, and what is good again is called so, whatever a host remembers."""
     bad: dict[str, bool] = {}
     said: dict[str, tuple[int, int]] = {}
-    events: list[Message | tuple[Packet, Note]] = [*story.of(*BIRTHS, *DATA), *story.noted(BAD, GOOD_AGAIN)]
+    stopping = False  # a gateway that stops lets go of its devices, and may say that yet
+    events: list[Message | tuple[Packet, Note]] = [
+        *story.of(*BIRTHS, *DATA),
+        *story.noted(BAD, GOOD_AGAIN, STOPPED),
+    ]
     for event in sorted(events, key=_number):
         if not isinstance(event, Message):
-            bad[event[1].about] = event[1].what == BAD
+            stopping |= event[1].what == STOPPED
+            if event[1].what != STOPPED:
+                bad[event[1].about] = event[1].what == BAD
+            continue
+        stopping &= event.kind != "NBIRTH"
+        if stopping:
             continue
         for metric in event.metrics if not event.broken else ():
             about, quality = f"{event.device}:{metric.name}", quality_of(metric.raw)

@@ -43,7 +43,7 @@ from tests.connectors.modbus.device import ScriptedDevice
 from tests.support.processes import Mosquitto, Process
 
 GROUP, NODE, HOST = "acme", "line-1", "scada"
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 #: Where the tags of a machine are, and how they are packed (big-endian, as `order = "ABCD"` says).
 ADDRESSES: Mapping[str, tuple[int, str]] = {
@@ -90,7 +90,7 @@ def _connection(name: str, port: int, tags: Sequence[str]) -> str:
     )
     return (
         f'[[connections]]\nname = "{name}"\nprotocol = "modbus"\nendpoint = "tcp://127.0.0.1:{port}"\n'
-        'timeout = "300ms"\n'
+        'timeout = "30s"\n'  # a device that is away refuses; nobody is silent
         f'[[connections.groups]]\nname = "all"\ninterval = "50ms"\ntags = [\n{listed}\n]\n'
     )
 
@@ -497,7 +497,7 @@ class Rig:
         def enough(packets: list[Packet]) -> bool:
             return sum(p.up and isinstance(p.body, Publish) for p in packets) >= count
 
-        await self.record.until(enough, f"{count} publications", after=after, within_s=60.0)
+        await self.record.until(enough, f"{count} publications", after=after, within_s=2 * WAIT_S)
 
 
 def _same(value: Any, wanted: Any) -> bool:

@@ -198,6 +198,7 @@ def bad(name: str) -> Callable[[Metric], bool]:
 async def rebirths(rig: Rig) -> None:
     await rig.start()
     await rig.born()
+    await rig.change("hall", "temp", -1.5)  # so that the node has said something before it is born again
     for stamped in (True, False):
         await rig.change("filler-plc", "speed", 120 + stamped)
         await rebirth_rests()
@@ -297,7 +298,7 @@ async def connections_break(rig: Rig) -> None:
     await rig.start()
     await rig.born()
     await rig.change("filler-plc", "speed", 150)
-    for pause_s in (0.0, 2.0):
+    for pause_s in (0.0, 6.0):  # values of long ago, and what a busy machine reads late
         after = len(rig.record.packets)
         rig.record.note(AWAY)
         await rig.taps["one"].cut()
@@ -319,8 +320,9 @@ def historical(metric: Metric) -> bool:
 @scenario()
 async def stopped_and_started_again(rig: Rig) -> None:
     for speed in (120, 60, 130):
+        after = len(rig.record.packets)
         await rig.start()
-        await rig.born(after=len(rig.record.packets))
+        await rig.born(after=after)
         await rig.change("filler-plc", "speed", speed)
         await rig.stop()
 
@@ -337,8 +339,9 @@ async def killed_and_started_again(rig: Rig) -> None:
             rig.note_kill()
             await process.kill()
             await rig.host.hears(f"spBv1.0/{GROUP}/NDEATH/{NODE}", count=deaths + 1)
+    after = len(rig.record.packets)
     await rig.start()
-    await rig.born(after=len(rig.record.packets))
+    await rig.born(after=after)
 
 
 @scenario(primary_host=HOST)

@@ -13,7 +13,7 @@ from tests.conformance.sparkplug.scenarios import SCENARIOS
 from tests.gateway.publish.support import find_mosquitto
 
 #: One bug is that of a gateway with commands on.
-pytestmark = [pytest.mark.real, pytest.mark.writes]
+pytestmark = [pytest.mark.real, pytest.mark.writes, pytest.mark.timeout(400)]
 
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=lambda bug: bug.name)

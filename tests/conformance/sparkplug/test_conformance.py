@@ -13,7 +13,7 @@ from tests.conformance.sparkplug.seeds import Seed
 from tests.conformance.sparkplug.seeds_more import SEEDS
 
 #: In one scenario a host commands a gateway with commands on.
-pytestmark = [pytest.mark.real, pytest.mark.writes, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.real, pytest.mark.writes, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

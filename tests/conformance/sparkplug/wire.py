@@ -285,7 +285,7 @@ class Record:
         self.add(0, "", True, Note(what, about, value))
 
     async def until(
-        self, enough: Callable[[list[Packet]], bool], what: str, *, after: int = 0, within_s: float = 20.0
+        self, enough: Callable[[list[Packet]], bool], what: str, *, after: int = 0, within_s: float = 60.0
     ) -> None:
         """Wait until the packets after number `after` are enough.
 
