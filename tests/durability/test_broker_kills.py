@@ -42,8 +42,8 @@ from tests.support.processes import Mosquitto
 LONG = os.environ.get("ANDON_TEST_PROFILE") == "long"
 KILLS = 1_000 if LONG else 100
 GATEWAY = GatewaySettings(id="line-1", enterprise="acme", site="berlin")
-#: A retained state is true again after a broker is back within this, in seconds.
-TRUE_WITHIN_S = 10.0
+#: Longest wait for a state to be true again after a broker is back, in seconds: on a busy machine, too.
+TRUE_WITHIN_S = 60.0
 #: What was acknowledged so shortly before an end is said again: two seconds, less what the tap takes.
 SAID_AGAIN_S = 1.5
 #: A broker that stands still is killed after this, in seconds: what was on its way is older than what is said
@@ -326,7 +326,7 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task
 
 
 @pytest.mark.real
-@pytest.mark.timeout(3 * KILLS + 200)
+@pytest.mark.timeout(6 * KILLS + 600)
 @pytest.mark.parametrize(
     ("protocol", "qos", "kills"), [("5", 1, KILLS), ("5", 2, KILLS // 5), ("3.1.1", 1, KILLS // 5)]
 )
@@ -366,7 +366,7 @@ async def test_every_event_arrives_and_states_stay_true_however_often_the_broker
                     await tap.up()
                 line.stopped = True  # a move that was cut off could be in the journal and not in the states
                 await moving
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(3 * TRUE_WITHIN_S):
                 while publisher.status().lag_events:
                     await asyncio.sleep(0.02)
             await listener.wait_true(line.topics(), TRUE_WITHIN_S)
