@@ -97,6 +97,7 @@ class Carousel:
             f'[api]\nlisten = "{values["listen"]}"\n'
             '[[connections]]\nname = "plc"\nprotocol = "modbus"\n'
             f'endpoint = "tcp://127.0.0.1:{self.plc.port}"\nunit = 1\n'
+            'timeout = "30s"\nconnect_timeout = "30s"\n'
             f'[[connections.groups]]\nname = "all"\ninterval = "20ms"\ntags = [\n{tags}]\n{equipment}'
         )
         return path
@@ -120,7 +121,7 @@ class Carousel:
 
 
 #: What was told this shortly before a kill may not have been on the disk yet.
-UNDER_WAY = timedelta(seconds=1)
+UNDER_WAY = timedelta(seconds=3)
 
 
 def faults(lives: Sequence[Life], names: Sequence[str], recorded: Sequence[Mapping[str, Any]]) -> list[str]:

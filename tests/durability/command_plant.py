@@ -130,7 +130,7 @@ def configuration(directory: Path, servers: Mapping[str, str], port: int) -> Pat
     )
     rules = "\n".join(
         f'[[commands.allow]]\nequipment = "{target.equipment}"\ntag = "{target.tag}"\n'
-        f'min = 0.0\nmax = {VALUE_MAX}.0\nreadback = {{ within = "2s" }}'
+        f'min = 0.0\nmax = {VALUE_MAX}.0\nreadback = {{ within = "5s" }}'
         for target in TARGETS
     )
     equipment = "\n".join(
@@ -166,7 +166,7 @@ name = "filler-plc"
 protocol = "opcua"
 endpoint = "{servers["opcua-a"]}"
 security = {{ policy = "None", mode = "None" }}
-request_timeout = "300ms"
+request_timeout = "600ms"
 [[connections.groups]]
 name = "all"
 interval = "50ms"
@@ -181,7 +181,7 @@ name = "palletiser-plc"
 protocol = "modbus"
 endpoint = "{servers["modbus-a"]}"
 unit = 1
-timeout = "200ms"
+timeout = "500ms"
 timeouts_max = 50
 [[connections.groups]]
 name = "all"

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from tests.support.ports import free_port as free_port
+from tests.support.ports import ports_in_a_row
 
 READY_S_MAX = 45.0
 
@@ -98,12 +99,13 @@ class Plant(Process):
 
 
 @asynccontextmanager
-async def plant(directory: Path, scenario: str, *, seed: int = 1) -> AsyncIterator[Plant]:
+async def plant(directory: Path, scenario: str, *, seed: int = 1, speed: float = 1.0) -> AsyncIterator[Plant]:
     """The plant, standing still until it is told to go."""
     ledger = directory / "ledger.jsonl"
     command = [
         *(sys.executable, "-m", "simulators", "--scenario", scenario, "--seed", str(seed)),
-        *("--ledger", str(ledger), "--port-base", "0", "--wait-for-go", "--follow-stdin"),
+        *("--ledger", str(ledger), "--port-base", str(ports_in_a_row(4)), "--wait-for-go", "--follow-stdin"),
+        *("--speed", str(speed)),
     ]
     process = await Plant.start(command, directory / "plant.log")
     assert isinstance(process, Plant)

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
+from tests.support.doors import shut
 from tests.support.no_writes import note_modbus
 
 
@@ -30,7 +31,7 @@ class SmallPlc:
 
     async def stop(self) -> None:
         if self._server is not None:
-            self._server.close()
+            await shut(self._server)
             for _ in range(4):  # what it had accepted already comes through within some turns of the loop
                 self.cut()
                 await asyncio.sleep(0)
