@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# All tests are shared between this many processes; tests that are named run in one.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && n=4; echo $$n)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test long check bench conformance format lock clean
 
 help:
 	@echo "make demo    a whole plant on this machine, with a live table (ARGS=\"--for 30s --json\")"
-	@echo "make test    all tests (ARGS=\"tests/statemodel -k packml\" for some)"
+	@echo "make test    all tests, on WORKERS=n processes (ARGS=\"tests/statemodel -k packml\" for some, on one)"
 	@echo "make long    the state engine's properties on 10,000 models and histories each"
 	@echo "make check   lint, types, import contracts"
 	@echo "make bench   figures against floors measured in the same run (ONLY=latency for one part)"
@@ -28,7 +30,7 @@ run: $(STAMP)
 	@$(BIN)/andon run $(ARGS)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n $(WORKERS) --dist worksteal)
 
 long: $(STAMP)
 	@ANDON_TEST_PROFILE=long $(BIN)/python -m pytest tests/statemodel --timeout 3600 $(ARGS)

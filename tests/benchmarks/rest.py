@@ -22,7 +22,7 @@ import httpx
 from gateway.demo.site import write_site
 from tests.benchmarks.figures import Figure, percentile
 from tests.benchmarks.latency import SCENARIO, delays_of
-from tests.support.processes import GatewayProcess, Plant, Process, free_port, gateway, plant
+from tests.support.processes import READY_S_MAX, GatewayProcess, Plant, Process, free_port, gateway, plant
 
 STATE = "/api/v1/equipment/filler-1/state"
 ROUTES = {
@@ -125,7 +125,7 @@ async def _requests(directory: Path, running: GatewayProcess, port: int) -> Sequ
 
 async def until_listening(port: int) -> None:
     """Return when somebody listens there."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(READY_S_MAX):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -18,27 +18,32 @@ from gateway.app import Gateway
 from gateway.config.load import load
 from tests.support.small_plc import Acceptor, SmallPlc, closed_port, full_backlog, small_plcs
 
-#: A connection is given up after this; a device that does not answer takes as long.
-PATIENCE_S = 5.0
+#: How long anything may take that has to come some day: well beyond what a busy machine stands still.
+PATIENCE_S = 45.0
 INTERVAL_S = 0.2
+#: So long a living device may not answer: longer than the machine stands still.
+ANSWER_S = 30
+#: A connect that nobody answers takes longer than all that must not wait for it.
+CONNECT_S = 120
 
 
-def configuration(endpoints: Iterable[tuple[str, str]]) -> str:
-    """A gateway with these connections, in this order: names and endpoints."""
+def configuration(endpoints: Iterable[tuple[str, str]], more: str) -> str:
+    """A gateway with these connections, in this order: names and endpoints; `more` is said of each."""
     head = '[gateway]\nid = "g"\nenterprise = "e"\nsite = "s"\n'
     return head + "".join(
-        f'[[connections]]\nname = "{name}"\nprotocol = "modbus"\nendpoint = "{address}"\n'
-        f'[[connections.groups]]\nname = "all"\ninterval = "{INTERVAL_S * 1000:.0f}ms"\n'
+        f'[[connections]]\nname = "{name}"\nprotocol = "modbus"\nendpoint = "{address}"\n{more}\n'
+        + (f'timeout = "{ANSWER_S}s"\n' if name.startswith("living") else "")
+        + f'[[connections.groups]]\nname = "all"\ninterval = "{INTERVAL_S * 1000:.0f}ms"\n'
         'tags = [{ name = "x", address = "holding:0", type = "uint16" }]\n'
         for name, address in endpoints
     )
 
 
 @asynccontextmanager
-async def running(path: Path, endpoints: Iterable[tuple[str, str]]) -> AsyncIterator[Gateway]:
+async def running(path: Path, endpoints: Iterable[tuple[str, str]], more: str = "") -> AsyncIterator[Gateway]:
     """A gateway in this process; it is ready when the body begins."""
     config = path / "andon.toml"
-    config.write_text(configuration(endpoints), encoding="utf-8")
+    config.write_text(configuration(endpoints, more), encoding="utf-8")
     stop, ready = asyncio.Event(), asyncio.Event()
     gateway = Gateway(load(config), started=lambda _: ready.set())
     task = asyncio.create_task(gateway.run(stop))
@@ -52,8 +57,8 @@ async def running(path: Path, endpoints: Iterable[tuple[str, str]]) -> AsyncIter
         await task
 
 
-async def until(condition: Callable[[], bool], within_s: float) -> None:
-    async with asyncio.timeout(within_s):
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -62,12 +67,58 @@ def links(gateway: Gateway) -> dict[str, str]:
     return {view.name: view.link for view in gateway.live.connections()}
 
 
-def keeps_its_period(plc: SmallPlc, since_s: float) -> None:
-    """To within a fifth, on the mean; and no single reading is missing for long."""
-    asked = [at for at in plc.asked_s if at >= since_s]
-    pauses = [after - before for before, after in pairwise(asked)]
-    assert mean(pauses) == pytest.approx(INTERVAL_S, rel=0.2)
-    assert max(pauses) < 5 * INTERVAL_S
+class Beat:
+    """What keeping a period comes to on this machine now: one who does nothing else, in the same loop; and a
+    thread of its own, which knows whether it was the machine that stood still."""
+
+    def __init__(self) -> None:
+        self.at_s: list[float] = []
+        self._of_thread_s: list[float] = []
+        self._over = threading.Event()
+
+    async def __aenter__(self) -> Beat:
+        self._beating = asyncio.create_task(self._beat())
+        self._thread = threading.Thread(target=self._beat_aside)
+        self._thread.start()
+        return self
+
+    async def __aexit__(self, *_failure: object) -> None:
+        self._over.set()
+        self._beating.cancel()
+        await asyncio.gather(self._beating, return_exceptions=True)
+        await asyncio.to_thread(self._thread.join)
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            self.at_s.append(loop.time())
+            due_s = max(due_s + INTERVAL_S, loop.time())
+            await asyncio.sleep(due_s - loop.time())
+
+    def _beat_aside(self) -> None:
+        while not self._over.wait(0.05):
+            self._of_thread_s.append(monotonic())
+
+    def kept_by(self, plcs: Iterable[SmallPlc], since_s: float) -> None:
+        """Each is read as often as this beats, to within a fifth, and none is left out for much longer."""
+        until_s = asyncio.get_running_loop().time()
+        own = _between(self.at_s, since_s, until_s)
+        aside = _between(self._of_thread_s, since_s, until_s)
+        lost_s = sum(pause - 0.1 for pause in _pauses(aside) if pause > 0.1)
+        assert max(_pauses(own)) < 5 * INTERVAL_S + lost_s + 2.0, "something held up the whole loop"
+        for plc in plcs:
+            asked = _between(plc.asked_s, since_s, until_s)
+            assert 0.8 * len(own) - 2 <= len(asked) <= 1.2 * (until_s - since_s) / INTERVAL_S + 2
+            assert max(_pauses(asked)) < 5 * INTERVAL_S + 2 * max(_pauses(own)) + lost_s
+
+
+def _between(times_s: Iterable[float], since_s: float, until_s: float) -> list[float]:
+    return [since_s, *(at for at in times_s if since_s < at < until_s), until_s]
+
+
+def _pauses(times_s: Sequence[float]) -> list[float]:
+    return [after - before for before, after in pairwise(times_s)]
 
 
 def addresses(plcs: Sequence[SmallPlc]) -> list[tuple[str, str]]:
@@ -75,7 +126,7 @@ def addresses(plcs: Sequence[SmallPlc]) -> list[tuple[str, str]]:
 
 
 async def test_two_hundred_dead_devices_at_the_start_do_not_slow_the_living(tmp_path: Path) -> None:
-    """Those that live come last in the file, and each dead one takes five seconds to be given up."""
+    """Those that live come last in the file, and a dead one takes two minutes to be given up."""
     loop = asyncio.get_running_loop()
     with ExitStack() as stack:
         dead = [stack.enter_context(closed_port()) for _ in range(60)]
@@ -87,33 +138,29 @@ async def test_two_hundred_dead_devices_at_the_start_do_not_slow_the_living(tmp_
         ):
             dead += silent.ports + kicks.ports
             endpoints = [(f"dead-{number}", f"tcp://127.0.0.1:{port}") for number, port in enumerate(dead)]
-            began_s = loop.time()
-            async with running(tmp_path, [*endpoints, *addresses(plcs)]) as gateway:
-                await until(lambda: list(links(gateway).values()).count("up") >= 10, PATIENCE_S)
-                up_s = loop.time() - began_s
+            hopeless = f'connect_timeout = "{CONNECT_S}s"'
+            async with running(tmp_path, [*endpoints, *addresses(plcs)], hopeless) as gateway, Beat() as beat:
+                # Well within the time-out of a single dead one.
+                await until(lambda: list(links(gateway).values()).count("up") >= 10)
                 since_s = loop.time()
                 await asyncio.sleep(6)
-                assert up_s < 3, "well within the time-out of a single dead one"
-                for plc in plcs:
-                    keeps_its_period(plc, since_s)
-                    assert plc.connections == 1, "it was never lost"
+                beat.kept_by(plcs, since_s)
+                assert [plc.connections for plc in plcs] == [1] * 10, "none was ever lost"
                 up = [name for name, link in links(gateway).items() if link == "up"]
                 assert len(up) == 10
-                assert kicks.connections < 10 * 8, "whoever hangs up at once is not hammered"
+                assert kicks.connections < 10 * 20, "whoever hangs up at once is not hammered"
 
 
 async def test_ten_dead_devices_of_a_hundred_cost_the_others_no_period(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
-    async with small_plcs(100) as plcs, running(tmp_path, addresses(plcs)) as gateway:
-        await until(lambda: set(links(gateway).values()) == {"up"}, PATIENCE_S)
+    async with small_plcs(100) as plcs, running(tmp_path, addresses(plcs)) as gateway, Beat() as beat:
+        await until(lambda: set(links(gateway).values()) == {"up"})
         for plc in plcs[::10]:
             await plc.stop()
         since_s = loop.time()
         await asyncio.sleep(4)
 
-        for number, plc in enumerate(plcs):
-            if number % 10:
-                keeps_its_period(plc, since_s)
+        beat.kept_by([plc for number, plc in enumerate(plcs) if number % 10], since_s)
         assert list(links(gateway).values()).count("up") == 90
 
 
@@ -126,7 +173,7 @@ async def test_names_that_nobody_resolves_and_devices_that_fall_silent_hold_up_n
 
     def slow(host: Any, *arguments: Any, **options: Any) -> Any:
         if str(host).endswith(".plant"):
-            released.wait(30)
+            released.wait(100)
             raise socket.gaierror("name server away")
         return resolve(host, *arguments, **options)
 
@@ -137,12 +184,11 @@ async def test_names_that_nobody_resolves_and_devices_that_fall_silent_hold_up_n
             dead = [(f"named-{number}", f"tcp://press-{number}.plant:502") for number in range(20)]
             dead += [(f"silent-{port}", f"tcp://127.0.0.1:{port}") for port in silent.ports[:5]]
             dead += [(f"mute-{port}", f"tls://127.0.0.1:{port}") for port in silent.ports[5:]]
-            async with running(tmp_path, [*dead, *addresses(plcs)]) as gateway:
-                await until(lambda: list(links(gateway).values()).count("up") == 5, PATIENCE_S)
+            async with running(tmp_path, [*dead, *addresses(plcs)]) as gateway, Beat() as beat:
+                await until(lambda: list(links(gateway).values()).count("up") == 5)
                 since_s = loop.time()
-                await until(lambda: "connecting" not in links(gateway).values(), 2 * PATIENCE_S)
-                for plc in plcs:
-                    keeps_its_period(plc, since_s)
+                await until(lambda: "connecting" not in links(gateway).values())
+                beat.kept_by(plcs, since_s)
                 view = next(view for view in gateway.live.connections() if view.name == "named-0")
                 assert view.link == "down"
                 assert "did not take the connection within 5 s" in str(view.last_error)

@@ -17,10 +17,13 @@ UNKNOWN = "Unknown"
 
 @dataclass(frozen=True)
 class Allowance:
-    """How much later than the truth a transition may be seen: a poll period, a dwell, a busy machine."""
+    """How much later than the truth a transition may be seen: a poll period, a dwell, a busy machine.
+
+    Less than two states last together, or one move is taken for the same move of the round before.
+    """
 
     before: timedelta = timedelta(milliseconds=5)
-    after: timedelta = timedelta(milliseconds=900)
+    after: timedelta = timedelta(milliseconds=1800)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -38,6 +39,7 @@ async def _messages(port: int, told: list[tuple[str, bytes]]) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.timeout(400)
 async def test_streams_go_on_over_kills_each_event_once_and_in_order(tmp_path: Path) -> None:
     port = free_port()
     async with plant(tmp_path, str(SCENARIO), seed=3) as simulated:
@@ -60,7 +62,7 @@ async def test_streams_go_on_over_kills_each_event_once_and_in_order(tmp_path: P
             await _more(events, messages)
             last = await _last(running)
             for told in (events, messages):
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     while not told or _seq(told[-1][0]) < last:
                         await asyncio.sleep(0.02)
             listening.cancel()
@@ -98,7 +100,7 @@ async def _followed(url: str, told: list[tuple[str, bytes]]) -> None:
 async def _more(*all_told: list[tuple[str, bytes]]) -> None:
     """Wait until each has been told some more events."""
     goals = [len(told) + EVENTS_BETWEEN for told in all_told]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while any(len(told) < goal for told, goal in zip(all_told, goals, strict=True)):
             await asyncio.sleep(0.01)
 

@@ -55,7 +55,7 @@ class MqttWitness:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def wait_subscribed(self, within_s: float = 15.0) -> None:
+    def wait_subscribed(self, within_s: float = 60.0) -> None:
         assert self._subscribed.wait(within_s), "the broker did not take the subscription"
 
     @property
@@ -114,7 +114,7 @@ class SseWitness:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _follow(self) -> None:
-        timeout = httpx.Timeout(5.0, read=30.0)
+        timeout = httpx.Timeout(60.0)
         async with httpx.AsyncClient(trust_env=False, timeout=timeout) as http:
             while True:
                 try:

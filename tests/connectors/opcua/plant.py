@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -35,10 +34,10 @@ VARIABLES: tuple[tuple[str, Any, ua.VariantType], ...] = (
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of this test process; the program of its own is told one."""
+    from tests.support import ports
+
+    return ports.free_port()
 
 
 _standard: dict[ua.NodeId, NodeData] = {}
@@ -159,6 +158,9 @@ def build(plant: Plant, data_dir: Path, **more: Any) -> OpcuaConnector:
         "protocol": "opcua",
         "endpoint": plant.endpoint,
         "security": {"policy": "None", "mode": "None"},
+        # An answer that comes is waited for, however slow the machine is.
+        "connect_timeout": "60s",
+        "request_timeout": "30s",
         "keep_alive": "200ms",
         "groups": [
             {

@@ -18,8 +18,9 @@ from connectors.opcua.event_fields import FIELDS, RawEvents
 from connectors.opcua.events import Events
 from connectors.opcua.losses import Losses
 from connectors.opcua.plan import Quarantine
+from connectors.opcua.session import Session
 from statemodel.types import DeviceEvent, SampleBatch
-from tests.connectors.contract import RecordingLink, SystemClock, outcome, running
+from tests.connectors.contract import PATIENCE_S, RecordingLink, SystemClock, outcome, running, settled
 from tests.connectors.opcua.alarms import Alarm, plain_events
 from tests.connectors.opcua.cable import Cable
 from tests.connectors.opcua.plant import URI, Plant, build
@@ -40,16 +41,32 @@ def connector(plant: Plant, directory: Path, *events: dict[str, Any], **more: An
     )
 
 
+_refreshed: list[int] = []
+"""Subscriptions whose conditions the server has been asked for, and has answered."""
+
+
+@pytest.fixture(autouse=True)
+def _counting_refreshes(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Session.refresh_conditions
+    _refreshed.clear()
+
+    async def refresh_conditions(self: Session, subscription: int) -> int:
+        code = await original(self, subscription)
+        _refreshed.append(subscription)
+        return code
+
+    monkeypatch.setattr(Session, "refresh_conditions", refresh_conditions)
+
+
 async def ready(plant: Plant, link: RecordingLink, items: int = 1) -> None:
     """Wait until the server tells its events and has told its conditions."""
     await link.until_value("plc/state", 6)
+    await settled(lambda: bool(_refreshed))
 
     def watched() -> int:
         return sum(len(sub.monitored_item_srv._monitored_events) for sub in plant.subscriptions())
 
-    async with asyncio.timeout(10):
-        while watched() < items:
-            await asyncio.sleep(0.005)
+    await settled(lambda: watched() >= items)
 
 
 def messages(link: RecordingLink) -> list[str]:
@@ -250,9 +267,7 @@ async def test_a_message_that_went_missing_is_fetched_again_and_what_is_gone_is_
         for forgotten, message in ((False, "again"), (True, "gone")):
             subscription.pub_result_callback = lose
             await events.trigger(message=message)
-            async with asyncio.timeout(5):
-                while not lost:
-                    await asyncio.sleep(0.005)
+            await settled(lambda: bool(lost))
             if forgotten:
                 subscription._not_acknowledged_results.clear()
             lost.clear()
@@ -409,7 +424,7 @@ async def test_conditions_are_asked_for_again_when_the_server_wishes_it_or_was_b
     task = asyncio.create_task(events.keep(3))
 
     async def until(asked: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while server.asked < asked:
                 await asyncio.sleep(0)
 

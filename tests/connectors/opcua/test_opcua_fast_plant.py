@@ -35,9 +35,10 @@ async def test_every_value_of_every_item_comes_once_and_the_states_are_in_the_le
     assert plant.stdout is not None
     ready = json.loads(await plant.stdout.readline())
     names = [*(f"V{number}" for number in range(_ITEMS)), "S0"]
-    tags = [{"name": name, "node": f"nsu=urn:plant;s={name}"} for name in names]
+    # Queues in which nothing is lost, and keep-alives that are there, when either program stalls for a while.
+    tags = [{"name": name, "node": f"nsu=urn:plant;s={name}", "queue_size": 900} for name in names]
     groups = [{"name": "g", "interval": "100ms", "tags": tags}]
-    one = build(Plant(1), tmp_path, endpoint=ready["endpoint"], groups=groups)
+    one = build(Plant(1), tmp_path, endpoint=ready["endpoint"], groups=groups, keep_alive="10s")
     link = RecordingLink()
     async with running(one, link):
         await link.until(lambda: len(link.samples) > 20 * _ITEMS and len(told_states(link)) > 1, "news")

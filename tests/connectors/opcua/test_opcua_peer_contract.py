@@ -56,7 +56,7 @@ class PeerHarness:
         await self.set(tag, self.values[tag])
 
     def build(self) -> Connector:
-        return build(Plant(self.peer.port), self.data_dir, **self.settings)
+        return build(Plant(self.peer.port), self.data_dir, **({"keep_alive": "1s"} | self.settings))
 
 
 class TestPeer(ConnectorContract):

@@ -28,7 +28,12 @@ async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
 def connector(peer: Peer, tmp_path: Path, *events: dict[str, Any]) -> OpcuaConnector:
     tags = [{"name": name, "node": f"nsu={URI};s={name}", "sampling": "0s"} for name in ("state", "speed")]
     group = {"name": "g", "interval": "30ms", "tags": tags}
-    settings = {"events": list(events) or [{}], "events_interval": "30ms", "groups": [group]}
+    settings = {
+        "events": list(events) or [{}],
+        "events_interval": "30ms",
+        "groups": [group],
+        "keep_alive": "1s",
+    }
     return build(Plant(peer.port), tmp_path / "data", **settings)
 
 

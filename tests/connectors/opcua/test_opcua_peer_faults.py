@@ -16,7 +16,7 @@ import pytest
 from connectors.errors import ConnectionLost, ConnectorError, DeviceRefused
 from connectors.opcua.connector import OpcuaConnector
 from statemodel.types import Quality
-from tests.connectors.contract import RecordingLink, outcome, running
+from tests.connectors.contract import PATIENCE_S, PROMPT_S, RecordingLink, outcome, running
 from tests.connectors.opcua.cable import Cable
 from tests.connectors.opcua.plant import Plant, build
 from tests.support.peer import URI, VARIABLES, Peer, running_peer, variables
@@ -43,7 +43,7 @@ def group(name: str, *names: str, **more: Any) -> dict[str, Any]:
 
 
 def connector(peer: Peer, tmp_path: Path, **more: Any) -> OpcuaConnector:
-    settings = {"groups": [group("fast", "state", "speed")]} | more
+    settings = {"groups": [group("fast", "state", "speed")], "keep_alive": "1s"} | more
     return build(Plant(peer.port), tmp_path / "data", **settings)
 
 
@@ -115,7 +115,7 @@ async def test_a_pulse_whose_answer_got_lost_is_told_or_a_gap(
 
 async def published(peer: Peer, more_than: int) -> None:
     """Wait until the server has sent another message."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while (await peer.stats())["subscriptions"][0]["unacknowledged"] <= more_than:
             await asyncio.sleep(0.01)
 
@@ -130,15 +130,15 @@ async def test_a_server_that_freezes_is_lost_in_time_from_the_moment_it_froze(
         await up(link)
         os.kill(peer.pid, signal.SIGSTOP)
         try:
-            frozen_at, frozen_s = datetime.now(UTC), monotonic()
+            frozen_s = monotonic()
             error = await outcome(task)
-            noticed_s = monotonic() - frozen_s
+            noticed_at, noticed_s = datetime.now(UTC), monotonic() - frozen_s
         finally:
             os.kill(peer.pid, signal.SIGCONT)
     assert isinstance(error, ConnectionLost)
     assert error.last_seen_at is not None
-    assert error.last_seen_at <= frozen_at + timedelta(milliseconds=100)
-    assert noticed_s < 3 * 0.2 + 0.2 + 1.0
+    assert error.last_seen_at <= noticed_at - timedelta(seconds=2), "then it was silent for so long"
+    assert noticed_s < PROMPT_S, "and not only when a request has waited for as long as it may"
 
 
 # The server
@@ -177,11 +177,10 @@ async def test_what_the_server_drops_is_noticed_and_made_again(peer: Peer, tmp_p
     link = RecordingLink()
     async with running(one, link) as task:
         await up(link)
-        began_s = monotonic()
         await peer.order(what)
         error = await outcome(task)
     assert isinstance(error, ConnectionLost), error
-    assert monotonic() - began_s < 3
+    assert "silent" not in error.reason, "it is noticed at once"
     link = RecordingLink()
     async with running(one, link):
         await up(link)
@@ -194,7 +193,7 @@ async def test_a_server_that_says_it_shuts_down_is_lost_before_it_has(peer: Peer
     link = RecordingLink()
     async with running(connector(peer, tmp_path), link) as task:
         await up(link)
-        stopping = asyncio.create_task(peer.stop(notice_s=2))
+        stopping = asyncio.create_task(peer.stop(notice_s=8))
         error = await outcome(task)
         assert not stopping.done(), "noticed from what it says, not from its end"
         await stopping

@@ -97,7 +97,7 @@ def connector(peer: Peer, tmp_path: Path, *tags: dict[str, Any], **more: Any) ->
     """A quick connector with one group; a tag without a node is the variable of its name."""
     described = [{"node": f"nsu={URI};s={tag['name']}", **tag} for tag in tags]
     group = {"name": "g", "interval": "50ms", "tags": described}
-    return build(Plant(peer.port), tmp_path / "data", **({"groups": [group]} | more))
+    return build(Plant(peer.port), tmp_path / "data", **({"groups": [group], "keep_alive": "1s"} | more))
 
 
 def check(found: TagSample, wanted: TagValue | tuple[Quality, str]) -> None:

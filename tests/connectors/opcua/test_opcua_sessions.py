@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from connectors.opcua import run as run_module
 from connectors.opcua import session as session_module
 from connectors.opcua.plan import Quarantine
 from statemodel.types import Quality
-from tests.connectors.contract import RecordingLink, outcome, running
+from tests.connectors.contract import RecordingLink, outcome, running, settled
 from tests.connectors.opcua.plant import URI, VARIABLES, Plant, build
 
 
@@ -336,7 +336,7 @@ async def test_a_tag_the_server_never_speaks_of_is_told_too(
         assert sample.substatus == "waiting_for_initial_data"
         await plant.set("run", False)
         await link.until_value("plc/run", False)
-    assert values(link, "plc/state") == [6]
+    assert [value for value in values(link, "plc/state") if value is not None] == [6]
 
 
 async def test_namespace_indexes_may_move_between_sessions(tmp_path: Path) -> None:
@@ -453,13 +453,12 @@ async def test_a_subscription_that_falls_silent_is_lost_although_the_server_answ
         subscription = await subscribed(plant, link)
         before = len(link.seen_at)
         subscription._task.cancel()
-        stopped_at = datetime.now(UTC)
         error = await outcome(task)
     assert isinstance(error, ConnectionLost)
     assert 'group "fast" has been silent' in error.reason
     assert error.last_seen_at is not None
-    assert error.last_seen_at <= stopped_at
     assert len(link.seen_at) > before, "reads were answered all the time"
+    assert error.last_seen_at < link.seen_at[-1], "and are no proof of the subscription's life"
     await until_no_sessions(plant)
 
 
@@ -475,16 +474,7 @@ async def test_a_subscription_the_server_ends_is_lost(plant: Plant, tmp_path: Pa
 
 
 async def until_no_sessions(plant: Plant) -> None:
-    await eventually(lambda: not plant.subscriptions())
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for something of which no news comes."""
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("waited 5 s in vain")
+    await settled(lambda: not plant.subscriptions())
 
 
 def open_files() -> int:
@@ -503,7 +493,7 @@ async def test_the_secure_channel_is_renewed_without_anyone_noticing(
         renewals += 1
         link._news.set()
 
-    monkeypatch.setattr(opening_module, "_CHANNEL_LIFETIME", 0.4)
+    monkeypatch.setattr(opening_module, "_CHANNEL_LIFETIME", 1.2)
     monkeypatch.setattr(session_module.Session, "renew", renew)
     link = RecordingLink()
     async with running(build(plant, tmp_path), link):
@@ -527,4 +517,4 @@ async def test_flapping_leaves_nothing_behind(plant: Plant, tmp_path: Path) -> N
     for _ in range(15):
         await flap()
     await until_no_sessions(plant)
-    await eventually(lambda: len(asyncio.all_tasks()) <= tasks and open_files() <= files)
+    await settled(lambda: len(asyncio.all_tasks()) <= tasks and open_files() <= files)

@@ -18,7 +18,7 @@ from connectors.errors import ConnectionLost
 from connectors.opcua.connector import OpcuaConnector
 from connectors.opcua.write import DoesNotFit, NodeType, fitted, outcome
 from statemodel.types import TagValue
-from tests.connectors.contract import RecordingLink, running
+from tests.connectors.contract import PATIENCE_S, RecordingLink, running
 from tests.connectors.opcua.cable import Cable
 from tests.connectors.opcua.plant import URI, Plant, build
 
@@ -281,7 +281,7 @@ async def test_a_write_goes_before_every_poll_that_waits(plant: Plant, tmp_path:
     names = [name for name, *_ in HELD]
     tags = [{"name": f"{name}{n}", "node": f"nsu={URI};s={name}"} for n in range(4) for name in names]
     polled = {"name": "polled", "interval": "10ms", "mode": "poll", "tags": tags}
-    connector = connector_for(plant, tmp_path, groups=[polled], request_timeout="5s")
+    connector = connector_for(plant, tmp_path, groups=[polled])
     link = RecordingLink()
     with pytest.MonkeyPatch().context() as patched:
         patched.setattr(InternalSession, "write", noting_write)
@@ -290,7 +290,7 @@ async def test_a_write_goes_before_every_poll_that_waits(plant: Plant, tmp_path:
             await link.until_value("plc/state3", 6)
             await connector.write([Write("plc/state0", 1)])  # its type is asked for once, before the first
             for number in range(2, 12):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     while len(asked) < 3:  # in the midst of reading
                         await asyncio.sleep(0.001)
                 asked.clear()

@@ -91,7 +91,7 @@ async def test_the_books_of_a_gateway_that_was_killed_agree_with_all_others(tmp_
 async def settled(port: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The books once nothing is under way any more, and those of every tag by name."""
     async with (
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", trust_env=False) as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", trust_env=False, timeout=60) as http,
         asyncio.timeout(60),
     ):
         while True:

@@ -40,6 +40,7 @@ def once(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+PASSING = ("beginning", " connects")
 PLACES: list[tuple[Any, str]] = [
     (Journal, "last_transitions"),
     (switching, "turned"),
@@ -50,9 +51,9 @@ PLACES: list[tuple[Any, str]] = [
 
 
 def tasks_of() -> list[str]:
-    """What runs by name, but for what ends by itself soon after the start."""
+    """What runs by name, but for what ends by itself soon: the start, and each try to connect to a broker."""
     names = (task.get_name() for task in asyncio.all_tasks())
-    return sorted(name for name in names if not name.startswith("Task-") and name != "beginning")
+    return sorted(name for name in names if not name.startswith("Task-") and not name.endswith(PASSING))
 
 
 async def answer(url: str) -> int:

@@ -84,6 +84,7 @@ async def client_of(gateway: Running) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(
         base_url=f"{address(gateway)}/api/v1",
         trust_env=False,
+        timeout=PATIENCE_S,
         headers={"authorization": f"Bearer {key}"},
     ) as client:
         yield client
@@ -112,7 +113,9 @@ async def test_who_reads_the_trail_is_in_it_and_its_heads_are_in_the_sequence(
         )
         assert (await client.get("/audit", params={"action": "audit.begin"})).json()["items"][0]["n"] == 1
 
-        anonymous = httpx.AsyncClient(base_url=f"{address(gateway)}/api/v1", trust_env=False)
+        anonymous = httpx.AsyncClient(
+            base_url=f"{address(gateway)}/api/v1", trust_env=False, timeout=PATIENCE_S
+        )
         async with anonymous:
             for path in ("/audit", "/audit/head", "/audit/verify", "/audit/export"):
                 assert (await anonymous.get(path)).status_code in (401, 403), path

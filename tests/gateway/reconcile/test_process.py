@@ -41,7 +41,9 @@ class Site:
             await connection.close()
 
     async def get(self, path: str) -> Any:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.api}", trust_env=False) as http:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.api}", trust_env=False, timeout=60
+        ) as http:
             return (await http.get(path)).json()
 
 
@@ -98,7 +100,7 @@ async def test_a_person_finds_and_mends_what_was_broken_by_hand(tmp_path: Path) 
         health = await site.get("/readyz")
         assert health["status"] == "degraded"
         assert "event_missing" in health["parts"]["reconcile"]["reason"]
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             metrics = (await http.get(f"http://127.0.0.1:{site.api}/metrics")).text
         assert 'andon_reconcile_differences{kind="event_missing"} 1.0' in metrics
 
