@@ -18,6 +18,8 @@ from gateway.app import Gateway
 from gateway.config.load import load
 from tests.support.small_plc import Acceptor, SmallPlc, closed_port, full_backlog, small_plcs
 
+#: Hundreds of devices in one process, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(400)
 #: How long anything may take that has to come some day: well beyond what a busy machine stands still.
 PATIENCE_S = 45.0
 INTERVAL_S = 0.2
