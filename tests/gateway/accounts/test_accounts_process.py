@@ -59,7 +59,7 @@ async def test_the_books_of_a_gateway_that_was_killed_agree_with_all_others(tmp_
                     while said_by_the_plc(carousel)[0].total() <= 600:
                         await asyncio.sleep(0.1)
                 await carousel.stand_still()
-                await gateway.until(caught_up, 60)
+                await gateway.until(caught_up, 100)
                 view, tags = await settled(port)
                 outside = await said_by_the_command(gateway.config)
                 rows = await counted(dsn)
