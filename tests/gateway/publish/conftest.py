@@ -30,7 +30,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "STOP_S", 2 * WAIT_S)
     monkeypatch.setattr(publisher, "STOP_EACH_S", WAIT_S)
     assert read_retained.__kwdefaults__ is not None
-    monkeypatch.setitem(read_retained.__kwdefaults__, "quiet_s", 3.0)
+    monkeypatch.setitem(read_retained.__kwdefaults__, "quiet_s", 8.0)
 
 
 @pytest.fixture(
