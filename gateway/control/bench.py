@@ -18,21 +18,8 @@ from connectors.base import Clock
 from gateway.config.control import AllowSettings, CommandsSettings, read_rate
 from gateway.control.carrying import Halt
 from gateway.control.entries import label_of
-from gateway.control.judging import (
-    APPROVAL_NEEDED,
-    ARM_S_MAX,
-    EXPIRES_S_MAX,
-    LAST,
-    STAGES,
-    Arming,
-    Facts,
-    Stage,
-    halt,
-    judge,
-    person,
-    place,
-    rules_for,
-)
+from gateway.control.facts import ARM_S_MAX, EXPIRES_S_MAX, Arming, Facts, halt, person
+from gateway.control.judging import APPROVAL_NEEDED, LAST, STAGES, Stage, judge, place, rules_for
 from gateway.control.plant import Plant
 from gateway.control.rates import Rates
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -14,6 +14,7 @@ from api.commanding import Approval, CommandRefused, CommandRequest, CommandView
 from api.refusals import REFUSALS
 from gateway.config.control import AllowSettings
 from gateway.control.carrying import Carried, Halt
+from gateway.control.facts import Facts
 from gateway.control.ledger import Entry, Stage
 from statemodel.types import CommandStatus, CommandTold
 
@@ -74,6 +75,31 @@ def begun(
         peer=request.peer,
         not_after=request.not_after,
     )
+
+
+def taken(id_: str, facts: Facts, stage: Stage) -> Entry:
+    """A command as it is first kept, with what it was judged by."""
+    entry = begun(
+        id_,
+        facts.request,
+        facts.by,
+        facts.via,
+        facts.rule,
+        path=facts.path,
+        at=facts.now,
+        expires_at=facts.now + timedelta(seconds=facts.until_s - facts.now_s),
+        stage=stage,
+    )
+    previous = None if facts.present is None else facts.present.value
+    dry_run = facts.request.dry_run or facts.settings.dry_run
+    view = msgspec.structs.replace(entry.view, previous=previous, dry_run=dry_run)
+    return msgspec.structs.replace(entry, previous=previous, basis=facts.basis, view=view)
+
+
+def left_s(entry: Entry, now: datetime) -> float:
+    """How long it may still wait, in seconds; never more than its lifetime, whatever the clock was set to."""
+    view = entry.view
+    return min(view.expires_at - now, view.expires_at - view.requested_at).total_seconds()
 
 
 def request_of(entry: Entry) -> CommandRequest:

@@ -9,77 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import Literal
 
-import msgspec
-
-from api.access import Permission, Principal
+from api.access import Permission
 from api.commanding import CommandRequest
 from api.hints import did_you_mean
 from api.refusals import REFUSALS
-from gateway.config.control import AllowSettings, CommandsSettings
+from gateway.config.control import AllowSettings
 from gateway.control.carrying import Halt
-from statemodel.types import UNKNOWN, Quality, TagSample, TagValue
-
-Kind = Literal["bool", "integer", "fraction", "text"]
-
-#: Longest time between arming a command and sending it.
-ARM_S_MAX = 60.0
-#: Longest life of a command.
-EXPIRES_S_MAX = 3600.0
-
-
-class Arming(msgspec.Struct, frozen=True):
-    """What an arming stands for: one person, one target, one value, until `until_s` (monotonic)."""
-
-    person: tuple[str, str]
-    target: str
-    value: TagValue
-    until_s: float
-
-
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a judgement depends on.
-
-    `rule` is None where none names what is asked for. `state` is None where there is no such equipment;
-    `standstill` says why it may not be so any more, None while it is followed.
-    `own_wait_s` and `all_wait_s` are how long the rates of the rule and of the gateway make one wait.
-    `arming` is what `request.arm` stands for, None when that is nothing. `reused` says that the key came with
-    another request, `audit` why nothing can be audited. Times in seconds are monotonic. With `taken` its
-    place in the rates, its arming and its key are its own already: it was accepted before. `basis` is what it
-    rests on (`basis.basis_of`).
-    """
-
-    settings: CommandsSettings
-    request: CommandRequest
-    by: Principal
-    via: str
-    rule: AllowSettings | None
-    path: str
-    state: str | None
-    standstill: str | None = None
-    kind: Kind | None
-    present: TagSample | None
-    own_wait_s: float
-    all_wait_s: float
-    arming: Arming | None
-    now: datetime
-    now_s: float
-    until_s: float
-    reused: bool = False
-    audit: str | None = None
-    approved: bool = False
-    taken: bool = False
-    basis: str = ""
-
+from gateway.control.facts import ARM_S_MAX, Facts, halt, person, same
+from statemodel.types import UNKNOWN, Quality
 
 Stage = Callable[[Facts], Halt | None]
-
-
-def halt(code: str, reason: str, hint: str = "", retry_after_s: float | None = None) -> Halt:
-    """A halt with the usual hint, unless there is a better one."""
-    return Halt(code, reason, hint or REFUSALS[code].hint, retry_after_s)
 
 
 def _rule(facts: Facts) -> AllowSettings:
@@ -281,6 +221,8 @@ STAGES: tuple[tuple[str, Stage], ...] = (
 
 #: What is asked when a command is armed: whether it would be taken now.
 FOR_ARMING = tuple(stage for stage in STAGES if stage[0] not in ("arm", "second person", "key", "expiry"))
+#: What is asked again once a second person has approved: who asked was judged when it was accepted.
+AGAIN = tuple(stage for stage in STAGES if stage[0] not in ("role", "area", "second person", "key"))
 #: What can have changed since it was accepted: asked again in the last line before the write.
 LAST = tuple(stage for stage in STAGES if stage[0] in ("writes", "state", "range", "step", "expiry"))
 
@@ -313,88 +255,3 @@ def rules_for(rules: Iterable[AllowSettings], request: CommandRequest) -> list[A
         and rule.equipment == request.equipment
         and request.command in rule.packml.commands
     ]
-
-
-# The second person ------------------------------------------------------------------------------------------
-
-
-class Seconding(msgspec.Struct, frozen=True, kw_only=True):
-    """A second person's word on a command that waits. `asked` is what waits, `said` what is approved;
-    `made_by` is who made the key it was asked for with, empty where it was none."""
-
-    rule: AllowSettings
-    path: str
-    requested_by: str
-    by: Principal
-    made_by: str = ""
-    asked: TagValue
-    said: TagValue
-    now_s: float
-    until_s: float
-
-
-def _is_person(word: Seconding) -> Halt | None:
-    if word.by.kind not in ("user", "token"):
-        return halt("approval_person", f"{word.by.name} is no person who has logged in")
-    return None
-
-
-def _is_other(word: Seconding) -> Halt | None:
-    if word.by.name.casefold() == word.requested_by.casefold():
-        return halt("approval_self", f"{word.by.name} asked for it, and cannot approve it too")
-    if word.by.name.casefold() == word.made_by.casefold():
-        reason = f"{word.by.name} made the key {word.requested_by} that asked for it, and cannot approve it"
-        return halt("approval_self", reason)
-    return None
-
-
-def _may_second(word: Seconding) -> Halt | None:
-    if not word.by.may(Permission.APPROVE) or word.by.roles.isdisjoint(word.rule.roles):
-        return halt("role", f"{word.by.name} has none of the roles {', '.join(word.rule.roles)}")
-    if not word.by.sees(word.path):
-        return halt("area", f"{word.rule.equipment} lies outside the areas of {word.by.name}")
-    return None
-
-
-def _is_same(word: Seconding) -> Halt | None:
-    if not same(word.asked, word.said):
-        return halt("approval_value", f"{word.said!r} is approved, and {word.asked!r} was asked for")
-    return None
-
-
-def _in_time(word: Seconding) -> Halt | None:
-    if word.now_s >= word.until_s:
-        return halt("approval_expired", "it waited too long for its approval")
-    return None
-
-
-#: Every question to a second person, in order.
-APPROVAL: tuple[tuple[str, Callable[[Seconding], Halt | None]], ...] = (
-    ("person", _is_person),
-    ("other", _is_other),
-    ("may", _may_second),
-    ("same", _is_same),
-    ("in time", _in_time),
-)
-
-
-def judge_second(
-    word: Seconding, stages: Sequence[tuple[str, Callable[[Seconding], Halt | None]]] = APPROVAL
-) -> Halt | None:
-    """The first halt, None when it is approved."""
-    return next((found for _, stage in stages if (found := stage(word)) is not None), None)
-
-
-# Values -----------------------------------------------------------------------------------------------------
-
-
-def person(by: Principal) -> tuple[str, str]:
-    """Who somebody is, whatever session it is."""
-    return by.kind, by.name
-
-
-def same(one: TagValue, other: TagValue) -> bool:
-    """Exactly the same value; true is not 1, and 90 is 90.0."""
-    if isinstance(one, bool) != isinstance(other, bool) or isinstance(one, str) != isinstance(other, str):
-        return False
-    return one == other

@@ -11,7 +11,7 @@ from typing import Protocol
 from connectors.settings import ConnectionSettings
 from gateway.config.control import AllowSettings, CommandsSettings
 from gateway.control.basis import basis_of
-from gateway.control.judging import Kind
+from gateway.control.facts import Kind
 from gateway.control.readings import Readings
 from gateway.live import Live
 from statemodel.engine import EquipmentSpec

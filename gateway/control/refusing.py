@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from api.commanding import CommandRefused
 from gateway.control.carrying import Halt
-from gateway.control.judging import STAGES, halt
+from gateway.control.facts import halt
 from gateway.control.ledger import LedgerFailed
-
-#: What is judged again once a second person has approved: who asked was judged when it was accepted.
-AGAIN = tuple(stage for stage in STAGES if stage[0] not in ("role", "area", "second person", "key"))
 
 
 def reused() -> Halt:

@@ -20,7 +20,7 @@ from api.auditing import AuditEntry, AuditRecord, AuditUnavailable
 from connectors.base import Clock
 from gateway.control.carrying import Halt
 from gateway.control.entries import audited, told
-from gateway.control.judging import halt
+from gateway.control.facts import halt
 from gateway.control.ledger import Entry, Ledger, LedgerFailed
 from gateway.errors import JournalFailed
 from statemodel.records import Recorded

@@ -19,7 +19,7 @@ from connectors.base import WriteOutcome, Written
 from gateway.clock import SystemClock
 from gateway.config.control import AllowSettings, CommandsSettings
 from gateway.control.desk import CommandDesk
-from gateway.control.judging import Kind
+from gateway.control.facts import Kind
 from gateway.control.ledger import Ledger, LedgerFailed, SqliteLedger
 from gateway.control.readings import Readings
 from gateway.control.tags import TagCarrier

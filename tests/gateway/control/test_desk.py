@@ -13,7 +13,7 @@ import pytest
 
 from api.access import Principal, Role
 from api.commanding import Approval, CommandRefused, CommandView, UnknownCommand, WantedArm
-from gateway.control.desk import COMMANDS_MAX, LINE_MAX
+from gateway.control.under_way import COMMANDS_MAX, LINE_MAX
 from statemodel.types import CommandStatus, Quality
 from tests.gateway.control.bench import (
     ANNA,

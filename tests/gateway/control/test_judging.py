@@ -15,20 +15,10 @@ from api.access import Principal, Role
 from api.commanding import CommandRefused
 from api.refusals import COMMAND_KINDS, REFUSALS
 from gateway.control.bench import Bench as RealBench
-from gateway.control.judging import (
-    APPROVAL,
-    APPROVAL_NEEDED,
-    LAST,
-    STAGES,
-    Arming,
-    Facts,
-    Seconding,
-    judge,
-    judge_second,
-    rules_for,
-    same,
-)
+from gateway.control.facts import Arming, Facts, same
+from gateway.control.judging import APPROVAL_NEEDED, LAST, STAGES, judge, rules_for
 from gateway.control.rates import Rates, Window
+from gateway.control.seconding import APPROVAL, Seconding, judge_second
 from gateway.control.tags import agree
 from statemodel.types import Quality, TagSample
 from tests.gateway.control.bench import ANNA, BERTA, TAG, VIEWER, Bench, request, rules

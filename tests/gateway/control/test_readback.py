@@ -124,7 +124,7 @@ async def test_a_value_that_changes_right_after_is_told_as_it_is_read(bench: Ben
 
     bench.machine.readings.news = and_then_another  # type: ignore[method-assign]
     async with bench.open() as desk:
-        carrier = desk._carriers["tag"]
+        carrier = desk._sending._carriers["tag"]
         carry = carrier.carry
 
         async def slowly(order, check):  # type: ignore[no-untyped-def]
