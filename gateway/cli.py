@@ -24,7 +24,7 @@ from gateway import (
 )
 from gateway.cli_database import database
 from gateway.cli_groups import journal, model, trust
-from gateway.cli_words import Ca, Config, Json, Token
+from gateway.cli_words import Ca, Config, FoundBy, Json, Token, Url
 from gateway.commands.show import print_failure
 from gateway.errors import GatewayError
 from gateway.preflight import check_installation
@@ -42,8 +42,6 @@ Since = Annotated[
     typer.Option("--from", help="Begin: a time, a day, or 8h for 8 h ago.", show_default="24 h before --to"),
 ]
 Until = Annotated[str | None, typer.Option("--to", help="End, written the same way.", show_default="now")]
-FoundBy = Annotated[Path | None, typer.Option("--config", help="Find the gateway by its configuration.")]
-Url = Annotated[str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")]
 
 
 def main() -> None:
@@ -245,7 +243,7 @@ def browse(
 @app.command()
 def state(
     equipment: Annotated[str | None, typer.Argument(help="One equipment; all when none is named.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
+    config: FoundBy = None,
     url: Url = None,
     token: Token = None,
     ca: Ca = None,
@@ -263,7 +261,7 @@ def state(
 @app.command()
 def tail(
     after: Annotated[str | None, typer.Option(help="Begin after this sequence; now when not given.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
+    config: FoundBy = None,
     url: Url = None,
     token: Token = None,
     ca: Ca = None,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli_words import Json
+from gateway.cli_words import Ca, Json, Token, given_ca
+from gateway.commands.where import Where
 
 user = typer.Typer(
     help="Users: in the files of a configuration, whether its gateway runs or not, or of a running gateway.",
@@ -22,11 +23,6 @@ Of = Annotated[Path | None, typer.Option("--config", help="Change the files of t
 At = Annotated[
     str | None, typer.Option("--url", help="Ask this running gateway instead.", show_default=False)
 ]
-Token = Annotated[
-    str | None,
-    typer.Option("--token", help="Who asks: a token or key.", show_default="ANDON_TOKEN, or the login"),
-]
-Ca = Annotated[Path | None, typer.Option("--ca", help="Certificate authorities the gateway is known by.")]
 Name = Annotated[str, typer.Argument(help="Name of the user.", show_default=False)]
 Roles = Annotated[
     list[str] | None,
@@ -54,10 +50,9 @@ def user_list(
     config: Of = None, url: At = None, token: Token = None, ca: Ca = None, json: Json = False
 ) -> None:
     """All users, with their roles and areas."""
-    from gateway.commands.accounts import Where
     from gateway.commands.users import list_users
 
-    list_users(Where(config, url, token, ca), json=json)
+    list_users(Where(config, url), json=json)
 
 
 @user.command("show")
@@ -65,10 +60,9 @@ def user_show(
     name: Name, config: Of = None, url: At = None, token: Token = None, ca: Ca = None, json: Json = False
 ) -> None:
     """One user."""
-    from gateway.commands.accounts import Where
     from gateway.commands.users import show_user
 
-    show_user(Where(config, url, token, ca), name, json=json)
+    show_user(Where(config, url), name, json=json)
 
 
 @user.command("add")
@@ -85,11 +79,10 @@ def user_add(
     json: Json = False,
 ) -> None:
     """Add a user. The password is asked for twice."""
-    from gateway.commands.accounts import Where
     from gateway.commands.users import add_user
 
     add_user(
-        Where(config, url, token, ca),
+        Where(config, url),
         name,
         roles=role or [],
         areas=area,
@@ -118,11 +111,10 @@ def user_change(
     json: Json = False,
 ) -> None:
     """Give a user other roles or areas; what is not named stays. Ends the user's sessions."""
-    from gateway.commands.accounts import Where
     from gateway.commands.users import change_user
 
     change_user(
-        Where(config, url, token, ca),
+        Where(config, url),
         name,
         roles=role,
         areas=area,
@@ -144,12 +136,9 @@ def user_password(
     json: Json = False,
 ) -> None:
     """Give a user another password. Ends the user's sessions, and pauses after wrong passwords."""
-    from gateway.commands.accounts import Where
     from gateway.commands.users import set_password
 
-    set_password(
-        Where(config, url, token, ca), name, from_input=password_stdin, must_change=must_change, json=json
-    )
+    set_password(Where(config, url), name, from_input=password_stdin, must_change=must_change, json=json)
 
 
 @user.command("disable")
@@ -157,10 +146,9 @@ def user_disable(
     name: Name, config: Of = None, url: At = None, token: Token = None, ca: Ca = None, json: Json = False
 ) -> None:
     """Let a user in no more, and end the user's sessions."""
-    from gateway.commands.accounts import Where
     from gateway.commands.users import disable_user
 
-    disable_user(Where(config, url, token, ca), name, json=json)
+    disable_user(Where(config, url), name, json=json)
 
 
 @user.command("remove")
@@ -168,10 +156,9 @@ def user_remove(
     name: Name, config: Of = None, url: At = None, token: Token = None, ca: Ca = None, json: Json = False
 ) -> None:
     """Remove a user, and end the user's sessions."""
-    from gateway.commands.accounts import Where
     from gateway.commands.users import remove_user
 
-    remove_user(Where(config, url, token, ca), name, json=json)
+    remove_user(Where(config, url), name, json=json)
 
 
 @key.command("list")
@@ -179,10 +166,9 @@ def key_list(
     config: Of = None, url: At = None, token: Token = None, ca: Ca = None, json: Json = False
 ) -> None:
     """All keys, with their roles, ends and last use."""
-    from gateway.commands.accounts import Where
     from gateway.commands.keys import list_keys
 
-    list_keys(Where(config, url, token, ca), json=json)
+    list_keys(Where(config, url), json=json)
 
 
 @key.command("add")
@@ -200,10 +186,9 @@ def key_add(
     json: Json = False,
 ) -> None:
     """Add a key. It is shown this once, on standard output; nobody can read it later."""
-    from gateway.commands.accounts import Where
     from gateway.commands.keys import add_key
 
-    add_key(Where(config, url, token, ca), name, roles=role or [], areas=area, expires=expires, json=json)
+    add_key(Where(config, url), name, roles=role or [], areas=area, expires=expires, json=json)
 
 
 @key.command("revoke")
@@ -216,10 +201,9 @@ def key_revoke(
     json: Json = False,
 ) -> None:
     """Revoke a key: it is of no use any more, and its streams end."""
-    from gateway.commands.accounts import Where
     from gateway.commands.keys import revoke_key
 
-    revoke_key(Where(config, url, token, ca), name, json=json)
+    revoke_key(Where(config, url), name, json=json)
 
 
 def login(
@@ -232,7 +216,7 @@ def login(
     """Begin a session at a gateway; the other verbs with --url use it until it ends."""
     from gateway.commands.login import log_in
 
-    log_in(url, user=user, from_input=password_stdin, ca=ca, json=json)
+    log_in(url, user=user, from_input=password_stdin, ca=given_ca(), json=json)
 
 
 def logout(

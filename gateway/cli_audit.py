@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli_words import Ca, Config, Json, Token
+from gateway.cli_words import Ca, Config, FoundBy, Json, Token, Url
 
 audit = typer.Typer(
     help="The audit trail: from its files with a configuration, or of a running gateway with --url.",
@@ -134,10 +134,8 @@ def compliance(
     ] = False,
     from_: _From = None,
     to: _To = None,
-    config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")
-    ] = None,
+    config: FoundBy = None,
+    url: Url = None,
     token: Token = None,
     ca: Ca = None,
     json: Json = False,
@@ -158,10 +156,8 @@ def reason(
     equipment: Annotated[str, typer.Argument(help="Name of the equipment.", show_default=False)],
     seq: Annotated[int, typer.Argument(min=1, help="The transition that led there.", show_default=False)],
     reason: Annotated[str, typer.Option(help="Why; kept with it.", show_default=False)],
-    config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")
-    ] = None,
+    config: FoundBy = None,
+    url: Url = None,
     token: Token = None,
     ca: Ca = None,
     json: Json = False,

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli_words import Config, Json
+from gateway.cli_words import Ca, Config, FoundBy, Json, Token
 
 Reason = Annotated[str, typer.Option(help="Why, for those who look at it later.", show_default=False)]
 Url = Annotated[
     str | None,
     typer.Option(help="Address of the running gateway.", show_default="as the configuration says"),
 ]
-Token = Annotated[
-    str | None, typer.Option(help="API key or session token; else ANDON_TOKEN, or as the configuration has.")
-]
-Authority = Annotated[
-    Path | None, typer.Option("--ca", help="Certificate authorities of a gateway with TLS (PEM).")
-]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-FoundBy = Annotated[Path | None, typer.Option("--config", help="Find the gateway by its configuration.")]
 Number = Annotated[int, typer.Argument(help="Number of a revision.", min=1, show_default=False)]
 
 
@@ -34,15 +26,13 @@ def apply(
     yes: Yes = False,
     url: Url = None,
     token: Token = None,
-    ca: Authority = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Run another configuration, whole or not at all; only what differs is disturbed."""
     from gateway.commands.apply import apply_configuration
 
-    apply_configuration(
-        config, reason=reason, url=url, token=token, ca=ca, dry_run=dry_run, yes=yes, json=json
-    )
+    apply_configuration(config, reason=reason, url=url, dry_run=dry_run, yes=yes, json=json)
 
 
 config = typer.Typer(
@@ -55,15 +45,14 @@ def config_revisions(
     found_by: FoundBy = None,
     url: Url = None,
     token: Token = None,
-    ca: Authority = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """The configurations that ran, the newest first."""
-    from gateway.changing.asking import AskedGateway
     from gateway.commands.config import show_revisions
-    from gateway.commands.remote import url_from
+    from gateway.commands.remote import asked
 
-    with AskedGateway(url_from(found_by, url), config=found_by, token=token, ca=ca) as gateway:
+    with asked(found_by, url) as gateway:
         show_revisions(gateway, json=json)
 
 
@@ -74,15 +63,14 @@ def config_show(
     found_by: FoundBy = None,
     url: Url = None,
     token: Token = None,
-    ca: Authority = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """One of them: who, when, why, and its files."""
-    from gateway.changing.asking import AskedGateway
     from gateway.commands.config import show_revision
-    from gateway.commands.remote import url_from
+    from gateway.commands.remote import asked
 
-    with AskedGateway(url_from(found_by, url), config=found_by, token=token, ca=ca) as gateway:
+    with asked(found_by, url) as gateway:
         show_revision(gateway, number, file, json=json)
 
 
@@ -95,15 +83,14 @@ def config_diff(
     found_by: FoundBy = None,
     url: Url = None,
     token: Token = None,
-    ca: Authority = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """What differs from one of them to another, or to what runs."""
-    from gateway.changing.asking import AskedGateway
     from gateway.commands.config import show_difference
-    from gateway.commands.remote import url_from
+    from gateway.commands.remote import asked
 
-    with AskedGateway(url_from(found_by, url), config=found_by, token=token, ca=ca) as gateway:
+    with asked(found_by, url) as gateway:
         show_difference(gateway, number, other, json=json)
 
 
@@ -115,15 +102,14 @@ def config_rollback(
     found_by: FoundBy = None,
     url: Url = None,
     token: Token = None,
-    ca: Authority = None,
+    ca: Ca = None,
     json: Json = False,
 ) -> None:
     """Run one of them again, as a new revision."""
-    from gateway.changing.asking import AskedGateway
     from gateway.commands.config import roll_back
-    from gateway.commands.remote import url_from
+    from gateway.commands.remote import asked
 
-    with AskedGateway(url_from(found_by, url), config=found_by, token=token, ca=ca) as gateway:
+    with asked(found_by, url) as gateway:
         roll_back(gateway, number, reason, yes=yes, json=json)
 
 

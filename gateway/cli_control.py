@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli_words import Ca, Json, Token
+from gateway.cli_words import Ca, FoundBy, Json, Token, Url
 
 
 class _SendsByDefault(TyperGroup):
@@ -35,10 +34,6 @@ _Value = Annotated[
 ]
 _Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the command.", show_default=False)]
 _Text = Annotated[bool, typer.Option("--text", help="The value is a text, whatever it looks like.")]
-_Config = Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")]
-_Url = Annotated[
-    str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")
-]
 
 
 @command.command("send", context_settings={"ignore_unknown_options": True})
@@ -53,8 +48,8 @@ def command_send(
     ] = None,
     note: Annotated[str, typer.Option(help="Why; kept with it.", show_default=False)] = "",
     text: _Text = False,
-    config: _Config = None,
-    url: _Url = None,
+    config: FoundBy = None,
+    url: Url = None,
     token: Token = None,
     ca: Ca = None,
     json: Json = False,
@@ -71,8 +66,8 @@ def command_send(
 def command_show(
     id_: Annotated[str | None, typer.Argument(metavar="[ID]", show_default=False)] = None,
     last: Annotated[int, typer.Option(min=1, max=100_000, help="Only the newest so many.")] = 20,
-    config: _Config = None,
-    url: _Url = None,
+    config: FoundBy = None,
+    url: Url = None,
     token: Token = None,
     ca: Ca = None,
     json: Json = False,
@@ -88,8 +83,8 @@ def command_approve(
     id_: _Id,
     value: _Value,
     text: _Text = False,
-    config: _Config = None,
-    url: _Url = None,
+    config: FoundBy = None,
+    url: Url = None,
     token: Token = None,
     ca: Ca = None,
     json: Json = False,
@@ -105,8 +100,8 @@ def command_arm(
     target: _Target,
     value: _Value,
     text: _Text = False,
-    config: _Config = None,
-    url: _Url = None,
+    config: FoundBy = None,
+    url: Url = None,
     token: Token = None,
     ca: Ca = None,
     json: Json = False,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli_words import Ca, Json, Token
+from gateway.cli_words import Ca, FoundBy, Json, Token, Url
 
 
 def correct(
@@ -26,10 +25,8 @@ def correct(
     author: Annotated[
         str | None, typer.Option(help="Who says so; kept with it.", show_default="your user name")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")
-    ] = None,
+    config: FoundBy = None,
+    url: Url = None,
     token: Token = None,
     ca: Ca = None,
     json: Json = False,

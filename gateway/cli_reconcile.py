@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli_words import Ca, Json, Token
+from gateway.cli_words import Ca, FoundBy, Json, Token, Url
 
 
 def reconcile(
@@ -15,10 +14,8 @@ def reconcile(
     full: Annotated[
         bool, typer.Option("--full", help="All the journal holds, not only what is newest.")
     ] = False,
-    config: Annotated[Path | None, typer.Option(help="Find the gateway by its configuration.")] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Address of a running gateway.", show_default="127.0.0.1:8420")
-    ] = None,
+    config: FoundBy = None,
+    url: Url = None,
     token: Token = None,
     ca: Ca = None,
     json: Json = False,

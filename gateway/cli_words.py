@@ -57,6 +57,11 @@ Ca = Annotated[
         help="Certificate authorities the gateway is known by.",
     ),
 ]
+FoundBy = Annotated[Path | None, typer.Option("--config", help="Find the gateway by its configuration.")]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="Address of a running gateway.", show_default="127.0.0.1:8420"),
+]
 Config = Annotated[Path, typer.Argument(help="Configuration file (TOML).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document a line instead of text for people.")]
 Form = Annotated[Literal["table", "mermaid", "json"], typer.Option("--format", help="How it is shown.")]

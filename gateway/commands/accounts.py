@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -16,23 +16,16 @@ from api.access import Conflict, Role
 from gateway.access.credentials import ca_for, credentials_for
 from gateway.access.offline import Offline
 from gateway.access.remote import Remote
+from gateway.cli_words import given_ca, given_token
 from gateway.client import Refused
 from gateway.clock import SystemClock
 from gateway.commands.when import WrongArgument
+from gateway.commands.where import Where
 from gateway.config.load import read_toml
 from gateway.config.problems import ConfigurationRefused, Problem, did_you_mean
 
 #: Longest line taken for a password.
 _LINE_CHARS_MAX = 4096
-
-
-class Where(NamedTuple):
-    """The files of a configuration, or a running gateway."""
-
-    config: Path | None
-    url: str | None
-    token: str | None = None
-    ca: Path | None = None
 
 
 @contextmanager
@@ -53,8 +46,8 @@ def opened(where: Where) -> Iterator[Offline | Remote]:
             yield Offline(data_dir_of(where.config), SystemClock(), _own_name())
         else:
             url = where.url or ""
-            bearer = credentials_for(url, token=where.token)
-            with Remote(url, bearer, ca=ca_for(url, where.ca)) as remote:
+            bearer = credentials_for(url, token=given_token())
+            with Remote(url, bearer, ca=ca_for(url, given_ca())) as remote:
                 yield remote
     except Conflict as conflict:
         raise Refused(conflict.code, conflict.reason, hint=conflict.hint) from conflict

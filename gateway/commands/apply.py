@@ -8,10 +8,9 @@ from pathlib import Path
 import typer
 
 from api.configuring import Outcome
-from gateway.changing.asking import AskedGateway
 from gateway.changing.canonical import texts
 from gateway.commands.differing import print_difference
-from gateway.commands.remote import url_from
+from gateway.commands.remote import asked
 from gateway.commands.show import out, print_json
 from gateway.config.load import load
 from gateway.errors import GatewayError
@@ -44,15 +43,13 @@ def apply_configuration(
     *,
     reason: str,
     url: str | None,
-    token: str | None,
-    ca: Path | None,
     dry_run: bool,
     yes: bool,
     json: bool,
 ) -> None:
     """Show what would change, ask, and have it done."""
     files = files_of(path)
-    with AskedGateway(url_from(path, url), config=path, token=token, ca=ca) as gateway:
+    with asked(path, url) as gateway:
         expected = gateway.running().hash
         planned = gateway.apply(files, reason, expected, dry_run=True)
         if planned.status == "unchanged" or dry_run:

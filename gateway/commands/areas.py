@@ -12,8 +12,8 @@ from rich.text import Text
 from gateway.access.offline import Offline
 from gateway.access.remote import Remote
 from gateway.client import NoAnswer, Refused
-from gateway.commands.accounts import Where
 from gateway.commands.show import err
+from gateway.commands.where import Where
 from gateway.config.load import load
 from gateway.config.problems import ConfigurationRefused, did_you_mean
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from rich.table import Table
 from rich.text import Text
 
 from api.auditing import AuditEntry, AuditHead, AuditRecord, Verdict
@@ -27,7 +26,7 @@ from gateway.audit.verifying import Anchor, verify, verify_export
 from gateway.client import Client
 from gateway.clock import SystemClock
 from gateway.commands.remote import url_from
-from gateway.commands.show import out, print_json
+from gateway.commands.show import out, print_json, table_of
 from gateway.commands.when import WrongArgument, read_when, write_when
 from gateway.config.load import Loaded, load
 from gateway.errors import GatewayError
@@ -79,9 +78,8 @@ def show_records(
         for record in found:
             print_json(record)
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("record", "at (UTC)", "who", "via", "what", "on", "result", ""):
-        table.add_column(column, justify="right" if column == "record" else "left", no_wrap=column != "")
+    heads = ("record", "at (UTC)", "who", "via", "what", "on", "result", "")
+    table = table_of(*heads, right=("record",), wrapped=("",))
     for record in found:
         table.add_row(
             str(record.n),

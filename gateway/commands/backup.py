@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from gateway import log
 from gateway.clock import SystemClock
-from gateway.commands.show import err, out, print_json
+from gateway.commands.show import err, out, print_json, size_text, table_of
 from gateway.commands.when import WrongArgument
 from gateway.config.load import read_toml
 from gateway.config.problems import Problem
@@ -23,8 +22,6 @@ from gateway.snapshots import backup
 from gateway.snapshots.archive import Head
 from gateway.snapshots.contents import contents_of
 from gateway.snapshots.restore import restore
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def make_backup(
@@ -71,9 +68,7 @@ def list_backups(place: Path, *, json: bool) -> None:
     if not found:
         out.print(f"no backups in {folder}")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("made (UTC)", "gateway", "version", "up to event", "size", "", "file"):
-        table.add_column(column, no_wrap=True)
+    table = table_of("made (UTC)", "gateway", "version", "up to event", "size", "", "file")
     for item in found:
         head = item.head
         if head is None:
@@ -192,14 +187,6 @@ def words_of(head: Head) -> str:
     sealed = ", encrypted" if head.seal is not None else ""
     up_to = f"up to event {head.seq:,}" if head.stream else "without a journal"
     return f'gateway "{head.gateway}", {when}, {head.files:,} files, {up_to}, version {head.version}{sealed}'
-
-
-def size_text(count: float) -> str:
-    """A number of bytes for people."""
-    place = 0
-    while count >= 999.5 and place < len(_UNITS) - 1:
-        count, place = count / 1000, place + 1
-    return f"{count:.3g} {_UNITS[place]}"
 
 
 def _allow_many_files() -> None:

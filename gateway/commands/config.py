@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from api.configuring import MAIN_FILE
 from gateway.changing.asking import AskedGateway
 from gateway.commands.apply import NotSaid, confirm, show_outcome
 from gateway.commands.differing import print_difference
-from gateway.commands.show import out, print_json
+from gateway.commands.show import out, print_json, table_of
 
 
 def show_revisions(gateway: AskedGateway, *, json: bool) -> None:
@@ -18,9 +16,7 @@ def show_revisions(gateway: AskedGateway, *, json: bool) -> None:
         for info in found:
             print_json(info)
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("revision", "at (UTC)", "by", "came from", "hash", "reason"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    table = table_of("revision", "at (UTC)", "by", "came from", "hash", "reason")
     for info in found:
         source = info.source if info.restored is None else f"{info.source} to {info.restored}"
         at = info.at.strftime("%Y-%m-%d %H:%M:%S")

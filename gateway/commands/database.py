@@ -13,7 +13,7 @@ import asyncpg
 from rich.table import Table
 
 from gateway import log
-from gateway.commands.show import age_text, out, print_json
+from gateway.commands.show import age_text, out, print_json, size_text, table_of
 from gateway.commands.when import WrongArgument
 from gateway.config.load import Loaded, load
 from gateway.config.schema import HistorianSettings
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 #: Rows set aside that are shown to people; `--json` has all.
 _ROWS_MAX = 50
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 #: What taking a migration back loses, by the name of it; of others, what they hold.
 _LOSES = {
     "first_shape": "the whole history",
@@ -69,7 +68,7 @@ def _show(found: Overview, place: str) -> None:
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="dim")
     facts.add_column()
-    facts.add_row("database", f"{place}, {_bytes(found.bytes)}")
+    facts.add_row("database", f"{place}, {size_text(found.bytes)}")
     facts.add_row("server", str(server))
     facts.add_row("old chunks", _compression(found))
     facts.add_row("migrations", _migrations(found))
@@ -80,7 +79,10 @@ def _show(found: Overview, place: str) -> None:
         out.print(
             _table(
                 ("table", "size", "rows, about"),
-                [(t.table, _bytes(t.bytes), "-" if t.rows is None else f"{t.rows:,}") for t in found.tables],
+                [
+                    (t.table, size_text(t.bytes), "-" if t.rows is None else f"{t.rows:,}")
+                    for t in found.tables
+                ],
             )
         )
     if found.cursors:
@@ -338,16 +340,7 @@ def _table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] | None = None
 ) -> Table:
     """A table whose first column is text and whose others are numbers, unless said."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place and right is None else "left", no_wrap=True)
+    table = table_of(*heads, right=heads[1:] if right is None else right)
     for row in rows:
         table.add_row(*row)
     return table
-
-
-def _bytes(count: float) -> str:
-    place = 0
-    while count >= 999.5 and place < len(_UNITS) - 1:
-        count, place = count / 1000, place + 1
-    return f"{count:.3g} {_UNITS[place]}"

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gateway.accounts.books import Line
 from gateway.accounts.survey import BooksView, look_at_books
-from gateway.commands.show import age_text, out, print_json
+from gateway.commands.show import age_text, out, print_json, size_text, table_of
 from gateway.config.load import Loaded, load
 from gateway.errors import GatewayError, JournalDamaged
 from gateway.journal.survey import Survey, look, verify
@@ -21,7 +21,6 @@ from gateway.journal.values import Cursor
 
 #: Beyond this nobody plans by the hour.
 _HOURS_TOLD_MAX = 365 * 24
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class BooksDoNotAddUp(GatewayError):
@@ -125,9 +124,8 @@ def _sinks(loaded: Loaded, survey: Survey) -> list[str]:
 
 
 def _sink_table(loaded: Loaded, survey: Survey, bytes_max: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("sink", "events read", "behind", "batches read", "behind", "room if it stops"):
-        table.add_column(column, justify="left" if column == "sink" else "right", no_wrap=True)
+    right = ("events read", "behind", "batches read", "behind", "room if it stops")
+    table = table_of("sink", *right, right=right)
     position = survey.position
     for sink in _sinks(loaded, survey):
         cursor = survey.sinks.get(sink, Cursor())
@@ -154,15 +152,14 @@ def _judge(books: BooksView | None) -> None:
 
 
 _LINE = ("recorded", "delivered", "buffered", "set_aside", "missing", "difference")
+#: How they are headed.
+_COUNTS = (*(name.replace("_", " ") for name in _LINE), "shed")
 
 
 def _books_table(books: BooksView, *, taken: bool) -> Table:
     """`taken`: a sink is configured that takes samples."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in (f"samples since {books.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC", *_LINE, "shed"):
-        table.add_column(
-            column.replace("_", " "), justify="right" if column in (*_LINE, "shed") else "left", no_wrap=True
-        )
+    first = f"samples since {books.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    table = table_of(first, *_COUNTS, right=_COUNTS)
     for sink, line in books.sinks.items():
         table.add_row(sink, *_figures(line), f"{books.shed:,}")
     if not books.sinks:
@@ -173,11 +170,7 @@ def _books_table(books: BooksView, *, taken: bool) -> Table:
 
 
 def _tags_table(books: BooksView) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("tag", "sink", *_LINE, "shed"):
-        table.add_column(
-            column.replace("_", " "), justify="left" if column in ("tag", "sink") else "right", no_wrap=True
-        )
+    table = table_of("tag", "sink", *_COUNTS, right=_COUNTS)
     for one in books.tags:
         for sink, line in one.sinks.items():
             table.add_row(one.tag, sink, *_figures(line), f"{one.shed:,}")
@@ -202,15 +195,8 @@ def _range(first: int, last: int) -> str:
 
 def _size(survey: Survey, bytes_max: int) -> str:
     files = "1 file" if len(survey.segments) == 1 else f"{len(survey.segments)} files"
-    free = _bytes(survey.free_bytes)
-    said = f"{_bytes(survey.bytes)} of {_bytes(bytes_max)} in {files}; the disk has {free} left"
+    free = size_text(survey.free_bytes)
+    said = f"{size_text(survey.bytes)} of {size_text(bytes_max)} in {files}; the disk has {free} left"
     if survey.growth_bytes_per_s:
-        said += f"; grows by {_bytes(survey.growth_bytes_per_s * 3600)} an hour"
+        said += f"; grows by {size_text(survey.growth_bytes_per_s * 3600)} an hour"
     return said
-
-
-def _bytes(count: float) -> str:
-    place = 0
-    while count >= 999.5 and place < len(_UNITS) - 1:
-        count, place = count / 1000, place + 1
-    return f"{count:.3g} {_UNITS[place]}"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.table import Table
 from rich.text import Text
 
 from api.access import KeyView, NewKey
 from gateway.client import Refused
-from gateway.commands.accounts import Where, built, opened, roles_of
+from gateway.commands.accounts import built, opened, roles_of
 from gateway.commands.areas import warn_of_empty
-from gateway.commands.show import age_text, err, out, print_json
+from gateway.commands.show import age_text, err, out, print_json, table_of
 from gateway.commands.users import places_of, words_of
 from gateway.commands.when import WrongArgument
+from gateway.commands.where import Where
 from statemodel.durations import parse_duration
 
 
@@ -27,9 +27,7 @@ def list_keys(where: Where, *, json: bool) -> None:
             print_json(key)
         return
     now = datetime.now(UTC)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("key", "id", "roles", "areas", "ends", "last used"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    table = table_of("key", "id", "roles", "areas", "ends", "last used")
     for key in keys:
         table.add_row(
             Text(key.name, style="bold"),

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from rich.table import Table
 
 from gateway.client import Client
-from gateway.commands.show import age_text, out, print_json
+from gateway.commands.show import age_text, out, print_json, table_of
 from gateway.commands.when import read_when, write_when
 from statemodel.model import CATEGORIES
 
@@ -80,10 +80,7 @@ def _figures_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _table(columns: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    return table
+    return table_of(*columns, right=[column for column in columns if column])
 
 
 def _label(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gateway.commands.show import age_text, parse_time
+from gateway.commands.show import age_text, parse_time, table_of
 
 View = Mapping[str, Any]
 
@@ -27,11 +27,8 @@ _NONE = "-"
 
 def all_links(views: Sequence[View], now: datetime) -> Group:
     """A line for each, and under it what is wrong with it."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("connection", "link", "for", "tags", "bad"):
-        table.add_column(name, no_wrap=True)
-    for name in ("cycle", "worst", "late", "skipped", "last seen"):
-        table.add_column(name, no_wrap=True, justify="right")
+    right = ("cycle", "worst", "late", "skipped", "last seen")
+    table = table_of("connection", "link", "for", "tags", "bad", *right, right=right)
     for view in views:
         table.add_row(*_row(view, now))
     troubles = [
@@ -121,10 +118,8 @@ def _facts(view: View, now: datetime) -> Iterator[tuple[str, Text]]:
 
 
 def _groups(view: View) -> Iterator[Padding]:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("group", no_wrap=True)
-    for name in ("every", "readings", "mean", "worst", "late", "worst late", "skipped"):
-        table.add_column(name, no_wrap=True, justify="right")
+    right = ("every", "readings", "mean", "worst", "late", "worst late", "skipped")
+    table = table_of("group", *right, right=right)
     for name, group in view["cycles"].items():
         every = _every(group["interval_s"]) if "interval_s" in group else _NONE
         if not group.get("count"):

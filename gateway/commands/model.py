@@ -5,11 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from gateway.commands.replay import read_named_model
-from gateway.commands.show import STYLE, err, out, print_json
+from gateway.commands.show import STYLE, err, out, print_json, table_of
 from gateway.config.load import load_model
 from gateway.config.problems import ConfigurationRefused
 from statemodel.builtin import BUILTIN
@@ -32,9 +31,7 @@ def list_models(*, json: bool) -> None:
         for model in BUILTIN.values():
             print_json({"name": model.name, "title": model.title, "states": len(model.states)})
         return
-    shown = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("model", "states", "transitions", ""):
-        shown.add_column(column, no_wrap=bool(column))
+    shown = table_of("model", "states", "transitions", "", wrapped=("",))
     for model in BUILTIN.values():
         shown.add_row(model.name, str(len(model.states)), str(len(model.edges)), model.title)
     out.print(shown)
@@ -90,9 +87,7 @@ def _print_table(model: Model) -> None:
     title = f": {model.title}" if model.title else ""
     out.print(f"{model.name}{title}; begins in {model.initial}", style="bold", markup=False)
     colours = {state.name: state.colour for state in model.states}
-    shown = Table(box=None, pad_edge=False, header_style="dim")
-    for column in COLUMNS:
-        shown.add_column(column, no_wrap=column != COLUMNS[-1])
+    shown = table_of(*COLUMNS, wrapped=COLUMNS[-1:])
     for row in table(model):
         shown.add_row(Text(row[0], style=STYLE[colours[row[0]]]), *(Text(cell) for cell in row[1:]))
     out.print(shown)

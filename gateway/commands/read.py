@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
-from rich.table import Table
 from rich.text import Text
 
 from connectors.errors import ConnectorError
@@ -15,7 +14,7 @@ from connectors.protocol import Environment
 from connectors.selfreport import refusals_of
 from gateway import log
 from gateway.clock import SystemClock
-from gateway.commands.show import err, out, print_json
+from gateway.commands.show import err, out, print_json, table_of
 from gateway.config.load import Loaded, load
 from gateway.config.problems import did_you_mean
 from gateway.errors import GatewayError
@@ -69,9 +68,7 @@ def read_tags(path: Path, tags: Sequence[str], *, json: bool) -> None:
     results = asyncio.run(_read(loaded, frozenset(tags) or frozenset(known)))
     failed = 0
     reasons: dict[str, str] = {}
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("tag", "value", "quality", "received (UTC)", "source time (UTC)"):
-        table.add_column(column, no_wrap=True)
+    table = table_of("tag", "value", "quality", "received (UTC)", "source time (UTC)")
     for name, result in results:
         if isinstance(result, ConnectorError):
             failed += 1

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from gateway.client import Client
-from gateway.commands.show import out, print_json
+from gateway.commands.show import out, print_json, table_of
 
 #: A comparison of everything reads all the journal holds.
 _TIMEOUT_S, _FULL_TIMEOUT_S = 120.0, 3600.0
@@ -28,10 +27,7 @@ def run_reconciliation(url: str, *, repair: bool, full: bool, json: bool) -> boo
 
 
 def _show(report: Mapping[str, Any]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("part", no_wrap=True)
-    table.add_column("compared", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table = table_of("part", "compared", "", right=("compared",))
     for part in report["parts"]:
         table.add_row(part["part"], f"{part['compared']:,}", Text(part["reason"] or "", style="yellow"))
     out.print(table)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.access.credentials import ca_for, credentials_for, is_login
+from gateway.changing.asking import AskedGateway
 from gateway.cli_words import given_ca, given_token
 from gateway.client import Address, Client, only
 from gateway.commands.links import all_links, one_link
@@ -27,6 +28,11 @@ def url_from(config: Path | None, url: str | None) -> Address:
     trust = None if cert_file is None or given_ca() is not None else only(cert_file)
     ca = None if trust is not None else ca_for(found, given_ca())
     return Address(found, bearer, ca, trust, _lapsed if is_login(bearer, given_token()) else None)
+
+
+def asked(config: Path | None, url: str | None) -> AskedGateway:
+    """A gateway found the same way, to be asked about its configuration."""
+    return AskedGateway(url_from(config, url), config=config, token=given_token(), ca=given_ca())
 
 
 def _lapsed() -> None:

@@ -12,7 +12,7 @@ import msgspec
 from rich.table import Table
 
 from gateway.commands.lanes import picture
-from gateway.commands.show import age_text, err, out, print_json
+from gateway.commands.show import age_text, err, out, print_json, table_of
 from gateway.commands.when import WrongArgument, read_when
 from gateway.config.load import Loaded, load, load_model
 from gateway.config.problems import ConfigurationRefused
@@ -312,9 +312,7 @@ def _show(told: Told, before: Sequence[Span], colours: Mapping[str, str]) -> Non
 
 
 def _intervals_table(difference: Difference) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("from (UTC)", "to", "for", "before", "after"):
-        table.add_column(column, no_wrap=True)
+    table = table_of("from (UTC)", "to", "for", "before", "after")
     for item in difference.intervals[:_ROWS_MAX]:
         table.add_row(
             _clock(item.from_),
@@ -329,9 +327,7 @@ def _intervals_table(difference: Difference) -> Table:
 
 
 def _totals_table(difference: Difference) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("state", "before", "after", "change"):
-        table.add_column(column, no_wrap=True, justify="left" if column == "state" else "right")
+    table = table_of("state", "before", "after", "change", right=("before", "after", "change"))
     for name, spent in difference.states.items():
         change = spent.after_s - spent.before_s
         sign = "+" if change > 0 else "-" if change < 0 else ""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 
 import msgspec
-from rich.table import Table
 
-from gateway.commands.show import out, print_json
+from gateway.commands.show import out, print_json, table_of
 from gateway.config.problems import did_you_mean
 from gateway.errors import GatewayError
 from gateway.publish.schemas import NAMES, schema
@@ -26,9 +25,7 @@ def list_schemas(*, json: bool) -> None:
         for found in known:
             print_json({"name": found["title"], "id": found["$id"], "description": found["description"]})
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("schema", "id", ""):
-        table.add_column(column, no_wrap=bool(column))
+    table = table_of("schema", "id", "", wrapped=("",))
     for found in known:
         table.add_row(found["title"], found["$id"], found["description"])
     out.print(table)

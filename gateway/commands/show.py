@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,8 @@ STYLE = {
 
 #: Columns where there is no terminal to ask: wide enough that pipes and files lose nothing.
 _WIDTH = None if sys.stdout.isatty() else 200
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 #: Problems of a configuration that are printed; the rest is counted.
 PROBLEMS_SHOWN = 100
@@ -60,6 +62,22 @@ def print_failure(failure: GatewayError) -> None:
         err.print(f"    [dim]hint:[/] {escape(failure.hint)}")
 
 
+def table_of(*heads: str, right: Container[str] = (), wrapped: Container[str] = ()) -> Table:
+    """An empty table without lines. `right` are aligned there, `wrapped` may take several lines."""
+    empty = Table(box=None, pad_edge=False, header_style="dim")
+    for head in heads:
+        empty.add_column(head, no_wrap=head not in wrapped, justify="right" if head in right else "left")
+    return empty
+
+
+def size_text(count: float) -> str:
+    """A size in decimal units: 1.5 MB."""
+    place = 0
+    while count >= 999.5 and place < len(_UNITS) - 1:
+        count, place = count / 1000, place + 1
+    return f"{count:.3g} {_UNITS[place]}"
+
+
 def state_table(
     states: Iterable[Mapping[str, Any]],
     colours: Mapping[tuple[str, str], str],
@@ -67,9 +85,7 @@ def state_table(
     now: datetime,
 ) -> Table:
     """Equipment, state in its colour, since when, why. `colours` by (model, state); `why` by equipment."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("equipment", "state", "since (UTC)", "for", "why"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    table = table_of("equipment", "state", "since (UTC)", "for", "why")
     for state in states:
         since = parse_time(state["since"])
         style = STYLE[colours.get((state["model"], state["state"]), "grey")]

@@ -8,12 +8,9 @@ from collections.abc import Sequence
 from datetime import UTC
 from pathlib import Path
 
-from rich.table import Table
-
 from gateway import log
 from gateway.clock import SystemClock
-from gateway.commands.backup import size_text
-from gateway.commands.show import out, print_json
+from gateway.commands.show import out, print_json, size_text, table_of
 from gateway.commands.when import WrongArgument
 from gateway.config.load import Loaded, load
 from gateway.errors import GatewayError
@@ -135,9 +132,7 @@ def _show(entries: Sequence[Entry], *, json: bool, judged: bool = False) -> None
     if not entries:
         out.print("no snapshots")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("snapshot", "taken (UTC)", "why", "up to event", "equipment", "size", ""):
-        table.add_column(column, no_wrap=True)
+    table = table_of("snapshot", "taken (UTC)", "why", "up to event", "equipment", "size", "")
     for entry in entries:
         header = entry.header
         name = entry.file.removesuffix(SUFFIX)

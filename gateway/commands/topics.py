@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from gateway.commands.show import out, print_json
+from gateway.commands.show import out, print_json, table_of
 from gateway.config.load import Loaded, load
 from gateway.config.mqtt import MqttSettings
 from gateway.config.sparkplug import SparkplugSettings
@@ -76,9 +76,7 @@ def _table(said: list[Said]) -> Table:
     for one in said:
         key = (one.topic, one.key)
         lines.setdefault(key, (one, []))[1].append(one.about)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("topic", "kind", "qos", "retained", "expiry", "about"):
-        table.add_column(column, no_wrap=True, justify="right" if column == "qos" else "left")
+    table = table_of("topic", "kind", "qos", "retained", "expiry", "about", right=("qos",))
     for one, about in lines.values():
         kind, _, type_ = one.key.partition("/")
         expiry_s = one.rule.expiry_s

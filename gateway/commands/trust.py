@@ -7,14 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.table import Table
 from rich.text import Text
 
 from connectors.errors import ConnectorError
 from connectors.opcua.pki import Pki, expiry_warning
 from connectors.opcua.trust import Entry, NoSuchCertificate, approve, entries, find, reject
 from gateway.clock import SystemClock
-from gateway.commands.show import out, print_json
+from gateway.commands.show import out, print_json, table_of
 from gateway.config.load import load
 from gateway.errors import GatewayError
 
@@ -45,9 +44,7 @@ def list_trust(config: Path, *, json: bool) -> None:
     if not found:
         out.print(f"no certificates yet in {pki.root}")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("state", "name", "thumbprint (SHA-1)", "valid until", "remark"):
-        table.add_column(column, no_wrap=column != "remark")
+    table = table_of("state", "name", "thumbprint (SHA-1)", "valid until", "remark", wrapped=("remark",))
     for entry in found:
         table.add_row(
             Text(_WORDS[entry.place], style=_STYLE[entry.place]),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import UNSET
-from rich.table import Table
 from rich.text import Text
 
 from api.access import NewUser, Role, UserChange, UserView
-from gateway.commands.accounts import Where, built, opened, read_password, roles_of
+from gateway.commands.accounts import built, opened, read_password, roles_of
 from gateway.commands.areas import warn_of_empty
-from gateway.commands.show import out, print_json
+from gateway.commands.show import out, print_json, table_of
 from gateway.commands.when import WrongArgument
+from gateway.commands.where import Where
 
 
 def list_users(where: Where, *, json: bool) -> None:
@@ -125,9 +125,7 @@ def _show(users: Sequence[UserView], *, json: bool) -> None:
         for user in users:
             print_json(user)
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("user", "roles", "areas", ""):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    table = table_of("user", "roles", "areas", "")
     for user in users:
         notes = [("disabled", user.disabled), ("has to change the password", user.must_change_password)]
         table.add_row(
