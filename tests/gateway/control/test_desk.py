@@ -140,7 +140,7 @@ class TestTheWayThrough:
                 for n in range(LINE_MAX)
             ]
             async with asyncio.timeout(PATIENCE_S):
-                while not desk._lines.is_full(TAG):
+                while desk._under_way.no_room(TAG) is None:
                     await asyncio.sleep(0.01)
             with pytest.raises(CommandRefused) as refused:
                 await desk.submit(request(key="one more"), ANNA, "rest")
