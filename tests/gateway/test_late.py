@@ -106,6 +106,12 @@ class Bench:
             self.clock.advance(1)
             for _ in range(5):
                 await asyncio.sleep(0.002)
+        await self.until(self._has_judged)
+
+    def _has_judged(self) -> bool:
+        """Whether nothing that is due is still to be judged, or just being judged."""
+        now_s = self.clock.monotonic()
+        return not self.late._judging and all(job.due_s > now_s for job in self.late._jobs.values())
 
     @property
     def corrections(self) -> list[Correction]:

@@ -41,6 +41,10 @@ def once(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 PASSING = ("beginning", " connects")
+#: What parts begin themselves, some moments after they were begun.
+LAST_BEGUN = frozenset(
+    ("access files", "access issuer", "configuration watch", "historian-upkeep", "mqtt-hall", "reconciler")
+) | {"twin-watch", "journal-house"}
 PLACES: list[tuple[Any, str]] = [
     (Journal, "last_transitions"),
     (switching, "turned"),
@@ -82,6 +86,7 @@ async def test_every_part_of_before_runs_again(
         other.of_api = 'anonymous = "none"'
         async with running(tmp_path, site) as gateway:
             await gateway.until_up()
+            await gateway.until(lambda: set(tasks_of()) >= LAST_BEGUN)
             url, tasks = gateway.gateway.addresses.api, tasks_of()
             with monkeypatch.context() as broken:
                 broken.setattr(where, name, once(getattr(where, name)))
