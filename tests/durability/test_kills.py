@@ -122,8 +122,9 @@ async def test_what_was_told_is_in_the_database_once_and_in_order_however_often_
 
         rows, (streams, numbers) = await rows_of(dsn), await numbers_of(dsn)
 
+    anew = [line for line in gateway.words().splitlines() if "begins a new stream" in line]
+    assert (len(streams), anew) == (1, [])
     assert faults(carousel.lives, carousel.names, rows) == []
-    assert len(streams) == 1
     assert numbers == list(range(1, len(numbers) + 1))
     bodies = {row["seq"]: row["body"].encode() for row in rows}
     told = [event for event in witness.first_copies if event["type"] == "transition"]

@@ -71,6 +71,7 @@ async def test_the_books_of_a_gateway_that_was_killed_agree_with_all_others(tmp_
         stopped = await said_by_the_command(gateway.config)
         rows_at_end = await counted(dsn)
 
+    assert [line for line in gateway.words().splitlines() if "begins a new stream" in line] == []
     assert (view["adds_up"], view["difference"], view["shed"], view["uncounted_batches"]) == (True, 0, 0, 0)
     assert {tag: account["sinks"]["historian"]["delivered"] for tag, account in tags.items()} == {
         tag: row["rows"] for tag, row in rows.items()
