@@ -160,6 +160,15 @@ class Link:
         self.abort()
         return False
 
+    @property
+    def is_over(self) -> bool:
+        return self._ended.done()
+
+    def aim(self, on_message: OnMessage | None) -> None:
+        """Somebody else owns it now: messages come to him; nobody is told what comes of those in flight."""
+        self._on_message = on_message
+        self._out.forget()
+
     def abort(self) -> None:
         """End the connection without a word: the broker then publishes the will."""
         self._over(SinkUnavailable("the connection was given up"))

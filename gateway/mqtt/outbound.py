@@ -35,6 +35,10 @@ class Waiting(NamedTuple):
     stage: int
 
 
+def _nobody(refused: MessageRefused) -> None:
+    """Hears of a refusal that concerns nobody any more."""
+
+
 class Outbound:
     """Those of one connection, by number, the oldest first.
 
@@ -62,6 +66,12 @@ class Outbound:
         for waiting in self.waiting.values():
             return waiting.sent_at
         return None
+
+    def forget(self) -> None:
+        """Their owner is gone, and nobody is told what comes of them; a refusal ends nothing then."""
+        for number, waiting in self.waiting.items():
+            self.waiting[number] = waiting._replace(on_ack=None, on_refused=_nobody)
+        self.told.clear()
 
     def clear(self) -> None:
         """The connection is over: nobody is told anything any more."""
