@@ -17,8 +17,9 @@ async def test_messages_come_to_the_new_owner() -> None:
         link.aim(after.append)
         talk.say(message("t", b"2"))
         await until(lambda: bool(after), "the second message")
-        assert not link.is_over
-    assert link.is_over
+        over = [link.is_over]
+    over.append(link.is_over)
+    assert over == [False, True]
     assert [one.payload for one in before] == [b"1"]
     assert [one.payload for one in after] == [b"2"]
 
