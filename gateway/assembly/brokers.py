@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 from api.commanding import Commands
 from connectors.base import Clock
@@ -30,6 +31,35 @@ from statemodel.records import Recorded
 BrokerSink = MqttPublisher | EdgeNode
 
 
+@runtime_checkable
+class KeepsItsLink(Protocol):
+    """A sink whose connection can outlive it: another one of its kind and name goes on with it.
+
+    Kept is the connection that stands when `run` is cancelled after `keep_link`, and that which was taken and
+    of which no use was made yet. Run once more, a sink goes on with what it has kept itself.
+    """
+
+    def connects_like(self, other: object) -> bool:
+        """Whether either may go on with the other's connection: they are of one kind, and say the same in their
+        CONNECT."""
+        ...
+
+    def keep_link(self) -> None:
+        """From now on, when `run` is cancelled, the connection is kept as it stands, without a good-bye: what
+        is in flight is waited for a little, and the cursor saved. Where none stands, none is kept."""
+        ...
+
+    def take_link(self, before: object) -> None:
+        """Before `run`: its first session begins with what the one before has kept, if that still stands. The
+        one before, which must not run any more, has it no longer."""
+        ...
+
+    async def let_go(self) -> None:
+        """Nobody goes on with what was kept: leave the broker cleanly, now. Does nothing where nothing is kept;
+        not to be called while `run` goes on."""
+        ...
+
+
 class Brokers:
     """All that tells brokers, by the name of the sink. Builds them; whoever owns the tasks runs them."""
 
@@ -42,6 +72,10 @@ class Brokers:
         self.sinks: dict[str, BrokerSink] = {}
         self.feeds: list[TagFeed] = []
         self._told: dict[str, object] = {}
+        #: Those whose successor could go on with their connection, as was tried out last.
+        self._alike: Collection[str] = ()
+        #: Those that were taken out; what they may have kept was not taken yet.
+        self._gone: dict[str, BrokerSink] = {}
 
     @property
     def publishers(self) -> Sequence[MqttPublisher]:
@@ -59,24 +93,52 @@ class Brokers:
         return [name for name in self.sinks if told.get(name) != self._told[name]]
 
     def try_out(self, loaded: Loaded, port: int | None) -> None:
-        """Build everything once for nothing.
+        """Build everything once for nothing, and remember which could go on with the connection of before.
 
         Raises:
             GatewayError: something cannot be built.
         """
-        for settings in loaded.configuration.mqtt:
-            publisher_of(settings, loaded, self._parts(loaded, Links(), {}), port)
-        for node in loaded.configuration.sparkplug:
-            self._node(node.sink, loaded, port)
+        parts = self._parts(loaded, Links(), {})
+        built: list[BrokerSink] = [
+            publisher_of(settings, loaded, parts, port) for settings in loaded.configuration.mqtt
+        ]
+        built += [self._node(node.sink, loaded, port) for node in loaded.configuration.sparkplug]
+        self._alike = {
+            one.sink
+            for one in built
+            if isinstance(one, KeepsItsLink) and one.connects_like(self.sinks.get(one.sink))
+        }
+
+    def keep_links(self, names: Collection[str]) -> None:
+        """These are about to be ended: keep the connections that their successors, as tried out, can go on
+        with."""
+        for name in names:
+            sink = self.sinks.get(name)
+            if name in self._alike and isinstance(sink, KeepsItsLink):
+                sink.keep_link()
+
+    async def let_go(self) -> None:
+        """Leave those brokers whose connections were kept for nobody. Every sink that is gone has ended."""
+        while self._gone:
+            _, gone = self._gone.popitem()
+            if isinstance(gone, KeepsItsLink):
+                await gone.let_go()
+
+    async def close(self) -> None:
+        """Nothing runs any more: leave every broker of which a connection was kept."""
+        await self.let_go()
+        for sink in self.sinks.values():
+            if isinstance(sink, KeepsItsLink):
+                await sink.let_go()
 
     def exchange(
         self, loaded: Loaded, port: int | None, last: Mapping[str, Recorded]
     ) -> Sequence[BrokerSink]:
         """Take out what does not serve this configuration, which must not run any more, and build what is
         missing; gives the new ones, which do not run yet. `last` has the newest transition of each equipment
-        of before now."""
+        of before now. New ones go on with the connections kept for them; for all others see `let_go`."""
         for name in self.outdated(loaded, port):
-            gone = self.sinks.pop(name)
+            self._gone[name] = gone = self.sinks.pop(name)
             if isinstance(gone, MqttPublisher):
                 gone.retire()
         told = self._all_told(loaded, port)
@@ -108,6 +170,10 @@ class Brokers:
             wanted = published if isinstance(sink, MqttPublisher) else sink.tags
             for sample in self._live.latest(wanted).values():
                 sink.publish_tag(sample)
+            before = self._gone.get(sink.sink)
+            if isinstance(sink, KeepsItsLink) and sink.connects_like(before):
+                sink.take_link(before)
+                del self._gone[sink.sink]
         return come
 
     def _listen(self, loaded: Loaded, port: int | None) -> None:

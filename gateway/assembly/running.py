@@ -104,6 +104,7 @@ class Running:
         live = build_live(loaded, record, engine, history)
         known = JournalRecord(record.journal, history)
         self.brokers = Brokers(record, clock, live, known, self.version)
+        self.stack.push_async_callback(self.brokers.close)
         self.brokers.links.exchange(connection.name for connection in loaded.configuration.connections)
         self.brokers.exchange(loaded, self.servers.broker_port(loaded), record.last)
         live.standstill = standstill(record, self.brokers.links)

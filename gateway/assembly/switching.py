@@ -89,6 +89,7 @@ class Switching:
         }
         await run.core.pipeline.exchange(lambda at: self._turn(prepared, come, last, at))
         self._build_sinks(new, last, ended)
+        await run.brokers.let_go()
         began = self._begin_what_does_not_run()
         for name in old_sinks.keys() - run.sinks.keys():
             run.record.journal.release(name)
@@ -117,6 +118,7 @@ class Switching:
             await run.tasks.end(["snapshots"])
         if self._compares_otherwise(new, ended):
             await run.tasks.end(["reconciling"])
+        run.brokers.keep_links(ended)
         await run.tasks.end(ended)
         return ended
 

@@ -72,6 +72,7 @@ class Events:
         self._saved_seq = 0
         self._lately = Lately(REPEAT_S, clock.monotonic(), 0)
         self._alive_s = clock.monotonic()
+        self._followed: Lately | None = None
         self._moved = asyncio.Event()
         self._waiting_since: datetime | None = None
         self._draining = Draining(clock.monotonic(), 0, 0)
@@ -114,7 +115,8 @@ class Events:
         first_seq = self._journal.position.first_seq
         seq = max(self._saved_seq, first_seq - 1)  # what was freed before this sink came never comes
         self._acked = Acknowledged(seq)
-        self._lately = Lately(REPEAT_S, self._clock.monotonic(), seq)
+        self._lately = self._followed or Lately(REPEAT_S, self._clock.monotonic(), seq)
+        self._followed = None
         if 0 < self._saved_seq < seq:
             log.warning(
                 "the journal no longer holds all events this broker has not had; they stay untold there",
@@ -231,6 +233,15 @@ class Events:
         await self.save()
         self._acked = Acknowledged(certain)
         self._lately = Lately(REPEAT_S, self._clock.monotonic(), certain)
+
+    async def handed_over(self) -> None:
+        """The connection stands, and another one goes on with it from the cursor; see `follow`."""
+        await self.save()
+        self._followed = self._lately
+
+    def follow(self, before: Events) -> None:
+        """Before `begin`: go on with the connection of another, and with what is not certain there yet."""
+        self._followed, self._alive_s, self.told = before._followed, before._alive_s, before.told
 
     async def wait_out(self, pause_s: float) -> None:
         """Sleep, and note since when something waits, also when it comes only now."""

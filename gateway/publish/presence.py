@@ -77,13 +77,19 @@ class Presence:
             self._otherwise |= message.retained and message.payload != payloads.ONLINE
             (self._echo if message.payload == payloads.ONLINE else self._wrong).set()
 
-    async def keep(self, link: Link) -> None:
-        """Say `online`, and keep it said until the connection is over."""
+    async def keep(self, link: Link, *, goes_on: bool = False) -> None:
+        """Say `online`, and keep it said until the connection is over.
+
+        `goes_on`: it was said on this connection before; what the broker retains shows whether it stands.
+        """
         self.heard, self._told = False, False
         self._acknowledged, self._unkept = False, 0
         self._echo.clear()
         self._wrong.clear()
-        await self._say(link)
+        if goes_on and self._voice.kinds.status.retain:
+            self._acknowledged = True
+        else:
+            await self._say(link)
         listening = (self._mend(link), self._look(link)) if await self._ask(link) else ()
         await together(self._repeat(link), *listening)
 

@@ -24,6 +24,7 @@ from gateway.config.schema import GatewaySettings, MqttSettings
 from gateway.control.mqtt_listening import Ear
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.certificates import CHECK_S, CertificateWatch
+from gateway.mqtt.handover import Handover
 from gateway.mqtt.link import Link, MessageRefused, listens
 from gateway.mqtt.options import LinkOptions, link_options
 from gateway.mqtt.reasons import OWN_ID, PROBABLY_TAKEN, ClosedByBroker, Renewed, TakenOver, at
@@ -145,6 +146,7 @@ class MqttPublisher:
         self.twin_known: Callable[[], bool] = lambda: False
         #: Commands that come over this broker, on a connection of their own.
         self.ear = Ear()
+        self._handover = Handover()
         self._link: Link | None = None
         self._last_error: str | None = None
         self._refusal: str | None = None
@@ -163,11 +165,38 @@ class MqttPublisher:
         Raises:
             GatewayError: the journal failed. Failures of the broker never end this.
         """
-        await self._events.begin()
+        self._handover.begin()
         try:
+            await self._events.begin()
             await together(self._events.keep_cursor(), self._stay_connected(), self.ear.run())
         finally:
+            if not self._handover.is_wanted:
+                await self.let_go()
             await self._holdings.add(self._truth.marked())
+
+    def connects_like(self, other: object) -> bool:
+        """Whether it can go on with the connection of another: both say the same in their CONNECT."""
+        return (
+            isinstance(other, MqttPublisher)
+            and self._options == other._options
+            and self._voice.will == other._voice.will
+        )
+
+    def keep_link(self) -> None:
+        """From now on, when `run` is cancelled, keep the connection as it stands instead of leaving."""
+        self._handover.ask()
+
+    def take_link(self, before: object) -> None:
+        """Before `run`: go on with the connection another one has kept, and with its figures."""
+        assert isinstance(before, MqttPublisher)
+        if self._handover.take(before._handover) and before is not self:
+            self._events.follow(before._events)
+            self._counts = before._counts
+
+    async def let_go(self) -> None:
+        """Leave the broker, if a connection to it is kept that nobody goes on with."""
+        if (link := self._handover.use()) is not None:
+            await self._leave(link)
 
     def retire(self) -> None:
         """Once it does not run any more and another takes its place: let go of what is shared with others."""
@@ -283,19 +312,23 @@ class MqttPublisher:
             await self._events.wait_out(pause_s)
 
     async def _session(self) -> None:
-        link = await Link.open(
-            self._options, self._clock, will=self._voice.will, on_message=self._presence.take
-        )
-        self._counts.connects += 1
+        link, kept = self._handover.use(), False
+        if goes_on := link is not None:
+            link.aim(self._presence.take)
+        else:
+            link = await Link.open(
+                self._options, self._clock, will=self._voice.will, on_message=self._presence.take
+            )
+            self._counts.connects += 1
         self._link, self._last_error, self._refusal, self._retry_at = link, None, None, None
         self._refused.clear()  # here: the first refusals come while states are still being said
         if self._too_large is not None and self._too_large[1] != link.limits.packet_max:
             self._too_large = None  # it takes others now; what was left out is in the counts
-        log.info("broker connected", broker=self._options.address)
+        log.info("broker connected", broker=self._options.address, goes_on=goes_on)
         try:
             await together(
                 link.ended(),
-                self._say_everything(link),
+                self._say_everything(link, goes_on=goes_on),
                 self._settle(),
                 self._certificates.watch(link),
             )
@@ -303,21 +336,28 @@ class MqttPublisher:
             # If the new certificate is of no use there, the broker has said that we are gone.
             await link.stop(STOP_S, with_will=True)
             raise
+        except asyncio.CancelledError:
+            kept = await self._handover.keep(link)
+            raise
         finally:
-            await self._leave(link)
+            if not kept:
+                await self._leave(link)
             self._link = None
-            await self._events.connection_over()
-            self._counts.sent += link.sent
-            self._counts.acknowledged += link.acknowledged
-            self._counts.too_large += link.too_large
+            if kept:
+                await self._events.handed_over()
+            else:
+                await self._events.connection_over()
+                self._counts.sent += link.sent
+                self._counts.acknowledged += link.acknowledged
+                self._counts.too_large += link.too_large
 
-    async def _say_everything(self, link: Link) -> None:
+    async def _say_everything(self, link: Link, *, goes_on: bool) -> None:
         """First what is true, then that we are there, then what happened; and clear what has left."""
         # Remembered before it is said, so that whatever leaves later is known.
         await self._holdings.add(self._truth.marked())
         await self._truth.say_first(link)
         lanes = [
-            self._presence.keep(link),
+            self._presence.keep(link, goes_on=goes_on),
             self._events.say(link),
             self._events.watch(link),
             self._tags.say(link),

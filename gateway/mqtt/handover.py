@@ -1,0 +1,65 @@
+"""A connection between two owners: one that ended while it stood, and one that goes on with it.
+
+In between it lives on by itself: it keeps itself alive, and takes acknowledgements that nobody hears of.
+Nothing here knows who the owners are, nor whether the one fits the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from gateway.errors import SinkRefused, SinkUnavailable
+from gateway.mqtt.link import Link, OnMessage
+
+#: Longest wait for what is in flight before a connection is kept, in seconds.
+IN_FLIGHT_S_MAX = 2.0
+
+
+class Handover:
+    """What one owner leaves to the next, and what it was left itself."""
+
+    def __init__(self) -> None:
+        self._is_wanted = False
+        self._link: Link | None = None
+
+    def ask(self) -> None:
+        """Somebody will go on with the connection when its owner ends."""
+        self._is_wanted = True
+
+    def begin(self) -> None:
+        """The owner begins (again): nobody has asked yet."""
+        self._is_wanted = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody has asked since the owner began."""
+        return self._is_wanted
+
+    async def keep(self, link: Link, on_message: OnMessage | None = None) -> bool:
+        """Keep a connection whose owner ends now, if somebody asked for it and it stands. Whether it is kept.
+
+        Waits a little for what is in flight, and still tells its owner of that; of nothing after it.
+        `on_message` has what comes in meanwhile.
+        """
+        if not self._is_wanted:
+            return False
+        with contextlib.suppress(TimeoutError, SinkUnavailable, SinkRefused):
+            async with asyncio.timeout(IN_FLIGHT_S_MAX):
+                await link.room(1)
+        if link.is_over:
+            return False
+        link.aim(on_message)
+        self._link = link
+        return True
+
+    def take(self, before: Handover) -> bool:
+        """Have what another one has kept. Whether it has kept anything, which may be over by now."""
+        if before is not self:
+            self._link, before._link = before._link, None
+        return self._link is not None
+
+    def use(self) -> Link | None:
+        """What was kept, once; who uses it has to `aim` it at himself. It may be over by now."""
+        link, self._link = self._link, None
+        return link
