@@ -40,7 +40,7 @@ class KeepsItsLink(Protocol):
     """
 
     def connects_like(self, other: object) -> bool:
-        """Whether either may go on with the other's connection: they are of one kind, and say the same in their
+        """Whether either may go on with the other's connection: they are of one kind, and say the same in
         CONNECT."""
         ...
 
@@ -55,8 +55,8 @@ class KeepsItsLink(Protocol):
         ...
 
     async def let_go(self) -> None:
-        """Nobody goes on with what was kept: leave the broker cleanly, now. Does nothing where nothing is kept;
-        not to be called while `run` goes on."""
+        """Nobody goes on with what was kept: leave the broker cleanly, now. Does nothing where nothing is.
+        Not to be called while `run` goes on."""
         ...
 
 
