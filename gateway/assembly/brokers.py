@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 from api.commanding import Commands
 from connectors.base import Clock
@@ -13,6 +12,7 @@ from gateway.assembly.telling import told_by_brokers
 from gateway.config.load import Loaded
 from gateway.configured import TagFeed, published_tags
 from gateway.live import Live
+from gateway.mqtt.handover import KeepsItsLink
 from gateway.publish.availability import Links
 from gateway.publish.ownership import Record as Known
 from gateway.publish.publisher import MqttPublisher, introduce
@@ -29,35 +29,6 @@ from statemodel.records import Recorded
 
 #: What tells one broker.
 BrokerSink = MqttPublisher | EdgeNode
-
-
-@runtime_checkable
-class KeepsItsLink(Protocol):
-    """A sink whose connection can outlive it: another one of its kind and name goes on with it.
-
-    Kept is the connection that stands when `run` is cancelled after `keep_link`, and that which was taken and
-    of which no use was made yet. Run once more, a sink goes on with what it has kept itself.
-    """
-
-    def connects_like(self, other: object) -> bool:
-        """Whether either may go on with the other's connection: they are of one kind, and say the same in
-        CONNECT."""
-        ...
-
-    def keep_link(self) -> None:
-        """From now on, when `run` is cancelled, the connection is kept as it stands, without a good-bye: what
-        is in flight is waited for a little, and the cursor saved. Where none stands, none is kept."""
-        ...
-
-    def take_link(self, before: object) -> None:
-        """Before `run`: its first session begins with what the one before has kept, if that still stands. The
-        one before, which must not run any more, has it no longer."""
-        ...
-
-    async def let_go(self) -> None:
-        """Nobody goes on with what was kept: leave the broker cleanly, now. Does nothing where nothing is.
-        Not to be called while `run` goes on."""
-        ...
 
 
 class Brokers:
@@ -109,13 +80,15 @@ class Brokers:
             if isinstance(one, KeepsItsLink) and one.connects_like(self.sinks.get(one.sink))
         }
 
-    def keep_links(self, names: Collection[str]) -> None:
+    def keep_links(self, names: Collection[str]) -> Collection[str]:
         """These are about to be ended: keep the connections that their successors, as tried out, can go on
-        with."""
-        for name in names:
-            sink = self.sinks.get(name)
-            if name in self._alike and isinstance(sink, KeepsItsLink):
+        with. Gives the names of these."""
+        kept = [name for name in names if name in self._alike]
+        for name in kept:
+            sink = self.sinks[name]
+            if isinstance(sink, KeepsItsLink):
                 sink.keep_link()
+        return kept
 
     async def let_go(self) -> None:
         """Leave those brokers whose connections were kept for nobody. Every sink that is gone has ended."""

@@ -39,10 +39,14 @@ Follower = Callable[[Loaded], Callable[[], None]]
 
 @dataclass(frozen=True)
 class Applied:
-    """What a change disturbed: names of connections that were stopped or started and of sinks that were."""
+    """What a change disturbed: names of connections that were stopped or started and of sinks that were.
+
+    `told_anew` are sinks that were exchanged without giving up their connection to the broker.
+    """
 
     connections: tuple[str, ...] = ()
     sinks: tuple[str, ...] = ()
+    told_anew: tuple[str, ...] = ()
     equipment: tuple[str, ...] = ()
     api: bool = False
 
@@ -139,6 +143,7 @@ class Exchange:
             "another configuration runs",
             connections=applied.connections,
             sinks=applied.sinks,
+            told_anew=applied.told_anew,
             equipment=len(applied.equipment),
         )
         return applied

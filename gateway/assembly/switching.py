@@ -7,7 +7,7 @@ equipment that is gone after it, and begin after it with what is true then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,7 @@ class Switching:
         """As `Parts`."""
         run, new = self._run, prepared.loaded
         old_sinks = dict(run.sinks)
-        ended = await self._end_sinks(new)
+        ended, kept = await self._end_sinks(new)
         down = await self._end_connections(prepared)
         last = await run.record.journal.last_transitions()
         come = {
@@ -97,7 +97,12 @@ class Switching:
         await run.servers.settle(new)
         return Applied(
             connections=tuple(dict.fromkeys((*prepared.steps.gone, *come))),
-            sinks=tuple(dict.fromkeys((*ended, *(name for name in began if name in run.sinks)))),
+            sinks=tuple(
+                name
+                for name in dict.fromkeys((*ended, *began))
+                if name not in kept and (name in run.sinks or name in ended)
+            ),
+            told_anew=tuple(kept),
             equipment=(
                 *prepared.steps.equipment_gone,
                 *prepared.steps.equipment_new,
@@ -108,8 +113,9 @@ class Switching:
 
     # -- before the turn
 
-    async def _end_sinks(self, new: Loaded) -> list[str]:
-        """Stop what tells of things that are gone after the turn; gives their names."""
+    async def _end_sinks(self, new: Loaded) -> tuple[list[str], Collection[str]]:
+        """Stop what tells of things that are gone after the turn; gives their names, and the names of those
+        among them whose connections are kept."""
         run = self._run
         ended = list(run.brokers.outdated(new, run.servers.broker_port(new)))
         if new.configuration.historian != run.loaded.configuration.historian and run.historian is not None:
@@ -118,9 +124,9 @@ class Switching:
             await run.tasks.end(["snapshots"])
         if self._compares_otherwise(new, ended):
             await run.tasks.end(["reconciling"])
-        run.brokers.keep_links(ended)
+        kept = run.brokers.keep_links(ended)
         await run.tasks.end(ended)
-        return ended
+        return ended, kept
 
     def _compares_otherwise(self, new: Loaded, ended: list[str]) -> bool:
         settings, before = new.configuration, self._run.loaded.configuration

@@ -1,14 +1,17 @@
-"""Which sinks are told otherwise under another configuration, though their own settings are the same. Pure.
+"""What becomes of sinks that tell brokers under another configuration: told otherwise, connected anew. Pure.
 
-A publisher names equipment, tags and connections; where any of these differ for it, another takes its place.
+A publisher names equipment, tags and connections; where any of these differ for it, another takes its place,
+and goes on with its connection where it would say the same when connecting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from gateway.config.load import Loaded
-from gateway.publish.wiring import told_by_publisher
+from gateway.mqtt.handover import KeepsItsLink
+from gateway.publish.wiring import connection_of_publisher, told_by_publisher
+from gateway.sparkplug.edge_node import EdgeNode
 from gateway.sparkplug.wiring import told_by_node
 
 
@@ -24,7 +27,7 @@ def told_by_brokers(loaded: Loaded, port: int | None, *, version: str, stream: s
 
 
 def told_otherwise(old: Loaded, new: Loaded) -> Sequence[str]:
-    """The sinks that stay as they are configured, and have to connect anew all the same."""
+    """The sinks that stay as they are configured, and have to tell other things all the same."""
     before = told_by_brokers(old, None, version="", stream="")
     after = told_by_brokers(new, None, version="", stream="")
     same = {
@@ -34,3 +37,20 @@ def told_otherwise(old: Loaded, new: Loaded) -> Sequence[str]:
         if one in getattr(old.configuration, field)
     }
     return [name for name, told in after.items() if name in same and before[name] != told]
+
+
+def connected_anew(old: Loaded, new: Loaded) -> Collection[str]:
+    """The sinks of both that cannot go on with their connection, if they are exchanged at all."""
+    before, after = _connections(old), _connections(new)
+    kept = {name for name, said in after.items() if before.get(name) == said}
+    return [name for name in before if name in after and name not in kept]
+
+
+def _connections(loaded: Loaded) -> dict[str, object]:
+    """What each publisher and edge node says when it connects, by the name of the sink."""
+    gateway = loaded.configuration.gateway
+    found = {one.sink: connection_of_publisher(one, loaded, None) for one in loaded.configuration.mqtt}
+    for node in loaded.configuration.sparkplug:
+        keeps = issubclass(EdgeNode, KeepsItsLink)
+        found[node.sink] = (node, gateway.id) if keeps else object()
+    return found

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from api.configuring import Action, Change, Difference, Edit
 from connectors.settings import ConnectionSettings
-from gateway.assembly.telling import told_otherwise
+from gateway.assembly.telling import connected_anew, told_otherwise
 from gateway.changing.models import model_edits
 from gateway.changing.settings import Side, edits
 from gateway.config.lines import KeyPath
@@ -36,8 +36,9 @@ _OF_GATEWAY: Mapping[str, str] = {
     "site": "every topic changes: all brokers are told anew, and the old topics are cleared",
 }
 NOTHING = "nothing is disturbed"
-#: What is said of a broker that is told of other things than before.
+#: What is said of a sink whose connection to its broker ends, and of one that goes on with it.
 _ANEW = "connects anew; what happens meanwhile waits in the journal"
+_GOES_ON = "is told anew on the same connection; what happens meanwhile waits in the journal"
 _TOLD_BY_BROKERS = ("connection", "tag", "equipment", "model")
 
 
@@ -56,7 +57,8 @@ def difference(old: Loaded, new: Loaded) -> Difference:
         else:
             found += _section(field, old, new)
     found += _models(old, new)
-    if anew := tuple(f"{sink} {_ANEW}" for sink in told_otherwise(old, new)):
+    parted = connected_anew(old, new)
+    if anew := tuple(f"{sink} {_ANEW if sink in parted else _GOES_ON}" for sink in told_otherwise(old, new)):
         found = [
             _with_touches(change, anew) if change.kind in _TOLD_BY_BROKERS else change for change in found
         ]
@@ -127,10 +129,11 @@ def _brokers(field: str, old: Loaded, new: Loaded) -> Iterator[Change]:
         what = edits(_side(was, (field, old_at), old), _side(is_, (field, new_at), new))
         action = _action(was, is_)
         sink = getattr(is_ if is_ is not None else was, "sink", f"{field} {name}".strip())
+        goes_on = field != "compliance" and sink not in connected_anew(old, new)
         touches = {
             "add": (f"{sink} connects",),
             "remove": (f"{sink} takes its leave of the broker",),
-        }.get(action, (f"{sink} {_ANEW}",))
+        }.get(action, (f"{sink} {_GOES_ON if goes_on else _ANEW}",))
         if field == "compliance":
             touches = (NOTHING,)
         yield Change(field, name, action, _essential(what, action), touches)

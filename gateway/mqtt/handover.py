@@ -8,12 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Protocol, runtime_checkable
 
 from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.mqtt.link import Link, OnMessage
 
 #: Longest wait for what is in flight before a connection is kept, in seconds.
 IN_FLIGHT_S_MAX = 2.0
+
+
+@runtime_checkable
+class KeepsItsLink(Protocol):
+    """A sink whose connection can outlive it: another one of its kind and name goes on with it.
+
+    Kept is the connection that stands when `run` is cancelled after `keep_link`, and that which was taken and
+    of which no use was made yet. Run once more, a sink goes on with what it has kept itself.
+    """
+
+    def connects_like(self, other: object) -> bool:
+        """Whether either may go on with the other's connection: they are of one kind, and say the same in
+        CONNECT."""
+        ...
+
+    def keep_link(self) -> None:
+        """From now on, when `run` is cancelled, the connection is kept as it stands, without a good-bye: what
+        is in flight is waited for a little, and the cursor saved. Where none stands, none is kept."""
+        ...
+
+    def take_link(self, before: object) -> None:
+        """Before `run`: its first session begins with what the one before has kept, if that still stands. The
+        one before, which must not run any more, has it no longer."""
+        ...
+
+    async def let_go(self) -> None:
+        """Nobody goes on with what was kept: leave the broker cleanly, now. Does nothing where nothing is.
+        Not to be called while `run` goes on."""
+        ...
 
 
 class Handover:

@@ -19,8 +19,11 @@ from gateway.live import Live
 from gateway.mqtt.options import link_options
 from gateway.publish.availability import Links
 from gateway.publish.holdings import Holdings
+from gateway.publish.kinds import Kinds
 from gateway.publish.ownership import Ownership, Record
 from gateway.publish.publisher import MqttPublisher
+from gateway.publish.topics import Topics
+from gateway.publish.voice import will_of
 from statemodel.records import Recorded
 
 
@@ -79,6 +82,15 @@ def told_by_publisher(settings: MqttSettings, loaded: Loaded, embedded_port: int
         feeding_connections(loaded),
         tuple(connection.name for connection in loaded.configuration.connections),
     )
+
+
+def connection_of_publisher(settings: MqttSettings, loaded: Loaded, embedded_port: int | None) -> object:
+    """What the publisher of one `[mqtt]` says when it connects: where two configurations give the same, the
+    publisher of the one goes on with the connection of the other (`MqttPublisher.connects_like`)."""
+    gateway, kinds = loaded.configuration.gateway, Kinds(settings)
+    topics = Topics(gateway.enterprise, gateway.site, gateway.id, kinds.templates)
+    port = embedded_port if settings.embedded else None
+    return link_options(settings, gateway, embedded_port=port), will_of(topics, kinds)
 
 
 def told_by_listening(settings: MqttSettings, loaded: Loaded, embedded_port: int | None) -> object:
