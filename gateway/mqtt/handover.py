@@ -52,6 +52,8 @@ class Handover:
     def __init__(self) -> None:
         self._is_wanted = False
         self._link: Link | None = None
+        self.all_arrived = False
+        """Whether everything that was said on what is kept was acknowledged."""
 
     def ask(self) -> None:
         """Somebody will go on with the connection when its owner ends."""
@@ -79,14 +81,15 @@ class Handover:
                 await link.room(1)
         if link.is_over:
             return False
+        self._link, self.all_arrived = link, not link.in_flight
         link.aim(on_message)
-        self._link = link
         return True
 
     def take(self, before: Handover) -> bool:
         """Have what another one has kept. Whether it has kept anything, which may be over by now."""
         if before is not self:
             self._link, before._link = before._link, None
+            self.all_arrived = before.all_arrived
         return self._link is not None
 
     def use(self) -> Link | None:

@@ -9,7 +9,7 @@ is there then, whatever was on record last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from connectors.base import Clock
 from statemodel.records import Recorded
@@ -119,9 +119,13 @@ class Availability:
         """Nothing is said here any more."""
         self._links.unhear(self._changed)
 
-    def all_due(self) -> None:
-        """Everything has to be said again."""
-        self._due = dict.fromkeys(self._depends)
+    def all_due(self, *, but: Container[str] = ()) -> None:
+        """Everything has to be said again, but what stands at the broker as it is."""
+        self._due = {topic: None for topic in self._depends if topic not in but}
+
+    def is_due(self, topic: str) -> bool:
+        """Whether something was not said yet."""
+        return topic in self._due
 
     def take(self) -> str | None:
         """A topic that has to be said, oldest first; None when nothing is due."""

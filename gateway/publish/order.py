@@ -30,6 +30,10 @@ class Newest:
         self.said[key] = rank
         return True
 
+    def is_newest(self, key: str, seq: int, *, sequence: int = 0) -> bool:
+        """Whether it is this one that was said last."""
+        return self.said.get(key) == (sequence, seq)
+
 
 class Acknowledged:
     """How far the events are acknowledged without a hole.

@@ -147,6 +147,14 @@ class MqttPublisher:
         #: Commands that come over this broker, on a connection of their own.
         self.ear = Ear()
         self._handover = Handover()
+        #: How things are said, and what the broker has of them when the connection is handed over.
+        self._says = (
+            settings.model_copy(update={"commands": None}),
+            gateway.id,
+            gateway.enterprise,
+            gateway.site,
+        )
+        self._standing: Mapping[str, bytes] = {}
         self._link: Link | None = None
         self._last_error: str | None = None
         self._refusal: str | None = None
@@ -191,7 +199,9 @@ class MqttPublisher:
         assert isinstance(before, MqttPublisher)
         if self._handover.take(before._handover) and before is not self:
             self._events.follow(before._events)
-            self._counts = before._counts
+            self._counts, self._too_large = before._counts, before._too_large
+            stands = before._standing if self._says == before._says else {}
+            self._truth.follow(before._truth, stands)
 
     async def let_go(self) -> None:
         """Leave the broker, if a connection to it is kept that nobody goes on with."""
@@ -344,6 +354,8 @@ class MqttPublisher:
                 await self._leave(link)
             self._link = None
             if kept:
+                stands = self._truth.standing() if self._handover.all_arrived else {}
+                self._standing = {topic: stands[topic] for topic in stands if topic not in self._refused}
                 await self._events.handed_over()
             else:
                 await self._events.connection_over()

@@ -31,6 +31,16 @@ class States:
         """The state an equipment is in, as far as is on record."""
         return self._equipment[name]()
 
+    def is_said(self, name: str) -> bool:
+        """Whether the state it is in is the one that was said last."""
+        state = self.now(name)
+        return state is not None and self._newest.is_newest(name, state.seq, sequence=state.sequence)
+
+    def stands(self, name: str) -> None:
+        """The state it is in need not be said: the broker has it."""
+        if (state := self.now(name)) is not None:
+            self._newest.allow(name, state.seq, sequence=state.sequence)
+
     async def say(
         self,
         link: Link,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gateway.mqtt.link import Link
 from gateway.publish import payloads
@@ -22,6 +22,7 @@ class Truth:
         self._voice, self._states, self._tags, self._availability = voice, states, tags, availability
         self._news = asyncio.Event()
         self._first_said = False
+        self._standing: Mapping[str, bytes] = {}
         availability.tell(self._news.set)
 
     def retire(self) -> None:
@@ -63,16 +64,59 @@ class Truth:
                 marked[topic] = Held(held.kind, held.about, held.path, mark_of_tag(sample.received_at))
         return marked
 
+    # -- one connection, and then another publisher
+
+    def standing(self) -> Mapping[str, bytes]:
+        """What the broker has of us, by topic; only once all that was said was acknowledged.
+
+        What expires is left out: how long it still lasts there is not known.
+        """
+        if not self._first_said:
+            return {}
+        held = self._voice.held.items()
+        found = {topic: self._payload(topic, it) for topic, it in held if self._is_said(topic, it)}
+        return {topic: payload for topic, payload in found.items() if payload is not None}
+
+    def follow(self, before: Truth, standing: Mapping[str, bytes]) -> None:
+        """The connection is that of another, with what stands at its broker."""
+        self._first_said, self._standing = before._first_said, standing
+
+    def _is_said(self, topic: str, held: Held) -> bool:
+        kinds = self._voice.kinds
+        if held.kind == "state":
+            return kinds.state.refresh_s is None and self._states.is_said(held.about)
+        if held.kind == "tag":
+            return kinds.tag.refresh_s is None and self._tags.is_said(held.about)
+        return held.kind != "status" and not self._availability.is_due(topic)
+
+    def _stand(self) -> Collection[str]:
+        """Note what need not be said, once; gives its topics."""
+        held, standing = self._voice.held, self._standing
+        self._standing = {}
+        stands = {topic for topic in standing if self._stands(topic, held.get(topic), standing[topic])}
+        for topic in stands:
+            if held[topic].kind == "state":
+                self._states.stands(held[topic].about)
+        for tag, _ in self._tags.all_latest():
+            if stands.issuperset(self._voice.tag_topics(tag)):
+                self._tags.stands(tag)
+        return stands
+
+    def _stands(self, topic: str, held: Held | None, payload: bytes) -> bool:
+        return held is not None and self._payload(topic, held) == payload
+
     # -- saying it
 
     async def say_first(self, link: Link) -> None:
         """After a connect: every state, and who is there, whatever the broker kept or lost.
 
-        States come first: it is by its state that what stands below an equipment is known as ours later.
+        On the connection of another one only what does not stand there as it is: see `follow`. States come
+        first: it is by its state that what stands below an equipment is known as ours later.
         """
         self._first_said = False
-        await self._states.say(link, self._states.names, {}, again=True)
-        self._availability.all_due()
+        stands = self._stand()
+        await self._states.say(link, self._states.names, {}, again=not stands)
+        self._availability.all_due(but=stands)
         await self._say_availability(link)
         self._first_said = True
 
@@ -104,7 +148,9 @@ class Truth:
             self._voice.availability(link, topic, online=False)
 
     async def _say_availability(self, link: Link) -> None:
-        while (topic := self._availability.take()) is not None:
-            if link.full:
+        while True:
+            if link.full:  # before it is taken: who is ended while waiting has not said it
                 await link.room()
+            if (topic := self._availability.take()) is None:
+                return
             self._voice.availability(link, topic, online=self._availability.online(topic))

@@ -93,7 +93,8 @@ class Voice:
     @property
     def will(self) -> Will:
         """What the broker says for us when we die; also our last words."""
-        return will_of(self.topics, self.kinds)
+        rule = self.kinds.status
+        return Will(self.topics.status, payloads.OFFLINE, qos=rule.qos, retain=rule.retain)
 
     def status(self, link: Link, on_ack: OnAck | None = None) -> None:
         """The gateway is there."""
@@ -174,8 +175,3 @@ class Voice:
         )
         if not sent:
             self._too_large(topic)
-
-
-def will_of(topics: Topics, kinds: Kinds) -> Will:
-    """What a broker says for a gateway that died."""
-    return Will(topics.status, payloads.OFFLINE, qos=kinds.status.qos, retain=kinds.status.retain)

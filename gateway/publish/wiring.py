@@ -19,12 +19,12 @@ from gateway.live import Live
 from gateway.mqtt.options import link_options
 from gateway.publish.availability import Links
 from gateway.publish.holdings import Holdings
-from gateway.publish.kinds import Kinds
 from gateway.publish.ownership import Ownership, Record
 from gateway.publish.publisher import MqttPublisher
-from gateway.publish.topics import Topics
-from gateway.publish.voice import will_of
 from statemodel.records import Recorded
+
+#: Settings of `[mqtt]` that a publisher does not need to connect; of its topics it needs that of the status.
+_SAID_LATER = frozenset(("topics", "clear_removed", "cloudevents", "commands"))
 
 
 class PublisherParts(NamedTuple):
@@ -85,12 +85,15 @@ def told_by_publisher(settings: MqttSettings, loaded: Loaded, embedded_port: int
 
 
 def connection_of_publisher(settings: MqttSettings, loaded: Loaded, embedded_port: int | None) -> object:
-    """What the publisher of one `[mqtt]` says when it connects: where two configurations give the same, the
-    publisher of the one goes on with the connection of the other (`MqttPublisher.connects_like`)."""
-    gateway, kinds = loaded.configuration.gateway, Kinds(settings)
-    topics = Topics(gateway.enterprise, gateway.site, gateway.id, kinds.templates)
-    port = embedded_port if settings.embedded else None
-    return link_options(settings, gateway, embedded_port=port), will_of(topics, kinds)
+    """Everything of a configuration that decides what the publisher of one `[mqtt]` says when it connects:
+    where two give the same, one publisher goes on with the connection of the other."""
+    gateway = loaded.configuration.gateway
+    return (
+        [getattr(settings, name) for name in MqttSettings.model_fields if name not in _SAID_LATER],
+        "status" in settings.topics and settings.topics["status"],
+        (gateway.id, gateway.enterprise, gateway.site),
+        embedded_port if settings.embedded else None,
+    )
 
 
 def told_by_listening(settings: MqttSettings, loaded: Loaded, embedded_port: int | None) -> object:

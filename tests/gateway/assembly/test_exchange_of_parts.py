@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.assembly.telling import told_otherwise
+from gateway.assembly.telling import connected_anew, told_otherwise
 from gateway.health import SinkOf
 from tests.gateway.assembly.living_site import Machine, Running, Site, running
 from tests.support.processes import free_port
@@ -92,8 +92,10 @@ async def test_a_broker_is_connected_anew_only_where_it_is_told_other_things(
             before = gateway.gateway.exchange.loaded
             applied = await gateway.apply(named)
 
-            assert sorted(applied.sinks) == ["mqtt-hall", "mqtt-office"]
-            assert sorted(told_otherwise(before, gateway.gateway.exchange.loaded)) == sorted(applied.sinks)
+            after = gateway.gateway.exchange.loaded
+            assert (applied.sinks, sorted(applied.told_anew)) == ((), ["mqtt-hall", "mqtt-office"])
+            assert sorted(told_otherwise(before, after)) == sorted(applied.told_anew)
+            assert connected_anew(before, after) == []
             assert sink(gateway, "mqtt-hall") is not hall
 
 

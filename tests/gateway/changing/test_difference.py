@@ -235,7 +235,7 @@ def test_a_connection_comes_and_goes(written: Written) -> None:
             ("equipment", "oven-1", action),
             ("model", "oven", action),
         ]
-        told_anew = "mqtt connects anew; what happens meanwhile waits in the journal"
+        told_anew = "mqtt is told anew on the same connection; what happens meanwhile waits in the journal"
         assert found.of("connection")[0].touches[:2] == (connection, told_anew)
 
 
