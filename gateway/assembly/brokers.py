@@ -131,6 +131,7 @@ class Brokers:
                 come.append(sink)
             sinks[node.sink] = sink
         self.sinks, self._told = sinks, told
+        self._hand_over(come)  # at once: whatever fails after this, the new ones have the connections
         self.ownership = parts.ownership
         introduce(self.publishers)
         self._listen(loaded, port)
@@ -143,11 +144,14 @@ class Brokers:
             wanted = published if isinstance(sink, MqttPublisher) else sink.tags
             for sample in self._live.latest(wanted).values():
                 sink.publish_tag(sample)
+        return come
+
+    def _hand_over(self, come: Sequence[BrokerSink]) -> None:
+        for sink in come:
             before = self._gone.get(sink.sink)
             if isinstance(sink, KeepsItsLink) and sink.connects_like(before):
                 sink.take_link(before)
                 del self._gone[sink.sink]
-        return come
 
     def _listen(self, loaded: Loaded, port: int | None) -> None:
         """Let every publisher's broker be listened to for commands as this configuration says."""

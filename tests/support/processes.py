@@ -200,6 +200,7 @@ class Mosquitto:
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
+        self.log = directory / "mosquitto.log"
         self._directory = directory
         self._process: Process | None = None
         (directory / "mosquitto.conf").write_text(
@@ -213,7 +214,7 @@ class Mosquitto:
         """Start and wait until it listens."""
         binary = os.environ.get("ANDON_TEST_MOSQUITTO") or "/usr/sbin/mosquitto"
         command = [binary, "-c", str(self._directory / "mosquitto.conf")]
-        self._process = await Process.start(command, self._directory / "mosquitto.log")
+        self._process = await Process.start(command, self.log)
         async with asyncio.timeout(READY_S_MAX):
             while True:
                 try:

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.config.schema import MqttSettings
 from gateway.mqtt import handover
-from gateway.publish import publisher as publishing
 from gateway.publish.availability import Links
+from gateway.publish.events import Events
 from gateway.publish.publisher import MqttPublisher
 from gateway.publish.tags import PublishedTag, Tags
 from statemodel.types import Quality, TagSample
@@ -29,8 +29,6 @@ from tests.gateway.publish.support import (
     within,
 )
 from tests.support.mqtt_tap import PUBACK, Ledger, Tap
-
-STATUS = "acme/berlin/_gateway/line-1/status"
 
 
 class Line:
@@ -273,7 +271,7 @@ def test_other_words_in_the_connect_are_another_connection(more: dict[str, objec
     async def compare() -> None:
         at = Line(MqttSettings(broker="mqtt://127.0.0.1:1"), "filler-1")
         assert at.build().connects_like(at.present)
-        other = at.build(MqttSettings(broker="mqtt://127.0.0.1:1", **more))  # type: ignore[arg-type]
+        other = at.build(MqttSettings(broker="mqtt://127.0.0.1:1", **more))
         assert not other.connects_like(at.present)
         assert not at.present.connects_like(None)
 
@@ -293,7 +291,7 @@ async def test_the_broker_is_left_when_the_one_that_took_over_ends_before_it_spo
             await held.wait()
 
         with monkeypatch.context() as slow:
-            slow.setattr(publishing.Events, "begin", begin)
+            slow.setattr(Events, "begin", begin)
             at.start()
             await within(reached.wait())
             await at.end()
