@@ -273,6 +273,8 @@ async def test_brokers_and_a_database_hear_of_everything_once_whatever_is_change
                 assert len(set(numbers := await numbers_of(dsn))) == len(numbers), "nothing is there twice"
                 assert witness.backwards == []
                 [main] = [s for n, s in sinks_of(gateway).items() if n == "mqtt-main"]
+                assert main.status().connects == 1, "its own settings were never changed"
+                assert broker.log.read_text().count(f" as {main.options.client_id} (") == 1
                 cleared = await differs(broker.port, main)
                 assert cleared == "", cleared
                 del main
