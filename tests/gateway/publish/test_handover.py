@@ -6,17 +6,21 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from gateway.config.load import load
 from gateway.config.schema import MqttSettings
 from gateway.mqtt import handover
 from gateway.publish.availability import Links
 from gateway.publish.events import Events
 from gateway.publish.publisher import MqttPublisher
 from gateway.publish.tags import PublishedTag, Tags
+from gateway.publish.wiring import connection_of_publisher
 from statemodel.types import Quality, TagSample
 from tests.gateway.publish.support import (
+    GATEWAY,
     T0,
     BrokerUnderTest,
     Plant,
@@ -186,6 +190,8 @@ async def test_a_connection_that_ends_between_the_two_is_made_anew(
         await at.until_said()
         await subscriber.wait_ids(events)
         await subscriber.wait(lambda: status_of(subscriber) == b"online", "there again")
+        told = [heard.seq for heard in subscriber.events()]
+        assert told == [1, 2, 3, 4, 5, *range(1, 11)], "what it had just acknowledged is as if it had not"
 
 
 async def test_nothing_is_kept_where_nothing_stands(broker: BrokerUnderTest) -> None:
@@ -276,6 +282,30 @@ def test_other_words_in_the_connect_are_another_connection(more: dict[str, objec
         assert not at.present.connects_like(None)
 
     asyncio.run(compare())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"clear_removed": False},
+        {"topics": {"state": {"qos": 0}}},
+        {"topics": {"status": {"topic": "here/{gateway}"}}},
+        {"topics": {"status": {"qos": 0}}},
+        {"client_id": "other"},
+        {"protocol": "3.1.1"},
+    ],
+)
+async def test_the_difference_knows_who_can_go_on(tmp_path: Path, more: dict[str, object]) -> None:
+    """What is said before a change, and what becomes of the connection, are two pieces of code."""
+    first = MqttSettings(broker="mqtt://127.0.0.1:1")
+    second = MqttSettings.model_validate({"broker": "mqtt://127.0.0.1:1", **more})
+    names = f'id = "{GATEWAY.id}"\nenterprise = "{GATEWAY.enterprise}"\nsite = "{GATEWAY.site}"\n'
+    (tmp_path / "andon.toml").write_text(f"[gateway]\n{names}")
+    loaded = load(tmp_path / "andon.toml")
+    at = Line(first, "filler-1")
+    said = [connection_of_publisher(settings, loaded, None) for settings in (first, second)]
+    assert at.build(second).connects_like(at.present) is (said[0] == said[1])
 
 
 async def test_the_broker_is_left_when_the_one_that_took_over_ends_before_it_spoke(
