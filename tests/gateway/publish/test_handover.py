@@ -13,6 +13,7 @@ import pytest
 from gateway.config.load import load
 from gateway.config.schema import MqttSettings
 from gateway.mqtt import handover
+from gateway.publish import publisher
 from gateway.publish.availability import Links
 from gateway.publish.events import Events
 from gateway.publish.publisher import MqttPublisher
@@ -87,6 +88,13 @@ def temperature(value: float) -> TagSample:
     return TagSample("oven-plc/temp", value, Quality.GOOD, None, T0)
 
 
+def unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for long for what is never acknowledged, when handing over and when leaving."""
+    monkeypatch.setattr(handover, "IN_FLIGHT_S_MAX", 0.2)
+    monkeypatch.setattr(publisher, "STOP_S", 0.4)
+    monkeypatch.setattr(publisher, "STOP_EACH_S", 0.2)
+
+
 def status_of(subscriber: Subscriber) -> bytes:
     """What was said last of the gateway."""
     return ([b"", *(heard.payload for heard in subscriber.on("status"))])[-1]
@@ -157,7 +165,7 @@ async def test_events_go_on_under_load_none_twice_none_missing(
 async def test_what_is_not_acknowledged_in_time_is_said_again(
     broker: BrokerUnderTest, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handover, "IN_FLIGHT_S_MAX", 0.2)
+    unanswered(monkeypatch)
     ledger = Ledger(broker.protocol)
     async with Tap(broker.port, ledger) as tap, line(broker.settings(tap.port), "filler-1") as at:
         await at.until_said()
@@ -363,7 +371,7 @@ async def test_what_stands_at_the_broker_is_not_said_again(
 async def test_what_may_not_have_arrived_is_said_again(
     broker: BrokerUnderTest, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch, *, settled: bool
 ) -> None:
-    monkeypatch.setattr(handover, "IN_FLIGHT_S_MAX", 0.2)
+    unanswered(monkeypatch)
     ledger = Ledger(broker.protocol)
     async with Tap(broker.port, ledger) as tap, line(broker.settings(tap.port), "filler-1") as at:
         await at.plant.happen(1)
