@@ -437,3 +437,16 @@ async def test_a_tag_that_was_being_said_is_not_said_yet() -> None:
     saying.cancel()
     await asyncio.gather(saying, return_exceptions=True)
     assert not tags.is_said("oven-plc/temp")
+
+
+async def test_the_one_that_took_over_hears_what_others_say_of_it(
+    broker: BrokerUnderTest, subscriber: Subscriber
+) -> None:
+    async with line(broker.settings(), "filler-1") as at:
+        await at.until_said()
+        await at.exchange()
+        await until(at.present.is_heard, "the broker lets it listen")
+        await subscriber.say(at.present.topics.status, b"offline")  # a late will
+        await subscriber.wait(
+            lambda: [h.payload for h in subscriber.on("status")][-2:] == [b"offline", b"online"], "again"
+        )
