@@ -22,7 +22,6 @@ from connectors.base import Clock
 from gateway.config.schema import GatewaySettings
 from gateway.config.sparkplug import SparkplugSettings
 from gateway.errors import SinkRefused, SinkUnavailable
-from gateway.journal.values import Cursor
 from gateway.mqtt.certificates import CHECK_S, CertificateWatch
 from gateway.mqtt.link import Link, Will
 from gateway.mqtt.options import LinkOptions, link_options
@@ -32,16 +31,17 @@ from gateway.mqtt.retry import Failure, Retry
 from gateway.sparkplug.births import DeviceSpec, NodeSpec
 from gateway.sparkplug.commands import CommandPort, Commands
 from gateway.sparkplug.due import DueTags
+from gateway.sparkplug.handover import Kept
 from gateway.sparkplug.host import PrimaryHost, Servers
 from gateway.sparkplug.inbox import Inbox, Leaving, Writes, command_figures
 from gateway.sparkplug.links import Links
 from gateway.sparkplug.messages import Now, Publication
 from gateway.sparkplug.names import Names
-from gateway.sparkplug.numbers import has_number, take_bdseq
+from gateway.sparkplug.numbers import take_bdseq
 from gateway.sparkplug.outbox import Outbox
 from gateway.sparkplug.payload import encode
 from gateway.sparkplug.present import Present
-from gateway.sparkplug.progress import Lately, Progress
+from gateway.sparkplug.reached import Reached
 from gateway.sparkplug.session import Session
 from gateway.sparkplug.source import RecordSource
 from gateway.sparkplug.status import EdgeStatus
@@ -51,14 +51,10 @@ from statemodel.types import TagSample
 
 #: Least time between two writes of the cursor, in seconds.
 SAVE_EVERY_S = 0.25
-#: What a broker has read counts as passed on after this, in seconds; the rest is said again after a loss.
-REPEAT_S = 2.0
 #: Longest time leaving may take, in seconds.
 STOP_S = 3.0
 #: With several servers: how long one has to say that the primary host is there, in seconds.
 HOST_WAIT_S = 5.0
-#: For what is held for a dead device the kept cursor waits until so many events have come after it.
-HELD_EVENTS_MAX = 10_000
 
 log = structlog.get_logger(__name__)
 
@@ -123,27 +119,19 @@ class EdgeNode:
         self._links = Links(equipment.feeds)
         self._due = DueTags(self._session.tags)
         self._retry = Retry()
-        self._repeat_s = max(REPEAT_S, settings.repeat.total_seconds()) if has_host else REPEAT_S
-        self._since = Cursor()
-        self._progress = Progress(self._since)
-        self._lately = Lately(self._repeat_s, clock.monotonic(), self._since)
-        self._saved = self._since
-        #: The primary host's stay during the last connection that told anything, and when that ended.
-        self._spell = self._host.spell if self._host is not None else None
-        self._ended_s = self._born_s = clock.monotonic()
-        #: What the host has heard for sure if the word on which we were born is not its own.
-        self._certain = self._since
+        self._repeat_s = settings.repeat.total_seconds() if has_host else 0.0
+        self._reached = Reached(journal, self.sink, clock, self._host, self._repeat_s)
         #: A number that no CONNECT has carried yet.
         self._unused: int | None = None
         self._papers: dict[str, CertificateWatch] = {}
         self._certificates_s = certificates_s
+        self._keeps = False
+        self._kept: Kept | None = None
         self._link: Link | None = None
         self._telling: Telling | None = None
         self._outbox: Outbox | None = None
         self._last_error: str | None = None
         self._retry_at: datetime | None = None
-        self._oldest: tuple[int, datetime | None] = (-1, None)
-        self._batch_before = 0
         self._counts = _Counts()
 
     # --- for the rest of the gateway
@@ -157,8 +145,14 @@ class EdgeNode:
         self._journal.require(
             self.sink, events=True, batches=self._settings.store_tags and bool(self._equipment.history_tags)
         )
-        await self._begin()
-        await together(self._keep_cursor(), self._stay_connected(), self._writes.run())
+        self._keeps = False
+        try:
+            if self._kept is None:
+                await self._reached.begin()
+            await together(self._keep_cursor(), self._stay_connected(), self._writes.run())
+        finally:
+            if not self._keeps:
+                await self.let_go()
 
     def publish_tag(self, sample: TagSample) -> None:
         """Tell the newest value of a tag as soon as it can be told; other tags are passed over."""
@@ -173,8 +167,7 @@ class EdgeNode:
         """How it goes, now. Cheap."""
         link, telling, counts, host = self._link, self._telling, self._counts, self._host
         outbox = self._outbox
-        position = self._journal.position
-        lag = max(0, position.last_seq - max(self._progress.cursor.seq, position.first_seq - 1))
+        lag = self._reached.lag_events
         options, error = self._options(), self._last_error
         papers = self._papers.get(options.address)
         if link is not None and telling is None and host is not None:
@@ -185,8 +178,8 @@ class EdgeNode:
             alarm=self._retry.alarm,
             retry_at=self._retry_at,
             lag_events=lag,
-            oldest_unsent_at=self._oldest[1] if lag else None,
-            backlog=self._progress.backlog(self._clock.now()) if telling is not None else None,
+            oldest_unsent_at=self._reached.oldest_at if lag else None,
+            backlog=self._reached.progress.backlog(self._clock.now()) if telling is not None else None,
             server=options.address,
             host="" if host is None else "online" if link is not None and host.online else "offline",
             bdseq=self._session.bd_seq if link is not None else None,
@@ -206,16 +199,75 @@ class EdgeNode:
             commands=command_figures(self._writes),
         )
 
+    # --- a connection that goes on with another configuration
+
+    def connects_like(self, other: object) -> bool:
+        """Whether this one could go on with the other's connection: on connecting both say the same."""
+        return isinstance(other, EdgeNode) and self._introduction() == other._introduction()
+
+    def keep_link(self) -> None:
+        """When `run` is cancelled next, the connection is kept as it is, for `take_link` or `let_go`."""
+        self._keeps = True
+
+    def take_link(self, before: object) -> None:
+        """Begin with the connection another one has kept, and where that one was. Call before `run`."""
+        if not isinstance(before, EdgeNode) or before is self or before._kept is None:
+            return
+        self._kept, before._kept = before._kept, None
+        self._host, self._servers, self._papers = before._host, before._servers, before._papers
+        self._reached = before._reached.over(self._repeat_s)
+        self._counts = before._counts
+        self._due.merged += before._due.merged
+        self._writes.take_over(before._writes)
+
+    async def let_go(self) -> None:
+        """Leave a connection that was kept, and that nobody takes, as cleanly as ever."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await self._leave(kept.link, kept.session.leave(self._now()))
+
+    def _introduction(self) -> object:
+        settings = self._settings
+        options = [self._options(address) for address in settings.addresses]
+        return self.sink, self._session.names, settings.primary_host, options
+
+    def _go_on(self, kept: Kept) -> tuple[Link, Inbox]:
+        """Begin where another one ended; nothing is awaited here."""
+        deaths: Sequence[Publication] = ()
+        if kept.session is not self._session:
+            deaths = self._session.take_over(kept.session, self._now())
+            self._links.take_over(kept.links, self._present.is_lost)
+        inbox = Inbox(commands=self._commands, host=self._host, writes=self._writes, clock=self._clock)
+        inbox.take_over(kept.inbox)
+        kept.link.aim(inbox.put)
+        if kept.outbox is not None:
+            for gone in deaths:
+                kept.outbox.warnings.pop(gone.device, None)
+            self._outbox, self._telling = kept.outbox, self._teller(kept.outbox)
+            self._telling.go_on(deaths)
+        log.info("edge node goes on with its connection", sink=self.sink, bdseq=self._session.bd_seq)
+        return kept.link, inbox
+
+    async def _rest(self, link: Link, inbox: Inbox) -> bool:
+        """Come to rest, so that another can go on. Whether there is a connection to go on with."""
+        if self._telling is not None:
+            await self._telling.rest()
+        if link.is_over or inbox.host_is_gone:
+            return False
+        outbox = self._outbox if self._telling is not None else None
+        self._kept = Kept(link, inbox, self._session, self._links, outbox)
+        return True
+
     # --- connections
 
     def _now(self) -> Now:
         return Now(self._clock.now(), self._clock.monotonic())
 
-    def _options(self) -> LinkOptions:
+    def _options(self, address: str | None = None) -> LinkOptions:
         options = link_options(
             self._settings,
             self._gateway,
-            broker=self._servers.current,
+            broker=address or self._servers.current,
             embedded_port=self._embedded_port,
         )
         return replace(options, retain_needed=False)
@@ -223,6 +275,7 @@ class EdgeNode:
     async def _stay_connected(self) -> None:
         while True:
             began_s, connects, options = self._clock.monotonic(), self._counts.connects, self._options()
+            connects -= self._kept is not None
             pause_s = 0.0
             try:
                 await self._session_on(options)
@@ -257,7 +310,39 @@ class EdgeNode:
         self._last_error = told
 
     async def _session_on(self, options: LinkOptions) -> None:
-        """One connection, from its number to its end."""
+        """One connection, from its number to its end; or one that goes on."""
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.link.is_over:
+            if kept.outbox is not None:
+                self._reached.lost()
+            kept = None
+        link, inbox = await self._connect(options) if kept is None else self._go_on(kept)
+        self._link, self._last_error, self._retry_at = link, None, None
+        last: Sequence[Publication] = ()
+        ready, stays = kept is not None, False
+        try:
+            if not ready:
+                await link.subscribe(self._filters())
+                ready = True
+            papers = self._papers_for(options)
+            await together(link.ended(), self._speak(link, inbox), self._settle(), papers.watch(link))
+        except (Leaving, Renewed, asyncio.CancelledError) as why:
+            stays = (
+                self._keeps
+                and ready
+                and isinstance(why, asyncio.CancelledError)
+                and await self._rest(link, inbox)
+            )
+            if not stays:
+                last = self._session.leave(self._now())
+            raise
+        finally:
+            if not stays:
+                await self._leave(link, last)
+                self._session.lost()
+            self._ended(link, stays=stays)
+
+    async def _connect(self, options: LinkOptions) -> tuple[Link, Inbox]:
         number = await take_bdseq(self._journal, self.sink) if self._unused is None else self._unused
         self._unused = None
         death = self._session.will(number, self._clock.now())
@@ -273,21 +358,12 @@ class EdgeNode:
                 self._unused = number  # nobody was reached, so no CONNECT has carried it
             raise
         self._counts.connects += 1
-        self._link, self._last_error, self._retry_at = link, None, None
         log.info("edge node connected", sink=self.sink, broker=options.address, bdseq=number)
-        last: Sequence[Publication] = ()
-        try:
-            await link.subscribe(self._filters())
-            papers = self._papers_for(options)
-            await together(link.ended(), self._speak(link, inbox), self._settle(), papers.watch(link))
-        except (Leaving, Renewed, asyncio.CancelledError):
-            last = self._session.leave(self._now())
-            raise
-        finally:
-            words = [Will(item.topic, encode(item.payload), qos=0) for item in last]
-            await link.stop(STOP_S, last=words, with_will=link.protocol == "5")
-            self._session.lost()
-            self._ended(link)
+        return link, inbox
+
+    async def _leave(self, link: Link, last: Sequence[Publication]) -> None:
+        words = [Will(item.topic, encode(item.payload), qos=0) for item in last]
+        await link.stop(STOP_S, last=words, with_will=link.protocol == "5")
 
     def _papers_for(self, options: LinkOptions) -> CertificateWatch:
         """The certificates of one server, over all connections to it."""
@@ -303,22 +379,35 @@ class EdgeNode:
         return filters if self._host is None else {**filters, self._host.topic: 1}
 
     async def _speak(self, link: Link, inbox: Inbox) -> None:
+        outbox, telling = self._outbox, self._telling
+        if outbox is None or telling is None:
+            outbox, telling = await self._be_born(link, inbox)
+        elif inbox.host_is_gone:
+            await self._host_gone(inbox)
+        self._servers.settled()
+        await together(outbox.run(), telling.run(), self._hear(inbox, telling), self._host_gone(inbox))
+
+    async def _be_born(self, link: Link, inbox: Inbox) -> tuple[Outbox, Telling]:
+        """The births, as soon as they may be said."""
         self._outbox = outbox = Outbox(link, self._session.names)
         birth = self._session.connected
         if self._host is not None:
             self._session.connected(self._now())
             await self._host_there(inbox)
             birth = self._session.host_online
-        self._go_back()
-        self._born_s = self._clock.monotonic()
-        self._certain = self._lately.before(self._ended_s - self._repeat_s)
-        self._spell = self._host.spell if self._host is not None else None
-        telling = Telling(
+        since = self._reached.born()
+        telling = self._teller(outbox)
+        telling.be_born(birth, since)
+        self._telling = telling
+        return outbox, telling
+
+    def _teller(self, outbox: Outbox) -> Telling:
+        return Telling(
             session=self._session,
             outbox=outbox,
             journal=self._journal,
             present=self._present,
-            progress=self._progress,
+            progress=self._reached.progress,
             links=self._links,
             due=self._due,
             history_tags=self._equipment.history_tags if self._settings.store_tags else (),
@@ -326,19 +415,6 @@ class EdgeNode:
             devices=[device.name for device in self._equipment.devices],
             connections=self._equipment.node.connections,
         )
-        telling.be_born(birth, self._still_there())
-        self._servers.settled()
-        self._telling = telling
-        await together(outbox.run(), telling.run(), self._hear(inbox, telling), self._host_gone(inbox))
-
-    def _still_there(self) -> Cursor:
-        """From where on history can be told: what the journal has freed is told by nobody."""
-        position = self._journal.position
-        held = self._since.beyond(Cursor(position.first_seq - 1, position.first_batch - 1))
-        if self._since != Cursor() and held.seq > self._since.seq:
-            missing = held.seq - self._since.seq
-            log.warning("the journal has freed what was not told", sink=self.sink, events=missing)
-        return held
 
     async def _host_there(self, inbox: Inbox) -> None:
         """Wait until the primary host is there; not for long where another server may know it."""
@@ -365,73 +441,25 @@ class EdgeNode:
         await self._clock.sleep(self._retry.backoff.settled_s)
         self._retry.settled()
 
-    # --- how far hosts have been told
-
-    async def _begin(self) -> None:
-        """Go on where the journal says. A node it has never heard of begins with the tags of now."""
-        cursor = await self._journal.cursor(self.sink)
-        if cursor == Cursor() and not await has_number(self._journal, self.sink):
-            cursor = Cursor(batch=self._journal.position.last_batch)
-            await self._journal.advance(self.sink, cursor)
-        self._since = self._saved = cursor
-        self._progress = Progress(cursor)
-        self._ended_s = self._clock.monotonic()
-        self._lately = Lately(self._repeat_s, self._ended_s, cursor)
-
-    def _ended(self, link: Link) -> None:
-        """What a host may not have heard of this connection is history of the next."""
-        now_s, telling = self._clock.monotonic(), self._telling
-        if telling is not None:  # else nothing was told
-            self._lately.note(now_s, self._progress.cursor)
-            if self._host is not None and self._host.came_anew:  # then nobody has heard any of it
-                self._lately = Lately(self._repeat_s, now_s, self._certain)
-            self._since, self._ended_s = self._lately.only_before(now_s - REPEAT_S), now_s
-            self._progress = Progress(self._since)
-            self._go_back()
-        self._link = self._telling = None
-        counts = self._counts
+    def _ended(self, link: Link, *, stays: bool) -> None:
+        """The connection has ended, or stays for another one."""
+        telling, outbox, counts = self._telling, self._outbox, self._counts
+        self._link = self._telling = self._outbox = None
+        counts.historical += telling.historical if telling else 0
+        if stays:
+            return
         counts.sent += link.sent
         counts.too_large += link.too_large
-        counts.historical += telling.historical if telling else 0
-        counts.left_out += self._outbox.left_out if self._outbox else 0
-        self._outbox = None
-
-    def _go_back(self) -> None:
-        """Where the primary host was away, what it may not have heard before anyone noticed is history too.
-
-        Its stay tells: as long as that is the same, losing our connection costs no more than without a host,
-        however often it happens. What was noted stays, for the day on which it turns out to have been away.
-        """
-        if self._host is not None and self._host.spell != self._spell:
-            self._since = self._lately.only_before(self._ended_s - self._repeat_s)
-            self._progress = Progress(self._since)
+        counts.left_out += outbox.left_out if outbox else 0
+        if telling is not None:  # else nothing was told
+            self._reached.lost()
 
     async def _keep_cursor(self) -> None:
         while True:
             await self._clock.sleep(SAVE_EVERY_S)
-            now_s, progress = self._clock.monotonic(), self._progress
-            # With no value to tell, what the journal held a moment ago has none that was not told.
-            if self._telling is not None and not self._telling.owes_tags:
-                progress.told_present(Cursor(batch=self._batch_before))
-            self._batch_before = self._journal.position.last_batch
-            if self._telling is not None:  # else what is doubtful stays so
-                self._lately.note(now_s, progress.cursor)
-                doubtful_s = now_s - self._repeat_s
-                young = self._born_s > doubtful_s  # the host's word may still turn out to be an old one
-                await self._save(self._certain if young else self._lately.before(doubtful_s))
-            await self._look_for_oldest(progress.cursor.seq)
-
-    async def _save(self, cursor: Cursor) -> None:
-        held = self._session.held_seq
-        if held is not None and cursor.seq - held < HELD_EVENTS_MAX:
-            cursor = Cursor(min(cursor.seq, held - 1), cursor.batch)
-        if cursor.beyond(self._saved) != self._saved:
-            self._saved = cursor.beyond(self._saved)
-            await self._journal.advance(self.sink, self._saved)
-
-    async def _look_for_oldest(self, after: int) -> None:
-        """Since when something waits; asked once for each place where it begins."""
-        if self._journal.position.last_seq <= after or self._oldest[0] == after:
-            return
-        waiting = await self._journal.read(after, 1)
-        self._oldest = after, waiting[0].recorded_at if waiting else None
+            telling = self._telling
+            await self._reached.note(
+                telling=telling is not None,
+                owes_tags=telling is not None and telling.owes_tags,
+                held_seq=self._session.held_seq,
+            )

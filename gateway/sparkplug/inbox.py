@@ -67,6 +67,16 @@ class Writes:
         except asyncio.QueueFull:
             self.complain("overrun", "too many commands wait", tag=order.tag)
 
+    def take_over(self, before: Writes) -> None:
+        """What waits there waits here; whoever carries writes to devices judges them by what holds now."""
+        self.counts.update(before.counts)
+        while not before._queue.empty():
+            asked_s, order = before._queue.get_nowait()
+            if self._port is None:
+                self.complain("off", "commands are off by now", tag=order.tag)
+            else:
+                self.put(order, asked_s)
+
     async def run(self) -> None:
         """Write, for ever: begun in the order they came, some at once."""
         await together(*(self._work() for _ in range(WRITES_AT_ONCE_MAX)))
@@ -142,6 +152,16 @@ class Inbox:
         else:
             self._waiting_bytes += size
             self._queue.put_nowait((self._clock.monotonic(), message))
+
+    def take_over(self, before: Inbox) -> None:
+        """What another heard on the same connection and has not dealt with is dealt with here."""
+        self._queue, self._waiting_bytes = before._queue, before._waiting_bytes
+        self._is_gone, self._heard = before._is_gone, before._heard
+
+    @property
+    def host_is_gone(self) -> bool:
+        """Whether the primary host has said that it is gone, whatever it said since."""
+        return self._is_gone
 
     async def host_online(self) -> None:
         """Return when the primary host has said that it is there; at once without one."""

@@ -28,6 +28,13 @@ class Links:
         self._lost = {name for name in self._devices if is_lost(name)}
         return self._turned(before)
 
+    def take_over(self, before: Links, is_lost: Callable[[str], bool]) -> None:
+        """Go on with what another has been told; how connections are that it did not know is asked."""
+        known = before._devices
+        self._lost = {
+            name for name in self._devices if (name in before._lost if name in known else is_lost(name))
+        }
+
     def turn(self, connection: str, *, lost: bool) -> list[tuple[str, bool]]:
         """A connection is lost or restored; the devices that live or die by it."""
         before = {device: self.lives(device) for device in self._devices.get(connection, ())}

@@ -5,7 +5,7 @@ What may be said when is for the session (`session.py`); here is only how it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -60,6 +60,17 @@ class Member:
         #: Whether its link is there: without it a device is not born.
         self.up = True
         self.rebirths = Ration(REBIRTH_EVERY_S)
+
+    def go_on(self, before: Member) -> None:
+        """The same node or device, as hosts know it."""
+        self.picture, self.born = before.picture, before.born
+        self.up, self.rebirths = before.up, before.rebirths
+
+    def keep_aliases(self, before: Member | None, fresh: Iterator[int]) -> None:
+        """Metrics go on with the aliases they had before; the others get fresh ones."""
+        had = {} if before is None else before.alias
+        self.alias = {name: had[name] if name in had else next(fresh) for name in self.alias}
+        self.by_alias = {alias: name for name, alias in self.alias.items()}
 
     def outgrown(self, names: Iterable[str]) -> bool:
         """Whether one of these metrics, which are born, has another type now than it was born with."""

@@ -91,6 +91,18 @@ class Outbox:
             await self._moved.wait()
         await self._link.taken()
 
+    async def drained(self) -> None:
+        """Send what waits, when `run` has ended; returns when the broker has read it all.
+
+        Raises:
+            SinkUnavailable, SinkRefused: the connection is over.
+        """
+        while self._waiting:
+            await self._link.room()
+            self._send(self._waiting.popleft())
+            self._sent += 1
+        await self._link.taken()
+
     async def run(self) -> None:
         """Send for ever.
 

@@ -22,6 +22,11 @@ class Lately:
         self._window_s = window_s
         self._noted: deque[tuple[float, Cursor]] = deque([(at, cursor)])
 
+    def over(self, window_s: float) -> Lately:
+        """The same for another window; what is noted already is not older than the one of before."""
+        self._window_s = window_s
+        return self
+
     def note(self, at: float, cursor: Cursor) -> None:
         """At monotonic time `at`, everything up to `cursor` had been told. Kept once for each change."""
         if self._noted[-1][1] != cursor:

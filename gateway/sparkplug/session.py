@@ -76,7 +76,8 @@ class Session:
     """One edge node. Lives as long as the gateway; connections come and go.
 
     `started` is when the gateway started. With `primary_host` births wait for `host_online`.
-    Aliases depend on the configuration alone: the same names in the same order get the same ones.
+    Aliases depend on the configuration alone, the same names in the same order get the same ones; but a
+    session that goes on with another configuration (`take_over`) keeps those it has.
     """
 
     def __init__(
@@ -94,9 +95,10 @@ class Session:
         self.bd_seq = 0
         self._primary_host = primary_host
         self._messages = Messages(names)
-        aliases = count(1)
+        self._aliases = aliases = count(1)
         self._node = Member(NODE, Node(node), aliases)
         self._devices = {spec.name: Member(spec.name, Device(spec, started), aliases) for spec in devices}
+        self._specs: dict[str, object] = {NODE: node, **{spec.name: spec for spec in devices}}
         self._routes: dict[str, list[Member]] = {}
         for member in (self._node, *self._devices.values()):
             for tag in dict.fromkeys((*member.picture.tags, *_mode_tag(member.picture))):
@@ -138,6 +140,51 @@ class Session:
             member.born = {}
             member.rebirths.forget()
         self._owed.clear()
+
+    # --- another configuration, on the same connection
+
+    def take_over(self, before: Session, now: Now) -> tuple[Publication, ...]:
+        """Go on with the session of the configuration before: the deaths of the devices that are no more.
+
+        What is the same stays born, with its values, and the numbers of messages go on. A metric keeps its
+        alias, and no alias comes to mean another metric: commands may be under way. `births_of_new` has the
+        rest, once the pictures of what is new are up to date (`knows`).
+        """
+        gone = [m for name, m in before._devices.items() if name not in self._devices and m.born]
+        deaths = tuple(before._messages.device_death(member, now) for member in gone)
+        self.phase, self.bd_seq, self.counts = before.phase, before.bd_seq, before.counts
+        self._messages, self._aliases = before._messages, before._aliases
+        for member in self._members:
+            old = before._member(member.device)
+            if old is not None and before._specs[member.device] == self._specs[member.device]:
+                member.go_on(old)
+            else:
+                member.up = old is not None and old.up
+            member.keep_aliases(old, self._aliases)
+        found = ((self._member(member.device), item) for member, item in before._held)
+        self._held = deque((member, item) for member, item in found if member is not None)
+        self._owed = {
+            device: mine
+            for device in before._owed
+            if (mine := self._member(device)) is not None and mine.born
+        }
+        return deaths
+
+    def births_of_new(self, now: Now) -> tuple[Publication, ...]:
+        """Births of what has not been born on this connection: all of them, where the node itself differs."""
+        if self.phase is not Phase.BORN:
+            return ()
+        if not self._node.born:
+            return self._births(now)
+        new = [member for member in self._devices.values() if member.up and not member.born]
+        return (*(self._messages.birth(member, now, self.bd_seq) for member in new), *self._let_go(now))
+
+    def knows(self, device: str = NODE) -> bool:
+        """Whether hosts know it, so that only what changes is to be told."""
+        return (member := self._member(device)) is not None and bool(member.born)
+
+    def _member(self, device: str) -> Member | None:
+        return self._node if device == NODE else self._devices.get(device)
 
     # --- what the gateway tells
 
@@ -213,7 +260,7 @@ class Session:
         if member.up == up:
             return ()
         member.up = up
-        if self.phase is not Phase.BORN:
+        if self.phase is not Phase.BORN or not self._node.born:
             return ()
         if up:
             return (*self._birth(member, now), *self._let_go(now))

@@ -9,10 +9,13 @@ outbox sends them; the journal is read here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
 from connectors.base import Clock
+from gateway.errors import SinkRefused, SinkUnavailable
 from gateway.journal.values import Cursor
 from gateway.sparkplug.due import DueTags
 from gateway.sparkplug.links import Links
@@ -35,6 +38,8 @@ TAGS_MAX, GATHER_S = 500, 0.02
 OWED_EVERY_S = 0.25
 #: So long overtaken values gather before they are read from the journal, in seconds.
 OVERTAKEN_EVERY_S = 0.5
+#: Longest time in which what is on its way may come to rest before another goes on, in seconds.
+REST_S = 2.0
 #: A batch number no journal reaches.
 _NEVER = sys.maxsize
 
@@ -77,6 +82,10 @@ class Telling:
         #: Up to here all that is recorded has been handed in: a value is recorded a moment before.
         self._all_upto = 0
         self._overtook = asyncio.Event()
+        #: What is true once the broker has read what was handed in last, by who handed it in.
+        self._then: dict[str, Callable[[], None]] = {}
+        #: Values of tags up to here that another has not told are told as history.
+        self._gap_upto = 0
         #: Values told as history.
         self.historical = 0
 
@@ -104,6 +113,48 @@ class Telling:
             session.link(device, self._has_past or self._links.lives(device), now)
         self._outbox.put(birth(now))
 
+    def go_on(self, deaths: Iterable[Publication]) -> None:
+        """As `be_born` where hosts know another configuration, which the session has taken over: only what
+        differs is born. What the record says since then is told as news. Nothing is awaited here.
+        """
+        session, present, outbox, now = self._session, self._present, self._outbox, self.now()
+        outbox.put(deaths)
+        for device in self._devices:
+            if not session.knows(device):
+                session.know(present.state(device), now, present.why(device))
+        if not session.knows():
+            for name in self._connections:
+                session.connection(name, present.is_up(name), now)
+        outbox.put(session.samples(self._due.take(), now))
+        self._due.overtaken()
+        self._gap_upto = self._journal.position.last_batch
+        for device in self._devices:
+            outbox.put(session.link(device, self._has_past or self._links.lives(device), now))
+        outbox.put(session.births_of_new(now))
+
+    async def rest(self) -> None:
+        """Have the broker read what is on its way, when `run` has ended. What it does not read in time, or on
+        a connection that ends, is told again by whoever goes on."""
+        with contextlib.suppress(TimeoutError, SinkUnavailable, SinkRefused):
+            async with asyncio.timeout(REST_S):
+                batch = self._journal.position.last_batch
+                await self._clock.sleep(GATHER_S)  # a value is recorded a moment before it is handed in
+                self._outbox.put(self._session.samples(self._due.take(), self.now()))
+                self._overtaken |= self._due.overtaken() & self._history_tags
+                await self._outbox.drained()
+                for then in self._then.values():
+                    then()
+                self._then.clear()
+                if not self._overtaken and not self._gap_upto:
+                    self._progress.told_present(Cursor(batch=batch))
+
+    async def _told(self, who: str, then: Callable[[], None]) -> None:
+        """Wait until the broker has read what was handed in, and do what follows from it."""
+        self._then[who] = then
+        await self._outbox.told()
+        del self._then[who]
+        then()
+
     @property
     def _has_past(self) -> bool:
         return self._progress.past != self._progress.birth
@@ -121,13 +172,14 @@ class Telling:
             JournalFailed: the journal is of no use any more.
         """
         await self._outbox.told()
+        await self._tell_gap()
         self._on_their_way = False
         await together(self._tell_events(), self._tell_tags(), self._tell_history(), self._tell_owed())
 
     # --- what is new
 
     async def _tell_events(self) -> None:
-        after = self._progress.birth.seq
+        after = self._progress.present.seq
         while True:
             last = self._journal.position.last_seq
             events = await self._journal.read(after, READ_MAX)
@@ -137,8 +189,7 @@ class Telling:
             # What cannot be read is passed over; the journal says so elsewhere.
             after = events[-1].seq if events else last
             self._outbox.put(self._news_of(events, all_of_them=after >= last))
-            await self._outbox.told()
-            self._progress.told_present(Cursor(seq=after))
+            await self._told("events", partial(self._progress.told_present, Cursor(seq=after)))
 
     def _news_of(self, events: Sequence[Recorded], *, all_of_them: bool) -> list[Publication]:
         """Transitions in order; a device says its last state before it dies, and lives before its next.
@@ -241,25 +292,33 @@ class Telling:
             after, tags = self._progress.present, frozenset(self._overtaken)
             until = Cursor(after.seq, self._overtaken_upto)
             async for page in pages(self._journal, after, until, tags):
-                await self._tell_page(page, until)
-                self._progress.told_present(Cursor(batch=min(page.upto.batch, self._all_upto)))
+                upto = Cursor(batch=min(page.upto.batch, self._all_upto))
+                await self._tell_page(page, until, "overtaken", partial(self._progress.told_present, upto))
             if self._overtaken_upto == until.batch and self._overtaken == tags:
                 self._overtaken.clear()
             await self._clock.sleep(OVERTAKEN_EVERY_S)
 
+    async def _tell_gap(self) -> None:
+        """Values of tags that came while one configuration went and the next one came."""
+        after = self._progress.present
+        until = Cursor(after.seq, self._gap_upto)
+        async for page in pages(self._journal, after, until, self._history_tags):
+            await self._tell_page(page, until, "gap", partial(self._progress.told_present, page.upto))
+        self._gap_upto = 0
+
     async def _tell_past(self) -> None:
         session, progress, until = self._session, self._progress, self._progress.birth
         async for page in pages(self._journal, progress.past, until, self._history_tags):
-            await self._tell_page(page, until)
-            progress.told_past(page.upto)
+            await self._tell_page(page, until, "past", partial(progress.told_past, page.upto))
         progress.told_past(until)
         now = self.now()
         for device in self._devices:
             self._outbox.put(session.link(device, self._links.lives(device), now))
 
-    async def _tell_page(self, page: Page, until: Cursor) -> None:
+    async def _tell_page(self, page: Page, until: Cursor, who: str, then: Callable[[], None]) -> None:
         news = self._session.history(page.items, self.now())
         self._outbox.put(news)
-        self._outbox.put(self._session.backlog(until.seq - page.upto.seq, self.now()))
-        await self._outbox.told()
+        if who == "past":
+            self._outbox.put(self._session.backlog(until.seq - page.upto.seq, self.now()))
+        await self._told(who, then)
         self.historical += sum(len(item.payload.metrics) for item in news)

@@ -55,6 +55,9 @@ class Site:
         self.speeds: dict[str, list[TagValue]] = {name: [] for name in names}
         self.seq = 0
         self.nodes: list[EdgeNode] = []
+        self.latest: dict[str, TagSample] = {}
+        #: Tags that a device of this name has beside its speed.
+        self.more_tags: dict[str, tuple[PublishedTag, ...]] = {}
 
     # --- what the node asks
 
@@ -101,6 +104,7 @@ class Site:
         sample = TagSample(f"{name}-plc/speed", value, Quality.GOOD, None, now)
         await self.journal.append([], [SampleBatch(f"{name}-plc", now, (sample,))])
         self.speeds[name].append(value)
+        self.latest[sample.tag] = sample
         if told:
             for node in self.nodes:
                 node.publish_tag(sample)
@@ -160,10 +164,21 @@ class Site:
         }
         return Equipment(
             NodeSpec("Andon", "1.0", self.journal.stream, tuple(self.links), servers=servers),
-            [DeviceSpec(name, STATES, tags=(tags[name],)) for name in self.names],
+            [
+                DeviceSpec(name, STATES, tags=(tags[name], *self.more_tags.get(name, ())))
+                for name in self.names
+            ],
             {name: (f"{name}-plc",) for name in self.names},
             frozenset(tag.tag for tag in tags.values()),
         )
+
+    def instead(self, *ports: int, **more: Any) -> EdgeNode:
+        """A node in place of those there are, with what is true now: as when the configuration changes."""
+        self.nodes.clear()
+        node = self.node(*ports, **more)
+        for sample in self.latest.values():
+            node.publish_tag(sample)
+        return node
 
     def node(
         self, *ports: int, commands: CommandPort | None = None, certificates_s: float = 30.0, **more: Any
@@ -195,10 +210,10 @@ class Site:
         return not any(self.untold(host).values())
 
     def untold(self, host: SparkplugHost) -> dict[str, list[tuple[str, int]]]:
-        """Transitions a host has not heard of."""
+        """Transitions a host has not heard of, of the equipment there is."""
         heard = {name: set(host.values(name, "Seq")) for name in self.names}
         return {
-            name: [move for move in moves if move[1] not in heard[name]] for name, moves in self.moves.items()
+            name: [move for move in self.moves[name] if move[1] not in heard[name]] for name in self.names
         }
 
 
@@ -228,9 +243,25 @@ class Running:
     async def __aenter__(self) -> EdgeNode:
         return self.node
 
+    async def keep(self) -> None:
+        """End it, with its connection kept for another."""
+        self.node.keep_link()
+        await self.end()
+
+    def give_to(self, node: EdgeNode) -> None:
+        """Let another one go on with its connection."""
+        assert node.connects_like(self.node)
+        node.take_link(self.node)
+        self.node, self.task = node, asyncio.create_task(node.run())
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.end()
+        await self.node.let_go()
+
+    async def end(self) -> None:
+        """End it."""
         self.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.task

@@ -13,8 +13,9 @@ import pytest
 
 from connectors.base import WriteOutcome, Written
 from gateway.sparkplug.datatypes import DataType
-from gateway.sparkplug.edge_node import REPEAT_S, EdgeNode
+from gateway.sparkplug.edge_node import EdgeNode
 from gateway.sparkplug.payload import Metric
+from gateway.sparkplug.reached import REPEAT_S
 from statemodel.types import TagValue
 from tests.gateway.publish.conftest import mosquitto
 from tests.gateway.publish.support import Mosquitto, find_mosquitto

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.sparkplug import edge_node, telling
+from gateway.sparkplug import edge_node, reached, telling
 from tests.gateway.publish.conftest import broker, mosquitto
 from tests.gateway.publish.support import BrokerUnderTest, Far, Mosquitto, Proxy, free_port
 from tests.gateway.sparkplug.site import GROUP, WAIT_S, Running, Site, site, until
@@ -294,7 +294,7 @@ async def test_values_that_come_too_fast_for_a_link_are_overtaken_by_newer_ones(
 async def test_what_no_broker_has_read_is_not_passed_over(
     mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge_node, "REPEAT_S", 0.0)  # nothing is said twice that could hide it
+    monkeypatch.setattr(reached, "REPEAT_S", 0.0)  # nothing is said twice that could hide it
     await mosquitto.start()
     async with (
         site(tmp_path / "journal", "filler", "oven") as plant,
@@ -316,7 +316,7 @@ async def test_what_no_broker_has_read_is_not_passed_over(
 async def test_a_value_on_its_way_is_not_told_because_time_passes(
     mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge_node, "REPEAT_S", 0.0)
+    monkeypatch.setattr(reached, "REPEAT_S", 0.0)
     await mosquitto.start()
     async with site(tmp_path / "journal", "oven") as plant, Proxy(mosquitto.port) as proxy:
         node = plant.node(proxy.port)
@@ -340,7 +340,7 @@ async def test_a_value_on_its_way_is_not_told_because_time_passes(
 async def test_history_that_is_broken_off_goes_on_where_it_was(
     mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge_node, "REPEAT_S", 0.0)
+    monkeypatch.setattr(reached, "REPEAT_S", 0.0)
     await mosquitto.start()
     async with (
         site(tmp_path / "journal", "filler") as plant,
