@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.app import Gateway
+from gateway.changing.difference import difference
 from gateway.config.load import load
 from tests.conformance.sparkplug import decoder
 from tests.conformance.sparkplug.checks_births import REBIRTH
@@ -82,10 +83,10 @@ rules = [
 """
 
 
-def _connection(name: str, port: int, tags: Sequence[str]) -> str:
+def _connection(name: str, port: int, tags: Sequence[str], silent: Collection[str] = ()) -> str:
     listed = "\n".join(
         f'  {{ name = "{tag}", address = "holding:{ADDRESSES[tag][0]}", type = "{_TYPES[tag]}", '
-        f"publish = true{_unit(tag)} }},"
+        f"publish = {'false' if f'{name}/{tag}' in silent else 'true'}{_unit(tag)} }},"
         for tag in tags
     )
     return (
@@ -274,6 +275,11 @@ class Rig:
             options.get("commands", False),
         )
         self.wait_s = WAIT_S
+        #: What the configuration leaves out: machines, and tags as `connection/tag`, which are not published.
+        self.left_out: Collection[str] = ()
+        #: Equipment that is not called as its machine.
+        self.names: Mapping[str, str] = {}
+        self._run: Gateway | None = None
         self._stop = asyncio.Event()
         self._gateway: asyncio.Task[None] | None = None
 
@@ -302,16 +308,19 @@ class Rig:
             f"{host}{commands}"
         )
         sections = sections.replace("BROKERS", brokers)
-        machines = {name: device for name, device in self.devices.items() if name != "hall"}
+        left = self.left_out
+        machines = {n: device for n, device in self.devices.items() if n != "hall" and n not in left}
         text = (
             f'[gateway]\nid = "{NODE}"\nenterprise = "acme"\nsite = "berlin"\ndata_dir = "data"\n'
             f"{sections}{more}"
-            + "".join(_connection(name, device.port, list(ADDRESSES)) for name, device in machines.items())
+            + "".join(
+                _connection(name, device.port, list(ADDRESSES), left) for name, device in machines.items()
+            )
             + _connection("hall", self.devices["hall"].port, ["temp"])
         )
         for name in machines:
             bind = ", ".join(f'{tag} = "{name}/{tag}"' for tag in ADDRESSES)
-            equipment = name.removesuffix("-plc")
+            equipment = self.owner(name)
             text += (
                 f'[[equipment]]\nname = "{equipment}"\npath = "{equipment}s/{equipment}"\n'
                 f'model = "machine.toml"\nbind = {{ {bind} }}\n'
@@ -326,7 +335,7 @@ class Rig:
         """Start the gateway in this process; it is ready when this returns."""
         ready = asyncio.Event()
         self._stop = asyncio.Event()
-        gateway = Gateway(load(self.configuration()), started=lambda _: ready.set())
+        self._run = gateway = Gateway(load(self.configuration()), started=lambda _: ready.set())
         self._gateway = asyncio.create_task(gateway.run(self._stop))
         waiting = asyncio.create_task(ready.wait())
         async with asyncio.timeout(WAIT_S):
@@ -334,6 +343,16 @@ class Rig:
         waiting.cancel()
         if self._gateway.done():
             await self._gateway
+
+    async def configure(self) -> None:
+        """Let the gateway that runs take the configuration as it is by now."""
+        assert self._run is not None
+        new = load(self.configuration())
+        await self._run.exchange.apply(new, difference(self._run.exchange.loaded, new))
+
+    def owner(self, connection: str) -> str:
+        """The equipment of a machine; empty for what has none."""
+        return "" if connection == "hall" else self.names.get(connection, connection.removesuffix("-plc"))
 
     async def stop(self) -> None:
         """Ask the gateway to stop, as a service manager does."""
@@ -374,7 +393,7 @@ class Rig:
         after = len(self.record.packets)
         said = value.rstrip(b"\0").decode() if isinstance(value, bytes) else value
         name = f"Tags/{device}/{tag}"
-        owner = "" if device == "hall" else device.removesuffix("-plc")
+        owner = self.owner(device)
         self.record.note(CHANGED, f"{owner}:{name}", said)
         self.devices[device].put(tag, value)
         if told:

@@ -419,3 +419,35 @@ async def an_edge_node_for_each_line(rig: Rig) -> None:
     await rig.host.ask_rebirth(node="bake")
     await rig.said(("DBIRTH",), "oven", after=after)
     await rig.change("oven-plc", "speed", 15)
+
+
+@scenario(
+    nodes={f"{GROUP}/{NODE}": ["filler", "oven", "capper", "baker"]},
+    machines=("filler-plc", "oven-plc", "capper-plc"),
+)
+async def the_configuration_changes_while_it_runs(rig: Rig) -> None:
+    """Tags are added, machines come, go and get other names: all on one connection, in one life."""
+    rig.left_out = ("capper-plc", "oven-plc/label")
+    await rig.start()
+    await rig.born()
+    await rig.change("filler-plc", "speed", 150)
+    for left_out, names, kind, device in (
+        (("capper-plc",), {}, "DBIRTH", "oven"),
+        ((), {}, "DBIRTH", "capper"),
+        (("filler-plc",), {}, "DDEATH", "filler"),
+        (("filler-plc", "oven-plc/temp"), {"oven-plc": "baker"}, "DBIRTH", "baker"),
+        (("oven-plc/temp",), {"oven-plc": "baker"}, "DBIRTH", "filler"),
+    ):
+        after = len(rig.record.packets)
+        rig.left_out, rig.names = left_out, names
+        await rig.configure()
+        await rig.said((kind,), device, after=after)
+        for machine in [name for name in rig.devices if name not in ("hall", *left_out)]:
+            speed = 150 if rig.devices[machine].get("speed") < 100 else 20
+            await rig.change(machine, "speed", speed)
+    await rebirth_rests()
+    after = len(rig.record.packets)
+    await rig.host.ask_rebirth()
+    await rig.born("filler", "baker", "capper", after=after)
+    assert len(rig.story.sessions) == 1, "it connected anew"
+    assert not rig.story.of("NDEATH")
