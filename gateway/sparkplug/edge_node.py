@@ -4,7 +4,8 @@ Each connection has a number (bdSeq) that is durable before the CONNECT that car
 of Sparkplug are QoS 0: what counts as told is what the broker has read, and the last of it is said again as
 history after every loss, since nobody knows who still heard it. With a primary host nothing is said while it
 is away, and so much more is said again as it may have been gone unnoticed. Servers are tried in turn. What is
-said is `session.py`'s affair, how it is read from the journal `telling.py`'s.
+said is `session.py`'s affair, how it is read from the journal `telling.py`'s. One that is built for another
+configuration can go on with the connection of the one before (`handover.py`).
 """
 
 from __future__ import annotations
