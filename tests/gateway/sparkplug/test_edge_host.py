@@ -102,7 +102,7 @@ async def test_a_link_that_is_lost_often_repeats_no_more_than_its_last_moments_w
         async with Running(node):
             await plant.happen(50)
             await host.wait(lambda: plant.all_told(host), "all until then")
-            await until(node, lambda _: node._lately._noted[-1][1].seq >= plant.seq, "noted as told")
+            await until(node, lambda _: node._reached._lately._noted[-1][1].seq >= plant.seq, "noted as told")
             await asyncio.sleep(REPEAT_S + 1.0)  # older than what any loss puts in doubt
             await plant.happen(3)
             await host.wait(lambda: plant.all_told(host), "the newest")
