@@ -236,7 +236,7 @@ async def test_a_number_that_no_connect_carried_is_not_left_out(mosquitto: Mosqu
 async def test_the_last_moments_before_an_end_are_told_again(
     mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge_node, "REPEAT_S", 2 * WAIT_S)  # however long the moments take on this machine
+    monkeypatch.setattr(reached, "REPEAT_S", 2 * WAIT_S)  # however long the moments take on this machine
     await mosquitto.start()
     async with site(tmp_path / "journal", "filler", "oven") as plant:
         node = plant.node(mosquitto.port)
