@@ -235,6 +235,14 @@ class Exposition(Collector):
             return
         label = ["sink"]
         host = GaugeMetricFamily("andon_sparkplug_host_online", "1 while the primary host is.", labels=label)
+        heard = GaugeMetricFamily(
+            "andon_sparkplug_heard",
+            "1 while the broker passes on the births; absent: not known.",
+            labels=label,
+        )
+        foreign = CounterMetricFamily(
+            "andon_sparkplug_foreign", "Births and deaths under its name that are not its own.", labels=label
+        )
         births = CounterMetricFamily("andon_sparkplug_births", "Births of the node.", labels=label)
         sent = CounterMetricFamily("andon_sparkplug_messages", "Messages sent.", labels=label)
         past = CounterMetricFamily("andon_sparkplug_historical", "Values told as history.", labels=label)
@@ -252,6 +260,9 @@ class Exposition(Collector):
         for name, status in nodes:
             if status.host:
                 host.add_metric([name], status.host == "online")
+            if status.heard in ("yes", "no"):
+                heard.add_metric([name], status.heard == "yes")
+            foreign.add_metric([name], status.foreign)
             births.add_metric([name], status.births)
             sent.add_metric([name], status.sent)
             past.add_metric([name], status.historical)
@@ -259,7 +270,7 @@ class Exposition(Collector):
             lost.add_metric([name], status.too_large + status.left_out)
             for what, count in status.commands.items():
                 commands.add_metric([name, what], count)
-        yield from (host, births, sent, past, merged, lost, commands)
+        yield from (host, heard, foreign, births, sent, past, merged, lost, commands)
 
     def _order_figures(self) -> Iterator[Metric]:
         """Requests on the command topics of brokers; nothing where nobody listens for them."""

@@ -82,6 +82,8 @@ class SparkplugSettings(BrokerSettings):
     have been gone for one and a half times its keep-alive before the broker knew. At most an hour."""
     store_tags: bool = True
     """Whether values of tags that gathered meanwhile are told afterwards too, beside events."""
+    echo: bool = True
+    """Whether the broker is asked for the node's own births, to know that hosts can hear them."""
     commands: bool = False
     """Whether writes of a host are taken. What may be written is for `[commands]` to say."""
     caller: CallerSettings = CallerSettings(name="sparkplug")

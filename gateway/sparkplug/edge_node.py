@@ -33,6 +33,7 @@ from gateway.sparkplug.births import DeviceSpec, NodeSpec
 from gateway.sparkplug.commands import CommandPort, Commands
 from gateway.sparkplug.due import DueTags
 from gateway.sparkplug.handover import Kept
+from gateway.sparkplug.hearing import Hearing, listen
 from gateway.sparkplug.host import PrimaryHost, Servers
 from gateway.sparkplug.inbox import Inbox, Leaving, Writes, command_figures
 from gateway.sparkplug.links import Links
@@ -117,6 +118,13 @@ class EdgeNode:
         self._servers = Servers(settings.addresses)
         self._commands = Commands(self._session, writes=settings.commands)
         self._writes = Writes(commands if settings.commands else None, clock, self.sink)
+        self._hearing = Hearing(
+            self._session.names,
+            sink=self.sink,
+            section=self._options().section,
+            wanted=settings.echo,
+            tags=len(equipment.node.tags),
+        )
         self._links = Links(equipment.feeds)
         self._due = DueTags(self._session.tags)
         self._retry = Retry()
@@ -173,10 +181,13 @@ class EdgeNode:
         papers = self._papers.get(options.address)
         if link is not None and telling is None and host is not None:
             error = host.waited_for
+        trouble = self._hearing.trouble if link is not None else None
+        if trouble is not None and error is None:
+            error = str(trouble)
         return EdgeStatus(
             connected=telling is not None,
             last_error=error,
-            alarm=self._retry.alarm,
+            alarm=self._retry.alarm or (trouble.alarm if trouble is not None else ""),
             retry_at=self._retry_at,
             lag_events=lag,
             oldest_unsent_at=self._reached.oldest_at if lag else None,
@@ -191,6 +202,8 @@ class EdgeNode:
             historical=counts.historical + (telling.historical if telling else 0),
             tags_merged=self._due.merged,
             left_out=self._session.counts.dropped + counts.left_out + (outbox.left_out if outbox else 0),
+            heard=self._hearing.heard if link is not None else "",
+            foreign=self._hearing.foreign,
             warnings=(
                 *(papers.warnings() if papers else ()),
                 *(outbox.warnings.values() if outbox else ()),
@@ -217,7 +230,7 @@ class EdgeNode:
         self._kept, before._kept = before._kept, None
         self._host, self._servers, self._papers = before._host, before._servers, before._papers
         self._reached = before._reached.over(self._repeat_s)
-        self._counts = before._counts
+        self._counts, self._hearing = before._counts, before._hearing
         self._due.merged += before._due.merged
         self._writes.take_over(before._writes)
 
@@ -230,7 +243,7 @@ class EdgeNode:
     def _introduction(self) -> object:
         settings = self._settings
         options = [self._options(address) for address in settings.addresses]
-        return self.sink, self._session.names, settings.primary_host, options
+        return self.sink, self._session.names, settings.primary_host, settings.echo, options
 
     def _go_on(self, kept: Kept) -> tuple[Link, Inbox]:
         """Begin where another one ended; nothing is awaited here."""
@@ -238,7 +251,7 @@ class EdgeNode:
         if kept.session is not self._session:
             deaths = self._session.take_over(kept.session, self._now())
             self._links.take_over(kept.links, self._present.is_lost)
-        inbox = Inbox(commands=self._commands, host=self._host, writes=self._writes, clock=self._clock)
+        inbox = self._new_inbox()
         inbox.take_over(kept.inbox)
         kept.link.aim(inbox.put)
         if kept.outbox is not None:
@@ -324,6 +337,7 @@ class EdgeNode:
         try:
             if not ready:
                 await link.subscribe(self._filters())
+                await self._hearing.ask(link, self._session.bd_seq, self._clock)
                 ready = True
             papers = self._papers_for(options)
             await together(link.ended(), self._speak(link, inbox), self._settle(), papers.watch(link))
@@ -349,7 +363,7 @@ class EdgeNode:
         death = self._session.will(number, self._clock.now())
         if self._host is not None:
             self._host.connected(options.address)
-        inbox = Inbox(commands=self._commands, host=self._host, writes=self._writes, clock=self._clock)
+        inbox = self._new_inbox()
         try:
             link = await Link.open(
                 options, self._clock, will=Will(death.topic, encode(death.payload)), on_message=inbox.put
@@ -361,6 +375,15 @@ class EdgeNode:
         self._counts.connects += 1
         log.info("edge node connected", sink=self.sink, broker=options.address, bdseq=number)
         return link, inbox
+
+    def _new_inbox(self) -> Inbox:
+        return Inbox(
+            commands=self._commands,
+            host=self._host,
+            writes=self._writes,
+            clock=self._clock,
+            hearing=self._hearing,
+        )
 
     async def _leave(self, link: Link, last: Sequence[Publication]) -> None:
         words = [Will(item.topic, encode(item.payload), qos=0) for item in last]
@@ -386,11 +409,17 @@ class EdgeNode:
         elif inbox.host_is_gone:
             await self._host_gone(inbox)
         self._servers.settled()
-        await together(outbox.run(), telling.run(), self._hear(inbox, telling), self._host_gone(inbox))
+        await together(
+            outbox.run(),
+            telling.run(),
+            self._hear(inbox, telling),
+            self._host_gone(inbox),
+            listen(self._hearing, link, self._clock, telling.reborn),
+        )
 
     async def _be_born(self, link: Link, inbox: Inbox) -> tuple[Outbox, Telling]:
         """The births, as soon as they may be said."""
-        self._outbox = outbox = Outbox(link, self._session.names)
+        self._outbox = outbox = Outbox(link, self._session.names, self._hearing.said)
         birth = self._session.connected
         if self._host is not None:
             self._session.connected(self._now())

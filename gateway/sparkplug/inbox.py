@@ -16,7 +16,9 @@ import structlog
 from connectors.base import Clock, WriteOutcome
 from gateway.mqtt.terms import Message
 from gateway.sparkplug.commands import KINDS, CommandPort, Commands, NextServer, Rebirth, Refused, WriteOrder
+from gateway.sparkplug.hearing import Hearing
 from gateway.sparkplug.host import PrimaryHost, Word
+from gateway.sparkplug.messages import Now
 from gateway.sparkplug.ration import Ration
 from gateway.together import together
 
@@ -122,7 +124,16 @@ class Writes:
 class Inbox:
     """What one connection hears. `put` is called from the connection and never waits."""
 
-    def __init__(self, *, commands: Commands, host: PrimaryHost | None, writes: Writes, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        commands: Commands,
+        host: PrimaryHost | None,
+        writes: Writes,
+        clock: Clock,
+        hearing: Hearing | None = None,
+    ) -> None:
+        self._hearing = hearing
         self._commands, self._host, self._writes, self._clock = commands, host, writes, clock
         self._queue: asyncio.Queue[tuple[float, Message]] = asyncio.Queue(COMMANDS_MAX)
         self._waiting_bytes = 0
@@ -142,6 +153,10 @@ class Inbox:
                 self._is_gone = self._is_gone or gone
                 self._heard = True
                 self._word.set()
+            return
+        if self._hearing is not None and self._hearing.hear(
+            message, Now(self._clock.now(), self._clock.monotonic())
+        ):
             return
         size = len(message.payload)
         if size > COMMAND_BYTES_MAX:

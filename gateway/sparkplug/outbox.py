@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import structlog
@@ -51,8 +51,11 @@ log = structlog.get_logger(__name__)
 class Outbox:
     """What is to be sent on one connection."""
 
-    def __init__(self, link: Link, names: Names) -> None:
-        self._link, self._names = link, names
+    def __init__(
+        self, link: Link, names: Names, on_birth: Callable[[bytes], None] = lambda body: None
+    ) -> None:
+        """`on_birth` is told the bytes of each NBIRTH that is on its way."""
+        self._link, self._names, self._on_birth = link, names, on_birth
         self._waiting: deque[Publication] = deque()
         self._put = 0
         self._sent = 0
@@ -186,6 +189,8 @@ class Outbox:
                 parts += (metrics[half:], metrics[:half])
             elif self._link.publish(publication.topic, body, qos=0):
                 count, size = count + 1, size + len(body)
+                if publication.verb is Verb.NBIRTH:
+                    self._on_birth(body)
             else:
                 all_sent = False
                 self._warn(publication, len(body))

@@ -13,7 +13,8 @@ from gateway.historian.values import Backlog
 class EdgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """An edge node at one instant. Counts are since the start of the process.
 
-    `alarm` is one word while a person has to act, else empty, as with `[mqtt]`: `refused`, `client_id_taken`.
+    `alarm` is one word while a person has to act, else empty, as with `[mqtt]`: `refused`, `client_id_taken`;
+    and `unheard` (what is published does not come back), `name_taken` (somebody else has our group and name).
     """
 
     connected: bool
@@ -51,6 +52,11 @@ class EdgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     is too large for the broker."""
     commands: Mapping[str, int]
     """Commands by what became of them; the words are few and always the same."""
+    heard: str = ""
+    """Whether the broker passes on our births, as far as it lets us hear them: `yes`, `no`, `unknown`; empty
+    while that is to be seen."""
+    foreign: int = 0
+    """Births and deaths under our name that are somebody else's."""
     warnings: tuple[str, ...] = ()
     """What people should know while all goes on: certificates that end soon or are of no use, devices
     of which hosts do not hear all, since the broker takes no messages so large."""

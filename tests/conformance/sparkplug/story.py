@@ -176,7 +176,9 @@ class Story:
             elif isinstance(packet.body, Subscribe) and packet.up:
                 session.subscriptions.append((packet, packet.body))
             elif isinstance(packet.body, Publish):
-                message = read(packet, packet.body, births.setdefault(packet.connection, {}))
+                born = births.setdefault(packet.connection, {})
+                # Its own births come back to it, and later than what followed them: they change nothing.
+                message = read(packet, packet.body, born if packet.up else dict(born))
                 if message is not None:
                     (session.said if packet.up else session.heard).append(message)
 

@@ -190,6 +190,8 @@ async def test_a_host_writes_to_a_register_and_sees_it_change(mosquitto: Mosquit
                 await asyncio.sleep(0.05)
         assert 'andon_sparkplug_commands_total{sink="sparkplug",what="written"} 1.0' in figures
         assert 'andon_sink_up{sink="sparkplug"} 1.0' in figures
+        assert 'andon_sparkplug_heard{sink="sparkplug"} 1.0' in figures
+        assert 'andon_sparkplug_foreign_total{sink="sparkplug"} 0.0' in figures
         it.show(EXECUTE)
         await shown(host, "Execute")
 

@@ -474,3 +474,24 @@ async def test_what_is_said_on_connecting_decides(tmp_path: Path, more: dict[str
         assert plant.node(1883, **more).connects_like(node) is alike
         assert not node.connects_like(plant.node(1884))
         assert not node.connects_like(plant)
+
+
+async def test_what_it_hears_of_itself_goes_over_too(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A birth of the one before, said just before the change, is nobody else's; and the next are missed."""
+    monkeypatch.setattr("gateway.sparkplug.hearing.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("gateway.sparkplug.messages.REBIRTH_EVERY_S", 0.0)
+    await mosquitto.start()
+    async with site(tmp_path / "journal", "filler", "oven") as plant, host_at(mosquitto.port) as host:
+        running = Running(plant.node(mosquitto.port))
+        async with running:
+            await until(running.node, lambda s: s.heard == "yes", "heard")
+            for value in ("2m", "3m", "4m"):
+                await host.rebirth()
+                await running.keep()
+                running.give_to(plant.instead(mosquitto.port, repeat=value))
+                await until(running.node, lambda s: s.connected and s.heard == "yes", "heard")
+            await asyncio.sleep(3.0)
+            status = running.node.status()
+            assert (status.alarm, status.foreign, status.heard, status.connects) == ("", 0, "yes", 1)
