@@ -29,6 +29,7 @@ from gateway.journal.row import Uncertain, check_row, refuse_what_was_removed
 from gateway.journal.salvage import salvage
 from gateway.journal.segment import Segment
 from gateway.journal.store import RESTART, Store
+from gateway.journal.untouched import origin_untouched
 from gateway.journal.values import Damage, JournalPosition
 
 log = structlog.get_logger(__name__)
@@ -139,7 +140,7 @@ def _judge(directory: Path, gateway: str, clock: Clock) -> _Ready:
     path = directory / ids[-1].name
     try:
         segment.check_header(path)
-        origin = _origin_untouched(path)
+        origin = origin_untouched(path)
     except (sqlite3.Error, Unreadable) as error:
         raise _uncertain(path, error) from error
     if origin.gateway != gateway:
@@ -295,14 +296,6 @@ def _uncertain(path: Path, error: Exception) -> Exception:
     if isinstance(error, sqlite3.Error) and disk_is_to_blame(error):
         return error
     return Uncertain(f"the newest part of the journal, {path}, is damaged: {error}")
-
-
-def _origin_untouched(path: Path) -> Origin:
-    opened = Segment.open_finished(path)
-    try:
-        return opened.origin()
-    finally:
-        opened.close()
 
 
 def _settle_finished(directory: Path, ids: Sequence[SegmentId]) -> None:

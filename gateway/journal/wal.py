@@ -60,6 +60,22 @@ def judge(data: bytes) -> Verdict:
     return _behind(data, valid, frame_bytes, salts)
 
 
+def folded(file: bytes, log: bytes) -> bytes:
+    """What a database's file holds once all commits of its log are folded in, whatever part of them was."""
+    end = judge(log).valid_bytes
+    if end <= _HEADER_BYTES:
+        return file
+    page_bytes = _HEADER.unpack_from(log)[2]
+    whole, pages = bytearray(file), 0
+    for at in range(_HEADER_BYTES, end, _FRAME_BYTES + page_bytes):
+        number, size, *_ = _FRAME.unpack_from(log, at)
+        begin, body = (number - 1) * page_bytes, at + _FRAME_BYTES
+        whole.extend(bytes(max(0, begin + page_bytes - len(whole))))
+        whole[begin : begin + page_bytes] = log[body : body + page_bytes]
+        pages = size or pages
+    return bytes(whole[: pages * page_bytes])
+
+
 def _behind(data: bytes, valid: int, frame_bytes: int, salts: list[int]) -> Verdict:
     """What lies behind the last commit that can be used: nothing of this log, a torn commit, or more."""
     last = valid  # end of the last frame that belongs to this log

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from tests.gateway.journal.faults import FAST, LONG, everything, put_down, segme
 WRITER = Path(__file__).with_name("prefix_writer.py")
 ROOT = Path(__file__).resolve().parents[3]
 COMMITS = 150
+PAGE_BYTES = 4096
 #: One in so many lengths of the last three commits is tried, and one in so many of those before.
 LAST, BEFORE = (1, 512) if LONG else (97, 8192)
 
@@ -75,6 +79,46 @@ async def test_every_beginning_of_the_log_opens_with_what_it_holds(tmp_path: Pat
         print(f"{tried} beginnings of a log of {len(whole)} bytes and {COMMITS} commits")
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.mark.timeout(3600 if LONG else 400)
+async def test_a_fold_cut_short_anywhere_costs_nothing(tmp_path: Path) -> None:
+    """Killed while the log is folded in, page by page, or the power gone with any of the pages written: the
+    file by itself is neither what it was nor what it was to be, and its log still holds everything."""
+    pristine, trial = tmp_path / "pristine", tmp_path / "trial"
+    await asyncio.to_thread(killed, pristine)
+    [path] = segments(pristine)
+    shutil.copytree(pristine, trial)
+    before, after = path.read_bytes(), folded_by_sqlite(trial / path.name)
+    assert wal.folded(before, path.with_name(path.name + "-wal").read_bytes()) == after
+    pages, chance = range(0, len(after), PAGE_BYTES), random.Random(7)
+    written = [set(pages[:count]) for count in range(len(pages) + 1)]
+    written += [{page for page in pages if chance.random() < 0.5} for _ in range(len(pages))]
+    truth = None
+    for some in written:
+        end = max((page + PAGE_BYTES for page in some), default=0)
+        mixed = b"".join(
+            after[page : page + PAGE_BYTES]
+            if page in some
+            else before[page : page + PAGE_BYTES].ljust(PAGE_BYTES if page < end else 0, b"\x00")
+            for page in pages
+        )
+        assert wal.folded(mixed, path.with_name(path.name + "-wal").read_bytes()) == after
+        put_down(pristine, trial, {path.name: mixed})
+        async with opened(trial) as journal:
+            found = await truth_of(journal)
+            truth = truth or found
+            assert (found.stream, [*found.events]) == (truth.stream, [*range(1, COMMITS + 1)])
+            assert (found.events, found.batches) == (truth.events, truth.batches)
+            assert (journal.stats().damaged, journal.stats().cut_bytes) == ((), 0)
+        assert not (trial / "set-aside").exists(), f"{len(some)} of {len(pages)} pages were written"
+
+
+def folded_by_sqlite(path: Path) -> bytes:
+    """What SQLite makes of a file and its log."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return path.read_bytes()
 
 
 def commit_ends(log: bytes) -> list[int]:
