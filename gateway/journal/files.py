@@ -97,6 +97,21 @@ def write_whole(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
+def settle(path: Path, *, bytes_max: int | None = None) -> None:
+    """Make what a file holds durable, whoever wrote it; with `bytes_max` no more than that.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if bytes_max is not None:
+            os.ftruncate(fd, bytes_max)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def free_bytes(directory: Path) -> int:
     """Space left on the disk for a process without privileges."""
     disk = os.statvfs(directory)

@@ -145,9 +145,10 @@ def _judge(directory: Path, gateway: str, clock: Clock) -> _Ready:
         raise _uncertain(path, error) from error
     if origin.gateway != gateway:
         raise _foreign(directory, origin.gateway, gateway)
-    cut_bytes = _judge_log(path)
+    log_ends = _judge_log(path)
     _settle_finished(directory, ids)
     missing = check_row(directory, ids, origin)
+    cut_bytes = _settle_log(path, log_ends)
     newest = _opened(path)
     try:
         position = _position(newest, ids, origin, noted)
@@ -186,11 +187,11 @@ def _refuse_to_go_back(directory: Path, ids: Sequence[SegmentId], noted: head.He
         )
 
 
-def _judge_log(path: Path) -> int:
-    """The bytes SQLite is going to cut off the log, once it is certain that it may."""
+def _judge_log(path: Path) -> wal.Verdict | None:
+    """Where SQLite is going to end the log, once it is certain that it may; None where there is no log."""
     log_of_it = path.with_name(path.name + "-wal")
     if not files.size_bytes(log_of_it):
-        return 0
+        return None
     verdict = wal.judge(log_of_it.read_bytes())
     if verdict.broken:
         raise Uncertain(f"the newest part of the journal, {path}, is damaged: {verdict.broken}")
@@ -200,6 +201,20 @@ def _judge_log(path: Path) -> int:
             path=str(log_of_it),
             cut_bytes=verdict.torn_bytes,
         )
+    return verdict
+
+
+def _settle_log(path: Path, verdict: wal.Verdict | None) -> int:
+    """Make durable what is about to be read from the log, and cut off the torn end; how many bytes it had.
+
+    What a killed process had written and not synced is read all the same, and the note of what is newest must
+    not outlive it. SQLite leaves a torn end where it is; behind the commits written over it later it would
+    look like more that had been acknowledged.
+    """
+    if verdict is None:
+        return 0
+    keep = verdict.valid_bytes if verdict.torn_bytes else None
+    files.settle(path.with_name(path.name + "-wal"), bytes_max=keep)
     return verdict.torn_bytes
 
 
