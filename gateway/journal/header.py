@@ -43,3 +43,15 @@ def format_of(path: Path) -> int:
 def check_header(path: Path) -> None:
     """Raise what `format_of` raises."""
     format_of(path)
+
+
+def read_schema(db: sqlite3.Connection) -> None:
+    """Have SQLite read what tables there are, which it does once.
+
+    Raises:
+        sqlite3.Error: they are damaged; then what SQLite says of them may not even be text.
+    """
+    try:
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except UnicodeDecodeError as error:
+        raise sqlite3.DatabaseError("malformed database schema") from error

@@ -164,6 +164,7 @@ def _judge(directory: Path, gateway: str, clock: Clock) -> _Ready:
     if not isinstance(newest, Segment):  # an older version's: finished as it is
         newest.finish()
         return _behind(directory, ids, None, origin, position, carried, (missing, cut_bytes), clock)
+    newest.resume()
     return _Ready(origin, ids, newest, carried, position, missing, cut_bytes)
 
 

@@ -35,7 +35,7 @@ from gateway.journal.codec import (
     to_us,
     type_of,
 )
-from gateway.journal.header import FORMAT, check_header, format_of
+from gateway.journal.header import FORMAT, check_header, format_of, read_schema
 from gateway.journal.judge import Judge, gather, note
 from gateway.journal.legacy import LegacySegment
 from gateway.journal.places import Places
@@ -87,18 +87,6 @@ def _verified(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return row[:-1]
 
 
-def _read_schema(db: sqlite3.Connection) -> None:
-    """Have SQLite read what tables there are, which it does once.
-
-    Raises:
-        sqlite3.Error: they are damaged; then what SQLite says of them may not even be text.
-    """
-    try:
-        db.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except UnicodeDecodeError as error:
-        raise sqlite3.DatabaseError("malformed database schema") from error
-
-
 class Segment(Reader):
     """An open segment of the present format."""
 
@@ -123,7 +111,7 @@ class Segment(Reader):
         legacy = format_of(path) < FORMAT
         db = sqlite3.connect(path, isolation_level=None)
         try:
-            _read_schema(db)
+            read_schema(db)
             # All rows: an error of the last step, which changes the file, comes after the first.
             if db.execute("PRAGMA journal_mode = WAL").fetchall() != [("wal",)]:
                 raise sqlite3.OperationalError(f"{path} cannot be given a write-ahead log")
@@ -142,7 +130,7 @@ class Segment(Reader):
         uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
         db = sqlite3.connect(uri, uri=True, isolation_level=None)
         try:
-            _read_schema(db)
+            read_schema(db)
         except sqlite3.Error:
             db.close()
             raise
@@ -246,6 +234,18 @@ class Segment(Reader):
         self._db.executemany(_SQL["put_place"], [*rows, signed("", len(rows).to_bytes(8, "little"))])
         self._db.execute("COMMIT")
         super().finish()
+
+    def resume(self) -> None:
+        """Take back the index of an end that was cut off, as it would not know of what is written from here
+        on. Without room it is left to the next start.
+        """
+        try:
+            if self._db.execute(_SQL["count_places"]).fetchone() != (0,):
+                self._db.execute(_SQL["drop_places"])
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            self.undo()
 
     def _end(self) -> tuple[Numbers | None, bytes]:
         """Numbers and digest of the last block."""

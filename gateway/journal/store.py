@@ -312,8 +312,6 @@ class Store(Shelf):
         if freed:
             del self.ids[:freed]
             first = self.ids[0]
-            with self._writing("freeing a segment"):
-                files.sync_directory(self.directory)
             self.position = msgspec.structs.replace(
                 self.position, first_seq=first.first_seq, first_batch=first.first_batch
             )
@@ -404,6 +402,7 @@ class Store(Shelf):
             opened.close()
         with self._writing("freeing a segment"):
             (self.directory / id_.name).unlink(missing_ok=True)
+            files.sync_directory(self.directory)  # before the next one goes, or the power could leave a hole
         self._sizes.pop(id_, None)
         self._origins.pop(id_, None)
 

@@ -55,6 +55,9 @@ SELECT coalesce(sum(event_count), 0), coalesce(sum(batch_count), 0) FROM block
 INSERT INTO place (equipment, body, crc) VALUES (?, ?, ?)
 ON CONFLICT (equipment) DO UPDATE SET body = excluded.body, crc = excluded.crc
 
+-- name: drop_places
+DELETE FROM place
+
 -- name: place
 SELECT equipment, body, crc FROM place WHERE equipment = ?
 

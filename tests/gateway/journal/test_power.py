@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from gateway.journal import Journal, files, wal
-from tests.gateway.journal.builders import START, batch, opened, transition
-from tests.gateway.journal.faults import FAST, LONG, put_down
+from gateway.journal import Cursor, Journal, files, wal
+from gateway.journal.anew import begin_anew
+from gateway.journal.segment import Segment
+from tests.gateway.journal.builders import START, ManualClock, batch, fill, opened, transition
+from tests.gateway.journal.faults import FAST, LONG, put_down, segments
 
 PAGE_BYTES = 4096
 FRAME_BYTES = 24 + PAGE_BYTES
@@ -118,3 +121,45 @@ async def test_what_a_killed_process_had_not_synced_is_durable_before_it_is_note
             stream = journal.stream
     async with opened(tmp_path / "dark") as journal:
         assert (journal.stream, journal.position.last_seq) == (stream, 2)
+
+
+async def test_a_segment_that_was_finished_and_then_gone_on_with_says_what_was_true_last(
+    tmp_path: Path,
+) -> None:
+    """Killed between the end of a segment and the beginning of the next: the index written at that end is
+    not that of the records which follow it."""
+    async with opened(tmp_path) as journal:
+        for n in range(1, 6):
+            await journal.append([transition(n)])
+    Segment.open_newest(segments(tmp_path)[0]).finish()
+    async with opened(tmp_path) as journal:
+        for n in range(6, 11):
+            await journal.append([transition(n)])
+    begin_anew(tmp_path, gateway="line-1", clock=ManualClock(), reason="put back from a backup")
+    async with opened(tmp_path) as journal:
+        assert [last.seq for last in (await journal.last_transitions()).values()] == [10]
+
+
+async def test_segments_are_freed_one_after_the_other_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the power might take a younger one and leave an older: a hole that would be told as a loss."""
+    held: list[list[Path]] = []
+    sync = files.sync_directory
+
+    def synced(directory: Path) -> None:
+        sync(directory)
+        held.append(segments(directory))
+
+    async with opened(tmp_path, keep=timedelta(0)) as journal:
+        journal.require("database", events=True, batches=True)
+        n = await fill(journal, 4)
+        await journal.advance("database", Cursor(n, n))
+        monkeypatch.setattr(files, "sync_directory", synced)
+        begun = journal.stats().segments
+        while journal.stats().segments >= begun:
+            n += 1
+            await journal.append([transition(n)], [batch(n, 200)])
+        assert journal.stats().segments < begun - 1, "several were to be freed at once"
+    freed = [set(before) - set(after) for before, after in zip(held, held[1:], strict=False)]
+    assert max(map(len, freed)) == 1
