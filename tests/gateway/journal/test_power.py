@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -161,5 +162,5 @@ async def test_segments_are_freed_one_after_the_other_for_good(
             n += 1
             await journal.append([transition(n)], [batch(n, 200)])
         assert journal.stats().segments < begun - 1, "several were to be freed at once"
-    freed = [set(before) - set(after) for before, after in zip(held, held[1:], strict=False)]
+    freed = [set(before) - set(after) for before, after in pairwise(held)]
     assert max(map(len, freed)) == 1
