@@ -23,6 +23,8 @@ Source = Literal["rest", "cli", "sighup", "watch", "start", "rollback"]
 #: What the file of the configuration itself is called wherever files are handed over, whatever it is called
 #: on the disk.
 MAIN_FILE = "andon.toml"
+#: What a change touches that touches nothing.
+UNDISTURBED = "nothing is disturbed"
 
 
 #: Problems of these routes, besides those of every change that names a version.
@@ -134,8 +136,9 @@ class Difference(msgspec.Struct, frozen=True):
         return tuple(change for change in self.changes if change.kind == kind)
 
     def touches(self) -> tuple[str, ...]:
-        """What all of it disturbs, each sentence once."""
-        return tuple(dict.fromkeys(line for change in self.changes for line in change.touches))
+        """What all of it disturbs, each sentence once; that nothing is, only where nothing at all is."""
+        told = dict.fromkeys(line for change in self.changes for line in change.touches)
+        return tuple(line for line in told if line != UNDISTURBED or len(told) == 1)
 
 
 class FileProblem(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from api.configuring import Action, Change, Difference, Edit
+from api.configuring import UNDISTURBED, Action, Change, Difference, Edit
 from connectors.settings import ConnectionSettings
 from gateway.assembly.telling import connected_anew, told_otherwise
 from gateway.changing.models import model_edits
@@ -35,7 +35,6 @@ _OF_GATEWAY: Mapping[str, str] = {
     "enterprise": "every topic changes: all brokers are told anew, and the old topics are cleared",
     "site": "every topic changes: all brokers are told anew, and the old topics are cleared",
 }
-NOTHING = "nothing is disturbed"
 #: What is said of a sink whose connection to its broker ends, and of one that goes on with it.
 _ANEW = "connects anew; what happens meanwhile waits in the journal"
 _GOES_ON = "is told anew on the same connection; what happens meanwhile waits in the journal"
@@ -66,7 +65,7 @@ def difference(old: Loaded, new: Loaded) -> Difference:
 
 
 def _with_touches(change: Change, more: tuple[str, ...]) -> Change:
-    said = tuple(line for line in change.touches if line != NOTHING)
+    said = tuple(line for line in change.touches if line != UNDISTURBED)
     return msgspec.structs.replace(change, touches=(*said, *more))
 
 
@@ -94,7 +93,7 @@ def _touches_section(field: str, action: Action, what: Iterable[Edit]) -> tuple[
         if _restart_reason(field, what):
             return ()
         told = [_OF_GATEWAY[edit.key] for edit in what if edit.key in _OF_GATEWAY]
-        return tuple(dict.fromkeys(told)) or (NOTHING,)
+        return tuple(dict.fromkeys(told)) or (UNDISTURBED,)
     if field == "historian":
         return {
             "add": ("the database is written from now on",),
@@ -104,8 +103,10 @@ def _touches_section(field: str, action: Action, what: Iterable[Edit]) -> tuple[
         if action == "remove":
             return ("the API ends, and with it every client",)
         moved = any(edit.key.partition(".")[0] in ("listen", "tls") for edit in what)
-        return ("clients of the API connect anew, streams go on where they were",) if moved else (NOTHING,)
-    return (NOTHING,)
+        return (
+            ("clients of the API connect anew, streams go on where they were",) if moved else (UNDISTURBED,)
+        )
+    return (UNDISTURBED,)
 
 
 def _restart_reason(field: str, what: Iterable[Edit]) -> str:
@@ -135,7 +136,7 @@ def _brokers(field: str, old: Loaded, new: Loaded) -> Iterator[Change]:
             "remove": (f"{sink} takes its leave of the broker",),
         }.get(action, (f"{sink} {_GOES_ON if goes_on else _ANEW}",))
         if field == "compliance":
-            touches = (NOTHING,)
+            touches = (UNDISTURBED,)
         yield Change(field, name, action, _essential(what, action), touches)
 
 
@@ -300,14 +301,14 @@ def _models(old: Loaded, new: Loaded) -> Iterator[Change]:
         if name in BUILTIN and (was is None or is_ is None):
             continue  # it is always there; who uses it is told with the equipment
         if was is None or is_ is None:
-            yield Change("model", name, "add" if was is None else "remove", (), (NOTHING,))
+            yield Change("model", name, "add" if was is None else "remove", (), (UNDISTURBED,))
         elif what := model_edits(was, is_):
             users = [spec.name for spec in new.equipment if spec.model.name == name]
             touches = tuple(
                 f"{user} goes on from its state where the model still has it, else from Unknown"
                 for user in users
             )
-            yield Change("model", name, "change", what, touches or (NOTHING,))
+            yield Change("model", name, "change", what, touches or (UNDISTURBED,))
 
 
 def _action(was: object, is_: object) -> Action:

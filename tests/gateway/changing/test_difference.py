@@ -316,6 +316,16 @@ def test_a_level_of_the_log_disturbs_nothing(written: Written) -> None:
     assert not change.needs_restart
 
 
+def test_what_disturbs_nothing_does_not_say_so_beside_what_does(written: Written) -> None:
+    quiet, loud = GATEWAY + 'log_level = "debug"\n', FILLER.replace('interval = "1s"', 'interval = "2s"')
+    new = {GATEWAY: quiet, FILLER: loud}
+    found = difference(written(), written(*(new.get(one, one) for one in PARTS)))
+    assert any("filler-plc reconnects" in line for line in found.touches())
+    assert "nothing is disturbed" not in found.touches()
+    alone = difference(written(), written(*(quiet if one is GATEWAY else one for one in PARTS)))
+    assert alone.touches() == ("nothing is disturbed",)
+
+
 # -- nothing is overlooked, whatever settings there will be ------------------------------------------
 
 #: Every setting that can differ: where it is written, and another value for it.
