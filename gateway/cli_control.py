@@ -15,7 +15,9 @@ class _SendsByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `click.Group`."""
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
+        # Options may stand before the target, and before a verb too: that is not to be taken for a target.
+        words = args if args and args[0].startswith("-") else args[:1]
+        if args and args[0] != "--help" and self.commands.keys().isdisjoint(words):
             args = ["send", *args]
         return super().parse_args(ctx, args)
 

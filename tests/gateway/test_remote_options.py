@@ -87,6 +87,38 @@ def test_who_is_named_asks_although_somebody_else_has_logged_in_there(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ("filler-1", "Start", "--url", _ELSEWHERE, "--token", "ak_1"),
+        ("--url", _ELSEWHERE, "--token", "ak_1", "filler-1", "Start"),
+        ("--dry-run", "filler-plc/offset", "-5", "--token", "ak_1", "--url", _ELSEWHERE),
+    ],
+    ids=" ".join,
+)
+def test_a_command_is_sent_wherever_its_options_stand(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked_as: list[tuple[str, str | None]] = []
+
+    def nobody(url: str, *, token: str | None, **_: Any) -> None:
+        asked_as.append((url, token))
+        raise NoAnswer("nobody is there")
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr("gateway.client.Wire", nobody)
+    CliRunner().invoke(app, ["command", *arguments])
+    assert asked_as == [(_ELSEWHERE, "ak_1")]
+
+
+def test_an_option_before_a_named_verb_of_commands_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("somebody was asked")
+
+    monkeypatch.setattr("gateway.client.Wire", never)
+    assert CliRunner().invoke(app, ["command", "--url", _ELSEWHERE, "approve", "5b1f", "90"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
     ("asked_as", "author"),
     [
         (("--token", "as_1"), None),
