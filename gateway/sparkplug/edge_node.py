@@ -327,6 +327,8 @@ class EdgeNode:
         """One connection, from its number to its end; or one that goes on."""
         kept, self._kept = self._kept, None
         if kept is not None and kept.link.is_over:
+            if kept.session is not self._session:
+                self._session.take_held(kept.session)
             if kept.outbox is not None:
                 self._reached.lost()
             kept = None

@@ -161,14 +161,19 @@ class Session:
             else:
                 member.up = old is not None and old.up
             member.keep_aliases(old, self._aliases)
-        found = ((self._member(member.device), item) for member, item in before._held)
-        self._held = deque((member, item) for member, item in found if member is not None)
+        self.take_held(before)
         self._owed = {
             device: mine
             for device in before._owed
             if (mine := self._member(device)) is not None and mine.born
         }
         return deaths
+
+    def take_held(self, before: Session) -> None:
+        """What is held for dead devices there is held here, also where the connection itself has ended: it
+        counts as told, so nobody else tells it."""
+        found = ((self._member(member.device), item) for member, item in before._held)
+        self._held = deque((member, item) for member, item in found if member is not None)
 
     def births_of_new(self, now: Now) -> tuple[Publication, ...]:
         """Births of what has not been born on this connection: all of them, where the node itself differs."""

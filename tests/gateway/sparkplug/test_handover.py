@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -266,6 +267,39 @@ async def test_a_link_that_broke_meanwhile_costs_a_new_connection_and_nothing_el
             await until(running.node, lambda status: status.connects == 3, "connected again")
             await told_all(host, plant)
         assert host.problems == []
+
+
+async def test_what_a_dead_device_has_to_tell_survives_a_link_that_broke_meanwhile(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held for it is older than what a loss repeats: nobody else would tell it."""
+    monkeypatch.setattr("gateway.sparkplug.reached.REPEAT_S", 0.1)
+    await mosquitto.start()
+    async with (
+        site(tmp_path / "journal", "filler", "oven") as plant,
+        Proxy(mosquitto.port) as proxy,
+        host_at(mosquitto.port) as host,
+    ):
+        running = Running(plant.node(proxy.port))
+        async with running:
+            await host.wait(lambda: host.verbs().count("DBIRTH") == 2, "the births")
+            await plant.lose("filler")
+            await host.wait(lambda: "DDEATH filler" in births(host), "the death")
+            await plant.move("filler", "Held")
+            await plant.move("filler", "Execute")
+            await plant.move("oven", "Held")
+            last = plant.seq
+            await host.wait(lambda: host.value("oven", "State") == "Held", "it was read")
+            lately = running.node._reached._lately
+            await wait_for(lambda: lately.before(time.monotonic() - 0.1).seq >= last, "it counts as heard")
+            await running.keep()
+            proxy.cut()
+            await host.wait(lambda: "NDEATH" in host.verbs(), "the will")
+            running.give_to(plant.instead(proxy.port, repeat="2m"))
+            await until(running.node, lambda status: status.connects == 2, "connected anew")
+            await plant.restore("filler")
+            await told_all(host, plant)
+            assert host.problems == []
 
 
 async def test_a_host_that_goes_away_meanwhile_is_not_spoken_to(mosquitto: Mosquitto, tmp_path: Path) -> None:
