@@ -105,7 +105,10 @@ class Ownership:
             return None
         if not isinstance(last.event, Transition) or last.equipment != held.about:
             return False
-        return essence(state_after(last.event, last.seq)) == essence(state)
+        recorded = state_after(last.event, last.seq)
+        # Moved, or judged by another model, it is told under its new place before it moves on.
+        told = msgspec.structs.replace(state, path=recorded.path, model=recorded.model)
+        return state.path in (held.path, recorded.path) and essence(recorded) == essence(told)
 
 
 def mark_of_state(state: EquipmentState) -> str:

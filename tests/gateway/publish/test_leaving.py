@@ -68,6 +68,13 @@ class House:
         self.record = Record(self.plant.journal)
         self.connections: tuple[str, ...] = ("plc", "hall")
         self.with_hall = True
+        self.paths: dict[str, str] = {}
+
+    def place(self, name: str, path: str) -> None:
+        """From now on it is shown here, with a model of another name; as in a new configuration."""
+        state = self.plant.states[name]
+        self.plant.states[name] = msgspec.structs.replace(state, path=path, model=path.partition("/")[0])
+        self.paths[name] = path
 
     def publisher(self, **settings: Any) -> MqttPublisher:
         names = self.plant.names
@@ -78,7 +85,10 @@ class House:
             self.settings.model_copy(update=settings),
             journal=self.plant.journal,
             gateway=GATEWAY,
-            equipment=self.plant.equipment(),
+            equipment={
+                name: (self.paths.get(name, path), state_of)
+                for name, (path, state_of) in self.plant.equipment().items()
+            },
             clock=SystemClock(),
             tags=tags,
             links=Links(self.connections),
@@ -153,6 +163,23 @@ async def test_another_path_leaves_nothing_behind(mosquitto: Mosquitto, tmp_path
     assert THERE.format("filler-1") in held
     async with house.running() as publisher:
         assert "berlin/filler-1/state" not in await settled(publisher, mosquitto.port)
+
+
+async def test_equipment_that_was_placed_elsewhere_twice_and_did_not_move_leaves_nothing_behind(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """Its state is told with the new place and model, though the transition on record has those of before."""
+    await mosquitto.start()
+    house = House(tmp_path, mosquitto.settings(), "oven-1")
+    await house.plant.happen(3)
+    for path in ("filling/line-1/oven-1", "hall-2/oven-1", "hall-3/oven-1"):
+        house.place("oven-1", path)
+        async with house.running() as publisher:
+            await told(publisher)
+            held = await settled(publisher, mosquitto.port)
+            assert not publisher.status().unproven
+        states = [topic for topic in held if topic.endswith(("_state", "_availability"))]
+        assert sorted(states) == [f"acme/berlin/{path}/_availability", f"acme/berlin/{path}/_state"]
 
 
 async def test_who_retains_nothing_any_more_leaves_nothing_behind(
