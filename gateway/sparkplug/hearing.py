@@ -33,8 +33,9 @@ from gateway.sparkplug.payload import NotSparkplug, Payload, decode
 LOOK_EVERY_S, LOOKS = 1.0, 10
 #: While nothing comes back the node is born again after so many looks, then twice as many, up to the last.
 AGAIN_FIRST, AGAIN_MAX = 20, 2560
-#: After so long without a word of the other one the name counts as ours alone, in seconds.
-FORGET_S = 600.0
+#: After so long without a word of the other one the name counts as ours alone, in seconds; and after so long
+#: where it was born and has not died. Born once, it may tell values for months and have no word for us.
+FORGET_S, STANDS_S = 600.0, 86_400.0
 #: So long after a CONNECT something of our own earlier process may still be on its way, in seconds.
 SETTLE_S = 10.0
 #: Births of ours that are remembered.
@@ -94,6 +95,8 @@ class Hearing:
         self._other: Trouble | None = None
         self._unheard: Trouble | None = None
         self._other_s: float | None = None
+        #: The number of the other's session, while its death has neither been heard nor may have been missed.
+        self._other_bd_seq: int | None = None
         self._looked_into_s: float | None = None
         self._shown_out, self._shown_out_s = 0, 0.0
         self._told = ""
@@ -115,6 +118,7 @@ class Hearing:
         self._first = self._said + 1
         self._missing, self._looks, self._doubtful_death, self._granted = None, 0, False, False
         self._again, self._pause = 0, AGAIN_FIRST
+        self._other_bd_seq = None
         self.heard = ""
         if not self._wanted:
             self.heard = "unknown"
@@ -174,9 +178,10 @@ class Hearing:
 
     def look(self, now_s: float) -> bool:
         """Some time has passed. Whether there is something to `decide`, once the broker has answered."""
-        if self._other_s is not None and now_s - self._other_s >= FORGET_S:
-            self._other = self._other_s = None
-            log.info("nobody else uses the name of this edge node any more", sink=self._sink)
+        after_s = FORGET_S if self._other_bd_seq is None else STANDS_S
+        if self._other_s is not None and now_s - self._other_s >= after_s:
+            self._other = self._other_s = self._other_bd_seq = None
+            log.info("nobody else is heard under the name of this edge node any more", sink=self._sink)
         if self._again:
             self._again -= 1
         if self._missing is not None:
@@ -232,6 +237,8 @@ class Hearing:
             self._looked_into_s = now.monotonic_s
             said = _read(body, OTHER_BIRTH_BYTES_MAX)
         if not self._perhaps_earlier(said, now):
+            if said is not None:
+                self._other_bd_seq = _bd_seq_of(said)
             self._another(now.monotonic_s, _who(said))
 
     def _settling(self, now: Now) -> bool:
@@ -247,6 +254,8 @@ class Hearing:
         number = None if said is None else _bd_seq_of(said)
         if number is None:
             return
+        if self._other_bd_seq == number:  # perhaps ours, and then the other one is only forgotten sooner
+            self._other_bd_seq, self._other_s = None, now.monotonic_s
         ahead = (number - self._bd_seq) % NUMBERS
         if ahead == 0:
             self._doubtful_death = True

@@ -25,6 +25,7 @@ from gateway.sparkplug.hearing import (
     LOOKS,
     OURS_MAX,
     SETTLE_S,
+    STANDS_S,
     TAGS_MAX,
     Hearing,
     listen,
@@ -261,7 +262,7 @@ async def test_a_birth_too_long_to_be_read_is_not_missed_and_not_asked_for_again
 # --- another with our name
 
 
-async def test_a_birth_we_never_sent_is_anothers_until_it_has_been_silent_for_long() -> None:
+async def test_a_birth_we_never_sent_is_anothers_until_its_session_is_over_for_long() -> None:
     ears = Ears()
     await ears.connect()
     ears.hear(ears.birth(3, Software="Other\x07" + "x" * 100, Version="9.9", Stream="s-1"))
@@ -274,10 +275,28 @@ async def test_a_birth_we_never_sent_is_anothers_until_it_has_been_silent_for_lo
     assert "\x07" not in trouble.reason
     assert "x" * 61 not in trouble.reason
     assert BIRTH in trouble.hint
+    ears.wait(int(FORGET_S) * 3)
+    assert ears.alarm == "name_taken", "it only has no reason to be born again"
+    ears.hear(ears.death(3), DEATH)
     ears.wait(int(FORGET_S) - 1)
     assert ears.alarm == "name_taken"
     ears.wait(1)
     assert (ears.alarm, ears.hearing.foreign) == ("", 1)
+
+
+async def test_another_whose_death_was_perhaps_missed_is_forgotten_in_the_end() -> None:
+    ears = Ears()
+    await ears.connect(7)
+    ears.hear(ears.birth(3))
+    ears.clock.advance(STANDS_S - 1)
+    ears.hearing.look(ears.clock.monotonic())
+    assert ears.alarm == "name_taken"
+    ears.wait(1)
+    assert ears.alarm == ""
+    ears.hear(ears.birth(3))
+    await ears.connect(8)  # its death may have been said while we were not there
+    ears.wait(int(FORGET_S))
+    assert ears.alarm == ""
 
 
 async def test_another_is_never_answered() -> None:
