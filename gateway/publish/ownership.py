@@ -106,9 +106,7 @@ class Ownership:
         if not isinstance(last.event, Transition) or last.equipment != held.about:
             return False
         recorded = state_after(last.event, last.seq)
-        # Moved, or judged by another model, it is told under its new place before it moves on.
-        told = msgspec.structs.replace(state, path=recorded.path, model=recorded.model)
-        return state.path in (held.path, recorded.path) and essence(recorded) == essence(told)
+        return state.path in (held.path, recorded.path) and is_told_of(recorded, state)
 
 
 def mark_of_state(state: EquipmentState) -> str:
@@ -124,6 +122,14 @@ def mark_of_tag(received_at: datetime) -> str:
 def essence(state: EquipmentState) -> tuple[Any, ...]:
     """Everything but the reason, which may change while the state lasts."""
     return msgspec.structs.astuple(msgspec.structs.replace(state, reason=None))
+
+
+def is_told_of(recorded: EquipmentState, state: EquipmentState) -> bool:
+    """Whether a state is the one a transition led to, wherever it is shown: another configuration gives the
+    equipment another path, or its model another name, and no transition comes of that."""
+    return essence(recorded) == essence(
+        msgspec.structs.replace(state, path=recorded.path, model=recorded.model)
+    )
 
 
 def read_state(payload: bytes) -> EquipmentState | None:

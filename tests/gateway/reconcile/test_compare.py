@@ -188,6 +188,8 @@ def test_memory_is_held_to_the_journal_but_for_the_words_of_the_reason() -> None
         assert [f.kind for f in compare_live(last, [msgspec.structs.replace(live[1], **changed)])] == [
             "live_differs"
         ], changed
+    placed = msgspec.structs.replace(live[1], path="hall-2/else", model="other")
+    assert compare_live(last, [placed]) == [], "another configuration shows it there since its last move"
     blank = EquipmentState("new-1", "a/new-1", "packml", "Unknown", None, None, START, 0, 0, "no value yet")
     assert compare_live(last, [blank]) == []
     assert compare_live(last, [msgspec.structs.replace(blank, seq=3)])[0].kind == "live_differs"
