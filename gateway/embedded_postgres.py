@@ -26,6 +26,7 @@ import asyncpg
 import structlog
 
 from gateway.errors import StartFailed
+from gateway.journal.files import sync_directory
 
 log = structlog.get_logger(__name__)
 
@@ -187,6 +188,7 @@ class EmbeddedPostgres:
         if code != 0:
             raise self._failed("the data directory of the embedded database could not be made")
         draft.rename(self._cluster)
+        sync_directory(self._data_dir)
 
     def _check_version(self, programs: Path) -> None:
         held = (self._cluster / "PG_VERSION").read_text().strip()

@@ -15,6 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from gateway import embedded_postgres
 from gateway.embedded_postgres import EmbeddedPostgres
 from gateway.errors import StartFailed
 from tests.gateway.historian.databases import PATIENCE_S
@@ -214,3 +215,23 @@ async def test_a_first_start_that_was_interrupted_is_begun_anew(tmp_path: Path) 
     (tmp_path / "postgres.new" / "PG_VERSION").write_text("18\n")
     async with running(tmp_path) as server:
         assert await ask(server, "SELECT 1") == 1
+
+
+async def test_the_name_of_a_new_database_is_durable_before_it_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under its first name the next start would clear it away as one that was never finished."""
+    data_dir, programs = tmp_path / "data", tmp_path / "bin"
+    data_dir.mkdir()
+    programs.mkdir()
+    initdb = programs / "initdb"
+    initdb.write_text('#!/bin/sh\necho 18 > "$2/PG_VERSION"\n')
+    initdb.chmod(0o755)
+    synced: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr(
+        embedded_postgres,
+        "sync_directory",
+        lambda folder: synced.append((folder, sorted(path.name for path in folder.iterdir()))),
+    )
+    await EmbeddedPostgres(data_dir)._initialise(programs, embedded_postgres.Account(None))
+    assert synced == [(data_dir, ["postgres", "postgres-start.log"])]
