@@ -69,6 +69,12 @@ class Presence:
         self._told = False
         self.heard = False
         """Whether this broker lets us listen to our own status."""
+        #: Whether it let the one before us on this connection: then it has our status, or lost its store.
+        self._heard_before = False
+
+    def follow(self, before: Presence) -> None:
+        """The next connection is that of another one."""
+        self._heard_before = before.heard or before._heard_before
 
     def take(self, message: Message) -> None:
         """Somebody, perhaps ourselves, said something."""
@@ -122,6 +128,12 @@ class Presence:
 
     async def _look(self, link: Link) -> None:
         self.heard = await self._echoes()
+        heard_before, self._heard_before = self._heard_before, False
+        if heard_before and not self.heard and self._looks:  # it was said before we came, so look once more
+            self.heard = await self._ask(link) and await self._echoes()
+            if not self.heard:
+                log.warning("the broker lost what it had retained; everything is said again")
+                self._lost()
         while self._looks:
             await self._clock.sleep(LOOK_EVERY_S)
             for _ in range(2):

@@ -202,6 +202,7 @@ class MqttPublisher:
             self._counts, self._too_large = before._counts, before._too_large
             stands = before._standing if self._says == before._says else {}
             self._truth.follow(before._truth, stands)
+            self._presence.follow(before._presence)
 
     async def let_go(self) -> None:
         """Leave the broker, if a connection to it is kept that nobody goes on with."""

@@ -450,3 +450,29 @@ async def test_the_one_that_took_over_hears_what_others_say_of_it(
         await subscriber.wait(
             lambda: [h.payload for h in subscriber.on("status")][-2:] == [b"offline", b"online"], "again"
         )
+
+
+async def test_a_store_that_was_lost_just_before_is_noticed(
+    broker: BrokerUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands there is not said again by the one that takes over: so it has to see that it stands."""
+    if broker.settings().embedded:
+        pytest.skip("its store cannot be lost without this process")
+    monkeypatch.setattr("gateway.publish.presence.ECHO_S", 0.4)
+    monkeypatch.setattr("gateway.publish.presence.LOOK_EVERY_S", 600.0)
+    async with line(broker.settings(), "filler-1", "oven-1") as running:
+        await running.plant.happen(6)
+        await until(
+            lambda: running.present.is_heard() and not running.present.status().lag_events, "all told"
+        )
+        held = await retained(broker.port)
+        await running.prepare()
+        async with Subscriber(broker.port, "none") as other:
+            for topic in held:
+                await other.say(topic, b"")
+        running.start()
+        await until(lambda: running.present.status().connected, "it goes on")
+        async with asyncio.timeout(20):
+            while (await retained(broker.port)).keys() < held.keys():
+                await asyncio.sleep(0.1)
+        assert running.present.status().connects == 1
