@@ -225,7 +225,10 @@ class EdgeNode:
 
     def take_link(self, before: object) -> None:
         """Begin with the connection another one has kept, and where that one was. Call before `run`."""
-        if not isinstance(before, EdgeNode) or before is self or before._kept is None:
+        if not isinstance(before, EdgeNode) or before is self:
+            return
+        self._unused, before._unused = before._unused, None
+        if before._kept is None:
             return
         self._kept, before._kept = before._kept, None
         self._host, self._servers, self._papers = before._host, before._servers, before._papers

@@ -529,3 +529,19 @@ async def test_what_it_hears_of_itself_goes_over_too(
             await asyncio.sleep(3.0)
             status = running.node.status()
             assert (status.alarm, status.foreign, status.heard, status.connects) == ("", 0, "yes", 1)
+
+
+async def test_changes_while_the_broker_is_away_use_up_no_numbers(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """bdSeq is one more for every CONNECT, and none was sent."""
+    async with site(tmp_path / "journal", "filler") as plant:
+        running = Running(plant.node(mosquitto.port))
+        async with running:
+            for value in ("2m", "3m", "4m"):
+                await until(running.node, lambda s: s.retry_at is not None, "nobody is there")
+                await running.keep()
+                running.give_to(plant.instead(mosquitto.port, repeat=value))
+            await mosquitto.start()
+            await until(running.node, lambda s: s.connected, "connected")
+            assert running.node.status().bdseq == 0
